@@ -1,0 +1,1 @@
+"""pwflow: calibrated anomaly scores from one normalizing flow per operating regime."""

@@ -1,0 +1,50 @@
+"""The errors that pwflow raises on purpose.
+
+Every message says what was expected, what came, where, and what to do next, in words that a process
+engineer can act on. Each class derives from `PwflowError` and from the builtin that a caller would expect.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "ModelFileError",
+    "NotFittedError",
+    "PwflowError",
+    "SchemaMismatchError",
+    "SourceError",
+    "UnknownClusterError",
+    "WarehouseLockedError",
+]
+
+
+class PwflowError(Exception):
+    """Base of every error that pwflow raises on purpose."""
+
+
+class ConfigurationError(PwflowError, ValueError):
+    """A key of `pwflow.toml` is unknown, missing, or has a value that cannot be used."""
+
+
+class SourceError(PwflowError, ValueError):
+    """The source of readings cannot be read: no file matches, no such column, nothing numeric."""
+
+
+class SchemaMismatchError(PwflowError, ValueError):
+    """Readings do not have the sensors that a model was trained on."""
+
+
+class NotFittedError(PwflowError, ValueError, AttributeError):
+    """Something was asked of a model, or of a warehouse, that has learned nothing yet."""
+
+
+class ModelFileError(PwflowError, ValueError):
+    """A model file is missing, damaged, or not the one that its name says."""
+
+
+class UnknownClusterError(PwflowError, LookupError):
+    """A cluster key is not one of the clusters in force."""
+
+
+class WarehouseLockedError(PwflowError, TimeoutError):
+    """Another process held the warehouse for longer than the configured wait."""
