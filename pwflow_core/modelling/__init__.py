@@ -1,0 +1,51 @@
+"""Piecewise normalizing flows: arrays in, arrays and dataclasses out.
+
+`clustering` finds the regimes and needs no torch; `training` and `flow` learn and evaluate one density per
+regime; `PiecewiseFlow` and `PiecewiseFlowDetector` put them together behind scikit-learn's interface.
+Names that need torch load it on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.modelling.validation import held_out_blocks
+
+if TYPE_CHECKING:
+    from pwflow_core.modelling.detector import PiecewiseFlowDetector
+    from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
+    from pwflow_core.modelling.piecewise import PiecewiseFlow
+    from pwflow_core.modelling.training import ClusterRows, FlowSettings, TrainingProgress, train_flows
+
+__all__ = [
+    "ClusterFlow",
+    "ClusterRows",
+    "ClusterSeeds",
+    "FlowSettings",
+    "PiecewiseFlow",
+    "PiecewiseFlowDetector",
+    "TrainingHistory",
+    "TrainingProgress",
+    "fit_clusters",
+    "held_out_blocks",
+    "train_flows",
+]
+
+_MODULES = {
+    "ClusterFlow": "flow",
+    "ClusterRows": "training",
+    "FlowSettings": "training",
+    "PiecewiseFlow": "piecewise",
+    "PiecewiseFlowDetector": "detector",
+    "TrainingHistory": "flow",
+    "TrainingProgress": "training",
+    "train_flows": "training",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,200 @@
+"""Masked autoregressive flows, many of them stacked, with the gradient written by hand.
+
+All flows of a stack have one architecture. Their parameters are the rows of one matrix (K, P), so that a step
+of the optimiser, a copy of the best weights or dropping a finished cluster is one operation on a matrix.
+Per transform, z_d = (u_d - m_d) exp(-s_d), where m and s come from a network with one hidden layer that
+sees the coordinates before d only (Germain et al. 2015, arXiv:1502.03509; Papamakarios et al. 2017,
+arXiv:1705.07057).
+
+Tails: the network sees its input clamped and s is bounded smoothly, so that far away the transform is linear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a flow.
+
+    Attributes:
+        n_features: D.
+        transforms: Autoregressive transforms; the order of the coordinates turns round from one to the next.
+        hidden: Hidden units of each transform's network.
+        log_scale_bound: Largest |s|.
+        input_bound: The networks see their inputs clamped to this many standard deviations.
+
+    """
+
+    n_features: int
+    transforms: int = 2
+    hidden: int = 32
+    log_scale_bound: float = 3.0
+    input_bound: float = 6.0
+
+    @property
+    def outputs(self) -> int:
+        """Values the network gives per transform."""
+        return 2 * self.n_features
+
+    @cached_property
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of a flow's parameters, in the order in which they lie in its row."""
+        d, h, o = self.n_features, self.hidden, self.outputs
+        return [
+            (f"{name}.{t}", shape)
+            for t in range(self.transforms)
+            for name, shape in (("w1", (d, h)), ("b1", (h,)), ("w2", (h, o)), ("b2", (o,)))
+        ]
+
+    @property
+    def n_parameters(self) -> int:
+        """P, counting the masked ones."""
+        return sum(int(np.prod(shape)) for _, shape in self.shapes)
+
+    def order(self, transform: int) -> Tensor:
+        """Return the rank of each coordinate in the given transform, shape (D,)."""
+        rank = torch.arange(self.n_features)
+        return rank if transform % 2 == 0 else rank.flip(0)
+
+    def degrees(self) -> Tensor:
+        """Return how many coordinates, in rank order, each hidden unit may see, shape (H,), ascending."""
+        if self.n_features == 1:
+            return torch.zeros(self.hidden, dtype=torch.long)
+        return 1 + torch.arange(self.hidden) * (self.n_features - 1) // self.hidden
+
+    def mask(self) -> Tensor:
+        """Return 1 where a parameter may differ from zero, shape (P,)."""
+        parts = []
+        for t in range(self.transforms):
+            rank, degree = self.order(t), self.degrees()
+            parts.append((rank[:, None] < degree).flatten())
+            parts.append(torch.ones(self.hidden, dtype=torch.bool))
+            see = (degree[:, None] <= rank).repeat(1, self.outputs // self.n_features)
+            parts.append(see.flatten())
+            parts.append(torch.ones(self.outputs, dtype=torch.bool))
+        return torch.cat(parts).to(torch.float32)
+
+    def initial(self, seed: int) -> Tensor:
+        """Return parameters for which the flow is the identity, shape (P,)."""
+        generator = torch.Generator().manual_seed(seed)
+        parts = []
+        seen = self.degrees().clamp(min=1).to(torch.float32)
+        for name, shape in self.shapes:
+            part = torch.zeros(shape)
+            if name.startswith("w1"):
+                part = torch.randn(shape, generator=generator) / seen.sqrt()
+            elif name.startswith("b1"):
+                part = torch.randn(shape, generator=generator) * 0.5
+            parts.append(part.flatten())
+        return torch.cat(parts) * self.mask()
+
+    def views(self, parameters: Tensor) -> list[list[Tensor]]:
+        """Split parameters (K, P) into [w1, b1, w2, b2] per transform, as views (K, ...)."""
+        found, offset = [], 0
+        for _, shape in self.shapes:
+            size = int(np.prod(shape))
+            part = parameters[:, offset : offset + size].view(-1, *shape)
+            found.append(part if len(shape) == 2 else part.unsqueeze(1))
+            offset += size
+        return [found[i : i + 4] for i in range(0, len(found), 4)]
+
+
+def forward(architecture: Architecture, views: list[list[Tensor]], u: Tensor) -> tuple[Tensor, Tensor]:
+    """Map white rows to latents.
+
+    Arguments:
+        architecture: The shape of the flows.
+        views: `architecture.views(parameters)`.
+        u: White rows, shape (K, B, D).
+
+    Returns:
+        Latents z, shape (K, B, D), and log |det dz/du|, shape (K, B).
+
+    """
+    bound, d = architecture.log_scale_bound, architecture.n_features
+    log_det = torch.zeros_like(u[..., 0])
+    for w1, b1, w2, b2 in views:
+        seen = u.clamp(-architecture.input_bound, architecture.input_bound)
+        out = torch.baddbmm(b2, torch.baddbmm(b1, seen, w1).tanh_(), w2)
+        s = (out[..., d:] / bound).tanh_().mul_(bound)
+        u = (u - out[..., :d]) * torch.exp(-s)
+        log_det -= s.sum(dim=-1)
+    return u, log_det
+
+
+def loss_and_gradient(
+    architecture: Architecture,
+    views: list[list[Tensor]],
+    gradients: list[list[Tensor]],
+    u: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """Write the gradient of the weighted negative log-density into `gradients`.
+
+    loss_k = Σ_b weight_kb (½ |z_kb|² - log |det dz/du|_kb), without the constant D/2 log 2π.
+
+    Arguments:
+        architecture: The shape of the flows.
+        views: `architecture.views(parameters)`.
+        gradients: `architecture.views(gradient)`, overwritten; masked entries are not zeroed.
+        u: White rows, shape (K, B, D).
+        weight: Row weights, shape (K, B).
+
+    Returns:
+        The loss of each flow, shape (K,).
+
+    """
+    bound, d = architecture.log_scale_bound, architecture.n_features
+    w = weight.unsqueeze(-1)
+    kept = []
+    log_det = torch.zeros_like(weight)
+    for w1, b1, w2, b2 in views:
+        seen = u.clamp(-architecture.input_bound, architecture.input_bound)
+        hidden = torch.baddbmm(b1, seen, w1).tanh_()
+        out = torch.baddbmm(b2, hidden, w2)
+        t = (out[..., d:] / bound).tanh_()
+        scale = torch.exp(-bound * t)
+        z = (u - out[..., :d]) * scale
+        log_det -= t.sum(dim=-1)
+        kept.append((u, seen, hidden, t, scale, z))
+        u = z
+    loss = (weight * (0.5 * (u * u).sum(dim=-1) - bound * log_det)).sum(dim=-1)
+    grad = w * u
+    for (w1, _, w2, _), (g1, gb1, g2, gb2), saved in zip(
+        reversed(views), reversed(gradients), reversed(kept), strict=True
+    ):
+        u, seen, hidden, t, scale, z = saved
+        direct = grad * scale
+        grad_out = torch.cat([-direct, (w - grad * z) * (1 - t * t)], dim=-1)
+        torch.bmm(hidden.transpose(1, 2), grad_out, out=g2)
+        torch.sum(grad_out, dim=1, keepdim=True, out=gb2)
+        back = torch.bmm(grad_out, w2.transpose(1, 2)).mul_(1 - hidden * hidden)
+        torch.bmm(seen.transpose(1, 2), back, out=g1)
+        torch.sum(back, dim=1, keepdim=True, out=gb1)
+        through = torch.bmm(back, w1.transpose(1, 2)).mul_(u == seen)
+        grad = direct.add_(through)
+    return loss
+
+
+def inverse(architecture: Architecture, views: list[list[Tensor]], z: Tensor) -> Tensor:
+    """Map latents (K, B, D) back to white rows, one coordinate after the other."""
+    bound, d = architecture.log_scale_bound, architecture.n_features
+    for t in reversed(range(architecture.transforms)):
+        w1, b1, w2, b2 = views[t]
+        u = torch.zeros_like(z)
+        for column in torch.argsort(architecture.order(t)).tolist():
+            seen = u.clamp(-architecture.input_bound, architecture.input_bound)
+            hidden = torch.baddbmm(b1, seen, w1).tanh_()
+            pick = [column, d + column]
+            out = torch.baddbmm(b2[..., pick], hidden, w2[..., pick])
+            s = (out[..., 1] / bound).tanh() * bound
+            u[..., column] = z[..., column] * torch.exp(s) + out[..., 0]
+        z = u
+    return z

@@ -1,0 +1,113 @@
+"""`PiecewiseFlowDetector`: calibrated outlier detection, and which sensor is to blame."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from pwflow_core.modelling.piecewise import PiecewiseFlow
+
+Array = NDArray[np.float64]
+
+
+class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Flag readings that are improbable under a `PiecewiseFlow`.
+
+    Arguments:
+        density: The density to fit, a `PiecewiseFlow`; None for the defaults.
+        alpha: Share of normal readings that may be flagged.
+        random_state: Seed of the density.
+
+    Attributes:
+        density_: The fitted `PiecewiseFlow`.
+        reference_: Ascending log-densities of the rows that calibrate p-values: those held out from training,
+            or all when there were too few rows to hold any out.
+        offset_: Log-density below which a reading is flagged, nats.
+
+    """
+
+    def __init__(
+        self,
+        density: PiecewiseFlow | None = None,
+        *,
+        alpha: float = 0.01,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.density = density
+        self.alpha = alpha
+        self.random_state = random_state
+
+    def fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
+        """Fit the density and calibrate it.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D).
+            y: Ignored.
+            sample_weight: Row weights, shape (N,).
+
+        """
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"Expected alpha between 0 and 1, got {self.alpha!r}.")
+        density = PiecewiseFlow() if self.density is None else clone(self.density)
+        if self.random_state is not None:
+            density.set_params(random_state=self.random_state)
+        self.density_ = density.fit(X, sample_weight=sample_weight)
+        self.n_features_in_ = density.n_features_in_
+        if hasattr(density, "feature_names_in_"):
+            self.feature_names_in_ = density.feature_names_in_
+        score = density.score_samples(X)
+        held_out = density.held_out_
+        self.reference_ = np.sort(score[held_out] if held_out.any() else score)
+        rank = max(0, int(np.floor(self.alpha * (len(self.reference_) + 1))) - 1)
+        self.offset_ = float(self.reference_[rank])
+        return self
+
+    def score_samples(self, X: object) -> Array:
+        """Evaluate the log-density, nats in raw units, shape (N,); higher is more normal."""
+        check_is_fitted(self)
+        return self.density_.score_samples(X)
+
+    def decision_function(self, X: object) -> Array:
+        """Return the log-density above the threshold, nats, shape (N,); negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: object) -> NDArray[np.int64]:
+        """Return 1 for normal readings and −1 for outliers, shape (N,)."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: object) -> Array:
+        """Return the chance that a normal reading is as improbable, shape (N,), above 0 and at most 1.
+
+        p = (1 + number of reference rows with at most this log-density) / (1 + number of reference rows)
+        """
+        below = np.searchsorted(self.reference_, self.score_samples(X), side="right")
+        return np.asarray((1.0 + below) / (1.0 + len(self.reference_)))
+
+    def contributions(self, X: object) -> Array:
+        """Tell how much each sensor is to blame, nats, shape (N, D).
+
+        The gain in log-density when one sensor's value is replaced by its conditional mean given the others,
+        under the Gaussian of the reading's own cluster.
+        """
+        check_is_fitted(self)
+        density = self.density_
+        X = density._check(X)
+        cluster = density.seeds_.log_joint(X).argmax(axis=1)
+        before = density._score(X)
+        gain = np.empty(X.shape)
+        expected = np.empty(X.shape)
+        for k in np.unique(cluster):
+            spread = np.sqrt(np.diagonal(density.seeds_.covariances[k]))
+            precision = np.linalg.inv(density.seeds_.covariances[k] / np.outer(spread, spread))
+            mine = cluster == k
+            standard = (X[mine] - density.seeds_.means[k]) / spread
+            expected[mine] = X[mine] - spread * (standard @ precision) / np.diagonal(precision)
+        for sensor in range(X.shape[1]):
+            replaced = X.copy()
+            replaced[:, sensor] = expected[:, sensor]
+            gain[:, sensor] = density._score(replaced) - before
+        return gain

@@ -1,0 +1,192 @@
+"""The density of one cluster: whitening by the cluster's Gaussian, then a masked autoregressive flow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pwflow_core.errors import ModelFileError
+from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
+from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.modelling.validation import as_matrix
+from pwflow_core.modelling.whitening import Whitening
+
+Array = NDArray[np.float64]
+
+_LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """How a flow was trained.
+
+    Attributes:
+        steps: Gradient steps done at each evaluation.
+        train: Weighted mean log-density of the training batches since the last evaluation, nats, raw units.
+        held_out: Weighted mean log-density of the held-out rows with the averaged weights, nats, raw units.
+        best_step: Step whose weights were kept; 0 is the Gaussian start.
+        seconds: Wall-clock seconds, shared by the clusters that trained together.
+        rows: Training rows with a noticeable weight.
+        rows_held_out: Held-out rows with a noticeable weight.
+        stopped: Why training ended: `patience`, `max_steps`, `too_few_rows`, `no_gain` or `diverged`.
+
+    """
+
+    steps: list[int] = field(default_factory=list)
+    train: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    best_step: int = 0
+    seconds: float = 0.0
+    rows: int = 0
+    rows_held_out: int = 0
+    stopped: str = "too_few_rows"
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the cluster stayed a Gaussian."""
+        return self.best_step == 0
+
+
+class ClusterFlow:
+    """The density of one cluster.
+
+    log p(x) = log N(z(u(x)); 0, 1) + log |det dz/du| + log |det du/dx|
+
+    Attributes:
+        n_features: D.
+        history: How it was trained.
+
+    """
+
+    def __init__(
+        self,
+        whitening: Whitening,
+        architecture: Architecture,
+        parameters: Tensor | None,
+        history: TrainingHistory,
+    ) -> None:
+        self.whitening = whitening
+        self.architecture = architecture
+        self.parameters = None if history.is_gaussian else parameters
+        self.history = history
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return len(self.whitening.centre)
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the density is a plain Gaussian."""
+        return self.parameters is None
+
+    def log_prob(self, X: Array, batch_rows: int = 8192) -> Array:
+        """Evaluate the log-density.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D).
+            batch_rows: Rows evaluated at once.
+
+        Returns:
+            Nats per reading in raw units, shape (N,), float64, always finite.
+
+        Raises:
+            SchemaMismatchError: D differs from the cluster's.
+            ValueError: NaN or infinite values.
+
+        """
+        return self._evaluate(X, batch_rows)[1]
+
+    def latents(self, X: Array, batch_rows: int = 8192) -> Array:
+        """Map readings to latents, shape (N, D): independent N(0, 1) while readings follow the model."""
+        return self._evaluate(X, batch_rows)[0]
+
+    def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> Array:
+        """Draw `n` readings in raw units, shape (n, D)."""
+        z = np.random.default_rng(random_state).standard_normal((n, self.n_features))
+        if self.parameters is not None:
+            views = self.architecture.views(self.parameters[None])
+            with torch.no_grad():
+                z = inverse(self.architecture, views, torch.from_numpy(z).float()[None])[0].double().numpy()
+        return self.whitening.colour(z)
+
+    def to_bytes(self) -> bytes:
+        """Write as safetensors with JSON metadata; the same flow gives the same bytes."""
+        return pack("cluster_flow", self.tensors(), self.document())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClusterFlow:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            ModelFileError: The bytes are damaged or of another kind.
+
+        """
+        return cls.from_tensors(*unpack(data, "cluster_flow"))
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `to_bytes` writes, by name."""
+        arrays: dict[str, NDArray[Any]] = {
+            name: getattr(self.whitening, name) for name in ("centre", "scale", "forward", "backward")
+        }
+        if self.parameters is not None:
+            offset = 0
+            for name, shape in self.architecture.shapes:
+                size = int(np.prod(shape))
+                arrays[name] = self.parameters[offset : offset + size].reshape(shape).numpy()
+                offset += size
+        return arrays
+
+    def document(self) -> dict[str, Any]:
+        """Return what `to_bytes` writes beside the arrays.
+
+        Seconds are left out: they are the one thing that differs between two equal trainings.
+        """
+        history = {name: value for name, value in asdict(self.history).items() if name != "seconds"}
+        return {"architecture": asdict(self.architecture), "history": history}
+
+    @classmethod
+    def from_tensors(cls, arrays: dict[str, NDArray[Any]], document: dict[str, Any]) -> ClusterFlow:
+        """Build from `tensors()` and `document()`.
+
+        Raises:
+            ModelFileError: An array is missing or has the wrong shape.
+
+        """
+        try:
+            architecture = Architecture(**document["architecture"])
+            history = TrainingHistory(**document["history"])
+            whitening = Whitening(*(arrays[name] for name in ("centre", "scale", "forward", "backward")))
+            parameters = None
+            if not history.is_gaussian:
+                parts = [arrays[name].reshape(shape) for name, shape in architecture.shapes]
+                parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
+        return cls(whitening, architecture, parameters, history)
+
+    def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
+        X = as_matrix(X, n_features=self.n_features, allow_empty=True)
+        z, log_prob = np.empty(X.shape), np.empty(len(X))
+        views = None if self.parameters is None else self.architecture.views(self.parameters[None])
+        constant = self.whitening.log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+        for start in range(0, len(X), batch_rows):
+            block = slice(start, start + batch_rows)
+            u = self.whitening.whiten(X[block])
+            log_prob[block] = constant
+            if views is not None:
+                u = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+                with torch.no_grad():
+                    latent, log_det = forward(
+                        self.architecture, views, torch.from_numpy(u.astype(np.float32))[None]
+                    )
+                u = latent[0].double().numpy()
+                log_prob[block] += log_det[0].numpy()
+            z[block] = u
+            log_prob[block] -= 0.5 * np.einsum("nd,nd->n", u, u)
+        return z, log_prob

@@ -1,0 +1,104 @@
+"""Checks of the arrays that users hand in, with messages that name rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.errors import SchemaMismatchError
+
+Array = NDArray[np.float64]
+
+
+def as_matrix(
+    X: object, *, n_features: int | None = None, names: Sequence[str] | None = None, allow_empty: bool = False
+) -> Array:
+    """Return readings as a float64 matrix of finite values, shape (N, D).
+
+    Raises:
+        SchemaMismatchError: Not two-dimensional, or D is not `n_features`.
+        ValueError: No rows, or values that are NaN or infinite, named by row and column.
+
+    """
+    matrix = np.asarray(X, dtype=np.float64)
+    if matrix.ndim != 2:
+        raise SchemaMismatchError(
+            f"Expected readings of shape (rows, sensors), got shape {matrix.shape}; "
+            "reshape your data: one row per reading, one column per sensor."
+        )
+    if n_features is not None and matrix.shape[1] != n_features:
+        raise SchemaMismatchError(
+            f"X has {matrix.shape[1]} features, but this model is expecting {n_features} features as input: "
+            "map the columns to the sensors that it was trained on, or train it again."
+        )
+    if matrix.shape[0] == 0 and not allow_empty:
+        raise ValueError("Found array with 0 sample(s): at least one reading is needed.")
+    check_finite(matrix, names)
+    return matrix
+
+
+def check_finite(matrix: Array, names: Sequence[str] | None = None) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: Names up to five offending rows, and up to five columns.
+
+    """
+    if np.isfinite(matrix.sum()):  # one pass without a temporary; an overflow falls through to the exact test
+        return
+    wrong = ~np.isfinite(matrix)
+    if not wrong.any():
+        return
+    rows, columns = np.flatnonzero(wrong.any(axis=1)), np.flatnonzero(wrong.any(axis=0))
+    titles: list[Any] = [names[c] if names is not None else int(c) for c in columns[:5]]
+    kind = "NaN" if np.isnan(matrix).any() else "infinity"
+    raise ValueError(
+        f"Input X contains {kind}: {int(wrong.sum())} NaN or infinity values, in rows "
+        f"{', '.join(map(str, rows[:5].tolist()))}{', …' if len(rows) > 5 else ''} and columns "
+        f"{', '.join(map(str, titles))}{', …' if len(columns) > 5 else ''}; "
+        "drop these rows or fill the values in first."
+    )
+
+
+def as_weights(sample_weight: object, n_rows: int) -> Array:
+    """Return row weights as float64, shape (N,); ones when there are none.
+
+    Raises:
+        ValueError: Wrong length, negative, not finite, or all zero.
+
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n_rows, float(weight))
+    if weight.shape != (n_rows,):
+        raise ValueError(
+            f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError("Sample weights must be finite, not negative, and not all zero.")
+    return weight
+
+
+def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: int = 24) -> NDArray[np.bool_]:
+    """Choose contiguous blocks of rows to hold out, spread evenly over the data.
+
+    Neighbouring sensor readings are nearly copies of each other: rows held out one by one would have a twin
+    among the training rows, and would praise a model that has merely memorised it.
+
+    Returns:
+        True for rows held out, shape (N,); about `fraction` of them.
+
+    """
+    held_out = np.zeros(n_rows, dtype=bool)
+    stratum = n_rows / n_blocks
+    length = fraction * stratum
+    starts = np.arange(n_blocks) * stratum
+    starts += np.random.default_rng(random_state).uniform(0, stratum - length, n_blocks)
+    for start in starts:
+        held_out[round(start) : round(start + length)] = True
+    return held_out
