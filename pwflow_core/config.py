@@ -153,7 +153,7 @@ class ClusteringConfig(_Section):
     """Regimes per segment, or `auto`: chosen by `selection` among `candidates`."""
     candidates: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1, 2, 3, 4, 6, 8)
     selection: Literal["held_out", "bic", "silhouette"] = "held_out"
-    max_rows: Annotated[int, Field(ge=1_000)] = 50_000
+    max_rows: Annotated[int, Field(ge=1_000)] = 20_000
     """Readings per segment that the clustering looks at; more are sampled."""
     random_state: int = 0
 

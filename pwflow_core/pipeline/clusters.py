@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import NotFittedError
 from pwflow_core.modelling.clustering import fit_clusters
@@ -134,16 +135,17 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
             continue
         X, held_out = _training_sample(plant, segment, size, sensors)
         clustering = plant.config.clustering
-        seeds = fit_clusters(
-            X,
-            method=clustering.method,
-            n_clusters=clustering.n_clusters,
-            candidates=clustering.candidates,
-            selection=clustering.selection,
-            held_out=held_out if held_out.any() else None,
-            max_rows=clustering.max_rows,
-            random_state=clustering.random_state,
-        )
+        with threadpool_limits(plant.config.compute.threads):
+            seeds = fit_clusters(
+                X,
+                method=clustering.method,
+                n_clusters=clustering.n_clusters,
+                candidates=clustering.candidates,
+                selection=clustering.selection,
+                held_out=held_out if held_out.any() else None,
+                max_rows=clustering.max_rows,
+                random_state=clustering.random_state,
+            )
         kept = _kept_keys(previous, segment, X, seeds.responsibilities(X).argmax(axis=1), seeds.n_clusters)
         keys = []
         for key in kept:

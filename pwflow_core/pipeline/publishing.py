@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -68,11 +67,6 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
             f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}"
         )
         _copy_comments(connection, "mart", table)
-    connection.execute(
-        "CREATE TABLE published.mart.about AS SELECT ? AS published_at, "
-        "(SELECT max(ts) FROM mart.anomaly_scores) AS last_reading_at",
-        [datetime.now(UTC).replace(tzinfo=None)],
-    )
     counts = {}
     for table in ("readings", *PUBLIC_TABLES):
         row = connection.execute(f"SELECT count(*) FROM published.mart.{table}").fetchone()

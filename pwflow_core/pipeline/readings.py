@@ -27,6 +27,12 @@ CALIBRATION_FOLDS = (3, 8)
 STOPPING_FOLDS = (5,)
 """Folds that stop the training early and choose the number of regimes."""
 
+_FOLD = """
+    ((floor(epoch(new.ts) / $block_seconds)::BIGINT
+      + (md5_number_lower(floor(epoch(new.ts) / $block_seconds / 10)::BIGINT::VARCHAR) % 10)::BIGINT) % 10 + 10) % 10
+"""
+# Ten blocks in a row are ten folds, rotated at random: a plain remainder would tie the folds to the time of day.
+
 _HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
 
 
@@ -191,7 +197,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int
         SELECT
             new.reading_id, new.machine_id, new.ts,
             {quote_columns(columns, "new.")},
-            (floor(epoch(new.ts) / $block_seconds)::BIGINT % 10 + 10) % 10 AS fold,
+            {_FOLD} AS fold,
             CASE WHEN old.reading_id IS NOT NULL AND {same} THEN old.batch_id ELSE $batch_id END AS batch_id,
             new.file_id, new.row_number
         FROM accepted AS new

@@ -124,8 +124,11 @@ def _copy_missing(
 
 
 def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
+    import torch
+
     from pwflow_core.modelling import ClusterFlow
 
+    torch.set_num_threads(plant.config.compute.threads)
     flow = ClusterFlow.from_bytes(plant.models.get(version))
     if flow.n_features != n_features:
         raise ModelFileError(
