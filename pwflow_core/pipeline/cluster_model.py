@@ -11,7 +11,13 @@ from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.plant import Plant
 
-__all__ = ["ClusterModel", "SegmentClusters", "active_cluster_keys", "check_cluster_keys", "load_cluster_model"]
+__all__ = [
+    "ClusterModel",
+    "SegmentClusters",
+    "active_cluster_keys",
+    "check_cluster_keys",
+    "load_cluster_model",
+]
 
 _KIND = "cluster_model"
 
@@ -63,8 +69,7 @@ class ClusterModel:
             for name, array in part.seeds.tensors().items()
         }
         described = [
-            {"segment": part.segment, "keys": list(part.keys), "method": part.seeds.method}
-            for part in self.segments
+            {"segment": part.segment, "keys": list(part.keys), "method": part.seeds.method} for part in self.segments
         ]
         return pack(_KIND, arrays, {"sensors": list(self.sensors), "segments": described})
 
@@ -93,9 +98,7 @@ def load_cluster_model(plant: Plant) -> tuple[str, ClusterModel]:
         ModelFileError: Its file is missing or damaged.
     """
     with plant.warehouse.snapshot() as connection:
-        row = connection.execute(
-            "SELECT cluster_model_id FROM core.cluster_models WHERE in_force"
-        ).fetchone()
+        row = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
     if row is None:
         raise NotFittedError("There are no regimes yet: materialize cluster_model, or run `pwflow run`.")
     return str(row[0]), ClusterModel.from_bytes(plant.models.get(row[0]))

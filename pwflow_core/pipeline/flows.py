@@ -165,9 +165,7 @@ def _summarise(flow: ClusterFlow, version: str, training: _TrainingSet) -> FlowS
     held_out = float("nan")
     if weight.sum() > 0:
         held_out = float(np.average(flow.log_prob(training.X[training.held_out]), weights=weight))
-    return FlowSummary(
-        version, int((~training.held_out).sum()), int(training.held_out.sum()), held_out, flow.history
-    )
+    return FlowSummary(version, int((~training.held_out).sum()), int(training.held_out.sum()), held_out, flow.history)
 
 
 def _put_in_force(

@@ -37,7 +37,8 @@ class IngestSummary:
         n_changed: Files read again because they, or the configuration of the source, changed.
         n_unchanged: Files that were read before and are as they were.
         refused: Files that could not be read, with the reason.
-        n_rows: Rows read.
+        n_rows: Rows read in this run.
+        n_raw: Rows in `raw_readings` now.
         n_sensors: Sensors of the plant.
     """
 
@@ -46,6 +47,7 @@ class IngestSummary:
     n_unchanged: int
     refused: dict[str, str]
     n_rows: int
+    n_raw: int
     n_sensors: int
 
 
@@ -96,9 +98,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 if earlier.status == "refused":
                     refused[file.path] = "refused earlier and unchanged since"
                 continue
-            arrival = _look(
-                plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet"
-            )
+            arrival = _look(plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet")
             if arrival is None:
                 counts["unchanged"] += 1
                 continue
@@ -115,13 +115,20 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
         if waiting:
             _insert(plant, source, waiting, run_number)
-    summary = IngestSummary(
-        counts["new"], counts["changed"], counts["unchanged"], refused, counts["rows"], len(source.sensors)
-    )
     if refused and len(refused) == len(files):
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
-    return summary
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchone()
+    return IngestSummary(
+        n_new=counts["new"],
+        n_changed=counts["changed"],
+        n_unchanged=counts["unchanged"],
+        refused=refused,
+        n_rows=counts["rows"],
+        n_raw=int(row[0]) if row else 0,
+        n_sensors=len(source.sensors),
+    )
 
 
 def _files(plant: Plant) -> list[FileState]:
@@ -237,13 +244,10 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], run_number: 
                     [run_number, arrival.earlier.file_id],
                 )
                 for table in ("raw_readings", "malformed_lines"):
-                    connection.execute(
-                        f"DELETE FROM ingest.{table} WHERE file_id = ?", [arrival.earlier.file_id]
-                    )
+                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [arrival.earlier.file_id])
             if arrival.staged:
                 connection.execute(
-                    "INSERT INTO ingest.raw_readings BY NAME "
-                    "SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
+                    "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
                     [file_id, str(arrival.staged.rows_file)],
                 )
                 if arrival.staged.malformed:

@@ -30,9 +30,7 @@ def read_progress(connection: duckdb.DuckDBPyConnection, step: str, cluster_key:
     return Progress(*row) if row else Progress()
 
 
-def write_progress(
-    connection: duckdb.DuckDBPyConnection, step: str, progress: Progress, cluster_key: str = ""
-) -> None:
+def write_progress(connection: duckdb.DuckDBPyConnection, step: str, progress: Progress, cluster_key: str = "") -> None:
     """Record how far a step has come, in the caller's transaction."""
     connection.execute("DELETE FROM core.progress WHERE step = ? AND cluster_key = ?", [step, cluster_key])
     connection.execute(

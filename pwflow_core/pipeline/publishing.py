@@ -63,9 +63,7 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
     )
     _copy_comments(connection, "core", "readings")
     for table in PUBLIC_TABLES:
-        connection.execute(
-            f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}"
-        )
+        connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
         _copy_comments(connection, "mart", table)
     counts = {}
     for table in ("readings", *PUBLIC_TABLES):

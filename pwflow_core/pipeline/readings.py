@@ -217,14 +217,10 @@ def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int
         [batch_id],
     )
     for table in ("core.cluster_assignments", "core.component_log_density", "mart.anomaly_scores"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE reading_id IN (SELECT reading_id FROM changed_readings)"
-        )
+        connection.execute(f"DELETE FROM {table} WHERE reading_id IN (SELECT reading_id FROM changed_readings)")
     n_changed = _count(connection, "SELECT count(*) FROM changed_readings")
     n_written = _count(connection, f"SELECT count(*) FROM core.readings WHERE batch_id = {batch_id:d}")
-    n_gone = _count(
-        connection, "SELECT count(*) FROM changed_readings ANTI JOIN core.readings USING (reading_id)"
-    )
+    n_gone = _count(connection, "SELECT count(*) FROM changed_readings ANTI JOIN core.readings USING (reading_id)")
     return n_written - (n_changed - n_gone), n_changed
 
 

@@ -69,9 +69,7 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
         pinned = dict(
-            connection.execute(
-                "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"
-            ).fetchall()
+            connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
     for key in keys:
         if key in pinned:
@@ -141,7 +139,8 @@ def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> Cluster
 def _write_slice(plant: Plant, key: str, version: str, latest: int, results: Path) -> int:
     with plant.warehouse.transaction() as connection:
         connection.execute(
-            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?", [key, version]
+            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
+            [key, version],
         )
         connection.execute(
             """

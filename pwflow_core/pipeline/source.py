@@ -125,8 +125,7 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         config.delimiter,
     )
     named = tuple(
-        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high)
-        for name, sensor in sensors.items()
+        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high) for name, sensor in sensors.items()
     )
     if timestamp is None or not named:
         earlier = _earlier_source(plant)

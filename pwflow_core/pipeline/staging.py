@@ -37,9 +37,7 @@ def is_parquet(path: str) -> bool:
     return path.lower().endswith(_PARQUET)
 
 
-def stage_file(
-    scratch: duckdb.DuckDBPyConnection, path: str, label: str, source: Source, target: Path
-) -> Staged:
+def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source: Source, target: Path) -> Staged:
     """Read one CSV or Parquet file into `target`, a Parquet file of raw readings.
 
     Arguments:
@@ -110,15 +108,10 @@ def _select(reader: str, types: dict[str, str], label: str, source: Source) -> s
     columns = [
         "row_number() OVER () AS row_number",
         f"{quote_identifier(source.timestamp)}::VARCHAR AS ts",
-        f"{quote_identifier(source.machine)}::VARCHAR AS machine_id"
-        if source.machine
-        else "'machine' AS machine_id",
+        f"{quote_identifier(source.machine)}::VARCHAR AS machine_id" if source.machine else "'machine' AS machine_id",
         f"{_segment(source, label)} AS segment",
         f"{_refused_values(types, source)} AS refused_values",
-        *(
-            f"{_number(types, sensor.column, source)} AS {quote_identifier(sensor.name)}"
-            for sensor in source.sensors
-        ),
+        *(f"{_number(types, sensor.column, source)} AS {quote_identifier(sensor.name)}" for sensor in source.sensors),
     ]
     return f"SELECT {', '.join(columns)} FROM {reader}"
 

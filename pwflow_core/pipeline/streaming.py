@@ -22,9 +22,7 @@ __all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
 _VECTOR_ROWS = 2048
 
 
-def copy_out(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], target: Path
-) -> None:
+def copy_out(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], target: Path) -> None:
     """Copy the result of a query to a Parquet file, without holding it in memory."""
     connection.execute(f"COPY ({query}) TO {quote_literal(str(target))} (FORMAT parquet)", values)
 
@@ -37,9 +35,7 @@ def read_chunks(
     Yields:
         Reading ids of shape (n,) and sensor values of shape (n, D), n about `chunk_rows`.
     """
-    scratch.execute(
-        f"SELECT reading_id, {quote_columns(sensors)} FROM read_parquet({quote_literal(str(file))})"
-    )
+    scratch.execute(f"SELECT reading_id, {quote_columns(sensors)} FROM read_parquet({quote_literal(str(file))})")
     while True:
         frame = scratch.fetch_df_chunk(max(1, chunk_rows // _VECTOR_ROWS))
         if frame.empty:
@@ -57,7 +53,10 @@ def fetch_matrix(
     sensors: Sequence[str],
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
     """Fetch sensor values as a matrix of shape (N, D), and the other columns of the query by name."""
-    columns: dict[str, NDArray[Any]] = connection.execute(query, values).fetchnumpy()
+    fetched = connection.execute(query, values).fetchnumpy()
+    columns = {
+        name: np.asarray(column) if not np.ma.isMaskedArray(column) else column for name, column in fetched.items()
+    }
     if not len(columns[sensors[0]]):
         return np.empty((0, len(sensors))), columns
     matrix = np.column_stack([np.ma.filled(columns.pop(name), np.nan) for name in sensors])
