@@ -126,16 +126,20 @@ def ui(config_file: Path | None, port: int) -> None:
 def _run(config: PlantConfig) -> None:
     from pwflow_core.pipeline.overview import summarise_plant
     from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import run_plant
 
-    outcome = run_plant(config)
-    if outcome.error is not None:
-        raise click.ClickException(outcome.error)
+    jobs = []
+    with open_instance(config) as instance:
+        for outcome in run_plant(config, instance):
+            if outcome.error is not None:
+                raise click.ClickException(outcome.error)
+            jobs.append(outcome.job)
     plant = summarise_plant(Plant.open(config))
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
     click.echo(
         f"""
-Plant {config.plant.name}, job {outcome.job}
+Plant {config.plant.name}, jobs {" and ".join(jobs)}
   readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
   regimes    {plant.n_clusters} in {plant.n_segments} segments
   scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}

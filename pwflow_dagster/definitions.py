@@ -37,7 +37,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         assets = build_assets(name, partitions)
     return dg.Definitions(
         assets=assets,
-        jobs=build_jobs(name),
+        jobs=build_jobs(config),
         schedules=[build_nightly_schedule(config.schedule, partitions)],
         resources={"plant": PlantResource(config)},
         executor=dg.in_process_executor,

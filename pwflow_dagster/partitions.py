@@ -23,16 +23,14 @@ def add_clusters(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsD
     instance.add_dynamic_partitions(str(partitions.name), list(keys))
 
 
-def selected_clusters(context: dg.AssetExecutionContext, plant: Plant) -> list[str] | None:
-    """Return the clusters that a run is for; None means all in force, in a run that names no partition.
+def selected_clusters(context: dg.AssetExecutionContext, plant: Plant) -> list[str]:
+    """Return the clusters that a run is for.
 
     A range of partitions passes over retired clusters. One that is named alone is returned as it is, so that
     the step refuses it.
     """
     if context.has_partition_key:
         return [context.partition_key]
-    if not context.has_partition_key_range:
-        return None
     from pwflow_core.pipeline.cluster_model import active_cluster_keys
 
     with plant.warehouse.snapshot() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,7 @@ from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.plant import Plant
 from pwflow_dagster.definitions import build
-from pwflow_dagster.instance import open_instance
-from pwflow_dagster.jobs import NIGHTLY_SCORING, WHOLE_PATH
+from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
 from pwflow_dagster.partitions import cluster_partitions, partition_range_tags
 
 __all__ = ["RunOutcome", "run_plant"]
@@ -34,25 +34,43 @@ class RunOutcome:
     error: str | None
 
 
-def run_plant(config: PlantConfig) -> RunOutcome:
-    """Run what the plant needs: the whole path if there is something to learn, else the nightly scoring."""
+def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[RunOutcome]:
+    """Run what the plant needs: learning if there is something to learn, else the nightly scoring.
+
+    Yields:
+        The outcome of each run as it ends; the last one if a run fails.
+    """
     plant = Plant.open(config)
-    refit = not plant.warehouse.exists or needs_cluster_model(plant)
-    learn = refit or bool(clusters_without_flow(plant))
-    job = WHOLE_PATH if learn else NIGHTLY_SCORING
-    run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    tags: dict[str, str] = {}
-    with open_instance(config) as instance:
-        if learn:
-            run_config["ops"] = {f"{config.plant.name}__cluster_model": {"config": {"refit": refit}}}
-        else:
-            partitions = cluster_partitions(config.plant.name)
-            tags = partition_range_tags(instance.get_dynamic_partitions(str(partitions.name)))
-        result = (
-            build(config)
-            .resolve_job_def(job)
-            .execute_in_process(instance=instance, run_config=run_config, tags=tags, raise_on_error=False)
-        )
+    definitions = build(config)
+    if not plant.warehouse.exists or needs_cluster_model(plant):
+        outcome = _run(definitions, instance, LEARN_REGIMES)
+        yield outcome
+        if outcome.error is not None:
+            return
+    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
+    over_all = partition_range_tags(partitions)
+    if clusters_without_flow(plant):
+        only_missing = {f"{config.plant.name}__cluster_flow": {"config": {"only_missing": True}}}
+        tags = over_all | {"pwflow/reason": "the regime had no flow yet"}
+        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, ops=only_missing)
+    else:
+        yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
+
+
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    *,
+    tags: dict[str, str] | None = None,
+    ops: dict[str, Any] | None = None,
+) -> RunOutcome:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": ops or {}},
+        tags=tags,
+        raise_on_error=False,
+    )
     return RunOutcome(job, result.run_id, None if result.success else _explain(result))
 
 

@@ -1,17 +1,16 @@
-"""What every asset body does besides its one call of the core: logs, errors, and events per cluster."""
+"""What every asset body does besides its one call of the core: logs and errors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import dagster as dg
 
 from pwflow_core.errors import PwflowError
 
-__all__ = ["report_cluster", "running"]
+__all__ = ["running"]
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 
@@ -45,11 +44,3 @@ def running(context: dg.AssetExecutionContext) -> Iterator[None]:
     finally:
         _CORE_LOGGER.removeHandler(handler)
         _CORE_LOGGER.setLevel(level)
-
-
-def report_cluster(context: dg.AssetExecutionContext, key: str, metadata: Mapping[str, Any]) -> None:
-    """Record what was done for one cluster on its partition, whether or not the run names partitions."""
-    if context.has_partition_key or context.has_partition_key_range:
-        context.add_asset_metadata(dict(metadata), partition_key=key)
-    else:
-        context.log_event(dg.AssetMaterialization(context.asset_key, partition=key, metadata=dict(metadata)))

@@ -38,7 +38,6 @@ __all__ = [
     "ClusterModelSummary",
     "assign_readings",
     "cluster_settings",
-    "current_cluster_model",
     "fit_cluster_model",
     "needs_cluster_model",
 ]
@@ -165,20 +164,17 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
     model = ClusterModel(tuple(sensors), tuple(parts))
     model_id = plant.models.put(model.to_bytes())
     retired = _put_in_force(plant, model_id, model, settings, n_rows)
-    return _summarise(model_id, model, sizes, n_rows=n_rows, minted=minted, retired=retired)
-
-
-def current_cluster_model(plant: Plant) -> ClusterModelSummary:
-    """Return the regimes in force, as `fit_cluster_model` would if nothing had changed.
-
-    Raises:
-        NotFittedError: There are no regimes yet.
-    """
-    model_id, model = load_cluster_model(plant)
-    with plant.warehouse.snapshot() as connection:
-        row = connection.execute("SELECT n_rows FROM core.cluster_models WHERE in_force").fetchone()
-        sizes = _segment_sizes(plant, connection)
-    return _summarise(model_id, model, sizes, n_rows=int(row[0]) if row else 0)
+    return ClusterModelSummary(
+        cluster_model_id=model_id,
+        clusters={part.segment: list(part.keys) for part in parts},
+        weights={
+            key: float(weight) for part in parts for key, weight in zip(part.keys, part.seeds.weights, strict=True)
+        },
+        minted=minted,
+        retired=retired,
+        thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in parts}},
+        n_rows=n_rows,
+    )
 
 
 def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, AssignmentSummary]:
@@ -205,30 +201,6 @@ def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, As
             group = [key for key in wanted if since[key] == batch_id]
             summaries |= _assign_segment(plant, model_id, model, part, group, batch_id, latest)
     return {key: summaries[key] for key in keys}
-
-
-def _summarise(
-    model_id: str,
-    model: ClusterModel,
-    sizes: dict[str, int],
-    *,
-    n_rows: int,
-    minted: list[str] | None = None,
-    retired: list[str] | None = None,
-) -> ClusterModelSummary:
-    return ClusterModelSummary(
-        cluster_model_id=model_id,
-        clusters={part.segment: list(part.keys) for part in model.segments},
-        weights={
-            key: float(weight)
-            for part in model.segments
-            for key, weight in zip(part.keys, part.seeds.weights, strict=True)
-        },
-        minted=minted or [],
-        retired=retired or [],
-        thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in model.segments}},
-        n_rows=n_rows,
-    )
 
 
 def _assign_segment(

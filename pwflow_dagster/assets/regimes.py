@@ -6,19 +6,18 @@ from pydantic import Field
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import report_cluster, running
+from pwflow_dagster.steps import running
 
-__all__ = ["ClusterModelConfig", "build"]
+__all__ = ["ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
 
 
-class ClusterModelConfig(dg.Config):
-    """Run configuration of `cluster_model`."""
+class ClusterFlowConfig(dg.Config):
+    """Run configuration of `cluster_flow`."""
 
-    refit: bool = Field(
-        default=True,
-        description="Find the regimes anew. False keeps those in force and only checks that they are there.",
+    only_missing: bool = Field(
+        default=False, description="Train only those regimes of the run that have no flow in force yet."
     )
 
 
@@ -38,13 +37,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         ),
     )
     def cluster_model(
-        context: dg.AssetExecutionContext, config: ClusterModelConfig, plant: dg.ResourceParam[PlantResource]
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.clusters import current_cluster_model, fit_cluster_model
+        from pwflow_core.pipeline.clusters import fit_cluster_model
 
         with running(context):
             opened = plant.open()
-            summary = fit_cluster_model(opened) if config.refit else current_cluster_model(opened)
+            summary = fit_cluster_model(opened)
             keys = [key for of_segment in summary.clusters.values() for key in of_segment]
             add_clusters(context.instance, partitions, keys)
             return dg.MaterializeResult(
@@ -94,15 +93,14 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 }
             )
             for key, summary in assign_readings(opened, selected_clusters(context, opened)).items():
-                report_cluster(
-                    context,
-                    key,
+                context.add_asset_metadata(
                     {
                         "dagster/partition_row_count": summary.n_readings,
                         "new candidates": summary.n_new,
                         "dagster/column_schema": schema,
                         "dagster/column_lineage": lineage,
                     },
+                    partition_key=key,
                 )
 
     @dg.asset(
@@ -115,29 +113,28 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         deps=[cluster_assignments],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
-            "that regime alone, on its readings, and puts the new flow in force; the others stay as they are. A "
-            "run that names no partition trains the regimes that have no flow yet."
+            "that regime alone, on its readings, and puts the new flow in force; the others stay as they are."
         ),
     )
-    def cluster_flow(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> None:
+    def cluster_flow(
+        context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
+    ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
 
         with running(context):
             opened = plant.open()
             keys = selected_clusters(context, opened)
-            if keys is None:
-                keys, reason = clusters_without_flow(opened), "no flow yet"
-            else:
-                reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
+            if config.only_missing:
+                missing = clusters_without_flow(opened)
+                keys = [key for key in keys if key in missing]
+            reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
             promoted_by = f"dagster run {context.run_id}"
             summaries = train_cluster_flows(opened, keys, reason=reason, promoted_by=promoted_by)
             schema = column_schema(opened, "mart", "flow_versions")
             for key, summary in summaries.items():
                 history = summary.history
                 stride = max(1, len(history.steps) // 20)
-                report_cluster(
-                    context,
-                    key,
+                context.add_asset_metadata(
                     {
                         "held-out log-density (nats)": summary.held_out_log_density,
                         "readings learned from": summary.n_rows,
@@ -148,7 +145,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "stayed a Gaussian": history.is_gaussian,
                         "flow version": summary.flow_version,
                         "training curve (nats)": small_table(
-                            {"step": step, "train": round(train, 4), "held out": round(held_out, 4)}
+                            {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(
                                 zip(history.steps, history.train, history.held_out, strict=True)
                             )[::stride]
@@ -158,6 +155,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                             {"cluster_key": [(cluster_assignments.key, "cluster_key")]}
                         ),
                     },
+                    partition_key=key,
                 )
 
     return [cluster_model, cluster_assignments, cluster_flow]

@@ -5,7 +5,7 @@ import dagster as dg
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.partitions import selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import report_cluster, running
+from pwflow_dagster.steps import running
 
 __all__ = ["build"]
 
@@ -45,9 +45,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 }
             )
             for key, summary in score_slices(opened, selected_clusters(context, opened)):
-                report_cluster(
-                    context,
-                    key,
+                context.add_asset_metadata(
                     {
                         "dagster/partition_row_count": summary.n_readings,
                         "readings scored in this run": summary.n_new,
@@ -56,6 +54,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "dagster/column_schema": schema,
                         "dagster/column_lineage": lineage,
                     },
+                    partition_key=key,
                 )
 
     @dg.asset(
