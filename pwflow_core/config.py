@@ -52,9 +52,16 @@ RESERVED_COLUMNS = frozenset(
         "file_id",
         "row_number",
         "refused_values",
+        "cluster_key",
+        "responsibility",
+        "instant",
+        "ts_text",
+        "entry",
+        "refusal",
+        "refusals",
     }
 )
-"""Column names of the readings tables that a sensor must not take."""
+"""Column names that stand beside the sensors in tables and queries, so that a sensor must not take them."""
 
 
 class _Section(BaseModel):
