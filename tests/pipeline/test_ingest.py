@@ -220,7 +220,6 @@ def test_the_file_name_as_segment_does_not_depend_on_the_other_files(make_plant)
     plant = make_plant({"2024/a.csv": minutes(2)}, source={"path": "data/**/*.csv", "segments": ["filename"]})
     ingest_files(plant)
     put_file(plant.config.folder / "data" / "2025" / "b.csv", minutes(2, start=5))
-    put_file(plant.config.folder / "data" / "2024" / "a.csv", minutes(3))
     ingest_files(plant)
     assert query(plant, "SELECT DISTINCT segment FROM ingest.raw_readings ORDER BY segment") == [
         ("2024/a.csv",),
