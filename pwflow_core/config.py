@@ -90,7 +90,7 @@ class SourceConfig(_Section):
     timezone: Annotated[str, Field()] | None = None
     """Time zone of timestamps that carry none. Without it such rows are refused."""
     machine: str | None = None
-    """Machine column; without it all readings belong to one machine."""
+    """Machine column; `filename` if every machine has files of its own; without it there is one machine."""
     segments: tuple[str, ...] = ()
     """Columns of known process conditions (recipe, product). `filename` names the file."""
     delimiter: str | None = None
@@ -313,9 +313,7 @@ def load_config(path: Path) -> PlantConfig:
             f"The configuration file {path} cannot be read ({error}); expected a UTF-8 text file."
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(
-            f"{path} is not valid TOML: {error}. Mend that line and run again."
-        ) from None
+        raise ConfigurationError(f"{path} is not valid TOML: {error}. Mend that line and run again.") from None
     if "folder" in values:
         raise ConfigurationError(f"{path}: unknown key 'folder'; remove it.")
     return parse_config(values, name=str(path), folder=path.absolute().parent)
@@ -332,9 +330,7 @@ def parse_config(values: dict[str, Any], *, name: str, folder: Path) -> PlantCon
 def _explain(error: ValidationError, name: str) -> str:
     sentences = []
     for problem in error.errors():
-        parts = [
-            str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "function"))
-        ]
+        parts = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "function"))]
         key = ".".join(parts) or "the file"
         if problem["type"] == "extra_forbidden":
             section = PlantConfig.model_fields.get(parts[0]) if len(parts) > 1 else None

@@ -137,15 +137,17 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
                 delimiter=delimiter,
                 decimal=config.decimal,
                 timestamp=timestamp,
-                machine=config.machine,
+                machine=None if config.machine == FILE_NAME_COLUMN else config.machine,
                 segments=[column for column in config.segments if column != FILE_NAME_COLUMN],
             )
             named = named or tuple(Sensor(s.name, s.column, s.unit) for s in seen.sensors)
             timestamp = timestamp or seen.timestamp
             timestamp_format = timestamp_format or seen.timestamp_format
+            delimiter = delimiter or seen.delimiter
         else:
             named, timestamp = named or earlier.sensors, timestamp or earlier.timestamp
             timestamp_format = timestamp_format or earlier.timestamp_format
+            delimiter = delimiter or earlier.delimiter
     return Source(
         timestamp=timestamp,
         timestamp_format=timestamp_format,
