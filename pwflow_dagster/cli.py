@@ -119,7 +119,7 @@ def ui(config_file: Path | None, port: int) -> None:
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
     click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
 
 
