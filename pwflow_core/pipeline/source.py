@@ -98,13 +98,15 @@ def find_files(config: PlantConfig) -> list[FileState]:
                 rows = connection.execute(
                     "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)", [where]
                 ).fetchall()
-            except duckdb.IOException as error:
-                if "No files found" in str(error):
-                    raise SourceError(
-                        f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct "
-                        "the path in the configuration, or put the exports there."
-                    ) from None
-                raise SourceError(f"source.path = '{pattern}' cannot be read: {first_line(error)}.") from None
+            except duckdb.Error as error:
+                if "No files found" not in str(error):
+                    raise SourceError(f"source.path = '{pattern}' cannot be read: {first_line(error)}.") from None
+                rows = []
+            if not rows:
+                raise SourceError(
+                    f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct the path "
+                    "in the configuration, or put the exports there."
+                )
             found |= {row[0]: _exact(FileState(*row)) for row in rows}
     return [found[path] for path in sorted(found)]
 
