@@ -120,7 +120,7 @@ def inspect_source(
         decimal: Decimal separator in CSV files.
         timestamp: Timestamp column.
         timestamp_format: strptime format, `unix_s` or `unix_ms`.
-        machine: Machine column.
+        machine: Machine column; `filename` if every file is a machine of its own.
         segments: Columns of known process conditions; `filename` stands for the name of the file.
         ignore: Columns to leave out.
         guess_segments: Whether to look for process conditions where none are given.
@@ -137,7 +137,7 @@ def inspect_source(
             )
         given = {
             "timestamp": [timestamp] if timestamp else [],
-            "machine": [machine] if machine else [],
+            "machine": [machine] if machine and machine != FILE_NAME_COLUMN else [],
             "segments": [name for name in segments if name != FILE_NAME_COLUMN],
             "ignore": list(ignore),
         }
@@ -151,7 +151,12 @@ def inspect_source(
             check_split_time(sample, time)
         found_decimal = decimal or find_decimal(sample)
         profiles = profile_columns(sample, found_decimal)
-        machine_column, machine_assumptions = _machine(sample, profiles, time, times, named)
+        by_file = machine == FILE_NAME_COLUMN
+        machine_column, machine_assumptions = (
+            (None, ("Every file is a machine of its own.",))
+            if by_file
+            else _machine(sample, profiles, time, times, named)
+        )
         steps = measure_steps(sample, list(profiles.values()), machine_column)
         roles = _Roles(sample, profiles, steps, time, times, machine_column, named)
         if segments:
@@ -171,7 +176,7 @@ def inspect_source(
             timestamp=time.column.name,
             timestamp_format=time.format,
             is_naive=time.is_naive,
-            machine=machine_column.name if machine_column else None,
+            machine=FILE_NAME_COLUMN if by_file else machine_column.name if machine_column else None,
             segments=chosen_segments,
             segment_candidates=roles.segment_candidates(chosen_segments),
             sensors=sensors,

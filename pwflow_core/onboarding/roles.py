@@ -182,8 +182,8 @@ def _without_machine(sample: Sample, time: TimeColumn, repeated: float) -> tuple
     if n_in_files and 1 - n_distinct / n_in_files > 0.01:
         return (
             "The same times occur in several files and no column tells machines apart: only the "
-            "first reading of a time is kept. If every file is a machine of its own, use "
-            "source.sql with a machine column made from the file name.",
+            "first reading of a time is kept. If every file is a machine of its own, set "
+            'source.machine = "filename".',
         )
     return ("No column tells machines apart: all readings belong to one machine.",)
 

@@ -228,3 +228,12 @@ def test_path_may_hold_quotes_and_glob_letters(tmp_path: Path, plain_csv: Path):
         odd = tmp_path / name
         odd.write_bytes(plain_csv.read_bytes())
         assert len(inspect_source([odd]).sensors) == 2
+
+
+def test_every_file_can_be_a_machine_of_its_own(tmp_path):
+    for name in ("a", "b"):
+        rows = "".join(f"2024-01-01T00:{minute:02d}:00Z,{minute * 1.5 + 0.25}\n" for minute in range(40))
+        (tmp_path / f"{name}.csv").write_text("time,load\n" + rows)
+    found = inspect_source([tmp_path / "a.csv", tmp_path / "b.csv"], machine="filename")
+    assert found.machine == "filename"
+    assert [sensor.name for sensor in found.sensors] == ["load"]
