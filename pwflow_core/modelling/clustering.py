@@ -134,9 +134,7 @@ class ClusterSeeds:
         except (KeyError, ValueError) as error:
             raise ModelFileError(f"The cluster file lacks an array or has a wrong shape: {error}.") from error
         if seeds.weights.shape != (k,) or seeds.covariances.shape != (k, d, d) or seeds.scale.shape != (d,):
-            raise ModelFileError(
-                f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights."
-            )
+            raise ModelFileError(f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights.")
         return seeds
 
     def _nearest(self, X: Array) -> NDArray[np.intp]:
@@ -188,9 +186,7 @@ def fit_clusters(
     X = as_matrix(X)
     weight = as_weights(sample_weight, len(X))
     if held_out is None:
-        held_out = (
-            held_out_blocks(len(X), 0.15, random_state) if len(X) >= 200 else np.zeros(len(X), dtype=bool)
-        )
+        held_out = held_out_blocks(len(X), 0.15, random_state) if len(X) >= 200 else np.zeros(len(X), dtype=bool)
     centre, scale = standardise(X[~held_out], weight[~held_out])
     rows, row_weight = _thin((X[~held_out] - centre) / scale, weight[~held_out], max_rows)
     judged, judged_weight = _thin((X[held_out] - centre) / scale, weight[held_out], max_rows // 4)

@@ -182,9 +182,7 @@ class ClusterFlow:
             if views is not None:
                 u = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
                 with torch.no_grad():
-                    latent, log_det = forward(
-                        self.architecture, views, torch.from_numpy(u.astype(np.float32))[None]
-                    )
+                    latent, log_det = forward(self.architecture, views, torch.from_numpy(u.astype(np.float32))[None])
                 u = latent[0].double().numpy()
                 log_prob[block] += log_det[0].numpy()
             z[block] = u

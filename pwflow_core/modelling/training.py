@@ -137,9 +137,7 @@ def train_flows(
         with torch.no_grad():
             for batch, n_features in sorted(stacks):
                 stack = stacks[batch, n_features]
-                for cluster, flow in zip(
-                    stack, _Stack(stack, settings, random_state).run(on_progress), strict=True
-                ):
+                for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
                     flows[cluster.position] = flow
     finally:
         torch.set_num_threads(threads)
@@ -152,9 +150,7 @@ class _Cluster:
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
         self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
-        self.architecture = Architecture(
-            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden
-        )
+        self.architecture = Architecture(len(rows.mean), transforms=settings.transforms, hidden=settings.hidden)
         self.u, self.weight = self._white(rows.X, rows.weight)
         self.u_held_out, self.weight_held_out = self._white(rows.X_held_out, rows.weight_held_out)
         ideal = len(self.u) / settings.steps_per_pass
@@ -178,8 +174,7 @@ class _Stack:
         self.batch = clusters[0].batch
         self.clusters = clusters
         self.histories = [
-            TrainingHistory(rows=len(c.u), rows_held_out=len(c.u_held_out), stopped="max_steps")
-            for c in clusters
+            TrainingHistory(rows=len(c.u), rows_held_out=len(c.u_held_out), stopped="max_steps") for c in clusters
         ]
         self.running = list(range(len(clusters)))
         self.generators = [torch.Generator().manual_seed(random_state) for _ in clusters]

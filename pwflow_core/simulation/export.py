@@ -112,9 +112,7 @@ def write_exports(
     exports = tuple(root / "exports" / f"{start + timedelta(days=day)}.parquet" for day in range(days))
     truth, faults = truth_folder / "truth.parquet", truth_folder / "faults.parquet"
     named = {path.relative_to(root).as_posix(): path for path in (*exports, truth, faults)}
-    if days <= manifest["days"] and all(
-        _is_intact(path, known_hashes.get(key)) for key, path in named.items()
-    ):
+    if days <= manifest["days"] and all(_is_intact(path, known_hashes.get(key)) for key, path in named.items()):
         return ExportedPlant(exports, truth, faults, n_written=0, n_kept=len(named))
 
     # Days that were exported before are never dropped from the truth.

@@ -108,9 +108,7 @@ def plan_faults(seed: int, start: date, first_day: int, last_day: int) -> list[F
     )
 
 
-def apply_fault(
-    fault: Fault, values: NDArray[np.float64], timeline: Timeline, midnight: datetime
-) -> NDArray[np.bool_]:
+def apply_fault(fault: Fault, values: NDArray[np.float64], timeline: Timeline, midnight: datetime) -> NDArray[np.bool_]:
     """Change the readings of one machine and day in place as the fault does.
 
     Arguments:
@@ -190,9 +188,7 @@ def _drift(rng: np.random.Generator, start: date, machine: int, day: int, length
         magnitude, what = sign * float(rng.uniform(0.12, 0.20)), "span"
     else:
         magnitude, what = sign * float(rng.uniform(5.0, 9.0)) * float(_STEP[SENSOR_INDEX[sensor]]), "zero"
-    return _fault(
-        "sensor_drift", start, machine, begin, end, (sensor,), f"{what} of {sensor} drifts", magnitude
-    )
+    return _fault("sensor_drift", start, machine, begin, end, (sensor,), f"{what} of {sensor} drifts", magnitude)
 
 
 def _short_fault(seed: int, start: date, kind: FaultKind, turn: int, machine: int, day: int) -> Fault:

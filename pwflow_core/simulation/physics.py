@@ -85,10 +85,7 @@ class _Latents:
 def _two_days(seed: int, stream: Stream, machine: int, day: int, columns: int) -> FloatArray:
     """Draw the standard normals of a day and of the day before it, shape (2880, columns)."""
     return np.concatenate(
-        [
-            generator(seed, stream, machine, d).standard_normal((MINUTES_PER_DAY, columns))
-            for d in (day, day + 1)
-        ]
+        [generator(seed, stream, machine, d).standard_normal((MINUTES_PER_DAY, columns)) for d in (day, day + 1)]
     )
 
 
@@ -115,9 +112,7 @@ def _draw_latents(seed: int, machine: int, day: int) -> _Latents:
 def _ambient(seed: int, day: int) -> FloatArray:
     """Return the temperature of the hall over two days: day and night, and a little weather, in °C."""
     minute = np.arange(2 * MINUTES_PER_DAY)
-    weather = [
-        0.4 * float(generator(seed, Stream.WEATHER, d).standard_normal()) for d in (day, day + 1, day + 2)
-    ]
+    weather = [0.4 * float(generator(seed, Stream.WEATHER, d).standard_normal()) for d in (day, day + 1, day + 2)]
     slow = np.interp(minute, [0, MINUTES_PER_DAY, 2 * MINUTES_PER_DAY], weather)
     return 21.0 + 2.5 * np.cos(2.0 * np.pi * (minute / MINUTES_PER_DAY - 13.0 / 24.0)) + slow
 
@@ -167,9 +162,7 @@ def _instrument_readings(timeline: Timeline, latents: _Latents, ambient: FloatAr
 def _noise(seed: int, machine: int, day: int, timeline: Timeline, latents: _Latents) -> FloatArray:
     """Draw the autocorrelated noise of the instruments and the machine's own small offsets."""
     shocks = _two_days(seed, Stream.NOISE, machine, day, len(SENSORS))
-    noise = np.column_stack(
-        [_autoregressive(shocks[:, column], memory) for column, memory in enumerate(_NOISE_MEMORY)]
-    )
+    noise = np.column_stack([_autoregressive(shocks[:, column], memory) for column, memory in enumerate(_NOISE_MEMORY)])
     scale = _NOISE_STANDSTILL + (_NOISE_RUNNING - _NOISE_STANDSTILL) * timeline.ramp[:, None]
     growth = np.array([regime.noise_growth for regime in REGIMES])[timeline.regime] * timeline.cutting
     scale[:, :4] *= np.exp(growth * latents.override)[:, None]

@@ -92,8 +92,7 @@ class SimulatedPlant:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigurationError(
-                f"The seed of the simulated plant must be 0 or more, got {self.seed}. "
-                "Choose a non-negative number."
+                f"The seed of the simulated plant must be 0 or more, got {self.seed}. Choose a non-negative number."
             )
         if self.ageing_from_day is not None and self.ageing_from_day < 0:
             raise ConfigurationError(
@@ -144,9 +143,7 @@ class SimulatedPlant:
         # Instruments saturate at their limits; a healthy machine stays clear of them.
         values = np.clip(values, _LOW, _HIGH)
 
-        midnight = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC) + timedelta(
-            days=day
-        )
+        midnight = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC) + timedelta(days=day)
         fault_kind = np.full(MINUTES_PER_DAY, "", dtype="U16")
         fault_id = np.full(MINUTES_PER_DAY, "", dtype="U32")
         for fault in self.faults(day, day):

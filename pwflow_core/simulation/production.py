@@ -188,9 +188,7 @@ def machine_day_timeline(seed: int, machine: int, day: int) -> Timeline:
         cut_end = end - int(rng.integers(4, 7))
         n_passes = int(rng.choice([4, 6]))
         lengths = rng.uniform(0.75, 1.25, n_passes)
-        cuts = cut_begin + np.round(np.cumsum(lengths) / lengths.sum() * (cut_end - cut_begin)).astype(
-            np.int64
-        )
+        cuts = cut_begin + np.round(np.cumsum(lengths) / lengths.sum() * (cut_end - cut_begin)).astype(np.int64)
 
         regime[begin:running] = base + STANDSTILL
         regime[running:cut_begin] = base + ROUGHING

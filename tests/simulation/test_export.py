@@ -15,9 +15,7 @@ from pwflow_core.simulation import SENSOR_NAMES, SimulatedPlant, write_exports
 
 def snapshot(folder):
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes()) for path in files
-    }
+    return {path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 def contents(folder):
@@ -66,9 +64,7 @@ def test_each_file_holds_exactly_one_utc_day(exported):
 def test_the_truth_has_one_row_per_reading_and_explains_every_blemish(exported):
     truth = f"'{exported}/truth/truth.parquet'"
     exports = f"'{exported}/exports/*.parquet'"
-    rows, keys = duckdb.sql(f"SELECT count(*), count(DISTINCT (machine, timestamp)) FROM {truth}").fetchall()[
-        0
-    ]
+    rows, keys = duckdb.sql(f"SELECT count(*), count(DISTINCT (machine, timestamp)) FROM {truth}").fetchall()[0]
     assert rows == keys == 8 * 3 * 1440
     repeated, labelled = duckdb.sql(
         f"""
@@ -85,9 +81,7 @@ def test_the_truth_has_one_row_per_reading_and_explains_every_blemish(exported):
         """
     ).fetchall()[0]
     assert unexplained == (0,)
-    assert (
-        duckdb.sql(f"SELECT count(*) FROM {truth} WHERE blemish IS NOT NULL").fetchall()[0][0] < 0.005 * rows
-    )
+    assert duckdb.sql(f"SELECT count(*) FROM {truth} WHERE blemish IS NOT NULL").fetchall()[0][0] < 0.005 * rows
 
 
 def test_the_fault_table_agrees_with_the_truth_per_reading(exported):
@@ -159,9 +153,7 @@ def test_asking_for_fewer_days_than_are_there_keeps_them_all(tmp_path):
 def test_a_plant_without_faults_writes_the_same_tables_empty(tmp_path):
     write_exports(tmp_path, days=1, with_faults=False, with_blemishes=False)
     for name in ("truth", "faults"):
-        kinds = dict(
-            row[:2] for row in duckdb.sql(f"DESCRIBE FROM '{tmp_path}/truth/{name}.parquet'").fetchall()
-        )
+        kinds = dict(row[:2] for row in duckdb.sql(f"DESCRIBE FROM '{tmp_path}/truth/{name}.parquet'").fetchall())
         assert kinds["fault_id"] == "VARCHAR"
     assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/truth/faults.parquet'").fetchall()[0] == (0,)
 

@@ -127,9 +127,7 @@ def test_these_faults_hide_from_a_threshold_per_sensor(readings, healthy, kind):
     for recipe in "AB":
         normal = healthy.values[healthy.recipe == recipe]
         values = readings.values[faulty][recipes == recipe]
-        inside[recipes == recipe] = np.all(
-            (values >= normal.min(axis=0)) & (values <= normal.max(axis=0)), axis=1
-        )
+        inside[recipes == recipe] = np.all((values >= normal.min(axis=0)) & (values <= normal.max(axis=0)), axis=1)
     assert inside.mean() > 0.9
 
 

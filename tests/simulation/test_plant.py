@@ -128,9 +128,7 @@ def test_a_regime_is_clearly_not_one_gaussian(healthy_days, regime, sensor):
 def test_roughing_of_a_bends_like_a_banana(healthy_days):
     values = healthy_days.values[healthy_days.regime == "a_roughing"]
     speed, vibration = values[:, 0], values[:, SENSOR_NAMES.index("vibration_rms")]
-    line, parabola = (
-        np.polyval(np.polyfit(speed - speed.mean(), vibration, d), speed - speed.mean()) for d in (1, 2)
-    )
+    line, parabola = (np.polyval(np.polyfit(speed - speed.mean(), vibration, d), speed - speed.mean()) for d in (1, 2))
     assert np.var(vibration - parabola) < 0.1 * np.var(vibration - line)
 
 
