@@ -97,7 +97,7 @@ class SourceConfig(_Section):
     timezone: Annotated[str, Field()] | None = None
     """Time zone of timestamps that carry none. Without it such rows are refused."""
     machine: str | None = None
-    """Machine column; without it all readings belong to one machine."""
+    """Machine column; `filename` if every machine has files of its own; without it there is one machine."""
     segments: tuple[str, ...] = ()
     """Columns of known process conditions (recipe, product). `filename` names the file."""
     delimiter: str | None = None

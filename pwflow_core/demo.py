@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, time, timedelta
+import tomllib
 from pathlib import Path
 
 from pwflow_core.config import PlantConfig, load_config, locate_config, parse_config
@@ -13,8 +13,7 @@ __all__ = ["DEMO_DAYS", "configuration_in_force", "demo_config"]
 DEMO_DAYS = 60
 HOME_VARIABLE = "PWFLOW_HOME"
 """Folder of the demo's files; `.pwflow` in the current folder where it is not set."""
-_LEARN_DAYS = 21
-"""The models learn from the first three weeks; what happens later has to stand out against them."""
+_VALUES = Path(__file__).with_name("demo.toml")
 _DAYS_FILE = "days"
 
 
@@ -24,9 +23,6 @@ def demo_config(days: int | None = None) -> PlantConfig:
     Arguments:
         days: Days to simulate; those of the last run where it is None, so that Dagster sees the same plant.
     """
-    from pwflow_core.simulation.plant import DEFAULT_START
-    from pwflow_core.simulation.sensors import SENSORS
-
     folder = Path(os.environ.get(HOME_VARIABLE, ".pwflow")).absolute() / "demo"
     remembered = folder / _DAYS_FILE
     if days is None:
@@ -34,21 +30,9 @@ def demo_config(days: int | None = None) -> PlantConfig:
     else:
         folder.mkdir(parents=True, exist_ok=True)
         remembered.write_text(f"{days}\n")
-    first_unlearned = DEFAULT_START + timedelta(days=_LEARN_DAYS)
-    values = {
-        "plant": {"name": "demo"},
-        "source": {
-            "simulated_days": days,
-            "timestamp": "timestamp",
-            "machine": "machine",
-            "segments": ["recipe"],
-        },
-        "training": {"until": datetime.combine(first_unlearned, time(), UTC)},
-        "sensors": {s.name: {"unit": s.unit, "low": s.low, "high": s.high} for s in SENSORS},
-        "warehouse": {"url": "duckdb:///warehouse.duckdb", "published": "published.duckdb"},
-        "models": {"url": "models"},
-    }
-    return parse_config(values, name="the bundled simulated plant", folder=folder)
+    values = tomllib.loads(_VALUES.read_text(encoding="utf-8"))
+    values["source"]["simulated_days"] = days
+    return parse_config(values, name=_VALUES.name, folder=folder)
 
 
 def configuration_in_force(given: Path | None = None) -> PlantConfig:

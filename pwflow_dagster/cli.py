@@ -44,6 +44,11 @@ def main() -> None:
       pwflow run             ingest, learn, score and publish
       pwflow ui              open Dagster on the result
 
+    \b
+    Then:
+      pwflow sql QUERY       ask the published tables
+      pwflow demo            the same on a simulated plant with known faults
+
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
     """
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
@@ -119,8 +124,20 @@ def ui(config_file: Path | None, port: int) -> None:
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
     click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
+
+
+@main.command()
+@_CONFIG
+@click.argument("query")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
+    """Ask the published tables in SQL, read-only."""
+    from pwflow_core.pipeline.publishing import query_published
+
+    frame = query_published(configuration_in_force(config_file), query)
+    click.echo(frame.to_csv(index=False) if as_csv else frame.to_string(index=False), nl=not as_csv)
 
 
 def _run(config: PlantConfig) -> None:
@@ -147,8 +164,7 @@ Plant {config.plant.name}, jobs {" and ".join(jobs)}
   published  {config.published_path}
 
 Next: look at the assets with `pwflow ui`, or ask in SQL:
-  duckdb -readonly {config.published_path} \\
-    "SELECT machine_id, ts, cluster_key, anomaly_score FROM mart.anomaly_scores WHERE is_anomaly
-     ORDER BY anomaly_score DESC LIMIT 20"
+  pwflow sql "SELECT machine_id, ts, cluster_key, anomaly_score FROM mart.anomaly_scores
+              WHERE is_anomaly ORDER BY anomaly_score DESC LIMIT 20"
 """
     )

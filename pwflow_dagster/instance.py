@@ -15,6 +15,8 @@ _HOME_VARIABLE = "DAGSTER_HOME"
 _SETTINGS = """# Written once by pwflow; yours to change.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 
 

@@ -139,7 +139,7 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
                 X,
                 method=clustering.method,
                 n_clusters=clustering.n_clusters,
-                candidates=clustering.candidates,
+                candidates=_affordable(plant, size),
                 selection=clustering.selection,
                 held_out=held_out if held_out.any() else None,
                 max_rows=clustering.max_rows,
@@ -294,6 +294,14 @@ def _training_sample(
             sensors,
         )
     return X, np.isin(others["fold"], STOPPING_FOLDS)
+
+
+def _affordable(plant: Plant, size: int) -> list[int]:
+    """Return the numbers of regimes whose p-values `size` training readings leave enough others to calibrate."""
+    learning_folds = 10 - len(CALIBRATION_FOLDS)
+    n_calibration = size * len(CALIBRATION_FOLDS) / learning_folds
+    enough = 2 * plant.config.scoring.min_calibration_rows
+    return [k for k in plant.config.clustering.candidates if k * enough <= n_calibration] or [1]
 
 
 def _minted_keys(used: list[str]) -> Iterator[str]:

@@ -181,10 +181,13 @@ def _put_in_force(
     with plant.warehouse.transaction() as connection:
         for key, summary in summaries.items():
             connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = ?", [key])
-            connection.execute(
-                "DELETE FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?",
-                [key, summary.flow_version],
-            )
+            again = connection.execute(
+                "UPDATE mart.flow_versions SET in_force = true, promoted_at = ?, promoted_by = ?, reason = ? "
+                "WHERE cluster_key = ? AND flow_version = ?",
+                [now, promoted_by, reason, key, summary.flow_version],
+            ).fetchone()
+            if again is not None and again[0] > 0:
+                continue  # the same readings and seed gave the same flow
             values = {
                 "flow_version": summary.flow_version,
                 "cluster_key": key,

@@ -46,6 +46,7 @@ class IngestSummary:
         n_rows: Rows read in this run.
         n_raw: Rows in `raw_readings` now.
         n_sensors: Sensors of the plant.
+        version: Changes when, and only when, `raw_readings` does.
     """
 
     n_new: int
@@ -55,6 +56,7 @@ class IngestSummary:
     n_rows: int
     n_raw: int
     n_sensors: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,19 @@ def ingest_files(plant: Plant) -> IngestSummary:
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
     with plant.warehouse.snapshot() as connection:
-        row = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchone()
+        [(n_raw,)] = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchall()
+        [(last,)] = connection.execute(
+            "SELECT max(greatest(arrived_in, coalesce(superseded_in, 0))) FROM ingest.files WHERE status = 'ingested'"
+        ).fetchall()
     return IngestSummary(
         n_new=counts["new"],
         n_changed=counts["changed"],
         n_unchanged=counts["unchanged"],
         refused=refused,
         n_rows=counts["rows"],
-        n_raw=int(row[0]) if row else 0,
+        n_raw=n_raw,
         n_sensors=len(source.sensors),
+        version=f"{source.hash}-{last or 0}",
     )
 
 

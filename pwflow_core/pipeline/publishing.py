@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import NotFittedError, QueryError
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
 from pwflow_core.warehouse.sql import quote_columns
 
-__all__ = ["PublishedSummary", "publish_warehouse"]
+__all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
 
 _READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality")
 _IN_TIME_ORDER = {"anomaly_scores": " ORDER BY machine_id, ts"}
@@ -48,6 +50,24 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
             os.fsync(file.fileno())
         fresh.replace(target)
     return PublishedSummary(target, target.stat().st_size, n_rows)
+
+
+def query_published(config: PlantConfig, query: str) -> pd.DataFrame:
+    """Run a query on the published tables, with no way to anything else on this machine.
+
+    Raises:
+        NotFittedError: Nothing has been published yet.
+        QueryError: DuckDB refuses the query; the message is DuckDB's.
+    """
+    path = config.published_path
+    if not path.exists():
+        raise NotFittedError(f"Nothing has been published at {path} yet: run `pwflow run` first.")
+    limits = {"memory_limit": config.compute.memory_limit, "enable_external_access": "false"}
+    with duckdb.connect(str(path), read_only=True, config={**limits, "lock_configuration": "true"}) as connection:
+        try:
+            return connection.execute(query).df()
+        except duckdb.Error as error:
+            raise QueryError(f"The query cannot be answered: {error}") from None
 
 
 def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:

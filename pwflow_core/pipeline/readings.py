@@ -45,12 +45,14 @@ class ReadingsSummary:
         n_new: Readings that are new.
         n_changed: Readings whose values changed, because their file did.
         rejected: Rows and values refused in this run, by reason.
+        version: Changes when, and only when, the readings do.
     """
 
     n_readings: int
     n_new: int
     n_changed: int
     rejected: dict[str, int]
+    version: str
 
 
 def derive_readings(plant: Plant) -> ReadingsSummary:
@@ -92,7 +94,7 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
         if n_readings == 0:
             raise SourceError(_explain_none(connection, source))
     _log.info("%s readings, %s new, %s changed", f"{n_readings:,}", f"{n_new:,}", f"{n_changed:,}")
-    return ReadingsSummary(n_readings, n_new, n_changed, rejected)
+    return ReadingsSummary(n_readings, n_new, n_changed, rejected, version=str(n_batches))
 
 
 def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -> None:

@@ -36,6 +36,7 @@ class ScoresSummary:
         n_by_status: Readings by status, all together.
         n_anomalies: Anomalies, all together.
         calibration_rows: Held-out readings behind the p-values, by cluster.
+        silent: Clusters with too few of them for any p-value as small as alpha: they cannot alarm yet.
     """
 
     model_set_id: str
@@ -43,6 +44,7 @@ class ScoresSummary:
     n_by_status: dict[str, int]
     n_anomalies: int
     calibration_rows: dict[str, int]
+    silent: list[str]
 
 
 def derive_scores(plant: Plant) -> ScoresSummary:
@@ -75,7 +77,17 @@ def derive_scores(plant: Plant) -> ScoresSummary:
         for statement in duckdb.extract_statements(script):
             connection.execute(statement, {name: values[name] for name in statement.named_parameters})
         write_progress(connection, _STEP, Progress(model_set_id, latest))
-        summary = _summarise(connection, model_set_id)
+        summary = _summarise(connection, model_set_id, scoring.alpha)
+    if summary.silent:
+        _log.warning(
+            "%d of %d regimes (%s) have fewer than %d held-out readings: no p-value there can be as small as alpha = "
+            "%g, and nothing there can alarm; give more training readings, fewer regimes, or raise scoring.alpha",
+            len(summary.silent),
+            len(summary.calibration_rows),
+            ", ".join(summary.silent[:3]) + (", …" if len(summary.silent) > 3 else ""),
+            round(1 / scoring.alpha) - 1,
+            scoring.alpha,
+        )
     _log.info("%s readings derived, %d anomalies in all", f"{summary.n_derived:,}", summary.n_anomalies)
     return summary
 
@@ -164,7 +176,7 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
     return max(latest, since)
 
 
-def _summarise(connection: duckdb.DuckDBPyConnection, model_set_id: str) -> ScoresSummary:
+def _summarise(connection: duckdb.DuckDBPyConnection, model_set_id: str, alpha: float) -> ScoresSummary:
     derived = connection.execute("SELECT count(*) FROM affected").fetchone()
     statuses = connection.execute(
         "SELECT status, count(*) FROM mart.anomaly_scores GROUP BY status ORDER BY status"
@@ -180,4 +192,5 @@ def _summarise(connection: duckdb.DuckDBPyConnection, model_set_id: str) -> Scor
         dict(statuses),
         int(anomalies[0]) if anomalies else 0,
         dict(calibration),
+        [key for key, n_total in calibration if 1 / (1 + n_total) > alpha],
     )

@@ -20,6 +20,7 @@ __all__ = ["QUERY_PATH", "Staged", "is_parquet", "stage_file", "stage_query"]
 _PARQUET = (".parquet", ".pq", ".parq")
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 SEGMENT_JOINT = " / "
+ONLY_MACHINE = "machine"
 NO_SEGMENT = "all"
 QUERY_PATH = "source.sql"
 
@@ -58,7 +59,7 @@ def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source
         scratch.execute(f"DROP TABLE IF EXISTS {table}")
     delimiter = f", delim = {quote_literal(source.delimiter)}" if source.delimiter else ""
     reader = (
-        f"read_csv({where}, all_varchar = true, header = true, store_rejects = true, "
+        f"read_csv({where}, all_varchar = true, header = true, skip = 0, store_rejects = true, "
         f"rejects_scan = 'rejected_scans', rejects_table = 'rejected_lines'{delimiter})"
     )
     staged = _stage(scratch, reader, path, label, source, target)
@@ -97,7 +98,7 @@ def _stage(
 def _check_columns(types: dict[str, str], path: str, source: Source) -> None:
     wanted = [source.timestamp, *(sensor.column for sensor in source.sensors)]
     wanted += [column for column in source.segments if column != FILE_NAME_COLUMN]
-    wanted += [source.machine] if source.machine else []
+    wanted += [source.machine] if source.machine not in (None, FILE_NAME_COLUMN) else []
     missing = [column for column in wanted if column not in types]
     if missing:
         raise SourceError(
@@ -110,12 +111,20 @@ def _select(reader: str, types: dict[str, str], label: str, source: Source) -> s
     columns = [
         "row_number() OVER () AS row_number",
         f"{quote_identifier(source.timestamp)}::VARCHAR AS ts",
-        f"{quote_identifier(source.machine)}::VARCHAR AS machine_id" if source.machine else "'machine' AS machine_id",
+        f"{_machine(source, label)} AS machine_id",
         f"{_segment(source, label)} AS segment",
         f"{_refused_values(types, source)} AS refused_values",
         *(f"{_number(types, sensor.column, source)} AS {quote_identifier(sensor.name)}" for sensor in source.sensors),
     ]
     return f"SELECT {', '.join(columns)} FROM {reader}"
+
+
+def _machine(source: Source, label: str) -> str:
+    if source.machine is None:
+        return quote_literal(ONLY_MACHINE)
+    if source.machine == FILE_NAME_COLUMN:
+        return quote_literal(label)
+    return f"{quote_identifier(source.machine)}::VARCHAR"
 
 
 def _segment(source: Source, label: str) -> str:

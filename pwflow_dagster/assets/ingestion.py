@@ -41,7 +41,8 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                         {"file": file, "reason": reason} for file, reason in summary.refused.items()
                     ),
                     "dagster/column_schema": column_schema(opened, "ingest", "raw_readings"),
-                }
+                },
+                data_version=dg.DataVersion(summary.version),
             )
 
     @dg.asset(
@@ -80,7 +81,8 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                             if column.name in taken
                         }
                     ),
-                }
+                },
+                data_version=dg.DataVersion(summary.version),
             )
 
     return [raw_readings, readings]

@@ -128,7 +128,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 missing = clusters_without_flow(opened)
                 keys = [key for key in keys if key in missing]
             reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
-            promoted_by = f"dagster run {context.run_id}"
+            promoted_by = f"dagster run {context.run.run_id}"
             summaries = train_cluster_flows(opened, keys, reason=reason, promoted_by=promoted_by)
             schema = column_schema(opened, "mart", "flow_versions")
             for key, summary in summaries.items():

@@ -89,6 +89,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "held-out readings behind the p-values": small_table(
                         {"cluster_key": key, "readings": count} for key, count in summary.calibration_rows.items()
                     ),
+                    "regimes that cannot alarm yet": ", ".join(summary.silent) or "none",
                     "model set": summary.model_set_id,
                     "dagster/column_schema": column_schema(opened, "mart", "anomaly_scores"),
                     "dagster/column_lineage": column_lineage(
