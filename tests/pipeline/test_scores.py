@@ -52,7 +52,14 @@ def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
     assert (n_candidates == 2).sum() > 100, "the sum has several terms"
 
 
-def test_the_p_value_is_the_share_of_calibration_readings_of_the_regime_that_are_as_improbable(trained_plant):
+@pytest.mark.parametrize("arrives", ["before training", "between training and scoring"])
+def test_the_p_value_is_the_share_of_calibration_readings_of_the_regime_that_are_as_improbable(trained_plant, arrives):
+    """Readings that arrive after the training are judged; they do not calibrate."""
+    if arrives == "between training and scoring":
+        for key in ("c0001", "c0002", "c0003", "c0004"):
+            retrain(trained_plant, key)
+        add_night(trained_plant, 300)
+        score_all(trained_plant)
     scores = frame(trained_plant, SCORES).merge(
         frame(trained_plant, "SELECT reading_id, fold FROM core.readings"), on="reading_id"
     )
