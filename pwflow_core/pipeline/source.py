@@ -31,6 +31,8 @@ __all__ = [
 
 SOURCE_FACT = "source"
 FILE_NAME_COLUMN = "filename"
+_ESCAPED = re.compile(r"\[([*?\[])\]")
+_ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def find_files(config: PlantConfig) -> list[FileState]:
                 else:
                     paths = connection.execute("SELECT file FROM glob(?)", [where]).fetchall()
                     files = [look_at_file(path) for (path,) in paths]
-            except (duckdb.IOException, OSError) as error:
+            except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
                     raise SourceError(
                         f"source.path = '{pattern}' cannot be read: {first_line(error)}. Correct the path, or give "
@@ -138,8 +140,8 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
 
     Files that arrive later do not change it, so it can name a segment.
     """
-    bases = {re.split(r"[*?\[]", _glob(config, pattern), maxsplit=1)[0] for pattern in config.source.patterns}
-    base = os.path.commonpath([os.path.dirname(base) for base in bases]) if bases else ""  # noqa: PTH120 - may be a URL
+    folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
+    base = os.path.commonpath(folders) if folders else ""
     return {file.path: file.path.removeprefix(base).lstrip("/") for file in files}
 
 
@@ -159,6 +161,12 @@ def _glob(config: PlantConfig, pattern: str) -> str:
         return escape_glob(str(path))
     written = Path(pattern).expanduser()
     return str(written) if written.is_absolute() else f"{escape_glob(str(config.folder.absolute()))}/{written}"
+
+
+def _fixed_folder(glob: str) -> str:
+    """Return the folder that a glob starts from."""
+    wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(glob) if match[1]), len(glob))
+    return os.path.dirname(_ESCAPED.sub(r"\1", glob[:wild]))  # noqa: PTH120 - may be a URL
 
 
 def _is_remote(path: str) -> bool:

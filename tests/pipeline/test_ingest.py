@@ -212,8 +212,10 @@ def test_a_folder_with_a_hostile_name_is_read(make_plant, tmp_path, hostile):
         tmp_path / hostile / "data" / "b.parquet",
         pd.DataFrame({"ts": ["x"], "machine": ["m"], "temperature": [1], "pressure": [2]}),
     )
-    plant = open_plant(tmp_path / hostile)
+    plant = open_plant(tmp_path / hostile, {"source": {"machine": "filename"}})
     assert ingest_files(plant).n_raw == 4
+    machines = query(plant, "SELECT DISTINCT machine_id FROM ingest.raw_readings ORDER BY machine_id")
+    assert machines == [("a.csv",), ("b.parquet",)]
 
 
 def test_the_file_name_as_segment_does_not_depend_on_the_other_files(make_plant):
