@@ -1,4 +1,4 @@
-"""The density of one cluster: whitening by the cluster's Gaussian, then a masked autoregressive flow."""
+"""The density of one cluster: whitening by its Gaussian, a masked autoregressive flow, and a heavy tail."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
 from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.modelling.tails import blend, log_tail, sample_tail
 from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
 
@@ -55,11 +56,12 @@ class TrainingHistory:
 class ClusterFlow:
     """The density of one cluster.
 
-    log p(x) = log N(z(u(x)); 0, 1) + log |det dz/du| + log |det du/dx|
+    p(x) = [(1 - ε) N(z(u); 0, 1) |det dz/du| + ε t(u)] |det du/dx| with u the white reading
 
     Attributes:
         n_features: D.
         history: How it was trained.
+        tail_share: ε, the weight of the heavy tail.
 
     """
 
@@ -69,11 +71,13 @@ class ClusterFlow:
         architecture: Architecture,
         parameters: Tensor | None,
         history: TrainingHistory,
+        tail_share: float,
     ) -> None:
         self.whitening = whitening
         self.architecture = architecture
         self.parameters = None if history.is_gaussian else parameters
         self.history = history
+        self.tail_share = tail_share
 
     @property
     def n_features(self) -> int:
@@ -108,12 +112,15 @@ class ClusterFlow:
 
     def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> Array:
         """Draw `n` readings in raw units, shape (n, D)."""
-        z = np.random.default_rng(random_state).standard_normal((n, self.n_features))
+        rng = np.random.default_rng(random_state)
+        u = rng.standard_normal((n, self.n_features))
         if self.parameters is not None:
             views = self.architecture.views(self.parameters[None])
             with torch.no_grad():
-                z = inverse(self.architecture, views, torch.from_numpy(z).float()[None])[0].double().numpy()
-        return self.whitening.colour(z)
+                u = inverse(self.architecture, views, torch.from_numpy(u).float()[None])[0].double().numpy()
+        far = rng.random(n) < self.tail_share
+        u[far] = sample_tail(int(far.sum()), self.n_features, rng)
+        return self.whitening.colour(u)
 
     def to_bytes(self) -> bytes:
         """Write as safetensors with JSON metadata; the same flow gives the same bytes."""
@@ -148,7 +155,11 @@ class ClusterFlow:
         Seconds are left out: they are the one thing that differs between two equal trainings.
         """
         history = {name: value for name, value in asdict(self.history).items() if name != "seconds"}
-        return {"architecture": asdict(self.architecture), "history": history}
+        return {
+            "architecture": asdict(self.architecture),
+            "history": history,
+            "tail_share": self.tail_share,
+        }
 
     @classmethod
     def from_tensors(cls, arrays: dict[str, NDArray[Any]], document: dict[str, Any]) -> ClusterFlow:
@@ -161,6 +172,7 @@ class ClusterFlow:
         try:
             architecture = Architecture(**document["architecture"])
             history = TrainingHistory(**document["history"])
+            tail_share = float(document["tail_share"])
             whitening = Whitening(*(arrays[name] for name in ("centre", "scale", "forward", "backward")))
             parameters = None
             if not history.is_gaussian:
@@ -168,17 +180,18 @@ class ClusterFlow:
                 parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
-        return cls(whitening, architecture, parameters, history)
+        return cls(whitening, architecture, parameters, history, tail_share)
 
     def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
         z, log_prob = np.empty(X.shape), np.empty(len(X))
         views = None if self.parameters is None else self.architecture.views(self.parameters[None])
-        constant = self.whitening.log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+        normal = -0.5 * self.n_features * np.log(2 * np.pi)
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
-            log_prob[block] = constant
+            tail = log_tail(np.einsum("nd,nd->n", u, u), self.n_features)
+            log_flow = np.full(len(u), normal)
             if views is not None:
                 u = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
                 with torch.no_grad():
@@ -186,7 +199,8 @@ class ClusterFlow:
                         self.architecture, views, torch.from_numpy(u.astype(np.float32))[None]
                     )
                 u = latent[0].double().numpy()
-                log_prob[block] += log_det[0].numpy()
+                log_flow += log_det[0].numpy()
             z[block] = u
-            log_prob[block] -= 0.5 * np.einsum("nd,nd->n", u, u)
-        return z, log_prob
+            log_flow -= 0.5 * np.einsum("nd,nd->n", u, u)
+            log_prob[block] = blend(log_flow, tail, self.tail_share)
+        return z, log_prob + self.whitening.log_det

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
+from pwflow_core.modelling.tails import fit_share, log_tail
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
@@ -34,14 +35,15 @@ class FlowSettings:
         max_steps: Most gradient steps.
         patience: Passes without a gain on the held-out rows before a cluster stops.
         averaging: Decay of the moving average of the weights, per step.
-        weight_decay: Pull of the weights towards the identity, per step and learning rate.
+        weight_decay: Pull of the weights towards the identity, per step and learning rate, for a cluster of
+            1,000 rows; it fades as 1 / rows, as a prior does.
         clip: Largest norm of a cluster's gradient.
         min_rows: Fewest training rows for a flow; a smaller cluster stays a Gaussian.
         threads: Threads torch may use while training.
 
     """
 
-    transforms: int = 2
+    transforms: int = 3
     hidden: int = 32
     learning_rate: float = 3e-3
     steps_per_pass: int = 16
@@ -50,7 +52,7 @@ class FlowSettings:
     max_steps: int = 4000
     patience: int = 12
     averaging: float = 0.99
-    weight_decay: float = 0.0
+    weight_decay: float = 0.3
     clip: float = 5.0
     min_rows: int = 64
     threads: int = 1
@@ -67,6 +69,7 @@ class ClusterRows:
         weight_held_out: Their weights, shape (M,).
         mean: Of the cluster's Gaussian, raw units, shape (D,).
         covariance: Of the cluster's Gaussian, raw units, shape (D, D).
+        start: A flow to go on from instead of the Gaussian.
 
     """
 
@@ -76,6 +79,7 @@ class ClusterRows:
     weight_held_out: Array
     mean: Array
     covariance: Array
+    start: ClusterFlow | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def train_flows(
         cluster = _Cluster(position, entry, settings)
         if len(cluster.u) < settings.min_rows or len(cluster.u_held_out) < 8:
             history = TrainingHistory(rows=len(cluster.u), rows_held_out=len(cluster.u_held_out))
-            flows[position] = ClusterFlow(cluster.whitening, cluster.architecture, None, history)
+            flows[position] = cluster.flow(None, history)
             continue
         stacks.setdefault((cluster.batch, cluster.architecture.n_features), []).append(cluster)
     threads = torch.get_num_threads()
@@ -151,16 +155,31 @@ class _Cluster:
 
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
-        self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
+        self.start = None if rows.start is None else rows.start.parameters
         self.architecture = Architecture(
             len(rows.mean), transforms=settings.transforms, hidden=settings.hidden
         )
+        if rows.start is None or self.start is None:
+            self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
+        else:
+            self.whitening, self.architecture = rows.start.whitening, rows.start.architecture
         self.u, self.weight = self._white(rows.X, rows.weight)
         self.u_held_out, self.weight_held_out = self._white(rows.X_held_out, rows.weight_held_out)
         ideal = len(self.u) / settings.steps_per_pass
         power = 2 ** int(np.round(np.log2(max(ideal, 1.0))))
         self.batch = int(np.clip(power, settings.min_batch, settings.max_batch))
         self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
+
+    def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
+        """Put the cluster's density together; the held-out rows say how heavy its tail is."""
+        u = self.u_held_out[None]
+        z, log_det = u, torch.zeros(u.shape[:2])
+        if parameters is not None and not history.is_gaussian:
+            z, log_det = forward(self.architecture, self.architecture.views(parameters[None]), u)
+        log_flow = log_det[0].double() - 0.5 * (z[0].double() ** 2 + np.log(2 * np.pi)).sum(dim=1)
+        tail = log_tail((u[0].double() ** 2).sum(dim=1).numpy(), self.architecture.n_features)
+        share = fit_share(log_flow.numpy(), tail, self.weight_held_out.double().numpy())
+        return ClusterFlow(self.whitening, self.architecture, parameters, history, share)
 
     def _white(self, X: Array, weight: Array) -> tuple[Tensor, Tensor]:
         keep = weight > _NEGLIGIBLE * weight.max(initial=0.0)
@@ -187,7 +206,8 @@ class _Stack:
         self.weight = torch.cat([c.weight for c in clusters])
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
         self.orders = [torch.empty(0, dtype=torch.long) for _ in clusters]
-        self.parameters = self.architecture.initial(random_state).repeat(len(clusters), 1)
+        identity = self.architecture.initial(random_state)
+        self.parameters = torch.stack([identity if c.start is None else c.start for c in clusters])
         self.best = self.parameters.clone()
         self.best_score = torch.full((len(clusters),), -torch.inf, dtype=torch.float64)
         self.since_best = [0] * len(clusters)
@@ -197,7 +217,9 @@ class _Stack:
         settings, architecture = self.settings, self.architecture
         mask = architecture.mask()
         mean = self.parameters.clone()
-        adam = _Adam(self.parameters, settings)
+        rows = torch.tensor([[float(len(cluster.u))] for cluster in self.clusters])
+        decay_rate = settings.weight_decay * 1000 / rows * architecture.decayed()
+        adam = _Adam(self.parameters, decay_rate, settings)
         gradient = torch.zeros_like(self.parameters)
         views, gradient_views = architecture.views(self.parameters), architecture.views(gradient)
         total, since = torch.zeros(len(self.running)), 0
@@ -276,15 +298,16 @@ class _Stack:
         stopped = "no_gain" if history.best_step == 0 and history.stopped == "patience" else history.stopped
         history = replace(history, seconds=seconds, stopped=stopped)
         cluster = self.clusters[i]
-        return ClusterFlow(cluster.whitening, self.architecture, self.best[i].clone(), history)
+        return cluster.flow(self.best[i].clone(), history)
 
 
 class _Adam:
     """Adam on rows of a matrix, each row clipped by its own norm."""
 
-    def __init__(self, parameters: Tensor, settings: FlowSettings) -> None:
+    def __init__(self, parameters: Tensor, decay: Tensor, settings: FlowSettings) -> None:
         self.first = torch.zeros_like(parameters)
         self.second = torch.zeros_like(parameters)
+        self.decay = 1 - settings.learning_rate * decay
         self.settings = settings
         self.count = 0
 
@@ -295,10 +318,9 @@ class _Adam:
         self.first.lerp_(gradient, 0.1)
         self.second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
         rate = self.settings.learning_rate / (1 - 0.9**self.count)
-        if self.settings.weight_decay:
-            parameters.mul_(1 - self.settings.learning_rate * self.settings.weight_decay)
+        parameters.mul_(self.decay)
         denominator = (self.second / (1 - 0.99**self.count)).sqrt_().add_(1e-8)
         parameters.addcdiv_(self.first, denominator, value=-rate)
 
     def keep(self, rows: list[int]) -> None:
-        self.first, self.second = self.first[rows], self.second[rows]
+        self.first, self.second, self.decay = self.first[rows], self.second[rows], self.decay[rows]
