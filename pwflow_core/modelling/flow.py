@@ -1,4 +1,4 @@
-"""The density of one cluster: whitening by its Gaussian, a masked autoregressive flow, and a heavy tail."""
+"""The density of one cluster: a masked autoregressive flow, its Gaussian start and a heavy tail, blended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
+from pwflow_core.modelling.blending import Shares, blend, log_gaussian, sample_tail
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.modelling.tails import blend, log_tail, sample_tail
 from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
 
@@ -56,12 +56,12 @@ class TrainingHistory:
 class ClusterFlow:
     """The density of one cluster.
 
-    p(x) = [(1 - ε) N(z(u); 0, 1) |det dz/du| + ε t(u)] |det du/dx| with u the white reading
+    p(x) = [a N(z(u); 0, 1) |det dz/du| + b N(u; 0, 1) + ε t(u)] |det du/dx| with u the white reading
 
     Attributes:
         n_features: D.
         history: How it was trained.
-        tail_share: ε, the weight of the heavy tail.
+        shares: a, b and ε, the shares of the flow, the Gaussian and the heavy tail.
 
     """
 
@@ -71,13 +71,13 @@ class ClusterFlow:
         architecture: Architecture,
         parameters: Tensor | None,
         history: TrainingHistory,
-        tail_share: float,
+        shares: Shares,
     ) -> None:
         self.whitening = whitening
         self.architecture = architecture
         self.parameters = None if history.is_gaussian else parameters
         self.history = history
-        self.tail_share = tail_share
+        self.shares = shares
 
     @property
     def n_features(self) -> int:
@@ -114,12 +114,13 @@ class ClusterFlow:
         """Draw `n` readings in raw units, shape (n, D)."""
         rng = np.random.default_rng(random_state)
         u = rng.standard_normal((n, self.n_features))
+        part = rng.choice(3, size=n, p=[self.shares.flow, self.shares.gaussian, self.shares.tail])
         if self.parameters is not None:
             views = self.architecture.views(self.parameters[None])
             with torch.no_grad():
-                u = inverse(self.architecture, views, torch.from_numpy(u).float()[None])[0].double().numpy()
-        far = rng.random(n) < self.tail_share
-        u[far] = sample_tail(int(far.sum()), self.n_features, rng)
+                z = torch.from_numpy(u[part == 0]).float()[None]
+                u[part == 0] = inverse(self.architecture, views, z)[0].double().numpy()
+        u[part == 2] = sample_tail(int((part == 2).sum()), self.n_features, rng)
         return self.whitening.colour(u)
 
     def to_bytes(self) -> bytes:
@@ -158,7 +159,7 @@ class ClusterFlow:
         return {
             "architecture": asdict(self.architecture),
             "history": history,
-            "tail_share": self.tail_share,
+            "shares": asdict(self.shares),
         }
 
     @classmethod
@@ -172,7 +173,7 @@ class ClusterFlow:
         try:
             architecture = Architecture(**document["architecture"])
             history = TrainingHistory(**document["history"])
-            tail_share = float(document["tail_share"])
+            shares = Shares(**document["shares"])
             whitening = Whitening(*(arrays[name] for name in ("centre", "scale", "forward", "backward")))
             parameters = None
             if not history.is_gaussian:
@@ -180,27 +181,23 @@ class ClusterFlow:
                 parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
-        return cls(whitening, architecture, parameters, history, tail_share)
+        return cls(whitening, architecture, parameters, history, shares)
 
     def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
         z, log_prob = np.empty(X.shape), np.empty(len(X))
         views = None if self.parameters is None else self.architecture.views(self.parameters[None])
-        normal = -0.5 * self.n_features * np.log(2 * np.pi)
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
-            tail = log_tail(np.einsum("nd,nd->n", u, u), self.n_features)
-            log_flow = np.full(len(u), normal)
+            radius = np.einsum("nd,nd->n", u, u)
+            log_flow = None
             if views is not None:
-                u = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+                bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
                 with torch.no_grad():
-                    latent, log_det = forward(
-                        self.architecture, views, torch.from_numpy(u.astype(np.float32))[None]
-                    )
+                    latent, log_det = forward(self.architecture, views, torch.from_numpy(bounded)[None])
                 u = latent[0].double().numpy()
-                log_flow += log_det[0].numpy()
+                log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + log_det[0].numpy()
             z[block] = u
-            log_flow -= 0.5 * np.einsum("nd,nd->n", u, u)
-            log_prob[block] = blend(log_flow, tail, self.tail_share)
+            log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
         return z, log_prob + self.whitening.log_det

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def fit_mixture(
     weight: Array | None = None,
     X_held_out: Array | None = None,
     weight_held_out: Array | None = None,
-    fixed: Array | None = None,
+    fixed: NDArray[np.integer] | None = None,
     regularisation: Regularisation | None = None,
     n_init: int = 2,
     max_iterations: int = 200,
@@ -114,7 +114,7 @@ def fit_mixture(
 class _Rows:
     """Rows as quadratic features, in blocks small enough for memory."""
 
-    def __init__(self, X: Array, weight: Array, fixed: Array | None = None) -> None:
+    def __init__(self, X: Array, weight: Array, fixed: NDArray[np.integer] | None = None) -> None:
         self.X, self.weight, self.fixed = X, weight, fixed
         self.n_features = X.shape[1]
         self.upper = np.triu_indices(self.n_features)
@@ -151,7 +151,7 @@ class _Rows:
             if self.fixed is not None:
                 known = np.flatnonzero(self.fixed[block] >= 0)
                 share[known] = 0.0
-                share[known, self.fixed[block][known].astype(int)] = weight[known]
+                share[known, self.fixed[block][known]] = weight[known]
             sums += share.T @ features
         return total / float(self.weight.sum()), sums
 
@@ -159,16 +159,22 @@ class _Rows:
 def _start(rows: _Rows, n_clusters: int, seed: int) -> Array:
     """Sum the features of each cluster of a quick k-means, shape (K, F)."""
     label = np.zeros(len(rows.X), dtype=int)
-    if n_clusters > 1:
-        pick = np.arange(len(rows.X))
+    fixed = np.full(len(rows.X), -1) if rows.fixed is None else rows.fixed.astype(int)
+    if n_clusters > 1 and (fixed < 0).any():
+        pick = np.flatnonzero(fixed < 0)
         most = max(3000, 100 * n_clusters)
         if len(pick) > most:
             pick = np.random.default_rng(seed).choice(pick, most, replace=False)
-        kmeans = KMeans(n_clusters, n_init=1, random_state=seed, max_iter=50)
+        known = [rows.X[fixed == k].mean(axis=0) for k in range(int(fixed.max()) + 1)]
+        init: Array | str = "k-means++"
+        if known:
+            free = n_clusters - len(known)
+            extra, _ = kmeans_plusplus(rows.X[pick], free, random_state=seed) if free else ([], None)
+            init = np.array([*known, *extra])
+        kmeans = KMeans(n_clusters, init=init, n_init=1, random_state=seed, max_iter=50)
         kmeans.fit(rows.X[pick], sample_weight=rows.weight[pick])
         label = kmeans.predict(rows.X)
-    if rows.fixed is not None:
-        label = np.where(rows.fixed >= 0, rows.fixed, label).astype(int)
+    label = np.where(fixed >= 0, fixed, label)
     sums = np.zeros((n_clusters, 1 + rows.n_features + len(rows.upper[0])))
     for block in rows.blocks:
         share = np.zeros((len(label[block]), n_clusters))

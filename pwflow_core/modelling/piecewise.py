@@ -18,11 +18,11 @@ from pwflow_core.modelling.clustering import (
     ClusterSeeds,
     Method,
     Selection,
-    fit_clusters,
 )
+from pwflow_core.modelling.fitting import TrainingData, fit_piecewise
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
+from pwflow_core.modelling.training import FlowSettings
 from pwflow_core.modelling.validation import as_weights, check_finite, held_out_blocks
 
 Array = NDArray[np.float64]
@@ -39,6 +39,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         selection: How to choose K: `held_out`, `bic` or `silhouette`.
         clustering: `gmm` (soft, full covariances) or `kmeans` (the paper's hard clusters).
         flow: How flows are built and trained; None for the defaults.
+        refinements: Rounds of expectation maximisation over the trained flows, while held-out rows gain.
         held_out: Share of the rows kept back, in contiguous blocks, for choosing and stopping.
         random_state: Seed; None draws one.
 
@@ -61,6 +62,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         selection: Selection = "held_out",
         clustering: Method = "gmm",
         flow: FlowSettings | None = None,
+        refinements: int = 2,
         held_out: float = 0.15,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.selection = selection
         self.clustering = clustering
         self.flow = flow
+        self.refinements = refinements
         self.held_out = held_out
         self.random_state = random_state
 
@@ -90,34 +93,23 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _fit(self, X: Array, weight: Array, seed: int) -> None:
-        held_out = np.zeros(len(X), dtype=bool)
-        if len(X) >= 200:
-            held_out = held_out_blocks(len(X), self.held_out, seed)
-        self.held_out_ = held_out
-        self.seeds_ = fit_clusters(
-            X,
+        data = TrainingData(
+            X=X,
+            weight=weight,
+            held_out=held_out_blocks(len(X), self.held_out, seed),
+            fixed=np.full(len(X), -1),
+        )
+        self.held_out_ = data.held_out
+        model = fit_piecewise(
+            data,
             method=self.clustering,
-            n_clusters=self.n_clusters,
-            candidates=self.candidates,
+            sizes=self.candidates if self.n_clusters == "auto" else (self.n_clusters,),
             selection=self.selection,
-            sample_weight=weight,
-            held_out=held_out,
+            settings=self.flow or FlowSettings(),
+            refinements=self.refinements,
             random_state=seed,
         )
-        share = self.seeds_.responsibilities(X) * weight[:, None]
-        rows = [
-            ClusterRows(
-                X=X[~held_out & (r > 0)],
-                weight=r[~held_out & (r > 0)],
-                X_held_out=X[held_out & (r > 0)],
-                weight_held_out=r[held_out & (r > 0)],
-                mean=mean,
-                covariance=covariance,
-            )
-            for r, mean, covariance in zip(share.T, self.seeds_.means, self.seeds_.covariances, strict=True)
-        ]
-        self.flows_ = train_flows(rows, self.flow, random_state=seed)
-        self.weights_ = self.seeds_.weights
+        self.seeds_, self.weights_, self.flows_ = model.seeds, model.weights, model.flows
 
     def score_samples(self, X: object) -> Array:
         """Evaluate the log-density of each reading, nats in raw units, shape (N,)."""

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient
+from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
+from pwflow_core.modelling.blending import fit_shares, log_gaussian
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
-from pwflow_core.modelling.tails import fit_share, log_tail
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
@@ -132,7 +132,7 @@ def train_flows(
         cluster = _Cluster(position, entry, settings)
         if len(cluster.u) < settings.min_rows or len(cluster.u_held_out) < 8:
             history = TrainingHistory(rows=len(cluster.u), rows_held_out=len(cluster.u_held_out))
-            flows[position] = cluster.flow(None, history)
+            flows[position] = cluster.start or cluster.flow(None, history)
             continue
         stacks.setdefault((cluster.batch, cluster.architecture.n_features), []).append(cluster)
     threads = torch.get_num_threads()
@@ -155,14 +155,14 @@ class _Cluster:
 
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
-        self.start = None if rows.start is None else rows.start.parameters
+        self.start = None if rows.start is None or rows.start.is_gaussian else rows.start
         self.architecture = Architecture(
             len(rows.mean), transforms=settings.transforms, hidden=settings.hidden
         )
-        if rows.start is None or self.start is None:
+        if self.start is None:
             self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
         else:
-            self.whitening, self.architecture = rows.start.whitening, rows.start.architecture
+            self.whitening, self.architecture = self.start.whitening, self.start.architecture
         self.u, self.weight = self._white(rows.X, rows.weight)
         self.u_held_out, self.weight_held_out = self._white(rows.X_held_out, rows.weight_held_out)
         ideal = len(self.u) / settings.steps_per_pass
@@ -171,15 +171,16 @@ class _Cluster:
         self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
 
     def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
-        """Put the cluster's density together; the held-out rows say how heavy its tail is."""
-        u = self.u_held_out[None]
-        z, log_det = u, torch.zeros(u.shape[:2])
+        """Put the cluster's density together; the held-out rows say how much of it is the flow."""
+        n_features, log_flow = self.architecture.n_features, None
         if parameters is not None and not history.is_gaussian:
-            z, log_det = forward(self.architecture, self.architecture.views(parameters[None]), u)
-        log_flow = log_det[0].double() - 0.5 * (z[0].double() ** 2 + np.log(2 * np.pi)).sum(dim=1)
-        tail = log_tail((u[0].double() ** 2).sum(dim=1).numpy(), self.architecture.n_features)
-        share = fit_share(log_flow.numpy(), tail, self.weight_held_out.double().numpy())
-        return ClusterFlow(self.whitening, self.architecture, parameters, history, share)
+            views = self.architecture.views(parameters[None])
+            z, log_det = forward(self.architecture, views, self.u_held_out[None])
+            log_flow = log_gaussian((z[0].double() ** 2).sum(dim=1).numpy(), n_features)
+            log_flow = log_flow + log_det[0].double().numpy()
+        radius = (self.u_held_out.double() ** 2).sum(dim=1).numpy()
+        shares = fit_shares(log_flow, radius, n_features, self.weight_held_out.double().numpy())
+        return ClusterFlow(self.whitening, self.architecture, parameters, history, shares)
 
     def _white(self, X: Array, weight: Array) -> tuple[Tensor, Tensor]:
         keep = weight > _NEGLIGIBLE * weight.max(initial=0.0)
@@ -197,9 +198,15 @@ class _Stack:
         self.batch = clusters[0].batch
         self.clusters = clusters
         self.histories = [
-            TrainingHistory(rows=len(c.u), rows_held_out=len(c.u_held_out), stopped="max_steps")
+            TrainingHistory(
+                best_step=c.start.history.best_step if c.start else 0,
+                rows=len(c.u),
+                rows_held_out=len(c.u_held_out),
+                stopped="max_steps",
+            )
             for c in clusters
         ]
+        self.done = [c.start.history.best_step if c.start else 0 for c in clusters]
         self.running = list(range(len(clusters)))
         self.generators = [torch.Generator().manual_seed(random_state) for _ in clusters]
         self.u = torch.cat([c.u for c in clusters])
@@ -207,7 +214,8 @@ class _Stack:
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
         self.orders = [torch.empty(0, dtype=torch.long) for _ in clusters]
         identity = self.architecture.initial(random_state)
-        self.parameters = torch.stack([identity if c.start is None else c.start for c in clusters])
+        given = [c.start.parameters if c.start else None for c in clusters]
+        self.parameters = torch.stack([identity if p is None else p for p in given])
         self.best = self.parameters.clone()
         self.best_score = torch.full((len(clusters),), -torch.inf, dtype=torch.float64)
         self.since_best = [0] * len(clusters)
@@ -233,7 +241,8 @@ class _Stack:
             mean.lerp_(self.parameters, 1 - decay)
             total, since = total + loss, since + 1
             if step % settings.steps_per_pass == 0:
-                stay = self._evaluate(mean, total / since, step, on_progress)
+                loss = total / since - mixing_log_det(views)
+                stay = self._evaluate(mean, loss, step, on_progress)
                 total, since = torch.zeros_like(total), 0
                 if len(stay) < len(self.running):
                     self.running = [self.running[i] for i in stay]
@@ -272,13 +281,15 @@ class _Stack:
             weight = cluster.weight_held_out.double()
             score = float((weight * density).sum() / weight.sum())
             shift = cluster.whitening.log_det - constant
-            history.steps.append(step)
+            history.steps.append(self.done[i] + step)
             history.train.append(float(shift - loss[row]) if step else float("-inf"))
             history.held_out.append(score + shift)
             if np.isfinite(score) and score > self.best_score[i]:
                 self.best_score[i], self.since_best[i] = score, 0
                 self.best[i] = mean[row]
-                self.histories[i] = replace(history, best_step=step)
+                self.histories[i] = replace(
+                    history, best_step=self.done[i] + step if step else history.best_step
+                )
             else:
                 self.since_best[i] += 1
             if not np.isfinite(score) or not np.isfinite(float(loss[row])):

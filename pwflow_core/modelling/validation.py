@@ -12,6 +12,8 @@ from pwflow_core.errors import SchemaMismatchError
 
 Array = NDArray[np.float64]
 
+FEWEST_ROWS_TO_SPLIT = 200
+
 
 def as_matrix(
     X: object, *, n_features: int | None = None, names: Sequence[str] | None = None, allow_empty: bool = False
@@ -85,7 +87,7 @@ def as_weights(sample_weight: object, n_rows: int) -> Array:
 
 
 def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: int = 24) -> NDArray[np.bool_]:
-    """Choose contiguous blocks of rows to hold out, spread evenly over the data.
+    """Choose contiguous blocks of rows to hold out, spread evenly over the data; none of fewer than 200 rows.
 
     Neighbouring sensor readings are nearly copies of each other: rows held out one by one would have a twin
     among the training rows, and would praise a model that has merely memorised it.
@@ -95,6 +97,8 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
 
     """
     held_out = np.zeros(n_rows, dtype=bool)
+    if n_rows < FEWEST_ROWS_TO_SPLIT:
+        return held_out
     stratum = n_rows / n_blocks
     length = fraction * stratum
     starts = np.arange(n_blocks) * stratum
