@@ -116,23 +116,26 @@ class Architecture:
         return [found[i : i + 5] for i in range(0, len(found), 5)]
 
 
-def forward(architecture: Architecture, views: list[list[Tensor]], u: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    architecture: Architecture, views: list[list[Tensor]], u: Tensor, mixing: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Map white rows to latents.
 
     Arguments:
         architecture: The shape of the flows.
         views: `architecture.views(parameters)`.
         u: White rows, shape (K, B, D).
+        mixing: `mixing_log_det(views)`, if it is at hand.
 
     Returns:
         Latents z, shape (K, B, D), and log |det dz/du|, shape (K, B).
 
     """
     bound, d = architecture.log_scale_bound, architecture.n_features
-    log_det = torch.zeros_like(u[..., 0])
+    mixing = mixing_log_det(views) if mixing is None else mixing
+    log_det = mixing[:, None].expand(u.shape[:2]).clone()
     for mix, w1, b1, w2, b2 in views:
         u = torch.bmm(u, mix)
-        log_det += torch.linalg.slogdet(mix).logabsdet[:, None]
         seen = u.clamp(-architecture.input_bound, architecture.input_bound)
         out = torch.baddbmm(b2, torch.baddbmm(b1, seen, w1).tanh_(), w2)
         s = (out[..., d:] / bound).tanh_().mul_(bound)

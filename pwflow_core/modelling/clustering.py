@@ -145,6 +145,19 @@ class ClusterSeeds:
         return np.asarray(np.stack([(d**2).sum(axis=1) for d in distance], axis=1).argmin(axis=1))
 
 
+def joined(parts: Sequence[ClusterSeeds], shares: Sequence[float]) -> ClusterSeeds:
+    """Put the clusters of several segments side by side, weighted by the share of each segment."""
+    if len(parts) == 1:
+        return parts[0]
+    return ClusterSeeds(
+        method=parts[0].method,
+        weights=np.concatenate([share * part.weights for share, part in zip(shares, parts, strict=True)]),
+        means=np.concatenate([part.means for part in parts]),
+        covariances=np.concatenate([part.covariances for part in parts]),
+        scale=np.average([part.scale for part in parts], axis=0, weights=shares),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """The clusterings that were tried, from few clusters to many, and which one the selection prefers."""

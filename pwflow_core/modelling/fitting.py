@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fit_candidates
 from pwflow_core.modelling.flow import ClusterFlow
+from pwflow_core.modelling.joint import train_jointly
 from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
 
 Array = NDArray[np.float64]
@@ -79,6 +80,7 @@ def fit_piecewise(
     selection: Selection,
     settings: FlowSettings,
     refinements: int,
+    joint: bool,
     random_state: int,
 ) -> Piecewise:
     """Fit clusters and flows.
@@ -94,6 +96,8 @@ def fit_piecewise(
         selection: How to choose among them.
         settings: Of the flows.
         refinements: Rounds of expectation maximisation over the trained flows, while held-out rows gain.
+        joint: Go on with clusters and flows together on the mixture likelihood, if held-out rows gain and no
+            labels are given.
         random_state: Seed.
 
     """
@@ -120,6 +124,8 @@ def fit_piecewise(
         best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
     if method == "gmm":
         best = _refine(best, data, settings, refinements, random_state)
+    if joint and data.held_out.any() and (data.fixed < 0).all():
+        best = _refine_jointly(best, data, settings, random_state)
     return best
 
 
@@ -155,6 +161,28 @@ def _refine(
             break
         model, joint = challenger, new_joint
     return model
+
+
+def _refine_jointly(
+    model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int
+) -> Piecewise:
+    before = model.log_joint(data.X)
+    share = data.share(before)
+    learn = ~data.held_out
+    flows, weights = train_jointly(
+        model.flows,
+        model.weights,
+        cluster_rows(data, share, model.seeds.means, model.seeds.covariances, model.flows),
+        data.X[learn],
+        data.weight[learn],
+        data.X[data.held_out],
+        data.weight[data.held_out],
+        settings,
+        random_state,
+    )
+    challenger = Piecewise(model.seeds, weights, flows)
+    gain, _ = held_out_gain(data, before, challenger.log_joint(data.X))
+    return challenger if gain > 0 else model
 
 
 def held_out_gain(data: TrainingData, before: Array, after: Array) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
+from pwflow_core.modelling.autoregressive import Architecture, forward, inverse, mixing_log_det
 from pwflow_core.modelling.blending import Shares, blend, log_gaussian, sample_tail
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.modelling.validation import as_matrix
@@ -116,7 +117,7 @@ class ClusterFlow:
         u = rng.standard_normal((n, self.n_features))
         part = rng.choice(3, size=n, p=[self.shares.flow, self.shares.gaussian, self.shares.tail])
         if self.parameters is not None:
-            views = self.architecture.views(self.parameters[None])
+            views, _ = self._network
             with torch.no_grad():
                 z = torch.from_numpy(u[part == 0]).float()[None]
                 u[part == 0] = inverse(self.architecture, views, z)[0].double().numpy()
@@ -183,19 +184,26 @@ class ClusterFlow:
             raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
         return cls(whitening, architecture, parameters, history, shares)
 
+    @cached_property
+    def _network(self) -> tuple[list[list[Tensor]], Tensor]:
+        assert self.parameters is not None  # noqa: S101 - callers ask only clusters that have a flow
+        views = self.architecture.views(self.parameters[None])
+        return views, mixing_log_det(views)
+
     def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
         z, log_prob = np.empty(X.shape), np.empty(len(X))
-        views = None if self.parameters is None else self.architecture.views(self.parameters[None])
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
             radius = np.einsum("nd,nd->n", u, u)
             log_flow = None
-            if views is not None:
+            if self.parameters is not None:
+                views, mixing = self._network
                 bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
                 with torch.no_grad():
-                    latent, log_det = forward(self.architecture, views, torch.from_numpy(bounded)[None])
+                    rows = torch.from_numpy(bounded)[None]
+                    latent, log_det = forward(self.architecture, views, rows, mixing)
                 u = latent[0].double().numpy()
                 log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + log_det[0].numpy()
             z[block] = u

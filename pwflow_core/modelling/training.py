@@ -40,6 +40,7 @@ class FlowSettings:
         clip: Largest norm of a cluster's gradient.
         min_rows: Fewest training rows for a flow; a smaller cluster stays a Gaussian.
         threads: Threads torch may use while training.
+        device: Where to train: `auto` takes an accelerator if there is one.
 
     """
 
@@ -56,6 +57,7 @@ class FlowSettings:
     clip: float = 5.0
     min_rows: int = 64
     threads: int = 1
+    device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +129,9 @@ def train_flows(
     """
     settings = settings or FlowSettings()
     flows: list[ClusterFlow | None] = [None] * len(rows)
-    stacks: dict[tuple[int, int], list[_Cluster]] = {}
+    stacks: dict[tuple[int, int], list[PreparedCluster]] = {}
     for position, entry in enumerate(rows):
-        cluster = _Cluster(position, entry, settings)
+        cluster = PreparedCluster(position, entry, settings)
         if len(cluster.u) < settings.min_rows or len(cluster.u_held_out) < 8:
             history = TrainingHistory(rows=len(cluster.u), rows_held_out=len(cluster.u_held_out))
             flows[position] = cluster.start or cluster.flow(None, history)
@@ -150,7 +152,14 @@ def train_flows(
     return [flow for flow in flows if flow is not None]
 
 
-class _Cluster:
+def training_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` takes an accelerator if there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class PreparedCluster:
     """One cluster's rows, white and ready."""
 
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
@@ -171,7 +180,7 @@ class _Cluster:
         self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
 
     def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
-        """Put the cluster's density together; the held-out rows say how much of it is the flow."""
+        """Put the cluster's density together; its held-out rows say how much of it is the flow."""
         n_features, log_flow = self.architecture.n_features, None
         if parameters is not None and not history.is_gaussian:
             views = self.architecture.views(parameters[None])
@@ -192,7 +201,7 @@ class _Cluster:
 class _Stack:
     """Clusters with one batch size, trained together."""
 
-    def __init__(self, clusters: list[_Cluster], settings: FlowSettings, random_state: int) -> None:
+    def __init__(self, clusters: list[PreparedCluster], settings: FlowSettings, random_state: int) -> None:
         self.settings = settings
         self.architecture = clusters[0].architecture
         self.batch = clusters[0].batch
@@ -209,13 +218,14 @@ class _Stack:
         self.done = [c.start.history.best_step if c.start else 0 for c in clusters]
         self.running = list(range(len(clusters)))
         self.generators = [torch.Generator().manual_seed(random_state) for _ in clusters]
-        self.u = torch.cat([c.u for c in clusters])
-        self.weight = torch.cat([c.weight for c in clusters])
+        self.device = training_device(settings.device)
+        self.u = torch.cat([c.u for c in clusters]).to(self.device)
+        self.weight = torch.cat([c.weight for c in clusters]).to(self.device)
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
         self.orders = [torch.empty(0, dtype=torch.long) for _ in clusters]
         identity = self.architecture.initial(random_state)
         given = [c.start.parameters if c.start else None for c in clusters]
-        self.parameters = torch.stack([identity if p is None else p for p in given])
+        self.parameters = torch.stack([identity if p is None else p for p in given]).to(self.device)
         self.best = self.parameters.clone()
         self.best_score = torch.full((len(clusters),), -torch.inf, dtype=torch.float64)
         self.since_best = [0] * len(clusters)
@@ -223,14 +233,14 @@ class _Stack:
     def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> list[ClusterFlow]:
         started = time.perf_counter()
         settings, architecture = self.settings, self.architecture
-        mask = architecture.mask()
+        mask = architecture.mask().to(self.device)
         mean = self.parameters.clone()
         rows = torch.tensor([[float(len(cluster.u))] for cluster in self.clusters])
-        decay_rate = settings.weight_decay * 1000 / rows * architecture.decayed()
-        adam = _Adam(self.parameters, decay_rate, settings)
+        decay_rate = (settings.weight_decay * 1000 / rows * architecture.decayed()).to(self.device)
+        adam = Adam(self.parameters, decay_rate, settings)
         gradient = torch.zeros_like(self.parameters)
         views, gradient_views = architecture.views(self.parameters), architecture.views(gradient)
-        total, since = torch.zeros(len(self.running)), 0
+        total, since = torch.zeros(len(self.running), device=self.device), 0
         self._evaluate(mean, total, 0, on_progress)
         for step in range(1, settings.max_steps + 1):
             pick = self._next_batch()
@@ -265,7 +275,7 @@ class _Stack:
                 self.orders[i] = torch.randperm(n, generator=self.generators[i]) + self.offset[i]
             parts.append(self.orders[i][: self.batch])
             self.orders[i] = self.orders[i][self.batch :]
-        return torch.stack(parts)
+        return torch.stack(parts).to(self.device)
 
     def _evaluate(
         self, mean: Tensor, loss: Tensor, step: int, on_progress: Callable[[TrainingProgress], None] | None
@@ -276,8 +286,8 @@ class _Stack:
         for row, i in enumerate(self.running):
             cluster, history = self.clusters[i], self.histories[i]
             views = self.architecture.views(mean[row : row + 1])
-            z, log_det = forward(self.architecture, views, cluster.u_held_out[None])
-            density = log_det[0].double() - 0.5 * (z[0].double() ** 2).sum(dim=1)
+            z, log_det = forward(self.architecture, views, cluster.u_held_out[None].to(self.device))
+            density = log_det[0].double().cpu() - 0.5 * (z[0].double().cpu() ** 2).sum(dim=1)
             weight = cluster.weight_held_out.double()
             score = float((weight * density).sum() / weight.sum())
             shift = cluster.whitening.log_det - constant
@@ -309,10 +319,10 @@ class _Stack:
         stopped = "no_gain" if history.best_step == 0 and history.stopped == "patience" else history.stopped
         history = replace(history, seconds=seconds, stopped=stopped)
         cluster = self.clusters[i]
-        return cluster.flow(self.best[i].clone(), history)
+        return cluster.flow(self.best[i].cpu().clone(), history)
 
 
-class _Adam:
+class Adam:
     """Adam on rows of a matrix, each row clipped by its own norm."""
 
     def __init__(self, parameters: Tensor, decay: Tensor, settings: FlowSettings) -> None:
@@ -323,6 +333,7 @@ class _Adam:
         self.count = 0
 
     def step(self, parameters: Tensor, gradient: Tensor) -> None:
+        """Change the parameters in place."""
         self.count += 1
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient = gradient * (self.settings.clip / (norm + 1e-12)).clamp(max=1.0)
@@ -334,4 +345,5 @@ class _Adam:
         parameters.addcdiv_(self.first, denominator, value=-rate)
 
     def keep(self, rows: list[int]) -> None:
+        """Forget all flows but these."""
         self.first, self.second, self.decay = self.first[rows], self.second[rows], self.decay[rows]

@@ -86,6 +86,21 @@ def as_weights(sample_weight: object, n_rows: int) -> Array:
     return weight
 
 
+def as_groups(values: object, n_rows: int, default: NDArray[Any]) -> NDArray[Any]:
+    """Return labels or segments as an array of shape (N,).
+
+    Raises:
+        ValueError: Wrong length.
+
+    """
+    if values is None:
+        return default
+    groups = np.asarray(values)
+    if groups.shape != (n_rows,):
+        raise ValueError(f"Expected one label or segment per row, shape ({n_rows},), got {groups.shape}.")
+    return groups
+
+
 def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: int = 24) -> NDArray[np.bool_]:
     """Choose contiguous blocks of rows to hold out, spread evenly over the data; none of fewer than 200 rows.
 
@@ -106,3 +121,34 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     for start in starts:
         held_out[round(start) : round(start + length)] = True
     return held_out
+
+
+def distinct_rows(
+    X: Array, weight: Array, *groups: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the distinct rows that have a weight, in the order in which they first appear.
+
+    A repeated reading is one reading with more weight; kept apart, its copies could stand on both sides of
+    the split between training and held-out rows.
+
+    Arguments:
+        X: Shape (N, D).
+        weight: Shape (N,).
+        groups: Arrays of shape (N,): rows that differ in one of them are different.
+
+    Returns:
+        Position of each distinct row in X, shape (M,), and for each row of X the position of its twin among
+        the distinct rows, or -1 if it has no weight, shape (N,).
+
+    """
+    used = np.flatnonzero(weight > 0)
+    codes = [np.unique(group[used], return_inverse=True)[1][:, None].astype(float) for group in groups]
+    _, first, twin = np.unique(
+        np.concatenate([X[used], *codes], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    where = np.full(len(X), -1, dtype=np.intp)
+    where[used] = rank[twin.ravel()]
+    return used[first[order]], where
