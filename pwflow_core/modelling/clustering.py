@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Method = Literal["gmm", "kmeans"]
 Selection = Literal["held_out", "bic", "silhouette"]
 
-CANDIDATES = (1, 2, 3, 4, 6, 8, 12)
+CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _LARGEST = 1e150  # squares of standardised values must stay finite
 
 
@@ -134,13 +134,36 @@ class ClusterSeeds:
         except (KeyError, ValueError) as error:
             raise ModelFileError(f"The cluster file lacks an array or has a wrong shape: {error}.") from error
         if seeds.weights.shape != (k,) or seeds.covariances.shape != (k, d, d) or seeds.scale.shape != (d,):
-            raise ModelFileError(f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights.")
+            raise ModelFileError(
+                f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights."
+            )
         return seeds
 
     def _nearest(self, X: Array) -> NDArray[np.intp]:
         X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -_LARGEST, _LARGEST)
         distance = [np.clip((X - mean) / self.scale, -_LARGEST, _LARGEST) for mean in self.means]
         return np.asarray(np.stack([(d**2).sum(axis=1) for d in distance], axis=1).argmin(axis=1))
+
+
+def joined(parts: Sequence[ClusterSeeds], shares: Sequence[float]) -> ClusterSeeds:
+    """Put the clusters of several segments side by side, weighted by the share of each segment."""
+    if len(parts) == 1:
+        return parts[0]
+    return ClusterSeeds(
+        method=parts[0].method,
+        weights=np.concatenate([share * part.weights for share, part in zip(shares, parts, strict=True)]),
+        means=np.concatenate([part.means for part in parts]),
+        covariances=np.concatenate([part.covariances for part in parts]),
+        scale=np.average([part.scale for part in parts], axis=0, weights=shares),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The clusterings that were tried, from few clusters to many, and which one the selection prefers."""
+
+    fitted: list[ClusterSeeds]
+    chosen: int
 
 
 def fit_clusters(
@@ -152,6 +175,7 @@ def fit_clusters(
     selection: Selection = "held_out",
     sample_weight: Array | None = None,
     held_out: NDArray[np.bool_] | None = None,
+    labels: NDArray[np.integer] | None = None,
     max_rows: int = 20_000,
     random_state: int = 0,
     regularisation: Regularisation | None = None,
@@ -171,59 +195,110 @@ def fit_clusters(
             rule, on at most 2,000 rows; it cannot choose 1.
         sample_weight: Row weights, shape (N,).
         held_out: Rows that only serve to choose and to stop, shape (N,); contiguous blocks by default.
+        labels: Known cluster of each row, 0 to K − 1, or −1 where it is not known, shape (N,). Labelled rows
+            keep their cluster; if all are labelled, the labels are the clusters.
         max_rows: Most rows to learn from; more are thinned evenly.
         random_state: Seed.
         regularisation: Bounds on the covariances, in standardised units.
 
     Raises:
-        ValueError: Unknown method or selection, or more clusters than distinct rows.
+        ValueError: Unknown method or selection, more clusters than rows, fewer than labels.
 
     """
+    choice = fit_candidates(
+        as_matrix(X),
+        method=method,
+        candidates=candidates if n_clusters == "auto" else (n_clusters,),
+        selection=selection,
+        sample_weight=sample_weight,
+        held_out=held_out,
+        fixed=labels,
+        max_rows=max_rows,
+        random_state=random_state,
+        regularisation=regularisation,
+    )
+    return choice.fitted[choice.chosen]
+
+
+def fit_candidates(
+    X: Array,
+    *,
+    method: Method,
+    candidates: Sequence[int],
+    selection: Selection,
+    sample_weight: Array | None = None,
+    held_out: NDArray[np.bool_] | None = None,
+    fixed: NDArray[np.integer] | None = None,
+    max_rows: int = 20_000,
+    random_state: int = 0,
+    regularisation: Regularisation | None = None,
+) -> Choice:
+    """Fit every candidate for K; see `fit_clusters`. One candidate is taken as given."""
     if method not in ("gmm", "kmeans"):
         raise ValueError(f"Expected method 'gmm' or 'kmeans', got {method!r}.")
     if selection not in ("held_out", "bic", "silhouette"):
         raise ValueError(f"Expected selection 'held_out', 'bic' or 'silhouette', got {selection!r}.")
-    X = as_matrix(X)
     weight = as_weights(sample_weight, len(X))
+    labels = np.full(len(X), -1) if fixed is None else np.asarray(fixed, dtype=int)
     if held_out is None:
-        held_out = held_out_blocks(len(X), 0.15, random_state) if len(X) >= 200 else np.zeros(len(X), dtype=bool)
-    centre, scale = standardise(X[~held_out], weight[~held_out])
-    rows, row_weight = _thin((X[~held_out] - centre) / scale, weight[~held_out], max_rows)
-    judged, judged_weight = _thin((X[held_out] - centre) / scale, weight[held_out], max_rows // 4)
-    n_rows = int((row_weight > 0).sum())
-    if n_clusters == "auto":
-        sizes = [k for k in candidates if k == 1 or n_rows >= 2 * k * (X.shape[1] + 1)] or [1]
-    else:
-        sizes = [n_clusters]
-    if max(sizes) > n_rows or min(sizes) < 1:
-        raise ValueError(f"Expected between 1 and {n_rows} clusters for {n_rows} rows, got {max(sizes)}.")
+        held_out = held_out_blocks(len(X), 0.15, random_state)
+    learn = np.flatnonzero(~held_out & (weight > 0))
+    learn = learn[_thin(len(learn), max_rows)]
+    judge = np.flatnonzero(held_out)
+    judge = judge[_thin(len(judge), max_rows // 4)]
+    centre, scale = standardise(X[learn], weight[learn])
+    rows, judged = (X[learn] - centre) / scale, (X[judge] - centre) / scale
+    sizes = _feasible(sorted(candidates), len(rows), X.shape[1], labels)
     regularisation = regularisation or Regularisation()
-    if method == "kmeans":
-        fitted = [_hard(rows, row_weight, k, regularisation, random_state) for k in sizes]
-    else:
-        fitted = [
-            fit_mixture(
+    fitted: list[Mixture] = []
+    for k in sizes:
+        if method == "kmeans" or (labels[learn] >= 0).all():
+            mixture = _hard(rows, weight[learn], labels[learn], k, regularisation, random_state)
+        else:
+            mixture = fit_mixture(
                 rows,
                 k,
-                weight=row_weight,
+                weight=weight[learn],
                 X_held_out=judged,
-                weight_held_out=judged_weight,
+                weight_held_out=weight[judge],
+                fixed=labels[learn],
                 regularisation=regularisation,
                 random_state=random_state,
             )
-            for k in sizes
-        ]
-    if not len(judged):
-        judged, judged_weight = rows, row_weight
+        fitted.append(mixture)
+        if method == "gmm" and len(judge) and selection == "held_out" and _falling(fitted):
+            break
+    if not len(judge):
+        judged, judge = rows, learn
         selection = "bic" if selection == "held_out" else selection
-    best = fitted[_choose(fitted, selection, rows, row_weight, judged, judged_weight)]
-    return ClusterSeeds(
-        method=method,
-        weights=best.weights,
-        means=best.means * scale + centre,
-        covariances=best.covariances * scale[:, None] * scale,
-        scale=scale,
-    )
+    chosen = _choose(fitted, selection, rows, weight[learn], judged, weight[judge])
+    seeds = [
+        ClusterSeeds(
+            method=method,
+            weights=mixture.weights,
+            means=mixture.means * scale + centre,
+            covariances=mixture.covariances * scale[:, None] * scale,
+            scale=scale,
+        )
+        for mixture in fitted
+    ]
+    return Choice(seeds, chosen)
+
+
+def within_one_error(density: Array, weight: Array) -> int:
+    """Return the first model whose mean is within one standard error of the best.
+
+    Arguments:
+        density: Held-out log-densities, the preferred model first, shape (models, N).
+        weight: Row weights, shape (N,).
+
+    """
+    mean = density @ weight / weight.sum()
+    best = int(mean.argmax())
+    loss = density[best] - density
+    centred = loss - (mean[best] - mean)[:, None]
+    error = np.sqrt(centred**2 @ weight**2) / weight.sum()
+    return int(np.flatnonzero(mean >= mean[best] - error)[0])
 
 
 def standardise(X: Array, weight: Array) -> tuple[Array, Array]:
@@ -235,24 +310,50 @@ def standardise(X: Array, weight: Array) -> tuple[Array, Array]:
     return centre, np.where(constant | (scale < 1e-140), value, scale)
 
 
-def _thin(X: Array, weight: Array, max_rows: int) -> tuple[Array, Array]:
-    """Keep at most `max_rows` rows, evenly spaced in the given order."""
-    if len(X) <= max_rows:
-        return X, weight
-    pick = np.linspace(0, len(X) - 1, max_rows).round().astype(int)
-    return X[pick], weight[pick]
+def _thin(n_rows: int, max_rows: int) -> NDArray[np.intp]:
+    """Return the positions of at most `max_rows` rows, evenly spaced in the given order."""
+    if n_rows <= max_rows:
+        return np.arange(n_rows)
+    return np.linspace(0, n_rows - 1, max_rows).round().astype(np.intp)
 
 
-def _hard(X: Array, weight: Array, n_clusters: int, regularisation: Regularisation, seed: int) -> Mixture:
-    """Fit k-means, and describe each cluster by its Gaussian."""
-    label = KMeans(n_clusters, n_init=4, random_state=seed).fit_predict(X, sample_weight=weight)
+def _feasible(candidates: Sequence[int], n_rows: int, n_features: int, labels: NDArray[np.int_]) -> list[int]:
+    """Leave out the numbers of clusters that the rows or the labels do not allow."""
+    n_labels = int(labels.max(initial=-1)) + 1
+    if n_labels and (labels >= 0).all():
+        return [n_labels]
+    if len(candidates) == 1:
+        (k,) = candidates
+        if not max(1, n_labels) <= k <= n_rows:
+            raise ValueError(
+                f"Expected between {max(1, n_labels)} and {n_rows} clusters for {n_rows} rows with "
+                f"{n_labels} labels, got {k}."
+            )
+        return [k]
+    sizes = [k for k in candidates if k >= n_labels and (k == 1 or n_rows >= 2 * k * (n_features + 1))]
+    return sizes or [max(1, n_labels)]
+
+
+def _falling(fitted: Sequence[Mixture]) -> bool:
+    """Tell whether the last two mixtures did worse on held-out rows than an earlier one."""
+    score = [mixture.held_out for mixture in fitted]
+    return len(score) > 3 and max(score[-2:]) < max(score[:-2])
+
+
+def _hard(
+    X: Array,
+    weight: Array,
+    labels: NDArray[np.int_],
+    n_clusters: int,
+    regularisation: Regularisation,
+    random_state: int,
+) -> Mixture:
+    """Describe each cluster of the labels, or of k-means, by its Gaussian."""
+    if not (labels >= 0).all():
+        found = KMeans(n_clusters, n_init=4, random_state=random_state).fit_predict(X, sample_weight=weight)
+        labels = np.asarray(found, dtype=int)
     return fit_mixture(
-        X,
-        n_clusters,
-        weight=weight,
-        fixed=label.astype(float),
-        regularisation=regularisation,
-        max_iterations=0,
+        X, n_clusters, weight=weight, fixed=labels, regularisation=regularisation, max_iterations=0
     )
 
 
@@ -266,17 +367,11 @@ def _choose(
         bic = [m.n_parameters * np.log(total) - 2 * total * m.log_likelihood for m in fitted]
         return int(np.argmin(bic))
     if selection == "silhouette":
-        pick, _ = _thin(np.arange(len(X), dtype=float)[:, None], weight, 2000)
-        some = X[pick[:, 0].astype(int)]
+        some = X[_thin(len(X), 2000)]
         scores = []
         for mixture in fitted:
             label = mixture.log_joint(some).argmax(axis=1)
             scores.append(silhouette_score(some, label) if len(np.unique(label)) > 1 else -1.0)
         return int(np.argmax(scores))
     density = np.stack([logsumexp(m.log_joint(judged), axis=1) for m in fitted])
-    mean = density @ judged_weight / judged_weight.sum()
-    best = int(mean.argmax())
-    loss = density[best] - density
-    centred = loss - (loss @ judged_weight / judged_weight.sum())[:, None]
-    error = np.sqrt(centred**2 @ judged_weight**2) / judged_weight.sum()
-    return int(np.flatnonzero(mean >= mean[best] - error)[0])
+    return within_one_error(density, judged_weight)

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from pwflow_core.modelling.piecewise import PiecewiseFlow
+from pwflow_core.modelling.validation import as_weights
 
 Array = NDArray[np.float64]
 
@@ -26,6 +27,7 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         density_: The fitted `PiecewiseFlow`.
         reference_: Ascending log-densities of the rows that calibrate p-values: those held out from training,
             or all when there were too few rows to hold any out.
+        reference_weight_: Weight of the first 0, 1, 2, ... of them.
         offset_: Log-density below which a reading is flagged, nats.
 
     """
@@ -60,10 +62,13 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if hasattr(density, "feature_names_in_"):
             self.feature_names_in_ = density.feature_names_in_
         score = density.score_samples(X)
-        held_out = density.held_out_
-        self.reference_ = np.sort(score[held_out] if held_out.any() else score)
-        rank = max(0, int(np.floor(self.alpha * (len(self.reference_) + 1))) - 1)
-        self.offset_ = float(self.reference_[rank])
+        weight = as_weights(sample_weight, len(score))
+        judge = density.held_out_ if density.held_out_.any() else weight > 0
+        order = np.argsort(score[judge], kind="stable")
+        self.reference_ = score[judge][order]
+        self.reference_weight_ = np.concatenate([[0.0], np.cumsum(weight[judge][order])])
+        rank = np.searchsorted(self.reference_weight_[1:], self.alpha * self.reference_weight_[-1])
+        self.offset_ = float(np.nextafter(self.reference_[rank], np.inf))
         return self
 
     def score_samples(self, X: object) -> Array:
@@ -82,10 +87,10 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def p_values(self, X: object) -> Array:
         """Return the chance that a normal reading is as improbable, shape (N,), above 0 and at most 1.
 
-        p = (1 + number of reference rows with at most this log-density) / (1 + number of reference rows)
+        p = (1 + weight of the reference rows with at most this log-density) / (1 + weight of all of them)
         """
         below = np.searchsorted(self.reference_, self.score_samples(X), side="right")
-        return np.asarray((1.0 + below) / (1.0 + len(self.reference_)))
+        return np.asarray((1.0 + self.reference_weight_[below]) / (1.0 + self.reference_weight_[-1]))
 
     def contributions(self, X: object) -> Array:
         """Tell how much each sensor is to blame, nats, shape (N, D).
@@ -97,7 +102,7 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         density = self.density_
         X = density._check(X)
         cluster = density.seeds_.log_joint(X).argmax(axis=1)
-        before = density._score(X)
+        before = density.mixture_.log_prob(X)
         gain = np.empty(X.shape)
         expected = np.empty(X.shape)
         for k in np.unique(cluster):
@@ -109,5 +114,5 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         for sensor in range(X.shape[1]):
             replaced = X.copy()
             replaced[:, sensor] = expected[:, sensor]
-            gain[:, sensor] = density._score(replaced) - before
+            gain[:, sensor] = density.mixture_.log_prob(replaced) - before
         return gain

@@ -1,8 +1,9 @@
-"""The density of one cluster: whitening by the cluster's Gaussian, then a masked autoregressive flow."""
+"""The density of one cluster: a masked autoregressive flow, its Gaussian start and a heavy tail, blended."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
+from pwflow_core.modelling.autoregressive import Architecture, forward, inverse, mixing_log_det
+from pwflow_core.modelling.blending import Shares, blend, log_gaussian, sample_tail
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
@@ -55,11 +57,12 @@ class TrainingHistory:
 class ClusterFlow:
     """The density of one cluster.
 
-    log p(x) = log N(z(u(x)); 0, 1) + log |det dz/du| + log |det du/dx|
+    p(x) = [a N(z(u); 0, 1) |det dz/du| + b N(u; 0, 1) + ε t(u)] |det du/dx| with u the white reading
 
     Attributes:
         n_features: D.
         history: How it was trained.
+        shares: a, b and ε, the shares of the flow, the Gaussian and the heavy tail.
 
     """
 
@@ -69,11 +72,13 @@ class ClusterFlow:
         architecture: Architecture,
         parameters: Tensor | None,
         history: TrainingHistory,
+        shares: Shares,
     ) -> None:
         self.whitening = whitening
         self.architecture = architecture
         self.parameters = None if history.is_gaussian else parameters
         self.history = history
+        self.shares = shares
 
     @property
     def n_features(self) -> int:
@@ -108,12 +113,16 @@ class ClusterFlow:
 
     def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> Array:
         """Draw `n` readings in raw units, shape (n, D)."""
-        z = np.random.default_rng(random_state).standard_normal((n, self.n_features))
+        rng = np.random.default_rng(random_state)
+        u = rng.standard_normal((n, self.n_features))
+        part = rng.choice(3, size=n, p=[self.shares.flow, self.shares.gaussian, self.shares.tail])
         if self.parameters is not None:
-            views = self.architecture.views(self.parameters[None])
+            views, _ = self._network
             with torch.no_grad():
-                z = inverse(self.architecture, views, torch.from_numpy(z).float()[None])[0].double().numpy()
-        return self.whitening.colour(z)
+                z = torch.from_numpy(u[part == 0]).float()[None]
+                u[part == 0] = inverse(self.architecture, views, z)[0].double().numpy()
+        u[part == 2] = sample_tail(int((part == 2).sum()), self.n_features, rng)
+        return self.whitening.colour(u)
 
     def to_bytes(self) -> bytes:
         """Write as safetensors with JSON metadata; the same flow gives the same bytes."""
@@ -148,7 +157,11 @@ class ClusterFlow:
         Seconds are left out: they are the one thing that differs between two equal trainings.
         """
         history = {name: value for name, value in asdict(self.history).items() if name != "seconds"}
-        return {"architecture": asdict(self.architecture), "history": history}
+        return {
+            "architecture": asdict(self.architecture),
+            "history": history,
+            "shares": asdict(self.shares),
+        }
 
     @classmethod
     def from_tensors(cls, arrays: dict[str, NDArray[Any]], document: dict[str, Any]) -> ClusterFlow:
@@ -161,6 +174,7 @@ class ClusterFlow:
         try:
             architecture = Architecture(**document["architecture"])
             history = TrainingHistory(**document["history"])
+            shares = Shares(**document["shares"])
             whitening = Whitening(*(arrays[name] for name in ("centre", "scale", "forward", "backward")))
             parameters = None
             if not history.is_gaussian:
@@ -168,23 +182,30 @@ class ClusterFlow:
                 parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
-        return cls(whitening, architecture, parameters, history)
+        return cls(whitening, architecture, parameters, history, shares)
+
+    @cached_property
+    def _network(self) -> tuple[list[list[Tensor]], Tensor]:
+        assert self.parameters is not None  # noqa: S101 - callers ask only clusters that have a flow
+        views = self.architecture.views(self.parameters[None])
+        return views, mixing_log_det(views)
 
     def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
         z, log_prob = np.empty(X.shape), np.empty(len(X))
-        views = None if self.parameters is None else self.architecture.views(self.parameters[None])
-        constant = self.whitening.log_det - 0.5 * self.n_features * np.log(2 * np.pi)
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
-            log_prob[block] = constant
-            if views is not None:
-                u = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+            radius = np.einsum("nd,nd->n", u, u)
+            log_flow = None
+            if self.parameters is not None:
+                views, mixing = self._network
+                bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
                 with torch.no_grad():
-                    latent, log_det = forward(self.architecture, views, torch.from_numpy(u.astype(np.float32))[None])
+                    rows = torch.from_numpy(bounded)[None]
+                    latent, log_det = forward(self.architecture, views, rows, mixing)
                 u = latent[0].double().numpy()
-                log_prob[block] += log_det[0].numpy()
+                log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + log_det[0].numpy()
             z[block] = u
-            log_prob[block] -= 0.5 * np.einsum("nd,nd->n", u, u)
-        return z, log_prob
+            log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
+        return z, log_prob + self.whitening.log_det

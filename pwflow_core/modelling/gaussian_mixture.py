@@ -71,7 +71,7 @@ def fit_mixture(
     weight: Array | None = None,
     X_held_out: Array | None = None,
     weight_held_out: Array | None = None,
-    fixed: Array | None = None,
+    fixed: NDArray[np.integer] | None = None,
     regularisation: Regularisation | None = None,
     n_init: int = 2,
     max_iterations: int = 200,
@@ -114,7 +114,7 @@ def fit_mixture(
 class _Rows:
     """Rows as quadratic features, in blocks small enough for memory."""
 
-    def __init__(self, X: Array, weight: Array, fixed: Array | None = None) -> None:
+    def __init__(self, X: Array, weight: Array, fixed: NDArray[np.integer] | None = None) -> None:
         self.X, self.weight, self.fixed = X, weight, fixed
         self.n_features = X.shape[1]
         self.upper = np.triu_indices(self.n_features)
@@ -151,7 +151,7 @@ class _Rows:
             if self.fixed is not None:
                 known = np.flatnonzero(self.fixed[block] >= 0)
                 share[known] = 0.0
-                share[known, self.fixed[block][known].astype(int)] = weight[known]
+                share[known, self.fixed[block][known]] = weight[known]
             sums += share.T @ features
         return total / float(self.weight.sum()), sums
 
@@ -159,22 +159,35 @@ class _Rows:
 def _start(rows: _Rows, n_clusters: int, seed: int) -> Array:
     """Sum the features of each cluster of a quick k-means, shape (K, F)."""
     label = np.zeros(len(rows.X), dtype=int)
-    if n_clusters > 1:
-        pick = np.arange(len(rows.X))
+    fixed = np.full(len(rows.X), -1) if rows.fixed is None else rows.fixed.astype(int)
+    if n_clusters > 1 and (fixed < 0).any():
+        pick = np.flatnonzero(fixed < 0)
         most = max(3000, 100 * n_clusters)
         if len(pick) > most:
             pick = np.random.default_rng(seed).choice(pick, most, replace=False)
-        kmeans = KMeans(n_clusters, n_init=1, random_state=seed, max_iter=50)
+        known = [rows.X[fixed == k].mean(axis=0) for k in range(int(fixed.max()) + 1)]
+        init: Array | str = "k-means++"
+        if known:
+            init = _far_apart(known, rows.X[pick], n_clusters, seed)
+        kmeans = KMeans(n_clusters, init=init, n_init=1, random_state=seed, max_iter=50)
         kmeans.fit(rows.X[pick], sample_weight=rows.weight[pick])
         label = kmeans.predict(rows.X)
-    if rows.fixed is not None:
-        label = np.where(rows.fixed >= 0, rows.fixed, label).astype(int)
+    label = np.where(fixed >= 0, fixed, label)
     sums = np.zeros((n_clusters, 1 + rows.n_features + len(rows.upper[0])))
     for block in rows.blocks:
         share = np.zeros((len(label[block]), n_clusters))
         share[np.arange(len(share)), label[block]] = rows.weight[block]
         sums += share.T @ rows.features(block)
     return sums
+
+
+def _far_apart(known: list[Array], X: Array, n_clusters: int, seed: int) -> Array:
+    """Add rows to the known centres, each drawn in proportion to its squared distance from all before it."""
+    rng, centres = np.random.default_rng(seed), list(known)
+    while len(centres) < n_clusters:
+        distance = np.min([((X - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
+        centres.append(X[rng.choice(len(X), p=(distance + 1e-12) / (distance + 1e-12).sum())])
+    return np.array(centres)
 
 
 def _run(
@@ -236,7 +249,9 @@ def _parameters(weights: Array, means: Array, covariances: Array) -> Array:
     precision = np.swapaxes(inverse, 1, 2) @ inverse
     log_det = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
     linear = np.einsum("kij,kj->ki", precision, means)
-    constant = np.log(weights) - 0.5 * (n_features * np.log(2 * np.pi) + log_det + np.einsum("ki,ki->k", linear, means))
+    constant = np.log(weights) - 0.5 * (
+        n_features * np.log(2 * np.pi) + log_det + np.einsum("ki,ki->k", linear, means)
+    )
     i, j = np.triu_indices(n_features)
     quadratic = -np.where(i == j, 0.5, 1.0) * precision[:, i, j]
     return np.concatenate([constant[:, None], linear, quadratic], axis=1)

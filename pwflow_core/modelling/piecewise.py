@@ -13,19 +13,23 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pwflow_core.modelling.clustering import (
-    CANDIDATES,
-    ClusterSeeds,
-    Method,
-    Selection,
-    fit_clusters,
-)
+from pwflow_core.modelling.clustering import CANDIDATES, ClusterSeeds, Method, Selection, joined
+from pwflow_core.modelling.fitting import Piecewise, TrainingData, fit_piecewise
 from pwflow_core.modelling.flow import ClusterFlow
+from pwflow_core.modelling.mixture import FlowMixture, Rule
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
-from pwflow_core.modelling.validation import as_weights, check_finite, held_out_blocks
+from pwflow_core.modelling.training import FlowSettings
+from pwflow_core.modelling.validation import (
+    as_groups,
+    as_weights,
+    check_finite,
+    distinct_rows,
+    held_out_blocks,
+)
 
 Array = NDArray[np.float64]
+
+_CALIBRATION_ROWS = 2000
 
 
 class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -36,16 +40,22 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
     Arguments:
         n_clusters: K, or `auto` to choose among `candidates`.
         candidates: Numbers of clusters to try.
-        selection: How to choose K: `held_out`, `bic` or `silhouette`.
+        selection: How to choose K: `held_out` (by what the flows reach), `bic` or `silhouette` (the paper).
         clustering: `gmm` (soft, full covariances) or `kmeans` (the paper's hard clusters).
+        refine: `em` lets responsibilities follow the trained flows; `joint` then goes on training clusters
+            and flows together on the mixture likelihood; None does neither. Only what held-out rows confirm
+            is kept.
         flow: How flows are built and trained; None for the defaults.
         held_out: Share of the rows kept back, in contiguous blocks, for choosing and stopping.
+        max_rows: Most rows to learn from; more are thinned evenly.
         random_state: Seed; None draws one.
 
     Attributes:
         weights_: Mixture weights, shape (K,).
         seeds_: The clusters the flows started from.
         flows_: One `ClusterFlow` per cluster.
+        mixture_: The three together, with what pruning may leave out.
+        segments_: The segment of each cluster, shape (K,); all 0 if none were given.
         held_out_: Which training rows were kept back, shape (N,).
 
     References:
@@ -60,68 +70,127 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         candidates: Sequence[int] = CANDIDATES,
         selection: Selection = "held_out",
         clustering: Method = "gmm",
+        refine: Literal["em", "joint"] | None = "em",
         flow: FlowSettings | None = None,
         held_out: float = 0.15,
+        max_rows: int = 200_000,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.candidates = candidates
         self.selection = selection
         self.clustering = clustering
+        self.refine = refine
         self.flow = flow
         self.held_out = held_out
+        self.max_rows = max_rows
         self.random_state = random_state
 
-    def fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
+    def fit(
+        self,
+        X: object,
+        y: object = None,
+        sample_weight: object = None,
+        *,
+        labels: object = None,
+        segments: object = None,
+    ) -> Self:
         """Find the clusters and train their flows.
 
         Arguments:
             X: Readings in raw units, shape (N, D).
             y: Ignored.
             sample_weight: Row weights, shape (N,); a weight of two is a row repeated.
+            labels: Known cluster of each row, 0 to K − 1, or −1 where it is not known, shape (N,). Labelled
+                rows keep their cluster; if all are labelled, the labels are the clusters.
+            segments: Known process condition of each row (recipe, product), shape (N,): rows are split by it
+                first, then clustered inside.
 
         Raises:
             ValueError: NaN or infinite values (named by row and column), bad weights, no rows.
 
         """
-        matrix = self._check(X, reset=True)
-        weight = as_weights(sample_weight, len(matrix))
-        self._fit(matrix, weight, int(check_random_state(self.random_state).randint(2**31 - 1)))
+        X = self._check(X, reset=True)
+        weight = as_weights(sample_weight, len(X))
+        if self.refine not in ("em", "joint", None):
+            raise ValueError(f"Expected refine 'em', 'joint' or None, got {self.refine!r}.")
+        if labels is not None and segments is not None:
+            raise ValueError("Expected labels or segments, got both; put the segment into the labels.")
+        fixed = as_groups(labels, len(X), np.full(len(X), -1)).astype(np.intp)
+        group = as_groups(segments, len(X), np.zeros(len(X), dtype=np.intp))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        pick, twin = distinct_rows(X, weight, fixed, group)
+        total = np.bincount(twin[twin >= 0], weights=weight[twin >= 0])
+        if len(pick) > self.max_rows:
+            keep = np.linspace(0, len(pick) - 1, self.max_rows).round().astype(np.intp)
+            pick, total, twin = pick[keep], total[keep], np.full(len(X), -1)
+            twin[pick] = np.arange(len(pick))
+        held_out = np.zeros(len(pick), dtype=bool)
+        models, shares, names = [], [], []
+        for name in np.unique(group[pick]):
+            mine = group[pick] == name
+            held_out[mine] = held_out_blocks(int(mine.sum()), self.held_out, seed)
+            data = TrainingData(X[pick][mine], total[mine], held_out[mine], fixed[pick][mine])
+            models.append(self._fit_segment(data, seed))
+            shares.append(total[mine].sum() / total.sum())
+            names += [name] * len(models[-1].flows)
+        self.segments_ = np.array(names)
+        self.seeds_ = joined([model.seeds for model in models], shares)
+        self.flows_ = [flow for model in models for flow in model.flows]
+        self.weights_ = np.concatenate([s * m.weights for s, m in zip(shares, models, strict=True)])
+        self.held_out_ = (twin >= 0) & held_out[twin]
+        judge = X[pick][held_out] if held_out.any() else X[pick]
+        some = judge[:: max(1, len(judge) // _CALIBRATION_ROWS)]
+        self.mixture_ = FlowMixture(self.weights_, self.flows_).calibrated(some, seed)
         return self
 
-    def _fit(self, X: Array, weight: Array, seed: int) -> None:
-        held_out = np.zeros(len(X), dtype=bool)
-        if len(X) >= 200:
-            held_out = held_out_blocks(len(X), self.held_out, seed)
-        self.held_out_ = held_out
-        self.seeds_ = fit_clusters(
-            X,
+    def _fit_segment(self, data: TrainingData, seed: int) -> Piecewise:
+        return fit_piecewise(
+            data,
             method=self.clustering,
-            n_clusters=self.n_clusters,
-            candidates=self.candidates,
+            sizes=self.candidates if self.n_clusters == "auto" else (self.n_clusters,),
             selection=self.selection,
-            sample_weight=weight,
-            held_out=held_out,
+            settings=self.flow or FlowSettings(),
+            refinements=0 if self.refine is None else 1,
+            joint=self.refine == "joint",
             random_state=seed,
         )
-        share = self.seeds_.responsibilities(X) * weight[:, None]
-        rows = [
-            ClusterRows(
-                X=X[~held_out & (r > 0)],
-                weight=r[~held_out & (r > 0)],
-                X_held_out=X[held_out & (r > 0)],
-                weight_held_out=r[held_out & (r > 0)],
-                mean=mean,
-                covariance=covariance,
-            )
-            for r, mean, covariance in zip(share.T, self.seeds_.means, self.seeds_.covariances, strict=True)
-        ]
-        self.flows_ = train_flows(rows, self.flow, random_state=seed)
-        self.weights_ = self.seeds_.weights
 
-    def score_samples(self, X: object) -> Array:
-        """Evaluate the log-density of each reading, nats in raw units, shape (N,)."""
-        return self._score(self._check(X))
+    def score_samples(self, X: object, *, rule: Rule = "pruned", segments: object = None) -> Array:
+        """Evaluate the log-density of each reading.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D).
+            rule: `pruned` leaves out clusters that cannot matter, at a cost of at most 1e-3 nats; `exact`
+                evaluates all; `own` the most likely one only.
+            segments: Known process condition of each reading, shape (N,): the density is then the one within
+                its segment.
+
+        Returns:
+            Nats in raw units, shape (N,), always finite.
+
+        Raises:
+            ValueError: A segment that was not there in training.
+
+        """
+        X = self._check(X)
+        if segments is None:
+            return self.mixture_.log_prob(X, rule)
+        group = as_groups(segments, len(X), self.segments_)
+        unknown = set(np.unique(group).tolist()) - set(self.segments_.tolist())
+        if unknown:
+            raise ValueError(
+                f"Expected segments {sorted(set(self.segments_))}, got {sorted(unknown)}; re-fit."
+            )
+        score = np.empty(len(X))
+        for name in np.unique(group):
+            mine, inside = group == name, np.flatnonzero(self.segments_ == name)
+            weights = self.weights_[inside] / self.weights_[inside].sum()
+            part = FlowMixture(
+                weights, [self.flows_[k] for k in inside], self.mixture_.margin, self.mixture_.floor
+            )
+            score[mine] = part.log_prob(X[mine], rule)
+        return score
 
     def score(self, X: object, y: object = None) -> float:
         """Return the mean log-density, nats per reading."""
@@ -129,15 +198,17 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: object) -> Array:
         """Return each cluster's share in each reading, shape (N, K)."""
-        joint = self._log_joint(self._check(X))
+        X = self._check(X)
+        joint = self.mixture_.log_joint(X)
         return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
 
     def predict(self, X: object) -> NDArray[np.intp]:
         """Return the most likely cluster of each reading, shape (N,)."""
-        return np.asarray(self._log_joint(self._check(X)).argmax(axis=1))
+        X = self._check(X)
+        return np.asarray(self.mixture_.log_joint(X).argmax(axis=1))
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.intp]]:
-        """Draw readings from the mixture.
+    def sample(self, n_samples: int = 1, *, cluster: int | None = None) -> tuple[Array, NDArray[np.intp]]:
+        """Draw readings from the mixture, or from one cluster.
 
         Returns:
             Readings in raw units, shape (n, D), and the cluster of each, shape (n,), sorted by cluster.
@@ -146,10 +217,10 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples}. At least one sample is needed.")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        rng = np.random.default_rng(seed)
-        counts = rng.multinomial(n_samples, self.weights_)
-        drawn = [flow.sample(int(n), rng) for flow, n in zip(self.flows_, counts, strict=True)]
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        weights = self.weights_ if cluster is None else np.eye(len(self.flows_))[cluster]
+        counts = rng.multinomial(n_samples, weights)
+        drawn = [flow.sample(int(n), rng) for flow, n in zip(self.flows_, counts, strict=True) if n]
         return np.concatenate(drawn), np.repeat(np.arange(len(counts)), counts)
 
     def save(self, path: str | Path) -> None:
@@ -159,9 +230,12 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         tensors |= {f"seeds.{name}": array for name, array in self.seeds_.tensors().items()}
         for k, flow in enumerate(self.flows_):
             tensors |= {f"flow{k}.{name}": array for name, array in flow.tensors().items()}
+        finite = np.isfinite(self.mixture_.margin)
         document = {
             "method": self.seeds_.method,
             "flows": [flow.document() for flow in self.flows_],
+            "segments": self.segments_.tolist(),
+            "pruning": [self.mixture_.margin, self.mixture_.floor] if finite else None,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
         Path(path).write_bytes(pack("piecewise_flow", tensors, document))
@@ -179,27 +253,20 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.weights_ = arrays["weights"]
         model.seeds_ = ClusterSeeds.from_tensors(_under("seeds.", arrays), document["method"])
         model.flows_ = [
-            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry) for k, entry in enumerate(document["flows"])
+            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry)
+            for k, entry in enumerate(document["flows"])
         ]
+        model.segments_ = np.array(document["segments"])
+        model.mixture_ = FlowMixture(model.weights_, model.flows_, *(document["pruning"] or ()))
         model.n_features_in_ = model.seeds_.n_features
         if document["feature_names"]:
             model.feature_names_in_ = np.array(document["feature_names"], dtype=object)
         return model
 
-    def _score(self, X: Array) -> Array:
-        return np.asarray(logsumexp(self._log_joint(X), axis=1))
-
-    def _log_joint(self, X: Array) -> Array:
-        with np.errstate(divide="ignore"):
-            log_weight = np.log(self.weights_)
-        return np.stack([flow.log_prob(X) for flow in self.flows_], axis=1) + log_weight
-
     def _check(self, X: object, *, reset: bool = False) -> Array:
         if not reset:
             check_is_fitted(self)
-        matrix: Array = validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_all_finite=False, ensure_min_samples=1
-        )
+        matrix: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
         check_finite(matrix, getattr(self, "feature_names_in_", None))
         return matrix
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient
+from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
+from pwflow_core.modelling.blending import fit_shares, log_gaussian
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
 from pwflow_core.modelling.whitening import Whitening
 
@@ -25,6 +27,8 @@ class FlowSettings:
     """How flows are built and trained.
 
     Attributes:
+        kind: What a transform does to a coordinate: `affine`, or a rational-quadratic `spline` for shapes
+            that shifting and scaling cannot reach; a spline costs about four times as much.
         transforms: Autoregressive transforms per flow.
         hidden: Hidden units of each transform.
         learning_rate: Of Adam, constant; the weights are averaged instead.
@@ -34,14 +38,17 @@ class FlowSettings:
         max_steps: Most gradient steps.
         patience: Passes without a gain on the held-out rows before a cluster stops.
         averaging: Decay of the moving average of the weights, per step.
-        weight_decay: Pull of the weights towards the identity, per step and learning rate.
+        weight_decay: Pull of the weights towards the identity, per step and learning rate, for a cluster of
+            1,000 rows; it fades as 1 / rows, as a prior does.
         clip: Largest norm of a cluster's gradient.
         min_rows: Fewest training rows for a flow; a smaller cluster stays a Gaussian.
         threads: Threads torch may use while training.
+        device: Where to train: `auto` takes an accelerator if there is one.
 
     """
 
-    transforms: int = 2
+    kind: Literal["affine", "spline"] = "affine"
+    transforms: int = 3
     hidden: int = 32
     learning_rate: float = 3e-3
     steps_per_pass: int = 16
@@ -50,10 +57,11 @@ class FlowSettings:
     max_steps: int = 4000
     patience: int = 12
     averaging: float = 0.99
-    weight_decay: float = 0.0
+    weight_decay: float = 0.3
     clip: float = 5.0
     min_rows: int = 64
     threads: int = 1
+    device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,7 @@ class ClusterRows:
         weight_held_out: Their weights, shape (M,).
         mean: Of the cluster's Gaussian, raw units, shape (D,).
         covariance: Of the cluster's Gaussian, raw units, shape (D, D).
+        start: A flow to go on from instead of the Gaussian.
 
     """
 
@@ -76,6 +85,7 @@ class ClusterRows:
     weight_held_out: Array
     mean: Array
     covariance: Array
+    start: ClusterFlow | None = None
 
 
 @dataclass(frozen=True)
@@ -123,12 +133,12 @@ def train_flows(
     """
     settings = settings or FlowSettings()
     flows: list[ClusterFlow | None] = [None] * len(rows)
-    stacks: dict[tuple[int, int], list[_Cluster]] = {}
+    stacks: dict[tuple[int, int], list[PreparedCluster]] = {}
     for position, entry in enumerate(rows):
-        cluster = _Cluster(position, entry, settings)
+        cluster = PreparedCluster(position, entry, settings)
         if len(cluster.u) < settings.min_rows or len(cluster.u_held_out) < 8:
             history = TrainingHistory(rows=len(cluster.u), rows_held_out=len(cluster.u_held_out))
-            flows[position] = ClusterFlow(cluster.whitening, cluster.architecture, None, history)
+            flows[position] = cluster.start or cluster.flow(None, history)
             continue
         stacks.setdefault((cluster.batch, cluster.architecture.n_features), []).append(cluster)
     threads = torch.get_num_threads()
@@ -137,26 +147,53 @@ def train_flows(
         with torch.no_grad():
             for batch, n_features in sorted(stacks):
                 stack = stacks[batch, n_features]
-                for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
+                for cluster, flow in zip(
+                    stack, _Stack(stack, settings, random_state).run(on_progress), strict=True
+                ):
                     flows[cluster.position] = flow
     finally:
         torch.set_num_threads(threads)
     return [flow for flow in flows if flow is not None]
 
 
-class _Cluster:
+def training_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` takes an accelerator if there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class PreparedCluster:
     """One cluster's rows, white and ready."""
 
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
-        self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
-        self.architecture = Architecture(len(rows.mean), transforms=settings.transforms, hidden=settings.hidden)
+        self.start = None if rows.start is None or rows.start.is_gaussian else rows.start
+        self.architecture = Architecture(
+            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind
+        )
+        if self.start is None:
+            self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
+        else:
+            self.whitening, self.architecture = self.start.whitening, self.start.architecture
         self.u, self.weight = self._white(rows.X, rows.weight)
         self.u_held_out, self.weight_held_out = self._white(rows.X_held_out, rows.weight_held_out)
         ideal = len(self.u) / settings.steps_per_pass
         power = 2 ** int(np.round(np.log2(max(ideal, 1.0))))
         self.batch = int(np.clip(power, settings.min_batch, settings.max_batch))
         self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
+
+    def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
+        """Put the cluster's density together; its held-out rows say how much of it is the flow."""
+        n_features, log_flow = self.architecture.n_features, None
+        if parameters is not None and not history.is_gaussian:
+            views = self.architecture.views(parameters[None])
+            z, log_det = forward(self.architecture, views, self.u_held_out[None])
+            log_flow = log_gaussian((z[0].double() ** 2).sum(dim=1).numpy(), n_features)
+            log_flow = log_flow + log_det[0].double().numpy()
+        radius = (self.u_held_out.double() ** 2).sum(dim=1).numpy()
+        shares = fit_shares(log_flow, radius, n_features, self.weight_held_out.double().numpy())
+        return ClusterFlow(self.whitening, self.architecture, parameters, history, shares)
 
     def _white(self, X: Array, weight: Array) -> tuple[Tensor, Tensor]:
         keep = weight > _NEGLIGIBLE * weight.max(initial=0.0)
@@ -168,21 +205,31 @@ class _Cluster:
 class _Stack:
     """Clusters with one batch size, trained together."""
 
-    def __init__(self, clusters: list[_Cluster], settings: FlowSettings, random_state: int) -> None:
+    def __init__(self, clusters: list[PreparedCluster], settings: FlowSettings, random_state: int) -> None:
         self.settings = settings
         self.architecture = clusters[0].architecture
         self.batch = clusters[0].batch
         self.clusters = clusters
         self.histories = [
-            TrainingHistory(rows=len(c.u), rows_held_out=len(c.u_held_out), stopped="max_steps") for c in clusters
+            TrainingHistory(
+                best_step=c.start.history.best_step if c.start else 0,
+                rows=len(c.u),
+                rows_held_out=len(c.u_held_out),
+                stopped="max_steps",
+            )
+            for c in clusters
         ]
+        self.done = [c.start.history.best_step if c.start else 0 for c in clusters]
         self.running = list(range(len(clusters)))
         self.generators = [torch.Generator().manual_seed(random_state) for _ in clusters]
-        self.u = torch.cat([c.u for c in clusters])
-        self.weight = torch.cat([c.weight for c in clusters])
+        self.device = training_device(settings.device)
+        self.u = torch.cat([c.u for c in clusters]).to(self.device)
+        self.weight = torch.cat([c.weight for c in clusters]).to(self.device)
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
         self.orders = [torch.empty(0, dtype=torch.long) for _ in clusters]
-        self.parameters = self.architecture.initial(random_state).repeat(len(clusters), 1)
+        identity = self.architecture.initial(random_state)
+        given = [c.start.parameters if c.start else None for c in clusters]
+        self.parameters = torch.stack([identity if p is None else p for p in given]).to(self.device)
         self.best = self.parameters.clone()
         self.best_score = torch.full((len(clusters),), -torch.inf, dtype=torch.float64)
         self.since_best = [0] * len(clusters)
@@ -190,12 +237,14 @@ class _Stack:
     def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> list[ClusterFlow]:
         started = time.perf_counter()
         settings, architecture = self.settings, self.architecture
-        mask = architecture.mask()
+        mask = architecture.mask().to(self.device)
         mean = self.parameters.clone()
-        adam = _Adam(self.parameters, settings)
+        rows = torch.tensor([[float(len(cluster.u))] for cluster in self.clusters])
+        decay_rate = (settings.weight_decay * 1000 / rows * architecture.decayed()).to(self.device)
+        adam = Adam(self.parameters, decay_rate, settings)
         gradient = torch.zeros_like(self.parameters)
         views, gradient_views = architecture.views(self.parameters), architecture.views(gradient)
-        total, since = torch.zeros(len(self.running)), 0
+        total, since = torch.zeros(len(self.running), device=self.device), 0
         self._evaluate(mean, total, 0, on_progress)
         for step in range(1, settings.max_steps + 1):
             pick = self._next_batch()
@@ -206,7 +255,8 @@ class _Stack:
             mean.lerp_(self.parameters, 1 - decay)
             total, since = total + loss, since + 1
             if step % settings.steps_per_pass == 0:
-                stay = self._evaluate(mean, total / since, step, on_progress)
+                loss = total / since - mixing_log_det(views)
+                stay = self._evaluate(mean, loss, step, on_progress)
                 total, since = torch.zeros_like(total), 0
                 if len(stay) < len(self.running):
                     self.running = [self.running[i] for i in stay]
@@ -229,7 +279,7 @@ class _Stack:
                 self.orders[i] = torch.randperm(n, generator=self.generators[i]) + self.offset[i]
             parts.append(self.orders[i][: self.batch])
             self.orders[i] = self.orders[i][self.batch :]
-        return torch.stack(parts)
+        return torch.stack(parts).to(self.device)
 
     def _evaluate(
         self, mean: Tensor, loss: Tensor, step: int, on_progress: Callable[[TrainingProgress], None] | None
@@ -240,18 +290,20 @@ class _Stack:
         for row, i in enumerate(self.running):
             cluster, history = self.clusters[i], self.histories[i]
             views = self.architecture.views(mean[row : row + 1])
-            z, log_det = forward(self.architecture, views, cluster.u_held_out[None])
-            density = log_det[0].double() - 0.5 * (z[0].double() ** 2).sum(dim=1)
+            z, log_det = forward(self.architecture, views, cluster.u_held_out[None].to(self.device))
+            density = log_det[0].double().cpu() - 0.5 * (z[0].double().cpu() ** 2).sum(dim=1)
             weight = cluster.weight_held_out.double()
             score = float((weight * density).sum() / weight.sum())
             shift = cluster.whitening.log_det - constant
-            history.steps.append(step)
+            history.steps.append(self.done[i] + step)
             history.train.append(float(shift - loss[row]) if step else float("-inf"))
             history.held_out.append(score + shift)
             if np.isfinite(score) and score > self.best_score[i]:
                 self.best_score[i], self.since_best[i] = score, 0
                 self.best[i] = mean[row]
-                self.histories[i] = replace(history, best_step=step)
+                self.histories[i] = replace(
+                    history, best_step=self.done[i] + step if step else history.best_step
+                )
             else:
                 self.since_best[i] += 1
             if not np.isfinite(score) or not np.isfinite(float(loss[row])):
@@ -271,29 +323,31 @@ class _Stack:
         stopped = "no_gain" if history.best_step == 0 and history.stopped == "patience" else history.stopped
         history = replace(history, seconds=seconds, stopped=stopped)
         cluster = self.clusters[i]
-        return ClusterFlow(cluster.whitening, self.architecture, self.best[i].clone(), history)
+        return cluster.flow(self.best[i].cpu().clone(), history)
 
 
-class _Adam:
+class Adam:
     """Adam on rows of a matrix, each row clipped by its own norm."""
 
-    def __init__(self, parameters: Tensor, settings: FlowSettings) -> None:
+    def __init__(self, parameters: Tensor, decay: Tensor, settings: FlowSettings) -> None:
         self.first = torch.zeros_like(parameters)
         self.second = torch.zeros_like(parameters)
+        self.decay = 1 - settings.learning_rate * decay
         self.settings = settings
         self.count = 0
 
     def step(self, parameters: Tensor, gradient: Tensor) -> None:
+        """Change the parameters in place."""
         self.count += 1
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         gradient = gradient * (self.settings.clip / (norm + 1e-12)).clamp(max=1.0)
         self.first.lerp_(gradient, 0.1)
         self.second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
         rate = self.settings.learning_rate / (1 - 0.9**self.count)
-        if self.settings.weight_decay:
-            parameters.mul_(1 - self.settings.learning_rate * self.settings.weight_decay)
+        parameters.mul_(self.decay)
         denominator = (self.second / (1 - 0.99**self.count)).sqrt_().add_(1e-8)
         parameters.addcdiv_(self.first, denominator, value=-rate)
 
     def keep(self, rows: list[int]) -> None:
-        self.first, self.second = self.first[rows], self.second[rows]
+        """Forget all flows but these."""
+        self.first, self.second, self.decay = self.first[rows], self.second[rows], self.decay[rows]

@@ -12,6 +12,8 @@ from pwflow_core.errors import SchemaMismatchError
 
 Array = NDArray[np.float64]
 
+FEWEST_ROWS_TO_SPLIT = 200
+
 
 def as_matrix(
     X: object, *, n_features: int | None = None, names: Sequence[str] | None = None, allow_empty: bool = False
@@ -76,14 +78,31 @@ def as_weights(sample_weight: object, n_rows: int) -> Array:
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
-        raise ValueError(f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}.")
+        raise ValueError(
+            f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}."
+        )
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("Sample weights must be finite, not negative, and not all zero.")
     return weight
 
 
+def as_groups(values: object, n_rows: int, default: NDArray[Any]) -> NDArray[Any]:
+    """Return labels or segments as an array of shape (N,).
+
+    Raises:
+        ValueError: Wrong length.
+
+    """
+    if values is None:
+        return default
+    groups = np.asarray(values)
+    if groups.shape != (n_rows,):
+        raise ValueError(f"Expected one label or segment per row, shape ({n_rows},), got {groups.shape}.")
+    return groups
+
+
 def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: int = 24) -> NDArray[np.bool_]:
-    """Choose contiguous blocks of rows to hold out, spread evenly over the data.
+    """Choose contiguous blocks of rows to hold out, spread evenly over the data; none of fewer than 200 rows.
 
     Neighbouring sensor readings are nearly copies of each other: rows held out one by one would have a twin
     among the training rows, and would praise a model that has merely memorised it.
@@ -93,6 +112,8 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
 
     """
     held_out = np.zeros(n_rows, dtype=bool)
+    if n_rows < FEWEST_ROWS_TO_SPLIT:
+        return held_out
     stratum = n_rows / n_blocks
     length = fraction * stratum
     starts = np.arange(n_blocks) * stratum
@@ -100,3 +121,34 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     for start in starts:
         held_out[round(start) : round(start + length)] = True
     return held_out
+
+
+def distinct_rows(
+    X: Array, weight: Array, *groups: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find the distinct rows that have a weight, in the order in which they first appear.
+
+    A repeated reading is one reading with more weight; kept apart, its copies could stand on both sides of
+    the split between training and held-out rows.
+
+    Arguments:
+        X: Shape (N, D).
+        weight: Shape (N,).
+        groups: Arrays of shape (N,): rows that differ in one of them are different.
+
+    Returns:
+        Position of each distinct row in X, shape (M,), and for each row of X the position of its twin among
+        the distinct rows, or -1 if it has no weight, shape (N,).
+
+    """
+    used = np.flatnonzero(weight > 0)
+    codes = [np.unique(group[used], return_inverse=True)[1][:, None].astype(float) for group in groups]
+    _, first, twin = np.unique(
+        np.concatenate([X[used], *codes], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    where = np.full(len(X), -1, dtype=np.intp)
+    where[used] = rank[twin.ravel()]
+    return used[first[order]], where

@@ -1,0 +1,238 @@
+"""Put clusters and flows together: choose K by the evidence of the flows, and refine the boundaries.
+
+`PiecewiseFlow` is the interface to this; nothing here knows of scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fit_candidates
+from pwflow_core.modelling.flow import ClusterFlow
+from pwflow_core.modelling.joint import train_jointly
+from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
+
+Array = NDArray[np.float64]
+
+_TRACE = 1e-3  # responsibility below which a row says nothing about a cluster
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Distinct rows, their weights, and which of them are held out.
+
+    Attributes:
+        X: Raw units, shape (N, D).
+        weight: Shape (N,).
+        held_out: Shape (N,).
+        fixed: Known cluster of each row or -1, shape (N,).
+
+    """
+
+    X: Array
+    weight: Array
+    held_out: NDArray[np.bool_]
+    fixed: NDArray[np.intp]
+
+    def share(self, joint: Array) -> Array:
+        """Turn log-joints (N, K) into responsibilities; rows of known cluster keep it."""
+        share = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        return self.clamped(share)
+
+    def clamped(self, share: Array) -> Array:
+        """Give rows of known cluster to it, whole."""
+        known = np.flatnonzero(self.fixed >= 0)
+        share[known] = 0.0
+        share[known, self.fixed[known]] = 1.0
+        return share
+
+
+@dataclass(frozen=True, eq=False)
+class Piecewise:
+    """A mixture of cluster flows.
+
+    Attributes:
+        seeds: The clusters the flows started from.
+        weights: Mixture weights, shape (K,).
+        flows: One per cluster.
+
+    """
+
+    seeds: ClusterSeeds
+    weights: Array
+    flows: list[ClusterFlow]
+
+    def log_joint(self, X: Array) -> Array:
+        """Evaluate log w_k + log p_k(x), nats, shape (N, K)."""
+        return np.stack([f.log_prob(X) for f in self.flows], axis=1) + np.log(self.weights)
+
+
+def fit_piecewise(
+    data: TrainingData,
+    *,
+    method: Method,
+    sizes: Sequence[int],
+    selection: Selection,
+    settings: FlowSettings,
+    refinements: int,
+    joint: bool,
+    random_state: int,
+) -> Piecewise:
+    """Fit clusters and flows.
+
+    With several `sizes` and `held_out` selection, the Gaussian mixtures only bound the search: flows are
+    trained briefly for the K the mixtures prefer and for about a half, a quarter, ... of it down to one, and
+    the K whose flows do best on the held-out rows is trained to the end.
+
+    Arguments:
+        data: What to learn from.
+        method: `gmm` or `kmeans`.
+        sizes: Candidates for K.
+        selection: How to choose among them.
+        settings: Of the flows.
+        refinements: Rounds of expectation maximisation over the trained flows, while held-out rows gain.
+        joint: Go on with clusters and flows together on the mixture likelihood, if held-out rows gain and no
+            labels are given.
+        random_state: Seed.
+
+    """
+    choice = fit_candidates(
+        data.X,
+        method=method,
+        candidates=sizes,
+        selection=selection,
+        sample_weight=data.weight,
+        held_out=data.held_out,
+        fixed=data.fixed,
+        random_state=random_state,
+    )
+    ladder = [choice.chosen]
+    if selection == "held_out" and data.held_out.any():
+        ladder = _ladder([seeds.n_clusters for seeds in choice.fitted], choice.chosen)
+    brief = settings if len(ladder) == 1 else _brief(settings)
+    tried = [_start(choice.fitted[i], data, brief, random_state) for i in ladder]
+    best = tried[0]
+    if len(tried) > 1:
+        judged, weight = data.X[data.held_out], data.weight[data.held_out]
+        score = [float(weight @ logsumexp(model.log_joint(judged), axis=1)) for model in tried]
+        best = tried[int(np.argmax(score))]
+        best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
+    if method == "gmm":
+        best = _refine(best, data, settings, refinements, random_state)
+    if joint and data.held_out.any() and (data.fixed < 0).all():
+        best = _refine_jointly(best, data, settings, random_state)
+    return best
+
+
+def _ladder(sizes: list[int], top: int) -> list[int]:
+    """Return the positions of K, and of the candidates nearest to K/2, K/4, ..., 1, the largest first."""
+    found, k = [top], sizes[top] / 2
+    while k >= 1:
+        nearest = min(range(top + 1), key=lambda i: abs(np.log(sizes[i] / k)))
+        found.append(nearest)
+        k /= 2
+    return sorted(set(found) | {0}, reverse=True)
+
+
+def _start(seeds: ClusterSeeds, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
+    share = data.clamped(seeds.responsibilities(data.X))
+    flows = train_flows(
+        cluster_rows(data, share, seeds.means, seeds.covariances), settings, random_state=random_state
+    )
+    return Piecewise(seeds, seeds.weights, flows)
+
+
+def _refine(
+    model: Piecewise, data: TrainingData, settings: FlowSettings, rounds: int, random_state: int
+) -> Piecewise:
+    """Let flows and responsibilities follow each other while the held-out rows gain."""
+    brief = _brief(settings)
+    joint = model.log_joint(data.X)
+    for _ in range(rounds if len(model.flows) > 1 and data.held_out.any() else 0):
+        challenger = _maximise(model, data, brief, random_state, data.share(joint))
+        new_joint = challenger.log_joint(data.X)
+        gain, error = held_out_gain(data, joint, new_joint)
+        if not gain > error:
+            break
+        model, joint = challenger, new_joint
+    return model
+
+
+def _refine_jointly(
+    model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int
+) -> Piecewise:
+    before = model.log_joint(data.X)
+    share = data.share(before)
+    learn = ~data.held_out
+    flows, weights = train_jointly(
+        model.flows,
+        model.weights,
+        cluster_rows(data, share, model.seeds.means, model.seeds.covariances, model.flows),
+        data.X[learn],
+        data.weight[learn],
+        data.X[data.held_out],
+        data.weight[data.held_out],
+        settings,
+        random_state,
+    )
+    challenger = Piecewise(model.seeds, weights, flows)
+    gain, _ = held_out_gain(data, before, challenger.log_joint(data.X))
+    return challenger if gain > 0 else model
+
+
+def held_out_gain(data: TrainingData, before: Array, after: Array) -> tuple[float, float]:
+    """Return how much the mean held-out log-density gained, and its standard error, nats per row."""
+    weight = data.weight[data.held_out]
+    gain = logsumexp(after[data.held_out], axis=1) - logsumexp(before[data.held_out], axis=1)
+    mean = float(weight @ gain / weight.sum())
+    return mean, float(np.sqrt(weight**2 @ (gain - mean) ** 2) / weight.sum())
+
+
+def _brief(settings: FlowSettings) -> FlowSettings:
+    """Return settings for a look at where training leads."""
+    return replace(
+        settings,
+        patience=min(settings.patience, 3),
+        max_steps=min(settings.max_steps, 24 * settings.steps_per_pass),
+    )
+
+
+def _maximise(
+    model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int, share: Array
+) -> Piecewise:
+    """Go on training each flow on the given responsibilities, shape (N, K)."""
+    rows = cluster_rows(data, share, model.seeds.means, model.seeds.covariances, model.flows)
+    flows = train_flows(rows, settings, random_state=random_state)
+    mass = data.weight[~data.held_out] @ share[~data.held_out]
+    return Piecewise(model.seeds, np.maximum(mass, 1e-12 * mass.sum()) / mass.sum(), flows)
+
+
+def cluster_rows(
+    data: TrainingData,
+    share: Array,
+    means: Array,
+    covariances: Array,
+    start: Sequence[ClusterFlow] | None = None,
+) -> list[ClusterRows]:
+    """Split the rows by cluster, each with its responsibility as weight."""
+    rows = []
+    for k in range(share.shape[1]):
+        learn = ~data.held_out & (share[:, k] > _TRACE)
+        judge = data.held_out & (share[:, k] > _TRACE)
+        rows.append(
+            ClusterRows(
+                X=data.X[learn],
+                weight=share[learn, k] * data.weight[learn],
+                X_held_out=data.X[judge],
+                weight_held_out=share[judge, k] * data.weight[judge],
+                mean=means[k],
+                covariance=covariances[k],
+                start=None if start is None else start[k],
+            )
+        )
+    return rows

@@ -1,0 +1,137 @@
+"""The mixture of cluster flows: exact, pruned to the clusters that matter, or by the own cluster alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from pwflow_core.modelling.flow import ClusterFlow
+
+Array = NDArray[np.float64]
+Rule = Literal["pruned", "exact", "own"]
+
+PRUNING_ERROR = 1e-3
+_CALIBRATION_ERROR = 1e-4  # allowed on the calibration rows ...
+_HEADROOM = 2.0  # ... and how much wider the cut is then made for rows like them
+_MARGINS = (6.0, 10.0, 15.0, 20.0, 30.0, 45.0)
+_BATCH_ROWS = 32_768
+
+
+@dataclass(frozen=True, eq=False)
+class FlowMixture:
+    """log p(x) = logsumexp_k [ log w_k + log p_k(x) ].
+
+    Attributes:
+        weights: w, shape (K,), all above zero.
+        flows: One density per cluster.
+        margin: A cluster is left out for a reading if its Gaussian is this many nats below the best one's.
+        floor: Readings that come out below this log-density are scored again in full, nats.
+
+    """
+
+    weights: Array
+    flows: list[ClusterFlow]
+    margin: float = np.inf
+    floor: float = np.inf
+    _screen: _Screen = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_screen", _Screen(self.weights, self.flows))
+
+    def log_joint(self, X: Array) -> Array:
+        """Evaluate log w_k + log p_k(x) for all clusters, nats, shape (N, K)."""
+        return np.stack([flow.log_prob(X) for flow in self.flows], axis=1) + np.log(self.weights)
+
+    def log_prob(self, X: Array, rule: Rule = "pruned") -> Array:
+        """Evaluate the log-density.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D), finite.
+            rule: `pruned` leaves out clusters by `margin`, which lowers the log-density of readings like
+                those that `calibrated` saw by at most `PRUNING_ERROR` nats; improbable ones are scored in
+                full. `exact` evaluates all clusters, `own` the one whose Gaussian is the most likely.
+
+        Returns:
+            Nats in raw units, shape (N,).
+
+        """
+        if rule == "exact" or len(self.flows) == 1 or (rule == "pruned" and not np.isfinite(self.margin)):
+            return np.asarray(logsumexp(self.log_joint(X), axis=1))
+        out = np.empty(len(X))
+        for start in range(0, len(X), _BATCH_ROWS):
+            block = X[start : start + _BATCH_ROWS]
+            out[start : start + len(block)] = self._pruned(block, 0.0 if rule == "own" else self.margin)
+        if rule == "pruned":
+            again = np.flatnonzero(out < self.floor)
+            if len(again):
+                out[again] = logsumexp(self.log_joint(X[again]), axis=1)
+        return out
+
+    def calibrated(self, X: Array, random_state: int) -> FlowMixture:
+        """Choose how much can be left out without changing a log-density by more than `PRUNING_ERROR` nats.
+
+        Arguments:
+            X: Rows to hold the promise on, with as many drawn from the mixture, shape (N, D).
+            random_state: Seed of the draws.
+
+        """
+        if len(self.flows) == 1:
+            return self
+        rng = np.random.default_rng(random_state)
+        counts = rng.multinomial(len(X), self.weights)
+        rows = np.concatenate([X, *(f.sample(int(n), rng) for f, n in zip(self.flows, counts, strict=True))])
+        joint, screen = self.log_joint(rows), self._screen.log_joint(rows)
+        full = logsumexp(joint, axis=1)
+        floor = float(np.quantile(full[: len(X)], 0.005))
+        behind = screen.max(axis=1, keepdims=True) - screen
+        ordinary = full >= floor
+        for margin in _MARGINS:
+            kept = logsumexp(np.where(behind <= margin, joint, -np.inf)[ordinary], axis=1)
+            if (full[ordinary] - kept).max() <= _CALIBRATION_ERROR:
+                return FlowMixture(self.weights, self.flows, _HEADROOM * margin, floor)
+        return FlowMixture(self.weights, self.flows)
+
+    def _pruned(self, X: Array, margin: float) -> Array:
+        screen = self._screen.log_joint(X)
+        keep = screen >= screen.max(axis=1, keepdims=True) - np.float32(margin)
+        out = np.full(len(X), -np.inf)
+        for k, flow in enumerate(self.flows):
+            rows = np.flatnonzero(keep[:, k])
+            if len(rows):
+                mine = flow.log_prob(X[rows]) + np.log(self.weights[k])
+                out[rows] = np.logaddexp(out[rows], mine)
+        return out
+
+
+class _Screen:
+    """All clusters' Gaussians at once, in single precision: enough to tell which clusters matter."""
+
+    def __init__(self, weights: Array, flows: Sequence[ClusterFlow]) -> None:
+        n_features = flows[0].n_features
+        self.centre = np.average([flow.whitening.centre for flow in flows], axis=0, weights=weights)
+        spread = [flow.whitening.scale + np.abs(flow.whitening.centre - self.centre) for flow in flows]
+        self.scale = np.max(spread, axis=0)
+        blocks, shifts = [], []
+        for flow in flows:
+            white = flow.whitening
+            blocks.append((self.scale / white.scale)[:, None] * white.forward)
+            shifts.append(((white.centre - self.centre) / white.scale) @ white.forward)
+        self.matrix = np.concatenate(blocks, axis=1).astype(np.float32)
+        self.shift = np.concatenate(shifts).astype(np.float32)
+        self.fold = np.repeat(np.eye(len(flows), dtype=np.float32), n_features, axis=0) * np.float32(-0.5)
+        log_det = np.array([flow.whitening.log_det for flow in flows])
+        self.constant = (np.log(weights) + log_det).astype(np.float32)
+
+    def log_joint(self, X: Array) -> NDArray[np.float32]:
+        """Evaluate log w_k + log N(x; m_k, S_k) up to a common constant, shape (N, K)."""
+        standard = np.clip((X - self.centre) / self.scale, -1e8, 1e8).astype(np.float32)
+        white = standard @ self.matrix
+        white -= self.shift
+        np.clip(white, -1e15, 1e15, out=white)
+        white *= white
+        return np.asarray(white @ self.fold + self.constant, dtype=np.float32)
