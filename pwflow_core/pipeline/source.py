@@ -112,7 +112,8 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
                     paths = connection.execute("SELECT file FROM glob(?)", [where]).fetchall()
-                    files = [look_at_file(path) for (path,) in paths]
+                    base = _fixed_folder(where)
+                    files = [look_at_file(path) for (path,) in paths if not _is_hidden(path, base)]
             except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
                     raise SourceError(
@@ -148,6 +149,11 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
 def escape_glob(path: str) -> str:
     """Return a pattern that matches this path and no other."""
     return path if _is_remote(path) else re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _is_hidden(path: str, base: str) -> bool:
+    """Whether a file below the folder `base` is hidden, or lies in a hidden folder such as `.pwflow`."""
+    return any(part.startswith(".") for part in Path(os.path.relpath(path, base)).parts if part != "..")
 
 
 def _glob(config: PlantConfig, pattern: str) -> str:

@@ -354,3 +354,15 @@ def test_rows_inserted_after_the_readings_step_ran_are_read_by_its_next_run(make
     monkeypatch.setattr(ingest, "_insert", insert_then_read)
     ingest_files(plant)
     assert derive_readings(plant).n_readings == 5
+
+
+def test_hidden_files_and_the_plants_own_folder_are_no_source(make_plant):
+    plant = make_plant(
+        {"a.csv": minutes(2)},
+        source={"path": "."},
+        warehouse={"url": "duckdb:///.pwflow/warehouse.duckdb", "published": ".pwflow/published.duckdb"},
+    )
+    put_file(plant.config.folder / "data" / ".b.csv.part", minutes(2, start=3))
+    assert ingest_files(plant).n_new == 1
+    again = ingest_files(plant)
+    assert (again.n_new, again.n_unchanged, again.refused) == (0, 1, {})
