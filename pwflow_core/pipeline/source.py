@@ -31,6 +31,8 @@ __all__ = [
 
 SOURCE_FACT = "source"
 FILE_NAME_COLUMN = "filename"
+_EXPORT = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz|\.zst)?$", re.IGNORECASE)
+"""What a folder is searched for; a glob takes what it matches."""
 _ESCAPED = re.compile(r"\[([*?\[])\]")
 _ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
@@ -111,9 +113,12 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     query = "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)"
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
-                    paths = connection.execute("SELECT file FROM glob(?)", [where]).fetchall()
+                    paths = [row[0] for row in connection.execute("SELECT file FROM glob(?)", [where]).fetchall()]
                     base = _fixed_folder(where)
-                    files = [look_at_file(path) for (path,) in paths if not _is_hidden(path, base)]
+                    paths = [path for path in paths if not _is_hidden(path, base)]
+                    if config.resolve_path(pattern).is_dir():
+                        paths = [path for path in paths if _EXPORT.search(path)]
+                    files = [look_at_file(path) for path in paths]
             except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
                     raise SourceError(
