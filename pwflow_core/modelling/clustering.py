@@ -160,10 +160,18 @@ def joined(parts: Sequence[ClusterSeeds], shares: Sequence[float]) -> ClusterSee
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The clusterings that were tried, from few clusters to many, and which one the selection prefers."""
+    """The clusterings that were tried, from few clusters to many.
+
+    Attributes:
+        fitted: One entry per number of clusters.
+        chosen: Position of the one that the selection prefers.
+        likeliest: Position of the one with the highest held-out log-density.
+
+    """
 
     fitted: list[ClusterSeeds]
     chosen: int
+    likeliest: int
 
 
 def fit_clusters(
@@ -282,7 +290,7 @@ def fit_candidates(
         )
         for mixture in fitted
     ]
-    return Choice(seeds, chosen)
+    return Choice(seeds, chosen, int(np.argmax([mixture.held_out for mixture in fitted])))
 
 
 def within_one_error(density: Array, weight: Array) -> int:
