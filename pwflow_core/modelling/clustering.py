@@ -165,13 +165,11 @@ class Choice:
     Attributes:
         fitted: One entry per number of clusters.
         chosen: Position of the one that the selection prefers.
-        likeliest: Position of the one with the highest held-out log-density.
 
     """
 
     fitted: list[ClusterSeeds]
     chosen: int
-    likeliest: int
 
 
 def fit_clusters(
@@ -290,7 +288,7 @@ def fit_candidates(
         )
         for mixture in fitted
     ]
-    return Choice(seeds, chosen, int(np.argmax([mixture.held_out for mixture in fitted])))
+    return Choice(seeds, chosen)
 
 
 def within_one_error(density: Array, weight: Array) -> int:

@@ -113,7 +113,7 @@ def fit_piecewise(
     )
     ladder = [choice.chosen]
     if selection == "held_out" and data.held_out.any():
-        ladder = _ladder([seeds.n_clusters for seeds in choice.fitted], choice.likeliest)
+        ladder = _ladder([seeds.n_clusters for seeds in choice.fitted], choice.chosen)
     brief = settings if len(ladder) == 1 else _brief(settings)
     tried = [_start(choice.fitted[i], data, brief, random_state) for i in ladder]
     best = tried[0]
