@@ -63,9 +63,7 @@ def test_a_cluster_with_too_few_rows_stays_a_gaussian_and_says_so():
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
-@pytest.mark.parametrize(
-    "case", ["outliers", "near_singular", "five_rows", "one_repeated_row", "no_held_out"]
-)
+@pytest.mark.parametrize("case", ["outliers", "near_singular", "five_rows", "one_repeated_row", "no_held_out"])
 def test_awkward_clusters_end_in_a_finite_model(case):
     x = draw_bananas(600, 3)
     rows = cluster_rows(x)
