@@ -49,7 +49,8 @@ def write_readings(folder: Path, rows: int) -> None:
         for machine in range(10):
             connection.execute(
                 f"COPY (SELECT (TIMESTAMP '2026-01-01' + to_seconds(i * 10))::TIMESTAMPTZ AS ts, "
-                f"'M{machine}' AS machine, {columns} FROM (SELECT i, (i // 500) % 8 AS regime, {noise} FROM range({rows // 10}) AS t (i))) "
+                f"'M{machine}' AS machine, {columns} "
+                f"FROM (SELECT i, (i // 500) % 8 AS regime, {noise} FROM range({rows // 10}) AS t (i))) "
                 f"TO '{folder}/data/M{machine}.parquet'"
             )
 
