@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -124,6 +125,8 @@ def ui(config_file: Path | None, port: int) -> None:
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
     click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
+    # Dagster stops its processes by SIGINT, which a parent such as nohup may have told this one to ignore.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
 

@@ -78,6 +78,10 @@ def test_the_ui_shows_what_a_run_made(tmp_path: Path):
                 reachable = not host.startswith("127.") and outside.connect_ex((host, port)) == 0
         finally:
             os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
     assert len(nodes) == 8
     assert nodes["cluster_flow"]["partitionStats"]["numMaterialized"] == 2
     assert all(node["assetMaterializations"] for node in nodes.values())
