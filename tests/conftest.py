@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,7 +63,11 @@ def put_file(path: Path, content: Content) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, pd.DataFrame):
         if path.suffix == ".parquet":
-            content.to_parquet(path, index=False)
+            with duckdb.connect() as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                connection.register("frame", content)
+                target = str(path).replace("'", "''")
+                connection.execute(f"COPY (FROM frame) TO '{target}' (FORMAT parquet)")
         else:
             content.to_csv(path, index=False)
     elif isinstance(content, bytes):
