@@ -11,6 +11,7 @@ __all__ = [
     "ModelFileError",
     "NotFittedError",
     "PwflowError",
+    "QueryError",
     "SchemaMismatchError",
     "SourceError",
     "UnknownClusterError",
@@ -28,6 +29,10 @@ class ConfigurationError(PwflowError, ValueError):
 
 class SourceError(PwflowError, ValueError):
     """The source of readings cannot be read: no file matches, no such column, nothing numeric."""
+
+
+class QueryError(PwflowError, ValueError):
+    """A query on the published tables cannot be answered."""
 
 
 class SchemaMismatchError(PwflowError, ValueError):

@@ -134,9 +134,7 @@ class ClusterSeeds:
         except (KeyError, ValueError) as error:
             raise ModelFileError(f"The cluster file lacks an array or has a wrong shape: {error}.") from error
         if seeds.weights.shape != (k,) or seeds.covariances.shape != (k, d, d) or seeds.scale.shape != (d,):
-            raise ModelFileError(
-                f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights."
-            )
+            raise ModelFileError(f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights.")
         return seeds
 
     def _nearest(self, X: Array) -> NDArray[np.intp]:
@@ -352,9 +350,7 @@ def _hard(
     if not (labels >= 0).all():
         found = KMeans(n_clusters, n_init=4, random_state=random_state).fit_predict(X, sample_weight=weight)
         labels = np.asarray(found, dtype=int)
-    return fit_mixture(
-        X, n_clusters, weight=weight, fixed=labels, regularisation=regularisation, max_iterations=0
-    )
+    return fit_mixture(X, n_clusters, weight=weight, fixed=labels, regularisation=regularisation, max_iterations=0)
 
 
 def _choose(

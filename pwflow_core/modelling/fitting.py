@@ -141,15 +141,11 @@ def _ladder(sizes: list[int], top: int) -> list[int]:
 
 def _start(seeds: ClusterSeeds, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
     share = data.clamped(seeds.responsibilities(data.X))
-    flows = train_flows(
-        cluster_rows(data, share, seeds.means, seeds.covariances), settings, random_state=random_state
-    )
+    flows = train_flows(cluster_rows(data, share, seeds.means, seeds.covariances), settings, random_state=random_state)
     return Piecewise(seeds, seeds.weights, flows)
 
 
-def _refine(
-    model: Piecewise, data: TrainingData, settings: FlowSettings, rounds: int, random_state: int
-) -> Piecewise:
+def _refine(model: Piecewise, data: TrainingData, settings: FlowSettings, rounds: int, random_state: int) -> Piecewise:
     """Let flows and responsibilities follow each other while the held-out rows gain."""
     brief = _brief(settings)
     joint = model.log_joint(data.X)
@@ -163,9 +159,7 @@ def _refine(
     return model
 
 
-def _refine_jointly(
-    model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int
-) -> Piecewise:
+def _refine_jointly(model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
     before = model.log_joint(data.X)
     share = data.share(before)
     learn = ~data.held_out

@@ -179,16 +179,12 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         group = as_groups(segments, len(X), self.segments_)
         unknown = set(np.unique(group).tolist()) - set(self.segments_.tolist())
         if unknown:
-            raise ValueError(
-                f"Expected segments {sorted(set(self.segments_))}, got {sorted(unknown)}; re-fit."
-            )
+            raise ValueError(f"Expected segments {sorted(set(self.segments_))}, got {sorted(unknown)}; re-fit.")
         score = np.empty(len(X))
         for name in np.unique(group):
             mine, inside = group == name, np.flatnonzero(self.segments_ == name)
             weights = self.weights_[inside] / self.weights_[inside].sum()
-            part = FlowMixture(
-                weights, [self.flows_[k] for k in inside], self.mixture_.margin, self.mixture_.floor
-            )
+            part = FlowMixture(weights, [self.flows_[k] for k in inside], self.mixture_.margin, self.mixture_.floor)
             score[mine] = part.log_prob(X[mine], rule)
         return score
 
@@ -253,8 +249,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.weights_ = arrays["weights"]
         model.seeds_ = ClusterSeeds.from_tensors(_under("seeds.", arrays), document["method"])
         model.flows_ = [
-            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry)
-            for k, entry in enumerate(document["flows"])
+            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry) for k, entry in enumerate(document["flows"])
         ]
         model.segments_ = np.array(document["segments"])
         model.mixture_ = FlowMixture(model.weights_, model.flows_, *(document["pruning"] or ()))

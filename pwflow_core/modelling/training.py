@@ -143,9 +143,7 @@ def train_flows(
         with torch.no_grad():
             for batch, n_features in sorted(stacks):
                 stack = stacks[batch, n_features]
-                for cluster, flow in zip(
-                    stack, _Stack(stack, settings, random_state).run(on_progress), strict=True
-                ):
+                for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
                     flows[cluster.position] = flow
     finally:
         torch.set_num_threads(threads)
@@ -165,9 +163,7 @@ class PreparedCluster:
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
         self.start = None if rows.start is None or rows.start.is_gaussian else rows.start
-        self.architecture = Architecture(
-            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden
-        )
+        self.architecture = Architecture(len(rows.mean), transforms=settings.transforms, hidden=settings.hidden)
         if self.start is None:
             self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
         else:
@@ -297,9 +293,7 @@ class _Stack:
             if np.isfinite(score) and score > self.best_score[i]:
                 self.best_score[i], self.since_best[i] = score, 0
                 self.best[i] = mean[row]
-                self.histories[i] = replace(
-                    history, best_step=self.done[i] + step if step else history.best_step
-                )
+                self.histories[i] = replace(history, best_step=self.done[i] + step if step else history.best_step)
             else:
                 self.since_best[i] += 1
             if not np.isfinite(score) or not np.isfinite(float(loss[row])):

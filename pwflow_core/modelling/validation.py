@@ -78,9 +78,7 @@ def as_weights(sample_weight: object, n_rows: int) -> Array:
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
-        raise ValueError(
-            f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}."
-        )
+        raise ValueError(f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}.")
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("Sample weights must be finite, not negative, and not all zero.")
     return weight
@@ -123,9 +121,7 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     return held_out
 
 
-def distinct_rows(
-    X: Array, weight: Array, *groups: NDArray[Any]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find the distinct rows that have a weight, in the order in which they first appear.
 
     A repeated reading is one reading with more weight; kept apart, its copies could stand on both sides of

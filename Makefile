@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 3000
+DAYS ?= 60
+
+.PHONY: demo test ui lint
+
+demo: .venv/.ready
+	$(BIN)/pwflow demo --days $(DAYS)
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+ui: .venv/.ready
+	$(BIN)/pwflow ui --port $(PORT)
+
+lint: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Expected Python 3.11 or newer, got {sys.version.split()[0]}: run `make PYTHON=python3.11 demo`.")'
+	@echo "Setting up .venv; this takes a few minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

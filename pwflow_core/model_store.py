@@ -1,0 +1,89 @@
+"""The model store: immutable files named by their SHA-256, in a folder or anything else that fsspec opens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import fsspec
+
+from pwflow_core.errors import ModelFileError
+
+__all__ = ["ModelStore"]
+
+_SUFFIX = ".safetensors"
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class ModelStore:
+    """Keeps model files by content: what is stored once is never changed.
+
+    Attributes:
+        url: Folder, or URL that fsspec opens (`s3://bucket/models`).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._filesystem, self._root = fsspec.core.url_to_fs(url)
+
+    def put(self, data: bytes) -> str:
+        """Store a file and return its SHA-256; storing the same bytes again changes nothing."""
+        version = hashlib.sha256(data).hexdigest()
+        target = self._path(version)
+        if self._filesystem.exists(target):
+            return version
+        self._filesystem.makedirs(self._root, exist_ok=True)
+        if "file" in self._filesystem.protocol:
+            _write_durably(Path(target), data)
+        else:
+            self._filesystem.pipe_file(target, data)
+        return version
+
+    def get(self, version: str) -> bytes:
+        """Return the bytes of a file after checking them against its name.
+
+        Raises:
+            ModelFileError: The file is missing, or its content is not what its name says.
+        """
+        target = self._path(version)
+        try:
+            data: bytes = self._filesystem.cat_file(target)
+        except FileNotFoundError:
+            raise ModelFileError(
+                f"Expected the model file {target}, but it is missing: restore it from a backup, or "
+                "materialize its cluster_flow partition to train it again."
+            ) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != version:
+            raise ModelFileError(
+                f"The model file {target} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. "
+                "Restore it from a backup, or delete it and materialize its cluster_flow partition again."
+            )
+        return data
+
+    def _path(self, version: str) -> str:
+        if not _HASH.fullmatch(version):
+            raise ModelFileError(f"Expected a SHA-256 of 64 hexadecimal digits, got {version[:80]!r}.")
+        return f"{self._root}/{version}{_SUFFIX}"
+
+
+def _write_durably(target: Path, data: bytes) -> None:
+    """Write to a temporary file beside the target, flush it to the disk, and move it into place."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,162 @@
+"""What the values of a column tell: how many are numbers, how they repeat, and how they go on in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pwflow_core.onboarding.sampling import Sample, SampledColumn
+from pwflow_core.warehouse.sql import quote_literal
+
+__all__ = ["ColumnProfile", "Steps", "find_decimal", "measure_steps", "profile_columns"]
+
+_COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
+_POINT_NUMBER = r"^[+-]?\d+\.\d+([eE][+-]?\d+)?$"
+_MOST_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnProfile:
+    """The values of one column in the sample.
+
+    Attributes:
+        column: The column.
+        n: Values that are there.
+        n_numbers: Values that are finite numbers.
+        n_distinct: Different values.
+        low: Lowest number.
+        high: Highest number.
+        is_whole: Whether all numbers are whole.
+        other: The most frequent value that is no number, where numbers are expected.
+        values: The different values, if they are few.
+    """
+
+    column: SampledColumn
+    n: int
+    n_numbers: int
+    n_distinct: int
+    low: float | None
+    high: float | None
+    is_whole: bool
+    other: str | None
+    values: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the column."""
+        return self.column.name
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether at least half of the values are numbers."""
+        return self.n_numbers > 0 and 2 * self.n_numbers >= self.n
+
+    @property
+    def refused_share(self) -> float:
+        """Part of the values that will be refused because they are no numbers."""
+        return 1 - self.n_numbers / self.n if self.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How the values of a column go on from one reading of a machine to its next, as parts of all steps."""
+
+    n: int
+    changed: float
+    down: float
+    up: float
+    one_up: float
+    """Steps of exactly +1."""
+
+
+def find_decimal(sample: Sample) -> str:
+    """Return the decimal separator that more of the values have."""
+    texts = [column.key for column in sample.columns if column.is_text]
+    if not texts:
+        return "."
+    counts = [
+        " + ".join(f"count(*) FILTER (regexp_matches({key}, {quote_literal(shape)}))" for key in texts)
+        for shape in (_COMMA_NUMBER, _POINT_NUMBER)
+    ]
+    n_commas, n_points = sample.aggregate(", ".join(counts))
+    return "," if n_commas > n_points else "."
+
+
+def profile_columns(sample: Sample, decimal: str) -> dict[str, ColumnProfile]:
+    """Return the profile of every column of plain values, by its name in the exports.
+
+    Adds the table `numbered`: the sample with each column once more, as a finite number, called `n` + key.
+    """
+    flat = [c for c in sample.columns if c.is_number or c.is_text]
+    as_numbers = "".join(f", {_number(column, decimal)} AS n{column.key}" for column in flat)
+    sample.connection.table("sample").project(f"*{as_numbers}").create("numbered")
+    profiles: dict[str, ColumnProfile] = {}
+    for start in range(0, len(flat), 40):
+        part = flat[start : start + 40]
+        measures = ", ".join(_measures(column.key) for column in part)
+        row = sample.aggregate(measures, "numbered")
+        for i, column in enumerate(part):
+            n, n_numbers, n_distinct, low, high, is_whole, other = row[i * 7 : i * 7 + 7]
+            values = _values(sample, column) if 0 < n_distinct <= _MOST_SHOWN else ()
+            profiles[column.name] = ColumnProfile(
+                column, n, n_numbers, n_distinct, low, high, bool(is_whole), other, values
+            )
+    return profiles
+
+
+def measure_steps(sample: Sample, columns: list[ColumnProfile], machine: SampledColumn | None) -> dict[str, Steps]:
+    """Return how the columns go on in time, by column name; machines are kept apart."""
+    steps: dict[str, Steps] = {}
+    apart = f"file, block, {machine.key}" if machine else "file, block"
+    for start in range(0, len(columns), 40):
+        part = columns[start : start + 40]
+        pairs = ", ".join(
+            f"{_value(p)} AS now{i}, lag({_value(p)}) OVER (PARTITION BY {apart} ORDER BY row) AS before{i}"
+            for i, p in enumerate(part)
+        )
+        measures = ", ".join(_step_measures(profile, i) for i, profile in enumerate(part))
+        row = sample.connection.table("numbered").project(pairs).aggregate(measures).fetchall()[0]
+        for i, profile in enumerate(part):
+            n, *counts = row[i * 5 : i * 5 + 5]
+            steps[profile.name] = Steps(n, *(count / max(n, 1) for count in counts))
+    return steps
+
+
+def _value(profile: ColumnProfile) -> str:
+    return f"n{profile.column.key}" if profile.is_numeric else profile.column.key
+
+
+def _step_measures(profile: ColumnProfile, i: int) -> str:
+    now, before = f"now{i}", f"before{i}"
+    tests = [f"{now} <> {before}", "false", "false", "false"]
+    if profile.is_numeric:
+        tests[1:] = [f"{now} < {before}", f"{now} > {before}", f"{now} = {before} + 1"]
+    counts = ", ".join(f"count(*) FILTER ({test})" for test in tests)
+    return f"count(*) FILTER ({now} IS NOT NULL AND {before} IS NOT NULL), {counts}"
+
+
+def _measures(key: str) -> str:
+    return (
+        f"count({key}), count(n{key}), count(DISTINCT {key}), min(n{key}), max(n{key}), "
+        f"bool_and(n{key} = round(n{key})), mode({key}::VARCHAR) FILTER (n{key} IS NULL)"
+    )
+
+
+def _number(column: SampledColumn, decimal: str) -> str:
+    value = f"{column.key}::DOUBLE"
+    if column.is_text:
+        text = f"replace({column.key}, ',', '.')" if decimal == "," else column.key
+        value = f"try_cast(CASE WHEN NOT contains({column.key}, '_') THEN {text} END AS DOUBLE)"
+    return f"CASE WHEN isfinite({value}) THEN {value} END"
+
+
+def _values(sample: Sample, column: SampledColumn) -> tuple[str, ...]:
+    rows = (
+        sample.connection.table("sample")
+        .filter(f"{column.key} IS NOT NULL")
+        .project(f"{column.key} AS value")
+        .distinct()
+        .order("value")
+        .project("value::VARCHAR")
+        .fetchall()
+    )
+    return tuple(row[0] for row in rows)

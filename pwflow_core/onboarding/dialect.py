@@ -1,0 +1,73 @@
+"""How a CSV file is laid out: its delimiter, where its header is, and whether it has one.
+
+Only the first lines count: a single line with too few fields, far below, must not change how the rest is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from statistics import mode
+
+from pwflow_core.errors import SourceError
+from pwflow_core.onboarding.content import Content
+
+__all__ = ["check_header", "find_dialect", "find_header"]
+
+_DELIMITERS = (";", "\t", "|", ",")
+_SNIFFED_LINES = 100
+_DATA = re.compile(r"[+-]?\d[\d.,:/ T+-]*(_\d+)?")
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b")
+
+
+def find_dialect(content: Content) -> tuple[str, int]:
+    """Return the delimiter and the lines before the header: the layout that most lines share."""
+    scores = []
+    for rank, delimiter in enumerate(_DELIMITERS):
+        counts = [n for _, n in _field_counts(content, delimiter)]
+        usual = mode(counts) if counts else 1
+        if usual > 1:
+            first = counts[0] == usual
+            scores.append((round(counts.count(usual) / len(counts), 2), first, -rank, delimiter))
+    delimiter = max(scores)[-1] if scores else ","
+    return delimiter, find_header(content, delimiter)
+
+
+def find_header(content: Content, delimiter: str) -> int:
+    """Return the number of lines before the header."""
+    counts = _field_counts(content, delimiter)
+    usual = mode([n for _, n in counts]) if counts else 1
+    return next((line for line, n in counts if n == usual), 0) if usual > 1 else 0
+
+
+def _field_counts(content: Content, delimiter: str) -> list[tuple[int, int]]:
+    """Return (line where the record starts, number of fields) of the first records."""
+    reader = csv.reader(io.StringIO(content.text(_SNIFFED_LINES), newline=""), delimiter=delimiter)
+    counts, line = [], 0
+    try:
+        for record in reader:
+            if record:
+                counts.append((line, len(record)))
+            line = reader.line_num
+    except csv.Error:
+        pass
+    return counts
+
+
+def check_header(path: Path, names: list[str]) -> None:
+    """Raise if the names of the columns are values.
+
+    Columns that are merely numbered (0, 1, 2) are names.
+
+    Raises:
+        SourceError: The file has no header.
+    """
+    data = [name for name in names if _DATA.fullmatch(name)]
+    counted = {name for name in data if name.isdigit()} >= {str(i) for i in range(1, len(data))}
+    if (2 * len(data) > len(names) and not counted) or any(_DATE.match(name) for name in data):
+        raise SourceError(
+            f"Expected a first line with column names in {path}, got values ({', '.join(names[:4])}): add a "
+            "header line to the export."
+        )

@@ -1,0 +1,135 @@
+"""`pwflow init`: from a file, folder or glob to a `pwflow.toml` on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import available_timezones
+
+from pwflow_core.config import DEFAULT_FILE, parse_config
+from pwflow_core.errors import ConfigurationError, SourceError
+from pwflow_core.onboarding.discovery import find_exports
+from pwflow_core.onboarding.inspection import Inspection, inspect_source
+from pwflow_core.onboarding.writing import write_config
+
+__all__ = ["Initialisation", "initialise"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Initialisation:
+    """What `pwflow init` did.
+
+    Attributes:
+        path: The configuration that was written.
+        patterns: Paths or globs of the exports that it names.
+        assumptions: What was assumed, one sentence each, the doubtful ones first.
+        inspection: What was found in the exports.
+    """
+
+    path: Path
+    patterns: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    inspection: Inspection
+
+
+def initialise(
+    target: Path,
+    output: Path,
+    *,
+    name: str | None = None,
+    timestamp: str | None = None,
+    timezone: str | None = None,
+    machine: str | None = None,
+    segments: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Initialisation:
+    """Look at exports and write a configuration that runs as it is.
+
+    Arguments:
+        target: A CSV or Parquet file, a folder of them, or a glob.
+        output: The file to write, or the folder to write `pwflow.toml` into.
+        name: Name of the plant; "plant" if it is not given.
+        timestamp: Timestamp column, where it should not be guessed.
+        timezone: IANA time zone of timestamps that carry none.
+        machine: Machine column, where it should not be guessed.
+        segments: Columns of process conditions, where they should not be guessed; empty for none.
+        ignore: Columns to leave out.
+        overwrite: Whether to replace a configuration that is there.
+
+    Raises:
+        SourceError: The target cannot be read, or has no timestamp or no numeric column.
+        ConfigurationError: A configuration is there already, or a name or time zone is none.
+    """
+    path = output / DEFAULT_FILE if output.is_dir() else output
+    _check_arguments(path, name, timezone, overwrite=overwrite)
+    exports = find_exports(target, path.absolute().parent)
+    inspection = inspect_source(
+        exports.files,
+        timestamp=timestamp,
+        machine=machine,
+        segments=segments or (),
+        ignore=ignore,
+        guess_segments=segments is None,
+    )
+    if inspection.skip_lines:
+        raise SourceError(_explain_late_header(exports.files[0], inspection))
+    text = write_config(inspection, patterns=exports.patterns, name=name or "plant", timezone=timezone)
+    parse_config(tomllib.loads(text), name=str(path), folder=path.absolute().parent)
+    _replace(path, text)
+    doubts = []
+    if inspection.is_naive and timezone is None:
+        doubts.append("The times name no time zone: UTC is assumed, so check source.timezone.")
+    assumptions = (*doubts, *exports.assumptions, *inspection.assumptions)
+    return Initialisation(path, exports.patterns, assumptions, inspection)
+
+
+def _check_arguments(path: Path, name: str | None, timezone: str | None, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ConfigurationError(
+            f"Expected to write a new {path}, but there is one already: give --overwrite to replace it, or "
+            "another --output."
+        )
+    if name is not None and not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"Expected a plant name of letters, digits and underscores, got {name!r}: choose another --name."
+        )
+    if timezone is not None and timezone not in available_timezones():
+        raise ConfigurationError(
+            f"Expected an IANA time zone such as 'UTC' or 'Europe/Berlin', got {timezone!r}: correct --timezone."
+        )
+
+
+def _explain_late_header(path: Path, inspection: Inspection) -> str:
+    n = inspection.skip_lines
+    return (
+        f"Expected the column names in the first line of {path}, got {n} other line(s) before them: delete these "
+        f"lines, or in pwflow.toml set source.sql = '''SELECT * FROM read_csv('FILES', skip = {n})''' instead "
+        "of source.path."
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the file as a whole, or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}): give another --output.") from None

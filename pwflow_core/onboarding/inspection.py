@@ -1,0 +1,391 @@
+"""Look at exports and decide what their columns mean.
+
+`pwflow init` writes the result down; the ingest uses it for what a configuration leaves open. How files are
+opened is in `sampling`, how single columns are judged in `timestamps` and `roles`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pwflow_core.errors import SourceError
+from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, measure_steps, profile_columns
+from pwflow_core.onboarding.names import guess_unit, name_sensors
+from pwflow_core.onboarding.roles import find_machine, is_segment, reject_long_format, why_not_a_sensor
+from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
+from pwflow_core.onboarding.timestamps import (
+    TimeColumn,
+    check_split_time,
+    choose_timestamp,
+    find_time_columns,
+    read_time_column,
+)
+
+__all__ = ["FILE_NAME_COLUMN", "FoundSensor", "Inspection", "inspect_source"]
+
+FILE_NAME_COLUMN = "filename"
+"""A segment "column" that stands for the name of the file."""
+_MOST_SENTENCES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSensor:
+    """A column that holds measurements.
+
+    Attributes:
+        name: Name of the sensor; differs from the column where that name cannot be used.
+        column: Column in the exports.
+        unit: Unit that the name of the column spells out, else empty.
+        low_seen: Lowest value in the sample.
+        high_seen: Highest value in the sample.
+        remark: What to know about it, or empty.
+    """
+
+    name: str
+    column: str
+    unit: str
+    low_seen: float
+    high_seen: float
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found in exports.
+
+    Attributes:
+        delimiter: CSV delimiter; None for Parquet.
+        skip_lines: Lines before the header of a CSV file.
+        decimal: Decimal separator of numbers in CSV files.
+        timestamp: Timestamp column.
+        timestamp_format: strptime format, `unix_s` or `unix_ms`; None for ISO 8601.
+        is_naive: Whether timestamps carry no offset, so that the configuration must name a time zone.
+        machine: Machine column, or None.
+        segments: Columns of process conditions, given or sure.
+        segment_candidates: Columns that may be process conditions, with what they hold.
+        sensors: Columns with measurements, in the order of the file.
+        ignored: Every other column, with the reason.
+        optional: Those ignored columns that could be used as sensors all the same.
+        interval_seconds: Median time between two readings of one machine, or None.
+        first: Earliest timestamp in the sample (UTC, or as written if naive).
+        last: Latest timestamp in the sample.
+        n_files: Files there are.
+        n_files_read: Files looked into.
+        n_rows_read: Rows looked at.
+        assumptions: What was assumed, one sentence each, the doubtful ones saying what to check.
+    """
+
+    delimiter: str | None
+    skip_lines: int
+    decimal: str
+    timestamp: str
+    timestamp_format: str | None
+    is_naive: bool
+    machine: str | None
+    segments: tuple[str, ...]
+    segment_candidates: dict[str, str]
+    sensors: tuple[FoundSensor, ...]
+    ignored: dict[str, str]
+    optional: frozenset[str]
+    interval_seconds: float | None
+    first: datetime | None
+    last: datetime | None
+    n_files: int
+    n_files_read: int
+    n_rows_read: int
+    assumptions: tuple[str, ...]
+
+
+def inspect_source(
+    files: Sequence[Path],
+    *,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    timestamp: str | None = None,
+    timestamp_format: str | None = None,
+    machine: str | None = None,
+    segments: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    guess_segments: bool = True,
+) -> Inspection:
+    """Look at a sample of the files and decide what their columns mean; what is given is not guessed.
+
+    Arguments:
+        files: The exports, CSV or Parquet.
+        delimiter: CSV delimiter.
+        decimal: Decimal separator in CSV files.
+        timestamp: Timestamp column.
+        timestamp_format: strptime format, `unix_s` or `unix_ms`.
+        machine: Machine column; `filename` if every file is a machine of its own.
+        segments: Columns of known process conditions; `filename` stands for the name of the file.
+        ignore: Columns to leave out.
+        guess_segments: Whether to look for process conditions where none are given.
+
+    Raises:
+        SourceError: A file cannot be read or is empty, a given column does not exist, or there is no
+            timestamp or no numeric column.
+    """
+    with draw_sample(files, delimiter) as sample:
+        if len(sample.columns) == 1:
+            raise SourceError(
+                f"Expected several columns in {sample.files[0].path}, got one, {sample.columns[0].name!r}: export "
+                "it with one column per sensor, separated by comma, semicolon, tab or |."
+            )
+        given = {
+            "timestamp": [timestamp] if timestamp else [],
+            "machine": [machine] if machine and machine != FILE_NAME_COLUMN else [],
+            "segments": [name for name in segments if name != FILE_NAME_COLUMN],
+            "ignore": list(ignore),
+        }
+        named = {option: [_column(sample, n, option) for n in names] for option, names in given.items()}
+        times = find_time_columns(sample)
+        if named["timestamp"]:
+            time = read_time_column(sample, named["timestamp"][0], timestamp_format)
+        else:
+            left_out = {column.name for column in named["ignore"]}
+            time = choose_timestamp(sample, [t for t in times if t.column.name not in left_out])
+            check_split_time(sample, time)
+        found_decimal = decimal or find_decimal(sample)
+        profiles = profile_columns(sample, found_decimal)
+        by_file = machine == FILE_NAME_COLUMN
+        machine_column, machine_assumptions = (
+            (None, ("Every file is a machine of its own.",))
+            if by_file
+            else _machine(sample, profiles, time, times, named)
+        )
+        steps = measure_steps(sample, list(profiles.values()), machine_column)
+        roles = _Roles(sample, profiles, steps, time, times, machine_column, named)
+        if segments:
+            chosen_segments = tuple(
+                FILE_NAME_COLUMN if name == FILE_NAME_COLUMN else _column(sample, name, "segments").name
+                for name in segments
+            )
+        else:
+            chosen_segments = roles.sure_segments if guess_segments else ()
+        sensors, ignored, optional = roles.assign(chosen_segments)
+        if not sensors:
+            raise SourceError(_explain_no_sensor(sample, ignored, found_decimal, find_decimal(sample)))
+        return Inspection(
+            delimiter=sample.delimiter,
+            skip_lines=sample.files[0].skip_lines,
+            decimal=found_decimal,
+            timestamp=time.column.name,
+            timestamp_format=time.format,
+            is_naive=time.is_naive,
+            machine=FILE_NAME_COLUMN if by_file else machine_column.name if machine_column else None,
+            segments=chosen_segments,
+            segment_candidates=roles.segment_candidates(chosen_segments),
+            sensors=sensors,
+            ignored=ignored,
+            optional=optional,
+            interval_seconds=_interval(sample, time, machine_column),
+            first=time.first,
+            last=time.last,
+            n_files=len(files),
+            n_files_read=len(sample.files),
+            n_rows_read=sample.n_rows,
+            assumptions=(
+                *sample.assumptions,
+                *_about_time(time, times, is_given=timestamp is not None),
+                *machine_assumptions,
+                *([f"Numbers are written with a decimal comma, as in 1{found_decimal}5."] * (found_decimal == ",")),
+                *(roles.about_segments(chosen_segments) if not segments else ()),
+                *_about_sensors(sensors, ignored, profiles),
+            ),
+        )
+
+
+def _column(sample: Sample, name: str, option: str) -> SampledColumn:
+    column = sample.column(name)
+    if column is None:
+        names = [c.name for c in sample.columns]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SourceError(
+            f"Expected a column {name!r} (given as {option}) in {sample.files[0].path}, but it has only "
+            f"{', '.join(map(repr, names))}: {hint}Give one of these."
+        )
+    return column
+
+
+def _machine(
+    sample: Sample,
+    profiles: dict[str, ColumnProfile],
+    time: TimeColumn,
+    times: list[TimeColumn],
+    named: dict[str, list[SampledColumn]],
+) -> tuple[SampledColumn | None, tuple[str, ...]]:
+    if named["machine"]:
+        return named["machine"][0], ()
+    reject_long_format(sample, profiles, time)
+    taken = {c.name for columns in named.values() for c in columns} | {t.column.name for t in times}
+    found = find_machine(sample, profiles, time, taken | {time.column.name})
+    return found.column, found.assumptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """The columns with all that is known about them, to be given their roles."""
+
+    sample: Sample
+    profiles: dict[str, ColumnProfile]
+    steps: dict[str, Steps]
+    time: TimeColumn
+    times: list[TimeColumn]
+    machine: SampledColumn | None
+    named: dict[str, list[SampledColumn]]
+
+    @property
+    def _reserved(self) -> set[str]:
+        reserved = {self.time.column.name, *(column.name for column in self.named["ignore"])}
+        return reserved | {self.machine.name} if self.machine else reserved
+
+    @property
+    def sure_segments(self) -> tuple[str, ...]:
+        """Return the columns that are process conditions for sure."""
+        return tuple(
+            name
+            for name, profile in self.profiles.items()
+            if name not in self._reserved and is_segment(profile, self.steps[name], self.sample.n_rows)[0]
+        )
+
+    def segment_candidates(self, chosen: tuple[str, ...]) -> dict[str, str]:
+        """Return the columns that may be process conditions, with what they hold."""
+        return {
+            name: _values(profile)
+            for name, profile in self.profiles.items()
+            if name not in self._reserved
+            and name not in chosen
+            and profile.column.n_absent == 0
+            and is_segment(profile, self.steps[name], self.sample.n_rows)[1]
+        }
+
+    def about_segments(self, chosen: tuple[str, ...]) -> list[str]:
+        """Return what was assumed about process conditions."""
+        sentences = [
+            f"Column {name!r} is a process condition ({_values(self.profiles[name])}): it splits readings."
+            for name in chosen
+        ]
+        if others := self.segment_candidates(chosen):
+            shown = ", ".join(map(repr, list(others)[:6]))
+            sentences.append(f"Could be process conditions, but are not used as such: {shown}.")
+        return sentences
+
+    def assign(self, segments: tuple[str, ...]) -> tuple[tuple[FoundSensor, ...], dict[str, str], frozenset[str]]:
+        """Return the sensors, the columns left out with the reason, and which of those could be sensors."""
+        left_out = {column.name for column in self.named["ignore"]}
+        other_times = {t.column.name for t in self.times}
+        kept: list[ColumnProfile] = []
+        ignored: dict[str, str] = {}
+        optional: set[str] = set()
+        for column in self.sample.columns:
+            name = column.name
+            if name in left_out:
+                ignored[name] = "is left out on request"
+            elif name in segments or name in self._reserved:
+                continue
+            elif name in other_times or (column.type.startswith("TIME") and name not in self.profiles):
+                ignored[name] = "holds times"
+            elif name not in self.profiles:
+                ignored[name] = f"holds {column.type}, not single numbers"
+            else:
+                profile = self.profiles[name]
+                reason, is_optional = why_not_a_sensor(
+                    profile, self.steps[name], self.sample.n_rows, self.sample.n_headers
+                )
+                if reason is None:
+                    kept.append(profile)
+                else:
+                    ignored[name] = reason
+                    optional |= {name} if is_optional else set()
+        names = name_sensors(profile.name for profile in kept)
+        sensors = tuple(self._sensor(profile, names[profile.name]) for profile in kept)
+        return sensors, ignored, frozenset(optional)
+
+    def _sensor(self, profile: ColumnProfile, name: str) -> FoundSensor:
+        steps = self.steps[profile.name]
+        remark = ""
+        if profile.n_numbers < profile.n:
+            share = profile.refused_share
+            remark = f"{max(100 * share, 0.01):.2g}% of the values are no numbers ({profile.other!r})"
+            remark += " and will be refused"
+        elif steps.n >= 100 and steps.down == 0 and steps.up > 0:
+            remark = "never goes down in the sample: take it out if it is a totaliser"
+        elif profile.n_distinct <= 5 and steps.n >= 100 and steps.changed <= 0.1:
+            remark = f"takes only {profile.n_distinct} values ({_values(profile)}): perhaps a segment"
+        return FoundSensor(
+            name, profile.name, guess_unit(profile.name), profile.low or 0.0, profile.high or 0.0, remark
+        )
+
+
+def _values(profile: ColumnProfile) -> str:
+    if not profile.values:
+        return f"{profile.n_distinct} values"
+    shown = [value if len(value) <= 24 else value[:23] + "…" for value in profile.values[:5]]
+    more = len(profile.values) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _interval(sample: Sample, time: TimeColumn, machine: SampledColumn | None) -> float | None:
+    apart = f"file, block, {machine.key}" if machine else "file, block"
+    gap = f"epoch(instant - lag(instant) OVER (PARTITION BY {apart} ORDER BY instant)) AS gap"
+    rows = (
+        sample.connection.table("sample")
+        .project(f"*, {time.instant} AS instant")
+        .project(gap)
+        .filter("gap > 0")
+        .aggregate("median(gap)")
+        .fetchall()
+    )
+    return None if rows[0][0] is None else float(rows[0][0])
+
+
+def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) -> list[str]:
+    sentences = []
+    name = time.column.name
+    others = [t.column.name for t in times if t.column.name != name]
+    if not is_given:
+        beside = f"; {', '.join(map(repr, others))} hold times too" if others else ""
+        sentences.append(f"Column {name!r} is the time of the reading{beside}.")
+    if time.is_ambiguous:
+        sentences.append(f"{name!r} is read as {time.format!r}, but day and month could be swapped: check this.")
+    if time.share < 1:
+        part = max(1 - time.share, 0.0001)
+        sentences.append(f"{part:.2%} of the values of {name!r} are no times; those rows will be refused.")
+    return sentences
+
+
+def _about_sensors(
+    sensors: tuple[FoundSensor, ...], ignored: dict[str, str], profiles: dict[str, ColumnProfile]
+) -> list[str]:
+    sentences = [f"{len(sensors)} numeric column(s) are sensors."]
+    sentences += [f"Sensor {sensor.column!r}: {sensor.remark}." for sensor in sensors if sensor.remark]
+    sentences += [
+        f"Column {sensor.column!r} becomes sensor {sensor.name!r}, because its own name is reserved or taken."
+        for sensor in sensors
+        if sensor.name != sensor.column
+    ]
+    if len(ignored) > _MOST_SENTENCES:
+        shown = ", ".join(map(repr, list(ignored)[:_MOST_SENTENCES]))
+        sentences.append(f"Leaves out {len(ignored)} columns, for reasons given in the file: {shown}, ….")
+    else:
+        sentences += [f"Leaves out {name!r}: it {reason}." for name, reason in ignored.items()]
+    return sentences
+
+
+def _explain_no_sensor(sample: Sample, ignored: dict[str, str], decimal: str, likely_decimal: str) -> str:
+    path = sample.files[0].path
+    if decimal != likely_decimal:
+        return (
+            f"Expected numeric columns in {path}, got numbers with a decimal {likely_decimal!r}: set "
+            f"source.decimal = '{likely_decimal}' in pwflow.toml."
+        )
+    why = "; ".join(f"{name!r} {reason}" for name, reason in list(ignored.items())[:4])
+    return (
+        f"Expected at least one numeric column in {path}, got none ({why or 'all are named already'}): "
+        "export the measurements as numbers, or name the columns under [sensors] in pwflow.toml."
+    )

@@ -1,0 +1,197 @@
+"""What the columns are for: machine, segments, sensors, or nothing, each with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pwflow_core.errors import SourceError
+from pwflow_core.onboarding.columns import ColumnProfile, Steps
+from pwflow_core.onboarding.names import guess_unit, has_word, only_words
+from pwflow_core.onboarding.sampling import Sample, SampledColumn
+from pwflow_core.onboarding.timestamps import TimeColumn
+from pwflow_core.onboarding.vocabulary import (
+    BESIDE_MACHINE,
+    CALENDAR,
+    COUNTERS,
+    LABELS,
+    MACHINES,
+    POINTS,
+    QUANTITIES,
+    READ_VALUES,
+    SEGMENTS,
+)
+
+__all__ = ["Machines", "find_machine", "is_segment", "reject_long_format", "why_not_a_sensor"]
+
+_MOST_MACHINES = 1_000
+_MOST_SEGMENTS = 20
+_MOST_LABELS = 25
+_FEW_VALUES = 12
+_ENOUGH_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """The machine column, if there is one, and what was assumed about it."""
+
+    column: SampledColumn | None
+    assumptions: tuple[str, ...]
+
+
+def find_machine(
+    sample: Sample, profiles: dict[str, ColumnProfile], time: TimeColumn, taken: Collection[str]
+) -> Machines:
+    """Find the column that tells machines apart.
+
+    It has few values, and either it is called like a machine, or timestamps that repeat do not repeat for one
+    of its values.
+    """
+    candidates = [
+        p
+        for p in profiles.values()
+        if p.name not in taken
+        and p.column.n_absent == 0
+        and 1 <= p.n_distinct <= _MOST_MACHINES
+        and p.n == sample.n_rows
+        and (not p.is_numeric or p.is_whole)
+        and not has_word(p.name, LABELS)
+    ]
+    repeated = _repeated(sample, time, None)
+    best: tuple[float, ColumnProfile] | None = None
+    for profile in candidates:
+        named = only_words(profile.name, MACHINES, BESIDE_MACHINE)
+        few = 1 < profile.n_distinct <= (200 if named or not profile.is_numeric else 20)
+        left = _repeated(sample, time, profile.column) if repeated > 0.2 and few else 1.0
+        separates = left <= (0.02 if named or not profile.is_numeric else 0.0)
+        if not (separates or (named and not (profile.is_numeric and profile.n_distinct == 1))):
+            continue
+        score = 3.0 * separates + 2.0 * named + (not profile.is_numeric) - profile.n_distinct / _MOST_MACHINES
+        if best is None or score > best[0]:
+            best = score, profile
+    if best is None:
+        return Machines(None, _without_machine(sample, time, repeated))
+    shown = _some(best[1].values) if best[1].values else f"{best[1].n_distinct} values"
+    return Machines(best[1].column, (f"Column {best[1].name!r} tells the machines apart ({shown}): check this.",))
+
+
+def reject_long_format(sample: Sample, profiles: dict[str, ColumnProfile], time: TimeColumn) -> None:
+    """Raise if every row holds one value of one sensor.
+
+    Raises:
+        SourceError: So it is; the message gives the SQL that makes columns of it.
+    """
+    numeric = [p for p in profiles.values() if p.is_numeric and p.name != time.column.name]
+    value = next((p for p in numeric if has_word(p.name, READ_VALUES)), None)
+    point = next(
+        (p for p in profiles.values() if has_word(p.name, POINTS) and not p.is_numeric and p.n_distinct > 1),
+        None,
+    )
+    if value is None or point is None or len(numeric) > 2:
+        return
+    quoted = ['"' + name.replace('"', '""') + '"' for name in (point.name, value.name, time.column.name)]
+    raise SourceError(
+        f"Expected a column per sensor, but {sample.files[0].path} has one row per value of {point.name!r}: "
+        f"in pwflow.toml, set source.sql = '''PIVOT read_csv('FILES') ON {quoted[0]} USING "
+        f"first({quoted[1]}) GROUP BY {quoted[2]}''' instead of source.path."
+    )
+
+
+def is_segment(profile: ColumnProfile, steps: Steps, n_rows: int) -> tuple[bool, bool]:
+    """Return whether a column is a process condition for sure, and whether it may be one.
+
+    A condition has few values, each of which lasts for many readings. Only text with a telling name is sure.
+    """
+    lasting = steps.n > 0 and steps.changed <= 0.1 and profile.n * 2 > n_rows
+    few = 2 <= profile.n_distinct <= _MOST_SEGMENTS and profile.n >= _ENOUGH_ROWS
+    telling = has_word(profile.name, SEGMENTS)
+    if has_word(profile.name, LABELS) or only_words(profile.name, CALENDAR, ()):
+        return False, False
+    if profile.is_numeric and not profile.is_whole:
+        return False, False
+    whole_column = profile.column.n_absent == 0 and profile.n == n_rows
+    sure = lasting and few and telling and not profile.is_numeric and whole_column
+    return sure, (lasting and few) or (telling and profile.n_distinct == 1 and not profile.is_numeric)
+
+
+def why_not_a_sensor(profile: ColumnProfile, steps: Steps, n_rows: int, n_headers: int) -> tuple[str | None, bool]:
+    """Return why a column is left out (None if it is a sensor), and whether that is a matter of opinion."""
+    absent = profile.column.n_absent
+    if profile.n == 0:
+        return "is empty", False
+    if _is_label(profile):
+        return (
+            f"looks like a label ({_shown(profile)}), not like a measurement",
+            profile.is_numeric and not absent,
+        )
+    if profile.column.is_number and profile.n_numbers == 0:
+        return "holds no finite number", False
+    if not profile.is_numeric:
+        part = f" (only {profile.n_numbers / profile.n:.0%} are numbers)" if profile.n_numbers else ""
+        return f"is text{part}: {_shown(profile)}", False
+    if absent:
+        return f"is missing in {absent} of {n_headers} files, and a file without it would be refused", False
+    if profile.is_whole and only_words(profile.name, CALENDAR, ()):
+        return "is a part of the calendar", True
+    if profile.low == profile.high:
+        return f"is always {profile.low:g}", True
+    if _is_counter(profile, steps):
+        return f"counts up ({profile.low:.10g} to {profile.high:.10g})", True
+    few = profile.is_whole and profile.n_distinct <= _FEW_VALUES and n_rows >= _ENOUGH_ROWS
+    if few and not _is_quantity(profile.name):
+        return f"takes only {profile.n_distinct} whole values ({_shown(profile)})", True
+    return None, False
+
+
+def _is_quantity(name: str) -> bool:
+    other = COUNTERS | SEGMENTS
+    return bool(guess_unit(name)) or (has_word(name, QUANTITIES) and not has_word(name, other))
+
+
+def _is_label(profile: ColumnProfile) -> bool:
+    few = profile.n_distinct <= _MOST_LABELS and (profile.is_whole or not profile.is_numeric)
+    return few and has_word(profile.name, LABELS)
+
+
+def _is_counter(profile: ColumnProfile, steps: Steps) -> bool:
+    if not profile.is_whole or steps.n == 0:
+        return False
+    by_ones = steps.one_up >= 0.9 and steps.up - steps.one_up <= 0.02
+    slowly_by_ones = steps.down <= 0.001 and steps.up == steps.one_up > 0
+    named = steps.down <= 0.001 and steps.up > 0 and has_word(profile.name, COUNTERS)
+    return by_ones or slowly_by_ones or named or (steps.up == 1.0 and steps.n >= _ENOUGH_ROWS)
+
+
+def _repeated(sample: Sample, time: TimeColumn, machine: SampledColumn | None) -> float:
+    """Return the part of the rows whose timestamp (and machine) is not new inside their file."""
+    key = f"(file, {time.instant}{f', {machine.key}' if machine else ''})"
+    timed = f"FILTER ({time.instant} IS NOT NULL)"
+    n, n_distinct = sample.aggregate(f"count(*) {timed}, count(DISTINCT {key}) {timed}")
+    return float(1 - n_distinct / n) if n else 0.0
+
+
+def _without_machine(sample: Sample, time: TimeColumn, repeated: float) -> tuple[str, ...]:
+    if repeated > 0.01:
+        return (
+            f"Timestamps repeat in {repeated:.0%} of the rows and no column tells machines apart: only the "
+            "first reading of a time is kept. If there are several machines, set source.machine.",
+        )
+    n_in_files, n_distinct = sample.aggregate(
+        f"count(DISTINCT (file, {time.instant})) FILTER ({time.instant} IS NOT NULL), count(DISTINCT {time.instant})"
+    )
+    if n_in_files and 1 - n_distinct / n_in_files > 0.01:
+        return (
+            "The same times occur in several files and no column tells machines apart: only the "
+            "first reading of a time is kept. If every file is a machine of its own, set "
+            'source.machine = "filename".',
+        )
+    return ("No column tells machines apart: all readings belong to one machine.",)
+
+
+def _shown(profile: ColumnProfile) -> str:
+    return _some(profile.values) if profile.values else f"{profile.n_distinct} values"
+
+
+def _some(values: tuple[str, ...]) -> str:
+    cut = [value if len(value) <= 24 else value[:23] + "…" for value in values]
+    return ", ".join(cut[:5]) + (f" and {len(cut) - 5} more" if len(cut) > 5 else "")

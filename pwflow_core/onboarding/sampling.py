@@ -1,0 +1,345 @@
+"""A bounded look into the exports: rows from the start of, and spread over, a few of the files.
+
+Every file is read in blocks of neighbouring rows, so that a look costs the same on a huge export as on a
+small one, and still sees the last product and the last machine. What the columns mean is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pwflow_core.errors import SourceError
+from pwflow_core.onboarding.content import Content, open_content
+from pwflow_core.onboarding.dialect import check_header, find_dialect, find_header
+from pwflow_core.onboarding.discovery import is_parquet
+from pwflow_core.warehouse.sql import quote_identifier, quote_literal
+
+__all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample"]
+
+_FILES = 6
+_ROWS = 20_000
+_CELLS = 2_000_000
+_SPREAD_BLOCKS = 4
+_HEADERS = 60
+_NUMBER_TYPES = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "BOOLEAN",
+)
+_MISSING_WORDS = ("nan", "null", "na", "n/a", "none", "-", "--", "#n/a", "\\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFile:
+    """A file that was looked at: its columns as DuckDB names them, with their types."""
+
+    path: Path
+    types: dict[str, str]
+    skip_lines: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SampledColumn:
+    """A column of the exports and the column of the sample table that holds it."""
+
+    name: str
+    key: str
+    type: str
+    n_absent: int
+    """Files looked at that do not have it."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the file itself says that this is a number."""
+        return self.type.removeprefix("U").startswith(_NUMBER_TYPES) and not self.type.endswith("]")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether this is text, as everything in a CSV file is."""
+        return self.type == "VARCHAR"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the file itself says that this is a point in time."""
+        return self.type.startswith("TIMESTAMP") or self.type == "DATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows of the exports in the table `sample` of an in-memory database.
+
+    The table has `file`, `block` and `row` (BIGINT), and one column per column of the exports, named by its
+    key, so that no name from the data reaches a statement. Empty text and words for "missing" are NULL.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    columns: tuple[SampledColumn, ...]
+    files: tuple[SampledFile, ...]
+    n_headers: int
+    """Files whose columns were compared."""
+    n_rows: int
+    delimiter: str | None
+    assumptions: tuple[str, ...]
+
+    def aggregate(self, measures: str, table: str = "sample") -> tuple[Any, ...]:
+        """Return aggregates over all rows of a table, as one row."""
+        return self.connection.table(table).aggregate(measures).fetchall()[0]
+
+    def column(self, name: str) -> SampledColumn | None:
+        """Return the column called `name`, else the one that differs only in case, else None."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        return next((c for c in self.columns if c.name.lower() == name.lower()), None)
+
+
+@contextmanager
+def draw_sample(files: Sequence[Path], delimiter: str | None) -> Iterator[Sample]:
+    """Look into the files; the database is closed with the block.
+
+    Arguments:
+        files: The exports, in order.
+        delimiter: CSV delimiter, or None to find it.
+
+    Raises:
+        SourceError: A file cannot be read, or none of them has a row.
+    """
+    filled, assumptions = _without_empty(files)
+    with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        looked = [_Look.at(connection, path, delimiter) for path in _spread(filled, _FILES)]
+        looked = [look for look in looked if look.has_rows] or looked[:1]
+        if not looked[0].has_rows:
+            raise SourceError(
+                f"Expected rows of readings in {looked[0].file.path}, got only a header: export it with "
+                "data, or name another file."
+            )
+        looked, odd = _of_one_layout(looked)
+        assumptions += odd
+        columns, n_headers = _columns(connection, looked, filled)
+        n_rows = _load(connection, looked, columns)
+        yield Sample(
+            connection,
+            columns,
+            tuple(look.file for look in looked),
+            n_headers,
+            n_rows,
+            looked[0].delimiter,
+            tuple(assumptions),
+        )
+
+
+def _without_empty(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    if not files:
+        raise SourceError("Expected at least one file of readings, got none: correct source.path.")
+    try:
+        filled = [path for path in files if path.stat().st_size > 0]
+    except OSError as error:
+        raise SourceError(
+            f"{error.filename} cannot be read: {error.strerror}. Correct the path and run again."
+        ) from None
+    if not filled:
+        which = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        raise SourceError(f"Expected readings in {which}, got 0 bytes: export the data again, or name another file.")
+    n_empty = len(files) - len(filled)
+    if not n_empty:
+        return filled, []
+    return filled, [f"{n_empty} of {len(files)} files hold 0 bytes; they will be refused."]
+
+
+def _spread(files: Sequence[Path], n: int) -> list[Path]:
+    """Return at most `n` of the files, evenly spread, the first and the last among them."""
+    if len(files) <= n:
+        return list(files)
+    return [files[round(i * (len(files) - 1) / (n - 1))] for i in range(n)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A file opened for a look: how it is read, and whether there is anything in it."""
+
+    file: SampledFile
+    has_rows: bool
+    delimiter: str | None = None
+    content: Content | None = None
+
+    @classmethod
+    def at(cls, connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> _Look:
+        if is_parquet(path):
+            with _naming(path):
+                relation = connection.read_parquet(str(_literal(path)))
+                types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+                return cls(SampledFile(path, types), bool(relation.limit(1).fetchall()))
+        content = open_content(path)
+        found, skip = (delimiter, 0) if delimiter else find_dialect(content)
+        if delimiter:
+            skip = find_header(content, delimiter)
+        header = content.header(skip)
+        with _naming(path), tempfile.TemporaryDirectory() as folder:
+            excerpt = Path(folder) / "excerpt.csv"
+            excerpt.write_bytes(header + content.head(skip, 2))
+            relation = _read_csv(connection, excerpt, found)
+            types = dict.fromkeys(relation.columns, "VARCHAR")
+            has_rows = bool(relation.limit(1).fetchall())
+        check_header(path, list(types))
+        return cls(SampledFile(path, types, skip), has_rows, found, content)
+
+    def insert(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
+        with _naming(self.file.path):
+            if self.content is None:
+                self._insert_parquet(connection, number, select, n_rows)
+            else:
+                self._insert_csv(connection, number, select, n_rows, self.content)
+
+    def _insert_csv(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        number: int,
+        select: str,
+        n_rows: int,
+        content: Content,
+    ) -> None:
+        header = content.header(self.file.skip_lines)
+        with tempfile.TemporaryDirectory() as folder:
+            excerpt = Path(folder) / "excerpt.csv"
+            for block, (lines, limit) in enumerate(content.blocks(self.file.skip_lines, n_rows, _SPREAD_BLOCKS)):
+                excerpt.write_bytes(header + lines)
+                rows = _read_csv(connection, excerpt, self.delimiter).limit(limit)
+                place = f"{number} AS file, {block} AS block, row_number() OVER () AS row"
+                rows.project(f"{place}, {select}").insert_into("sample")
+
+    def _insert_parquet(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
+        path = _literal(self.file.path)
+        n_total = int(connection.read_parquet(path).aggregate("count(*)").fetchall()[0][0])
+        if any(name.lower() == "file_row_number" for name in self.file.types):
+            rows = connection.read_parquet(path).limit(n_rows)
+            rows.project(f"{number}, 0, row_number() OVER (), {select}").insert_into("sample")
+            return
+        for block, (start, count) in enumerate(_ranges(n_total, n_rows)):
+            rows = connection.read_parquet(path, file_row_number=True).filter(
+                f"file_row_number >= {start} AND file_row_number < {start + count}"
+            )
+            rows.project(f"{number}, {block}, file_row_number, {select}").insert_into("sample")
+
+
+def _ranges(n_total: int, n_rows: int) -> list[tuple[int, int]]:
+    """Return the blocks (first row, rows): all, or half of the budget at the start and the rest spread."""
+    if n_total <= n_rows:
+        return [(0, n_total)]
+    head, each = n_rows // 2, n_rows // (2 * _SPREAD_BLOCKS)
+    step = (n_total - head - each) / (_SPREAD_BLOCKS - 1)
+    return [(0, head), *((head + int(i * step), each) for i in range(_SPREAD_BLOCKS))]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn an error of DuckDB into one that names the file."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        reason = str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
+        raise SourceError(
+            f"Expected a readable CSV or Parquet file, but {path} cannot be read ({reason}): export it "
+            "again, or move it away."
+        ) from None
+
+
+def _literal(path: Path) -> str:
+    """Return the path so that DuckDB takes it for one file and not for a glob."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
+
+
+def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> duckdb.DuckDBPyRelation:
+    # `skip = 0` and `ignore_errors`: left alone, the sniffer skips every line before a ragged one.
+    return connection.read_csv(
+        str(path),
+        all_varchar=True,
+        header=True,
+        delimiter=delimiter or ",",
+        quotechar='"',
+        escapechar='"',
+        skiprows=0,
+        ignore_errors=True,
+    )
+
+
+def _of_one_layout(looked: list[_Look]) -> tuple[list[_Look], list[str]]:
+    """Return the files that share most columns with the others, and a sentence on those that do not."""
+    sets = [{name.lower() for name in look.file.types} for look in looked]
+    shared = [sum(len(own & other) for other in sets) / len(own | set()) for own in sets]
+    main = sets[shared.index(max(shared))]
+    fitting = [look for look, own in zip(looked, sets, strict=True) if len(own & main) * 2 >= len(main)]
+    odd = [look.file.path for look in looked if look not in fitting]
+    if not odd:
+        return fitting, []
+    return fitting, [
+        f"{odd[0]} has other columns than the rest and will be refused: move it away, or narrow source.path."
+    ]
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, looked: list[_Look], files: Sequence[Path]
+) -> tuple[tuple[SampledColumn, ...], int]:
+    """Return the columns of all files looked at; more files than are sampled have their header compared."""
+    headers = [{name.lower() for name in look.file.types} for look in looked]
+    seen = {look.file.path for look in looked}
+    for path in _spread(files, _HEADERS):
+        if path not in seen:
+            look = _Look.at(connection, path, looked[0].delimiter)
+            if look.has_rows:
+                headers.append({name.lower() for name in look.file.types})
+    names: dict[str, str] = {}
+    types: dict[str, set[str]] = {}
+    for look in looked:
+        for name, type_name in look.file.types.items():
+            names.setdefault(name.lower(), name)
+            types.setdefault(name.lower(), set()).add(type_name)
+    columns = []
+    for position, (lower, name) in enumerate(names.items()):
+        found = types[lower]
+        absent = sum(lower not in header for header in headers)
+        columns.append(SampledColumn(name, f"c{position}", _common_type(found), absent))
+    return tuple(columns), len(headers)
+
+
+def _common_type(types: set[str]) -> str:
+    if len(types) == 1:
+        return next(iter(types))
+    numbers = all(SampledColumn("", "", name, 0).is_number for name in types)
+    return "DOUBLE" if numbers else "VARCHAR"
+
+
+def _load(connection: duckdb.DuckDBPyConnection, looked: list[_Look], columns: tuple[SampledColumn, ...]) -> int:
+    definitions = ", ".join(f"{column.key} {column.type}" for column in columns)
+    connection.execute(f'CREATE TABLE sample (file BIGINT, block BIGINT, "row" BIGINT, {definitions})')
+    budget = min(_ROWS, max(2_000, _CELLS // max(1, len(columns))))
+    for number, look in enumerate(looked):
+        names = {name.lower(): name for name in look.file.types}
+        select = ", ".join(_as_sampled(column, names.get(column.name.lower())) for column in columns)
+        look.insert(connection, number, select, budget // len(looked))
+    return int(connection.table("sample").aggregate("count(*)").fetchall()[0][0])
+
+
+def _as_sampled(column: SampledColumn, name: str | None) -> str:
+    if name is None:
+        return f"NULL::{column.type}"
+    value = f"{quote_identifier(name)}::{column.type}"
+    if column.type in ("FLOAT", "DOUBLE"):
+        return f"CASE WHEN NOT isnan({value}) THEN {value} END"
+    if not column.is_text:
+        return value
+    words = ", ".join(map(quote_literal, ("", *_MISSING_WORDS)))
+    return f"CASE WHEN lower(trim({value})) NOT IN ({words}) THEN trim({value}) END"

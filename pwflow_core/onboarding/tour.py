@@ -1,0 +1,76 @@
+"""The sections of `pwflow.toml` that work by default, written as comments: a tour of the configuration.
+
+Values come from the configuration's own defaults; what a key means is said here in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.onboarding.toml import toml_key, toml_value
+
+__all__ = ["WRITTEN_SECTIONS", "render_tour"]
+
+WRITTEN_SECTIONS = ("plant", "source", "sensors", "schedule")
+"""Sections that are written out from what was found, and so are no part of the tour."""
+
+_SECTIONS = {
+    "training": "Which readings the models learn from. Without any of these: all that have arrived.",
+    "clustering": "How operating regimes are found, inside every segment.",
+    "flow": "How the normalizing flow of a regime is trained.",
+    "scoring": "When a reading is an anomaly.",
+    "drift": "When a regime counts as changed, and what happens then.",
+    "warehouse": "Where readings and scores are kept, relative to this file.",
+    "models": "Where trained models are kept.",
+    "compute": "What the computation may use.",
+}
+_KEYS = {
+    "training.start": "learn only from readings at or after this time",
+    "training.until": "learn only from readings before this time",
+    "training.first_rows": "learn only from the first readings of every machine and segment",
+    "clustering.method": '"gmm" or "kmeans"',
+    "clustering.n_clusters": 'regimes per segment, or "auto"',
+    "clustering.candidates": 'what "auto" chooses among',
+    "clustering.selection": 'how "auto" chooses: "held_out", "bic" or "silhouette"',
+    "clustering.max_rows": "readings per segment that the clustering looks at",
+    "clustering.random_state": "seed",
+    "flow.max_rows": "readings per regime that its flow learns from",
+    "flow.min_rows": "a regime with fewer readings keeps its Gaussian",
+    "flow.random_state": "seed",
+    "scoring.alpha": "false alarms per normal reading: 0.001 is one in a thousand",
+    "scoring.min_calibration_rows": "a regime with fewer held-out readings is not judged",
+    "warehouse.url": "the DuckDB file; duckdb:////path for an absolute path",
+    "warehouse.published": "the read-only copy for SQL users, replaced by every run",
+    "warehouse.wait_seconds": "how long to wait for another process that holds the warehouse",
+    "models.url": "a folder, or a URL such as s3://bucket/models",
+    "compute.threads": "threads for training and scoring",
+    "compute.memory_limit": "memory for DuckDB; the rest is spilled to disk",
+    "compute.chunk_rows": "readings scored at a time",
+}
+_EXAMPLE_ROWS = 10_000
+_WIDTH = 34
+
+
+def render_tour(examples: Mapping[str, object]) -> str:
+    """Return all sections that have defaults, commented out.
+
+    Arguments:
+        examples: By `section.key`, what to show for a key that has no default.
+    """
+    blocks = []
+    for section, field in PlantConfig.model_fields.items():
+        kind = field.annotation
+        if section in WRITTEN_SECTIONS or not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue
+        lines = [f"# {_SECTIONS[section]}"] if section in _SECTIONS else []
+        lines.append(f"# [{toml_key(section)}]")
+        for key, default in kind().model_dump().items():
+            value = examples.get(f"{section}.{key}", _EXAMPLE_ROWS) if default is None else default
+            setting = f"# {toml_key(key)} = {toml_value(value)}"
+            explanation = _KEYS.get(f"{section}.{key}")
+            lines.append(f"{setting:<{_WIDTH}}  # {explanation}" if explanation else setting)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)

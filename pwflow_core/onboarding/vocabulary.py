@@ -1,0 +1,70 @@
+"""The words by which columns are recognised, in English and German: data, not logic."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BESIDE_MACHINE",
+    "CALENDAR",
+    "COUNTERS",
+    "EPOCHS",
+    "LABELS",
+    "MACHINES",
+    "POINTS",
+    "QUANTITIES",
+    "READ_VALUES",
+    "SEGMENTS",
+    "SURE_TIMES",
+    "TIMES",
+    "UNITS",
+    "UNIT_SUFFIXES",
+]
+
+
+def _set(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+SURE_TIMES = _set("timestamp ts datetime zeitstempel horodatage")
+TIMES = SURE_TIMES | _set("time date zeit datum zeitpunkt fecha hora tijd tijdstip uhrzeit")
+EPOCHS = TIMES | _set("epoch unix t")
+MACHINES = _set(
+    "machine maschine unit asset device gerät geraet equipment turbine engine pump pumpe line linie robot",
+    "anlage aggregat station plant compressor kompressor motor press presse furnace ofen reactor reaktor",
+    "well machineid unitid assetid deviceid equipmentid",
+)
+BESIDE_MACHINE = _set("id no nr num number name key code tag serial sn")
+POINTS = _set("tag tagname sensor signal variable parameter point channel metric attribute item")
+READ_VALUES = _set("value val wert reading measurement messwert v")
+CALENDAR = _set(
+    "year month day hour minute second week weekday quarter jahr monat stunde minute sekunde woche wochentag",
+    "of in the",
+)
+SEGMENTS = _set(
+    "recipe rezept rezeptur product produkt material grade sorte mode modus betriebsart phase program",
+    "programm step schritt stage process prozess regime campaign sku article artikel formula lastfall",
+)
+LABELS = _set(
+    "anomaly anomalies anomalous label labels changepoint fault faults faulty failure failures failed target",
+    "class outlier outliers attack defect defective groundtruth truth worn fehler störung rul normal",
+    "abnormal split fold",
+)
+COUNTERS = _set("id index idx row rows counter count nr no number num seq sequence sample udi zähler")
+QUANTITIES = _set(
+    "temperature temp pressure press flow speed velocity level voltage current power torque force position",
+    "feedrate setpoint weight mass frequency rate humidity density viscosity concentration angle distance",
+    "opening druck temperatur durchfluss drehzahl strom spannung leistung kraft feuchte niveau",
+    "füllstand",
+)
+UNITS = _set(
+    "°C °F K C F bar mbar Pa hPa kPa MPa psi % V mV kV A mA kA W kW MW kWh MWh VA kVA var Hz kHz MHz rpm",
+    "1/min U/min min⁻¹ m/s mm/s m/s² g l/min L/min l/h m³/h m3/h l/s kg/h kg/s t/h Nm N kN mm cm m µm um km",
+    "s ms min h kg t mg ppm ppb mg/m³ mg/m3 Ω Ohm kΩ dB pH lx J kJ mS/cm µS/cm g/l mol/l °",
+)
+UNIT_SUFFIXES = {
+    "degc": "°C", "deg_c": "°C", "celsius": "°C", "degf": "°F", "deg_f": "°F", "fahrenheit": "°F",
+    "kelvin": "K", "bar": "bar", "mbar": "mbar", "hpa": "hPa", "kpa": "kPa", "psi": "psi", "pct": "%",
+    "percent": "%", "volt": "V", "volts": "V", "ampere": "A", "amps": "A", "kw": "kW", "kwh": "kWh",
+    "watt": "W", "watts": "W", "hz": "Hz", "khz": "kHz", "rpm": "rpm", "l_min": "l/min", "l_h": "l/h",
+    "l_s": "l/s", "m3_h": "m³/h", "m_s": "m/s", "mm_s": "mm/s", "kg_h": "kg/h", "kg_s": "kg/s", "ppm": "ppm",
+    "mm": "mm", "kg": "kg",
+}  # fmt: skip

@@ -1,0 +1,354 @@
+"""Clusters: the operating regimes of every segment, and the readings that each of them could have produced."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from pwflow_core.errors import NotFittedError
+from pwflow_core.modelling.clustering import fit_clusters
+from pwflow_core.pipeline.cluster_model import (
+    ClusterModel,
+    SegmentClusters,
+    check_cluster_keys,
+    load_cluster_model,
+)
+from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
+from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.streaming import Spool, copy_out, fetch_matrix, read_chunks
+from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import quote_literal
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = [
+    "AssignmentSummary",
+    "ClusterModelSummary",
+    "assign_readings",
+    "cluster_settings",
+    "fit_cluster_model",
+    "needs_cluster_model",
+]
+
+_log = logging.getLogger("pwflow.clusters")
+
+ASSIGN_STEP = "assign"
+_MIN_SEGMENT_ROWS = 30
+_SAME_REGIME_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class ClusterModelSummary:
+    """What fitting the regimes came to.
+
+    Attributes:
+        cluster_model_id: SHA-256 of the model.
+        clusters: Cluster keys by segment.
+        weights: Share of its segment by cluster key.
+        minted: Keys that are new.
+        retired: Keys that are no longer in force.
+        thin_segments: Segments with too few readings for any regime, with their number of readings.
+        n_rows: Readings that were learned from.
+    """
+
+    cluster_model_id: str
+    clusters: dict[str, list[str]]
+    weights: dict[str, float]
+    minted: list[str]
+    retired: list[str]
+    thin_segments: dict[str, int]
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class AssignmentSummary:
+    """Readings that were given to one cluster.
+
+    Attributes:
+        n_new: Readings that became candidates of it in this run.
+        n_readings: Readings that have it as a candidate now.
+        batch_id: The last batch of readings that was looked at.
+    """
+
+    n_new: int
+    n_readings: int
+    batch_id: int
+
+
+def cluster_settings(plant: Plant, connection: duckdb.DuckDBPyConnection) -> str:
+    """Return, as JSON, everything that decides what the regimes are besides the data."""
+    source = read_source(connection)
+    return json.dumps(
+        {
+            "sensors": [sensor.name for sensor in source.sensors],
+            "segments": source.segments,
+            "clustering": plant.config.clustering.model_dump(),
+            "training": plant.config.training.model_dump(mode="json"),
+        },
+        sort_keys=True,
+    )
+
+
+def needs_cluster_model(plant: Plant) -> bool:
+    """Whether there are no regimes yet, or their configuration changed since they were fitted."""
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute("SELECT settings FROM core.cluster_models WHERE in_force").fetchone()
+        return row is None or str(row[0]) != cluster_settings(plant, connection)
+
+
+def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
+    """Find the operating regimes of every segment and put them in force.
+
+    A regime that shares more than half of its readings with an earlier one keeps that one's key; any other
+    key is minted anew and never was in use before.
+
+    Raises:
+        NotFittedError: No segment has enough valid readings.
+    """
+    with plant.warehouse.snapshot() as connection:
+        settings = cluster_settings(plant, connection)
+        sensors = [sensor.name for sensor in read_source(connection).sensors]
+        earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
+        used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
+        sizes = _segment_sizes(plant, connection)
+    previous = load_cluster_model(plant)[1] if earlier and earlier[0] else None
+    if previous is not None and previous.sensors != tuple(sensors):
+        previous = None
+    mint = _minted_keys(used)
+    parts: list[SegmentClusters] = []
+    minted: list[str] = []
+    n_rows = 0
+    for segment, size in sizes.items():
+        if size < max(_MIN_SEGMENT_ROWS, 2 * (len(sensors) + 1)):
+            continue
+        X, held_out = _training_sample(plant, segment, size, sensors)
+        clustering = plant.config.clustering
+        with threadpool_limits(plant.config.compute.threads):
+            seeds = fit_clusters(
+                X,
+                method=clustering.method,
+                n_clusters=clustering.n_clusters,
+                candidates=_affordable(plant, size),
+                selection=clustering.selection,
+                held_out=held_out if held_out.any() else None,
+                max_rows=clustering.max_rows,
+                random_state=clustering.random_state,
+            )
+        kept = _kept_keys(previous, segment, X, seeds.responsibilities(X).argmax(axis=1), seeds.n_clusters)
+        keys = []
+        for key in kept:
+            if key is None:
+                key = next(mint)
+                minted.append(key)
+            keys.append(key)
+        parts.append(SegmentClusters(segment, tuple(keys), seeds))
+        n_rows += len(X)
+        _log.info("segment %s: %d regimes in %s readings", segment, len(keys), f"{len(X):,}")
+    if not parts:
+        raise NotFittedError(
+            f"Expected at least {_MIN_SEGMENT_ROWS} valid readings in a segment, got at most "
+            f"{max(sizes.values(), default=0)}: add data, drop a segment column, or look at rejected_readings."
+        )
+    model = ClusterModel(tuple(sensors), tuple(parts))
+    model_id = plant.models.put(model.to_bytes())
+    retired = _put_in_force(plant, model_id, model, settings, n_rows)
+    return ClusterModelSummary(
+        cluster_model_id=model_id,
+        clusters={part.segment: list(part.keys) for part in parts},
+        weights={
+            key: float(weight) for part in parts for key, weight in zip(part.keys, part.seeds.weights, strict=True)
+        },
+        minted=minted,
+        retired=retired,
+        thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in parts}},
+        n_rows=n_rows,
+    )
+
+
+def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, AssignmentSummary]:
+    """Give every new reading to the clusters that could have produced it.
+
+    Arguments:
+        plant: The plant.
+        keys: Cluster keys; all in force if None.
+
+    Raises:
+        UnknownClusterError: A key is not in force.
+        NotFittedError: There are no regimes yet.
+    """
+    model_id, model = load_cluster_model(plant)
+    keys = check_cluster_keys(model.keys, keys)
+    with plant.warehouse.snapshot() as connection:
+        latest = read_progress(connection, "readings").batch_id
+        done = {key: read_progress(connection, ASSIGN_STEP, key) for key in keys}
+    since = {key: p.batch_id if p.model == model_id else 0 for key, p in done.items()}
+    summaries: dict[str, AssignmentSummary] = {}
+    for part in model.segments:
+        wanted = [key for key in part.keys if key in since]
+        for batch_id in sorted({since[key] for key in wanted}):
+            group = [key for key in wanted if since[key] == batch_id]
+            summaries |= _assign_segment(plant, model_id, model, part, group, batch_id, latest)
+    return {key: summaries[key] for key in keys}
+
+
+def _assign_segment(
+    plant: Plant,
+    model_id: str,
+    model: ClusterModel,
+    part: SegmentClusters,
+    keys: list[str],
+    since: int,
+    latest: int,
+) -> dict[str, AssignmentSummary]:
+    """Assign the readings of one segment that arrived after batch `since` to some of its clusters."""
+    wanted = np.isin(part.keys, keys)
+    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".assign-") as folder:
+        rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
+        with plant.warehouse.snapshot() as connection:
+            copy_out(
+                connection,
+                f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.readings "
+                "WHERE quality = 'ok' AND segment = $segment AND batch_id > $since AND batch_id <= $latest",
+                {"segment": part.segment, "since": since, "latest": latest},
+                rows,
+            )
+        with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+            spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
+            for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
+                row, position = np.nonzero(part.seeds.candidates(X) & wanted)
+                share = part.seeds.responsibilities(X)[row, position]
+                spool.append(position=position, reading_id=reading_id[row], responsibility=share)
+            spool.close(results)
+        with plant.warehouse.transaction() as connection:
+            keyed = ", ".join(f"({position}, {quote_literal(key)})" for position, key in enumerate(part.keys))
+            for key in keys:
+                if since == 0:
+                    connection.execute("DELETE FROM core.cluster_assignments WHERE cluster_key = ?", [key])
+                write_progress(connection, ASSIGN_STEP, Progress(model_id, latest), key)
+            connection.execute(
+                "INSERT INTO core.cluster_assignments BY NAME "
+                "SELECT cluster_key, reading_id, responsibility FROM read_parquet(?) "
+                f"JOIN (VALUES {keyed}) AS keyed (position, cluster_key) USING (position) ORDER BY position",
+                [str(results)],
+            )
+            counted = connection.execute(
+                "SELECT cluster_key, count(*) FROM core.cluster_assignments GROUP BY cluster_key"
+            ).fetchall()
+            new = connection.execute(
+                "SELECT position, count(*) FROM read_parquet(?) GROUP BY position", [str(results)]
+            ).fetchall()
+    totals, fresh = dict(counted), {part.keys[position]: count for position, count in new}
+    return {key: AssignmentSummary(fresh.get(key, 0), totals.get(key, 0), latest) for key in keys}
+
+
+def _segment_sizes(plant: Plant, connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    query = (
+        "SELECT segment, count(*) FROM core.readings LEFT JOIN "
+        f"(SELECT reading_id FROM ({select_training_rows(plant.config.training)}) "
+        f"WHERE fold NOT IN {CALIBRATION_FOLDS}) AS training USING (reading_id) "
+        "GROUP BY segment ORDER BY segment"
+    ).replace("count(*)", "count(training.reading_id)")
+    return dict(connection.execute(query, training_window(plant.config.training)).fetchall())
+
+
+def _training_sample(
+    plant: Plant, segment: str, size: int, sensors: list[str]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return readings of a segment in the order of time, and which of them only judge."""
+    most = plant.config.clustering.max_rows
+    bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
+    with plant.warehouse.snapshot() as connection:
+        X, others = fetch_matrix(
+            connection,
+            f"SELECT fold, {quote_columns(sensors)} FROM ({select_training_rows(plant.config.training)}) "
+            f"WHERE segment = $segment AND fold NOT IN {CALIBRATION_FOLDS} AND reading_id <= $bound "
+            "ORDER BY machine_id, ts",
+            training_window(plant.config.training) | {"segment": segment, "bound": bound},
+            sensors,
+        )
+    return X, np.isin(others["fold"], STOPPING_FOLDS)
+
+
+def _affordable(plant: Plant, size: int) -> list[int]:
+    """Return the numbers of regimes whose p-values `size` training readings leave enough others to calibrate."""
+    learning_folds = 10 - len(CALIBRATION_FOLDS)
+    n_calibration = size * len(CALIBRATION_FOLDS) / learning_folds
+    enough = 2 * plant.config.scoring.min_calibration_rows
+    return [k for k in plant.config.clustering.candidates if k * enough <= n_calibration] or [1]
+
+
+def _minted_keys(used: list[str]) -> Iterator[str]:
+    numbers = [int(match[1]) for key in used if (match := re.fullmatch(r"c(\d+)", key))]
+    number = max(numbers, default=0)
+    while True:
+        number += 1
+        yield f"c{number:04d}"
+
+
+def _kept_keys(
+    previous: ClusterModel | None,
+    segment: str,
+    X: NDArray[np.float64],
+    label: NDArray[np.intp],
+    n_clusters: int,
+) -> list[str | None]:
+    """Return for each new cluster the key of the earlier one that it shares most of its readings with."""
+    kept: list[str | None] = [None] * n_clusters
+    for part in previous.segments if previous else ():
+        if part.segment != segment:
+            continue
+        before = part.seeds.responsibilities(X).argmax(axis=1)
+        for position in range(n_clusters):
+            now = label == position
+            for earlier, key in enumerate(part.keys):
+                then = before == earlier
+                either = (now | then).sum()
+                if either and (now & then).sum() > _SAME_REGIME_OVERLAP * either:
+                    kept[position] = key
+    return kept
+
+
+def _put_in_force(plant: Plant, model_id: str, model: ClusterModel, settings: str, n_rows: int) -> list[str]:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE core.cluster_models SET in_force = false")
+        connection.execute("DELETE FROM core.cluster_models WHERE cluster_model_id = ?", [model_id])
+        connection.execute(
+            "INSERT INTO core.cluster_models (cluster_model_id, fitted_at, n_rows, settings, in_force) "
+            "VALUES (?, ?, ?, ?, true)",
+            [model_id, now, n_rows, settings],
+        )
+        active = connection.execute("SELECT cluster_key FROM mart.clusters WHERE status = 'active'").fetchall()
+        retired = sorted({row[0] for row in active} - set(model.keys))
+        for key in retired:
+            connection.execute(
+                "UPDATE mart.clusters SET status = 'retired', retired_at = ? WHERE cluster_key = ?",
+                [now, key],
+            )
+            for table in ("cluster_assignments", "component_log_density", "progress"):
+                connection.execute(f"DELETE FROM core.{table} WHERE cluster_key = ?", [key])
+        for part in model.segments:
+            for key, weight in zip(part.keys, part.seeds.weights, strict=True):
+                known = connection.execute(
+                    "UPDATE mart.clusters SET weight = ?, cluster_model_id = ?, segment = ? WHERE cluster_key = ?",
+                    [float(weight), model_id, part.segment, key],
+                ).fetchone()
+                if known is None or known[0] == 0:
+                    connection.execute(
+                        "INSERT INTO mart.clusters (cluster_key, segment, weight, status, cluster_model_id, "
+                        "minted_at) VALUES (?, ?, ?, 'active', ?, ?)",
+                        [key, part.segment, float(weight), model_id, now],
+                    )
+    return retired

@@ -1,0 +1,283 @@
+"""Ingest: every file of the source into `raw_readings`, once; a changed file again; a broken one refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.errors import SourceError
+from pwflow_core.pipeline.progress import write_fact
+from pwflow_core.pipeline.source import SOURCE_FACT, FileState, Source, find_files, settle_source
+from pwflow_core.pipeline.staging import Staged, stage_file, stage_query
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse.tables import add_sensor_columns
+
+__all__ = ["IngestSummary", "ingest_files"]
+
+_log = logging.getLogger("pwflow.ingest")
+
+QUERY_PATH = "source.sql"
+_ROWS_PER_TRANSACTION = 1_000_000
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What one ingest did with the files of the source.
+
+    Attributes:
+        n_new: Files read for the first time.
+        n_changed: Files read again because they, or the configuration of the source, changed.
+        n_unchanged: Files that were read before and are as they were.
+        refused: Files that could not be read, with the reason.
+        n_rows: Rows read in this run.
+        n_raw: Rows in `raw_readings` now.
+        n_sensors: Sensors of the plant.
+        version: Changes when, and only when, `raw_readings` does.
+    """
+
+    n_new: int
+    n_changed: int
+    n_unchanged: int
+    refused: dict[str, str]
+    n_rows: int
+    n_raw: int
+    n_sensors: int
+    version: str
+
+
+@dataclass(frozen=True)
+class _KnownFile:
+    file_id: int
+    size_bytes: int
+    modified_at: datetime
+    content_hash: str
+    source_hash: str
+    status: str
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A file that was looked at in this run: staged, or refused for a reason."""
+
+    state: FileState
+    content_hash: str
+    earlier: _KnownFile | None
+    staged: Staged | None = None
+    refusal: str = ""
+
+
+def ingest_files(plant: Plant) -> IngestSummary:
+    """Read what is new or changed in the source into `raw_readings`; each file is taken once.
+
+    Rows are staged outside the warehouse and inserted in short transactions of whole files, so that an
+    interrupted ingest goes on where it stopped.
+
+    Raises:
+        SourceError: Nothing matches the source, or no file of it could ever be read.
+    """
+    is_query = plant.config.source.sql is not None
+    files = [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))] if is_query else _files(plant)  # noqa: DTZ001 - naive UTC
+    source = settle_source(plant, files)
+    known = _known_files(plant)
+    counts: Counter[str] = Counter()
+    refused: dict[str, str] = {}
+    labels = _labels([file.path for file in files])
+    run_number = _prepare(plant, source)
+    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".staging-") as folder:
+        waiting: list[_Arrival] = []
+        for position, file in enumerate(files):
+            earlier = known.get(file.path)
+            if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
+                counts["unchanged"] += 1
+                if earlier.status == "refused":
+                    refused[file.path] = "refused earlier and unchanged since"
+                continue
+            arrival = _look(plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet")
+            if arrival is None:
+                counts["unchanged"] += 1
+                continue
+            if arrival.staged:
+                counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
+                counts["rows"] += arrival.staged.n_rows
+            else:
+                refused[file.path] = arrival.refusal
+                _log.warning("%s", arrival.refusal)
+            waiting.append(arrival)
+            if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
+                _insert(plant, source, waiting, run_number)
+                waiting = []
+                _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
+        if waiting:
+            _insert(plant, source, waiting, run_number)
+    if refused and len(refused) == len(files):
+        reason = next(iter(refused.values()))
+        raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
+    with plant.warehouse.snapshot() as connection:
+        [(n_raw,)] = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchall()
+        [(last,)] = connection.execute(
+            "SELECT max(greatest(arrived_in, coalesce(superseded_in, 0))) FROM ingest.files WHERE status = 'ingested'"
+        ).fetchall()
+    return IngestSummary(
+        n_new=counts["new"],
+        n_changed=counts["changed"],
+        n_unchanged=counts["unchanged"],
+        refused=refused,
+        n_rows=counts["rows"],
+        n_raw=n_raw,
+        n_sensors=len(source.sensors),
+        version=f"{source.hash}-{last or 0}",
+    )
+
+
+def _files(plant: Plant) -> list[FileState]:
+    days = plant.config.source.simulated_days
+    if days is None:
+        return find_files(plant.config)
+    from pwflow_core.simulation import write_exports
+
+    written = write_exports(plant.config.folder, days=days)
+    paths = tuple(str(file) for file in written.exports)
+    source = plant.config.source.model_copy(update={"path": paths, "simulated_days": None})
+    return find_files(plant.config.model_copy(update={"source": source}))
+
+
+def _labels(paths: list[str]) -> dict[str, str]:
+    """Return the paths relative to the folder that all have in common."""
+    if len(paths) == 1:
+        return {paths[0]: Path(paths[0]).name}
+    common = os.path.commonpath(paths) if paths else ""
+    return {path: os.path.relpath(path, common) if common else path for path in paths}
+
+
+def _prepare(plant: Plant, source: Source) -> int:
+    with plant.warehouse.transaction() as connection:
+        add_sensor_columns(connection, [(sensor.name, sensor.unit) for sensor in source.sensors])
+        write_fact(connection, SOURCE_FACT, source.to_json())
+        row = connection.execute(
+            "SELECT coalesce(max(greatest(arrived_in, coalesce(superseded_in, 0))), 0) + 1 FROM ingest.files"
+        ).fetchone()
+    return int(row[0]) if row else 1
+
+
+def _known_files(plant: Plant) -> dict[str, _KnownFile]:
+    if not plant.warehouse.exists:
+        return {}
+    with plant.warehouse.snapshot() as connection:
+        rows = connection.execute(
+            "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status "
+            "FROM ingest.files WHERE superseded_in IS NULL"
+        ).fetchall()
+    return {row[0]: _KnownFile(*row[1:]) for row in rows}
+
+
+def _is_same(known: _KnownFile, file: FileState) -> bool:
+    return (known.size_bytes, known.modified_at) == (file.size_bytes, file.modified_at)
+
+
+def _look(
+    plant: Plant, file: FileState, label: str, source: Source, earlier: _KnownFile | None, target: Path
+) -> _Arrival | None:
+    """Stage a file, or say why not; None if it turns out to be the one that was read before."""
+    with plant.warehouse.scratch() as scratch:
+        try:
+            if plant.config.source.sql is not None:
+                staged = stage_query(scratch, plant.config.source.sql, source, target)
+                content_hash = _content_of_rows(scratch, target)
+            else:
+                content_hash = _content_of_file(file)
+                staged = None
+            if earlier and earlier.content_hash == content_hash and earlier.source_hash == source.hash:
+                _touch(plant, earlier, file)
+                return None
+            staged = staged or stage_file(scratch, file.path, label, source, target)
+        except SourceError as error:
+            return _Arrival(file, "", earlier, refusal=str(error))
+    if plant.config.source.sql is None and "://" not in file.path:
+        now = Path(file.path).stat().st_size
+        if now != file.size_bytes:
+            return _Arrival(
+                file,
+                "",
+                earlier,
+                refusal=f"{file.path} grew from {file.size_bytes:,} to {now:,} bytes while it was read: "
+                "it is left for the next run.",
+            )
+    return _Arrival(file, content_hash, earlier, staged)
+
+
+def _content_of_file(file: FileState) -> str:
+    if "://" in file.path:
+        return f"{file.size_bytes}-{file.modified_at.isoformat()}"
+    try:
+        with Path(file.path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{file.path} cannot be read: {error.strerror}.") from None
+
+
+def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
+    row = scratch.execute("SELECT count(*), sum(hash(r)) FROM read_parquet(?) r", [str(staged)]).fetchone()
+    return "-".join(map(str, row or ()))
+
+
+def _touch(plant: Plant, known: _KnownFile, file: FileState) -> None:
+    with plant.warehouse.transaction() as connection:
+        connection.execute(
+            "UPDATE ingest.files SET size_bytes = ?, modified_at = ? WHERE file_id = ?",
+            [file.size_bytes, file.modified_at, known.file_id],
+        )
+
+
+def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], run_number: int) -> None:
+    """Insert whole files in one transaction; a file that was read before is replaced."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with plant.warehouse.transaction() as connection:
+        row = connection.execute("SELECT coalesce(max(file_id), 0) FROM ingest.files").fetchone()
+        file_id = int(row[0]) if row else 0
+        for arrival in arrivals:
+            file_id += 1
+            if arrival.earlier and (arrival.staged or arrival.earlier.status == "refused"):
+                connection.execute(
+                    "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?",
+                    [run_number, arrival.earlier.file_id],
+                )
+                for table in ("raw_readings", "malformed_lines"):
+                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [arrival.earlier.file_id])
+            if arrival.staged:
+                connection.execute(
+                    "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
+                    [file_id, str(arrival.staged.rows_file)],
+                )
+                if arrival.staged.malformed:
+                    connection.executemany(
+                        "INSERT INTO ingest.malformed_lines VALUES (?, ?, ?, ?)",
+                        [[file_id, *line] for line in arrival.staged.malformed],
+                    )
+            elif arrival.earlier and arrival.earlier.status == "ingested":
+                continue  # what was read before stays until the file can be read again
+            connection.execute(
+                "INSERT INTO ingest.files BY NAME SELECT ? AS file_id, ? AS path, ? AS size_bytes, "
+                "? AS modified_at, ? AS content_hash, ? AS source_hash, ? AS status, ? AS reason, "
+                "? AS n_rows, ? AS arrived_in, NULL AS superseded_in, ? AS ingested_at",
+                [
+                    file_id,
+                    arrival.state.path,
+                    arrival.state.size_bytes,
+                    arrival.state.modified_at,
+                    arrival.content_hash,
+                    source.hash,
+                    "ingested" if arrival.staged else "refused",
+                    arrival.refusal or None,
+                    arrival.staged.n_rows if arrival.staged else 0,
+                    run_number,
+                    now,
+                ],
+            )

@@ -1,0 +1,109 @@
+"""Publishing: the read-only copy for analysts, made beside the one in force and swapped in as a whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import NotFittedError, QueryError
+from pwflow_core.pipeline.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
+
+_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality")
+_IN_TIME_ORDER = {"anomaly_scores": " ORDER BY machine_id, ts"}
+
+
+@dataclass(frozen=True)
+class PublishedSummary:
+    """What was published: the file, its size in bytes, and the rows of each table."""
+
+    path: Path
+    size_bytes: int
+    n_rows: dict[str, int]
+
+
+def publish_warehouse(plant: Plant) -> PublishedSummary:
+    """Write the public tables to a new DuckDB file and move it into the place of the one in force.
+
+    A reader that has the old file open goes on reading it; one that opens the path afresh gets the new one.
+
+    Raises:
+        NotFittedError: There are no scores to publish yet.
+    """
+    target = plant.config.published_path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as folder:
+        fresh = Path(folder) / target.name
+        with plant.warehouse.snapshot() as connection:
+            n_rows = _copy_tables(connection, fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    return PublishedSummary(target, target.stat().st_size, n_rows)
+
+
+def query_published(config: PlantConfig, query: str) -> pd.DataFrame:
+    """Run a query on the published tables, with no way to anything else on this machine.
+
+    Raises:
+        NotFittedError: Nothing has been published yet.
+        QueryError: DuckDB refuses the query; the message is DuckDB's.
+    """
+    path = config.published_path
+    if not path.exists():
+        raise NotFittedError(f"Nothing has been published at {path} yet: run `pwflow run` first.")
+    limits = {"memory_limit": config.compute.memory_limit, "enable_external_access": "false"}
+    with duckdb.connect(str(path), read_only=True, config={**limits, "lock_configuration": "true"}) as connection:
+        try:
+            return connection.execute(query).df()
+        except duckdb.Error as error:
+            raise QueryError(f"The query cannot be answered: {error}") from None
+
+
+def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
+    sensors = [sensor.name for sensor in read_source(connection).sensors]
+    row = connection.execute("SELECT count(*) FROM mart.anomaly_scores").fetchone()
+    if row is None or row[0] == 0:
+        raise NotFittedError("There are no scores to publish yet: materialize anomaly_scores, or run `pwflow run`.")
+    connection.execute(f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE)")
+    connection.execute("CREATE SCHEMA published.mart")
+    connection.execute(
+        f"CREATE TABLE published.mart.readings AS SELECT {quote_columns([*_READING_COLUMNS, *sensors])} "
+        "FROM core.readings ORDER BY machine_id, ts"
+    )
+    _copy_comments(connection, "core", "readings")
+    for table in PUBLIC_TABLES:
+        connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
+        _copy_comments(connection, "mart", table)
+    counts = {}
+    for table in ("readings", *PUBLIC_TABLES):
+        row = connection.execute(f"SELECT count(*) FROM published.mart.{table}").fetchone()
+        counts[table] = int(row[0]) if row else 0
+    connection.execute("DETACH published")
+    return counts
+
+
+def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
+    published = {
+        row[0]
+        for row in connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'published' AND table_name = ?",
+            [table],
+        ).fetchall()
+    }
+    for column in describe_table(connection, schema, table):
+        if column.name in published and column.description:
+            connection.execute(
+                f"COMMENT ON COLUMN published.mart.{table}.{quote_identifier(column.name)} "
+                f"IS {quote_literal(column.description)}"
+            )

@@ -1,0 +1,251 @@
+"""Readings: raw rows made valid, typed, UTC, one per machine and time; refusals are kept with a reason."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from pwflow_core.errors import SourceError
+from pwflow_core.pipeline.progress import Progress, read_fact, read_progress, write_fact, write_progress
+from pwflow_core.pipeline.source import Sensor, Source, read_source
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["CALIBRATION_FOLDS", "STOPPING_FOLDS", "ReadingsSummary", "derive_readings"]
+
+_log = logging.getLogger("pwflow.readings")
+
+STEP = "readings"
+BLOCK_FACT = "block_seconds"
+_BLOCK_READINGS = 32
+CALIBRATION_FOLDS = (3, 8)
+"""Folds that give the p-values; no flow ever learns from them."""
+STOPPING_FOLDS = (5,)
+"""Folds that stop the training early and choose the number of regimes."""
+
+_FOLD = """
+    ((floor(epoch(new.ts) / $block_seconds)::BIGINT
+      + (md5_number_lower(floor(epoch(new.ts) / $block_seconds / 10)::BIGINT::VARCHAR) % 10)::BIGINT) % 10 + 10) % 10
+"""
+# Ten blocks in a row are ten folds, rotated at random: a plain remainder would tie the folds to the time of day.
+
+_HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
+
+
+@dataclass(frozen=True)
+class ReadingsSummary:
+    """What one run of the readings step did.
+
+    Attributes:
+        n_readings: Readings in the warehouse now.
+        n_new: Readings that are new.
+        n_changed: Readings whose values changed, because their file did.
+        rejected: Rows and values refused in this run, by reason.
+        version: Changes when, and only when, the readings do.
+    """
+
+    n_readings: int
+    n_new: int
+    n_changed: int
+    rejected: dict[str, int]
+    version: str
+
+
+def derive_readings(plant: Plant) -> ReadingsSummary:
+    """Make readings from the raw rows that arrived since the last run, in one transaction.
+
+    A reading whose values changed loses its scores, so that the next steps make them again.
+
+    Raises:
+        SourceError: Nothing has been ingested, or no row of the source has a usable timestamp.
+    """
+    with plant.warehouse.transaction() as connection:
+        source = read_source(connection)
+        before = read_progress(connection, STEP)
+        seen = int(before.model or 0)
+        connection.execute(
+            "CREATE TEMP TABLE gone_files AS SELECT file_id FROM ingest.files WHERE superseded_in > $seen",
+            {"seen": seen},
+        )
+        connection.execute(
+            "CREATE TEMP TABLE fresh_files AS SELECT file_id FROM ingest.files "
+            "WHERE status = 'ingested' AND superseded_in IS NULL AND arrived_in > $seen",
+            {"seen": seen},
+        )
+        started = datetime.now(UTC).replace(tzinfo=None)
+        _run(connection, source, started)
+        _pin_block_length(connection)
+        n_new, n_changed = _insert(connection, source, before.batch_id + 1)
+        n_batches = before.batch_id + (1 if n_new or n_changed else 0)
+        arrived = _count(connection, "SELECT coalesce(max(arrived_in), 0) FROM ingest.files")
+        write_progress(connection, STEP, Progress(str(arrived), n_batches))
+        rejected = dict(
+            connection.execute(
+                "SELECT reason, count(*) FROM mart.rejected_readings WHERE rejected_at = ? GROUP BY reason "
+                "ORDER BY reason",
+                [started],
+            ).fetchall()
+        )
+        n_readings = _count(connection, "SELECT count(*) FROM core.readings")
+        if n_readings == 0:
+            raise SourceError(_explain_none(connection, source))
+    _log.info("%s readings, %s new, %s changed", f"{n_readings:,}", f"{n_new:,}", f"{n_changed:,}")
+    return ReadingsSummary(n_readings, n_new, n_changed, rejected, version=str(n_batches))
+
+
+def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -> None:
+    script = read_sql(
+        __package__,
+        "readings.sql",
+        instant=_instant(source),
+        naive_instant=_naive_instant(source),
+        has_offset=f"regexp_matches(trim(ts_text), {quote_literal(_HAS_OFFSET)})",
+        refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
+        any_missing=" OR ".join(f"{_finite(sensor)} IS NULL" for sensor in source.sensors),
+        valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
+    )
+    for statement in duckdb.extract_statements(script):
+        named = {"now": now} if "now" in statement.named_parameters else None
+        connection.execute(statement, named)
+
+
+def _naive_instant(source: Source) -> str:
+    if source.timestamp_format in (None, "unix_s", "unix_ms"):
+        return "try_cast(trim(ts_text) AS TIMESTAMP)"
+    return f"try_strptime(trim(ts_text), {quote_literal(source.timestamp_format or '')})::TIMESTAMP"
+
+
+def _instant(source: Source) -> str:
+    """Return the SQL that turns the text `ts` of a raw row into a time in UTC, or NULL."""
+    if source.timestamp_format in ("unix_s", "unix_ms"):
+        factor = 1_000_000 if source.timestamp_format == "unix_s" else 1_000
+        return f"make_timestamp(try_cast(round(try_cast(ts AS DOUBLE) * {factor}) AS BIGINT))"
+    naive = _naive_instant(source).replace("ts_text", "ts")
+    if source.timestamp_format and "%z" in source.timestamp_format:
+        return f"try_strptime(trim(ts), {quote_literal(source.timestamp_format)}) AT TIME ZONE 'UTC'"
+    zone = quote_literal(source.timezone) if source.timezone else None
+    in_zone = f"({naive} AT TIME ZONE {zone}) AT TIME ZONE 'UTC'" if zone else "NULL"
+    if source.timestamp_format:
+        return in_zone
+    return (
+        f"CASE WHEN regexp_matches(trim(ts), {quote_literal(_HAS_OFFSET)}) "
+        f"THEN try_cast(trim(ts) AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE {in_zone} END"
+    )
+
+
+def _finite(sensor: Sensor) -> str:
+    column = quote_identifier(sensor.name)
+    return f"(CASE WHEN isfinite({column}) THEN {column} END)"
+
+
+def _valid(sensor: Sensor) -> str:
+    value = _finite(sensor)
+    tests = [f"{value} >= {sensor.low!r}"] if sensor.low is not None else []
+    tests += [f"{value} <= {sensor.high!r}"] if sensor.high is not None else []
+    return f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
+
+
+def _refusal(sensor: Sensor) -> str:
+    """Return the SQL of a struct that says why the value of a sensor is refused; its reason may be NULL."""
+    column, name = quote_identifier(sensor.name), quote_literal(sensor.name)
+    unit = f" {sensor.unit}" if sensor.unit else ""
+    cases = [
+        (f"refused_values[{name}] IS NOT NULL", "not_a_number", "Expected a number"),
+        (f"isinf({column})", "infinite", "Expected a finite number"),
+    ]
+    if sensor.low is not None:
+        cases.append((f"{column} < {sensor.low!r}", "below_limit", f"Expected at least {sensor.low:g}{unit}"))
+    if sensor.high is not None:
+        above = f"{column} > {sensor.high!r} AND NOT isnan({column})"
+        cases.append((above, "above_limit", f"Expected at most {sensor.high:g}{unit}"))
+    reason = " ".join(f"WHEN {test} THEN {quote_literal(word)}" for test, word, _ in cases)
+    detail = " ".join(f"WHEN {test} THEN {quote_literal(text)}" for test, _, text in cases)
+    return (
+        f"{{'sensor': {name}, 'value': coalesce(refused_values[{name}], {column}::VARCHAR), "
+        f"'reason': CASE {reason} END, 'detail': CASE {detail} END}}"
+    )
+
+
+def _pin_block_length(connection: duckdb.DuckDBPyConnection) -> None:
+    """Settle the length of the time blocks that the folds are made of, from the first readings."""
+    if read_fact(connection, BLOCK_FACT) is not None:
+        return
+    row = connection.execute(
+        """
+        SELECT median(gap) FROM (
+            SELECT epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap
+            FROM (SELECT machine_id, ts FROM accepted ORDER BY machine_id, ts LIMIT 200000)
+        ) WHERE gap > 0
+        """
+    ).fetchone()
+    if row and row[0]:
+        write_fact(connection, BLOCK_FACT, repr(max(float(row[0]) * _BLOCK_READINGS, 1e-3)))
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int) -> tuple[int, int]:
+    """Insert the accepted rows; one that is as it was before keeps its batch and its scores."""
+    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    columns = ["segment", "quality", *(sensor.name for sensor in source.sensors)]
+    same = " AND ".join(
+        f"old.{quote_identifier(name)} IS NOT DISTINCT FROM new.{quote_identifier(name)}" for name in columns
+    )
+    connection.execute(
+        f"""
+        INSERT INTO core.readings BY NAME
+        SELECT
+            new.reading_id, new.machine_id, new.ts,
+            {quote_columns(columns, "new.")},
+            {_FOLD} AS fold,
+            CASE WHEN old.reading_id IS NOT NULL AND {same} THEN old.batch_id ELSE $batch_id END AS batch_id,
+            new.file_id, new.row_number
+        FROM accepted AS new
+        LEFT JOIN taken_back AS old USING (reading_id)
+        ORDER BY new.machine_id, new.ts
+        """,
+        {"block_seconds": block_seconds, "batch_id": batch_id},
+    )
+    connection.execute(
+        """
+        CREATE TEMP TABLE changed_readings AS
+        SELECT old.reading_id
+        FROM taken_back AS old
+        LEFT JOIN core.readings AS new USING (reading_id)
+        WHERE new.reading_id IS NULL OR new.batch_id = ?
+        """,
+        [batch_id],
+    )
+    for table in ("core.cluster_assignments", "core.component_log_density", "mart.anomaly_scores"):
+        connection.execute(f"DELETE FROM {table} WHERE reading_id IN (SELECT reading_id FROM changed_readings)")
+    n_changed = _count(connection, "SELECT count(*) FROM changed_readings")
+    n_written = _count(connection, f"SELECT count(*) FROM core.readings WHERE batch_id = {batch_id:d}")
+    n_gone = _count(connection, "SELECT count(*) FROM changed_readings ANTI JOIN core.readings USING (reading_id)")
+    return n_written - (n_changed - n_gone), n_changed
+
+
+def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _explain_none(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
+    row = connection.execute(
+        "SELECT reason, count(*), any_value(ts) FROM mart.rejected_readings WHERE sensor IS NULL "
+        "GROUP BY reason ORDER BY count(*) DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return "Expected readings in the source, got none: export it again."
+    reason, count, example = row
+    if reason == "naive_timestamp":
+        return (
+            f"Expected timestamps with a time zone in column '{source.timestamp}', got {example!r} and "
+            f'{count - 1:,} others like it: add timezone = "UTC" (or the zone of the plant) under [source] '
+            "in pwflow.toml."
+        )
+    return (
+        f"Expected timestamps in column '{source.timestamp}', got {example!r} and others like it ({count:,}, "
+        f"{reason}): name another column with source.timestamp, or its format with source.timestamp_format."
+    )

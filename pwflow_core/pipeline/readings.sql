@@ -1,0 +1,144 @@
+-- From raw rows to readings, in one transaction. Expects the temporary tables `gone_files` and `fresh_files`
+-- (file_id). Everything that was made from a gone file is taken back, everything in a fresh one is read.
+
+-- A row that was refused as the duplicate of a reading that goes away gets its chance again.
+INSERT INTO fresh_files
+SELECT DISTINCT rejected.file_id
+FROM mart.rejected_readings AS rejected
+WHERE rejected.reason = 'duplicate'
+  AND rejected.kept_file_id IN (SELECT file_id FROM gone_files)
+  AND rejected.file_id NOT IN (SELECT file_id FROM fresh_files)
+  AND rejected.file_id NOT IN (SELECT file_id FROM gone_files);
+
+INSERT INTO gone_files SELECT file_id FROM fresh_files;
+
+CREATE TEMP TABLE taken_back AS
+SELECT * FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
+
+DELETE FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
+DELETE FROM mart.rejected_readings WHERE file_id IN (SELECT file_id FROM gone_files);
+
+CREATE TEMP TABLE parsed AS
+SELECT
+    *,
+    (md5_number_lower(machine_id || chr(0) || epoch_us(instant)::VARCHAR) >> 1)::BIGINT AS reading_id
+FROM (
+    SELECT
+        * RENAME (ts AS ts_text),
+        CASE WHEN isfinite(try(/*instant*/)) THEN try(/*instant*/) END AS instant
+    FROM ingest.raw_readings
+    WHERE file_id IN (SELECT file_id FROM fresh_files)
+);
+
+-- The reason why a row is no reading, if there is one.
+CREATE TEMP TABLE refused_rows AS
+SELECT
+    file_id,
+    row_number,
+    machine_id,
+    ts_text,
+    CASE
+        WHEN machine_id IS NULL OR trim(machine_id) = '' THEN 'missing_machine'
+        WHEN ts_text IS NULL OR trim(ts_text) = '' THEN 'missing_timestamp'
+        WHEN try(/*naive_instant*/) IS NOT NULL AND NOT /*has_offset*/ THEN 'naive_timestamp'
+        ELSE 'unreadable_timestamp'
+    END AS reason,
+    NULL::BIGINT AS kept_file_id
+FROM parsed
+WHERE instant IS NULL OR machine_id IS NULL OR trim(machine_id) = '';
+
+-- One row per machine and time: the first that arrived is kept.
+INSERT INTO refused_rows
+WITH repeated AS (
+    SELECT reading_id
+    FROM parsed
+    WHERE instant IS NOT NULL
+    GROUP BY reading_id
+    HAVING count(*) > 1
+), ranked AS (
+    SELECT
+        file_id, row_number, machine_id, ts_text, reading_id,
+        row_number() OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS place,
+        first_value(file_id) OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS kept_file_id
+    FROM parsed
+    WHERE reading_id IN (SELECT reading_id FROM repeated) AND machine_id IS NOT NULL
+)
+SELECT file_id, row_number, machine_id, ts_text, 'duplicate', kept_file_id FROM ranked WHERE place > 1
+UNION ALL
+SELECT parsed.file_id, parsed.row_number, parsed.machine_id, parsed.ts_text, 'duplicate', kept.file_id
+FROM parsed
+JOIN core.readings AS kept USING (reading_id)
+WHERE (parsed.file_id, parsed.row_number) NOT IN (SELECT (file_id, row_number) FROM ranked WHERE place > 1);
+
+INSERT INTO mart.rejected_readings BY NAME
+SELECT
+    files.path AS file,
+    refused.file_id,
+    refused.row_number,
+    refused.machine_id,
+    refused.ts_text AS ts,
+    refused.reason,
+    CASE refused.reason
+        WHEN 'missing_machine' THEN 'The machine column is empty'
+        WHEN 'missing_timestamp' THEN 'The timestamp is empty'
+        WHEN 'naive_timestamp' THEN 'The timestamp has no time zone and source.timezone names none'
+        WHEN 'duplicate' THEN 'There is a reading of this machine at this time already'
+        ELSE 'The timestamp cannot be read as a time'
+    END AS detail,
+    refused.kept_file_id,
+    $now AS rejected_at
+FROM refused_rows AS refused
+JOIN ingest.files AS files USING (file_id);
+
+INSERT INTO mart.rejected_readings BY NAME
+SELECT
+    files.path AS file,
+    lines.file_id,
+    lines.row_number,
+    lines.line AS value,
+    'malformed_line' AS reason,
+    lines.detail,
+    $now AS rejected_at
+FROM ingest.malformed_lines AS lines
+JOIN ingest.files AS files USING (file_id)
+WHERE lines.file_id IN (SELECT file_id FROM fresh_files);
+
+-- Values that are no numbers, infinite, or physically impossible are refused; the reading stays, as `invalid`.
+CREATE TEMP TABLE accepted AS
+SELECT
+    reading_id,
+    trim(machine_id) AS machine_id,
+    instant AS ts,
+    segment,
+    CASE
+        WHEN len(refusals) > 0 THEN 'invalid'
+        WHEN /*any_missing*/ THEN 'missing'
+        ELSE 'ok'
+    END AS quality,
+    file_id,
+    row_number,
+    ts_text,
+    refusals,
+    /*valid_values*/
+FROM (
+    SELECT
+        *,
+        list_filter([/*refusals*/], lambda refusal: refusal.reason IS NOT NULL) AS refusals
+    FROM parsed
+    ANTI JOIN refused_rows USING (file_id, row_number)
+);
+
+INSERT INTO mart.rejected_readings BY NAME
+SELECT
+    files.path AS file,
+    accepted.file_id,
+    accepted.row_number,
+    accepted.machine_id,
+    accepted.ts_text AS ts,
+    refusal.sensor AS sensor,
+    refusal.value AS value,
+    refusal.reason AS reason,
+    refusal.detail AS detail,
+    $now AS rejected_at
+FROM (SELECT * EXCLUDE (refusals), unnest(refusals) AS refusal FROM accepted WHERE quality = 'invalid') AS accepted
+JOIN ingest.files AS files USING (file_id);

@@ -1,0 +1,162 @@
+"""Slices: log p_k(x) of every candidate reading of a cluster, by the flow in force; only what is missing."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from pwflow_core.errors import ModelFileError
+from pwflow_core.pipeline.cluster_model import check_cluster_keys, load_cluster_model
+from pwflow_core.pipeline.clusters import ASSIGN_STEP
+from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
+from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import quote_columns
+
+if TYPE_CHECKING:
+    from pwflow_core.modelling import ClusterFlow
+
+__all__ = ["SliceSummary", "score_slices"]
+
+_log = logging.getLogger("pwflow.slices")
+
+SCORE_STEP = "score"
+
+
+@dataclass(frozen=True)
+class SliceSummary:
+    """What scoring one slice came to.
+
+    Attributes:
+        flow_version: The flow that scored it; None if the cluster has none yet.
+        n_new: Readings scored in this run.
+        n_readings: Readings in the slice now.
+        rows_per_second: Speed of the model on the readings of this run; NaN if there were none.
+    """
+
+    flow_version: str | None
+    n_new: int
+    n_readings: int
+    rows_per_second: float
+
+
+def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[str, SliceSummary]]:
+    """Score the readings of each cluster that its flow in force has not scored yet.
+
+    The flow versions are pinned when the run starts: one that is promoted meanwhile waits for the next run.
+    Each slice is written in one transaction.
+
+    Arguments:
+        plant: The plant.
+        keys: Cluster keys; all in force if None.
+
+    Yields:
+        Each cluster key with what was done for it, as soon as its slice is written.
+
+    Raises:
+        UnknownClusterError: A key is not in force.
+        ModelFileError: A model file is missing, damaged, or that of another cluster.
+    """
+    _, model = load_cluster_model(plant)
+    keys = check_cluster_keys(model.keys, keys)
+    with plant.warehouse.snapshot() as connection:
+        pinned = dict(
+            connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
+        )
+    for key in keys:
+        if key in pinned:
+            yield key, _score_slice(plant, key, pinned[key], model.sensors)
+        else:
+            _log.warning("%s has no flow yet: its readings stay unjudged", key)
+            yield key, SliceSummary(None, 0, 0, float("nan"))
+
+
+def _score_slice(plant: Plant, key: str, version: str, sensors: tuple[str, ...]) -> SliceSummary:
+    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".score-") as folder:
+        rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
+        with plant.warehouse.snapshot() as connection:
+            latest = read_progress(connection, ASSIGN_STEP, key).batch_id
+            _copy_missing(connection, key, version, sensors, rows)
+        flow = _load_flow(plant, key, version, len(sensors))
+        n_new, seconds = 0, 0.0
+        with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+            spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE"})
+            for reading_id, X in read_chunks(reader, rows, sensors, plant.config.compute.chunk_rows):
+                started = time.perf_counter()
+                spool.append(reading_id=reading_id, log_density=flow.log_prob(X))
+                seconds += time.perf_counter() - started
+                n_new += len(X)
+            spool.close(results)
+        n_readings = _write_slice(plant, key, version, latest, results)
+    speed = n_new / seconds if seconds else float("nan")
+    _log.info("%s: %s readings scored, %s in the slice", key, f"{n_new:,}", f"{n_readings:,}")
+    return SliceSummary(version, n_new, n_readings, speed)
+
+
+def _copy_missing(
+    connection: duckdb.DuckDBPyConnection, key: str, version: str, sensors: tuple[str, ...], target: Path
+) -> None:
+    copy_out(
+        connection,
+        f"""
+        SELECT reading.reading_id, {quote_columns(sensors, "reading.")}
+        FROM core.readings AS reading
+        SEMI JOIN (
+            SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = $key
+            EXCEPT ALL
+            SELECT reading_id FROM core.component_log_density
+            WHERE cluster_key = $key AND flow_version = $version
+        ) AS missing USING (reading_id)
+        """,
+        {"key": key, "version": version},
+        target,
+    )
+
+
+def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
+    import torch
+
+    from pwflow_core.modelling import ClusterFlow
+
+    torch.set_num_threads(plant.config.compute.threads)
+    flow = ClusterFlow.from_bytes(plant.models.get(version))
+    if flow.n_features != n_features:
+        raise ModelFileError(
+            f"The flow {version[:12]}… of cluster {key} was trained on {flow.n_features} sensors, but the plant "
+            f"has {n_features}: materialize cluster_model and cluster_flow again."
+        )
+    return flow
+
+
+def _write_slice(plant: Plant, key: str, version: str, latest: int, results: Path) -> int:
+    with plant.warehouse.transaction() as connection:
+        connection.execute(
+            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
+            [key, version],
+        )
+        connection.execute(
+            """
+            INSERT INTO core.component_log_density BY NAME
+            SELECT $key AS cluster_key, reading_id, log_density, $version AS flow_version, $now AS scored_at
+            FROM read_parquet($results)
+            """,
+            {
+                "key": key,
+                "version": version,
+                "now": datetime.now(UTC).replace(tzinfo=None),
+                "results": str(results),
+            },
+        )
+        write_progress(connection, SCORE_STEP, Progress(version, latest), key)
+        row = connection.execute(
+            "SELECT count(*) FROM core.component_log_density WHERE cluster_key = ?", [key]
+        ).fetchone()
+    return int(row[0]) if row else 0

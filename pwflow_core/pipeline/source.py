@@ -1,0 +1,195 @@
+"""The source of readings, settled: which files there are, and which columns mean what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import SourceError
+from pwflow_core.pipeline.progress import read_fact
+from pwflow_core.plant import Plant
+
+__all__ = ["FileState", "Sensor", "Source", "find_files", "read_source", "settle_source"]
+
+SOURCE_FACT = "source"
+FILE_NAME_COLUMN = "filename"
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One sensor: its name, its column in the source, its unit and physical limits (in that unit)."""
+
+    name: str
+    column: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """How rows of the source become readings.
+
+    Attributes:
+        timestamp: Timestamp column.
+        timestamp_format: strptime format, `unix_s`, `unix_ms`, or None for ISO 8601.
+        timezone: Zone of timestamps that carry none, or None to refuse them.
+        machine: Machine column, or None if all readings belong to one machine.
+        segments: Columns of known process conditions.
+        sensors: The sensors, in order.
+        delimiter: CSV delimiter, or None to sniff it.
+        decimal: Decimal separator in CSV files.
+    """
+
+    timestamp: str
+    timestamp_format: str | None
+    timezone: str | None
+    machine: str | None
+    segments: tuple[str, ...]
+    sensors: tuple[Sensor, ...]
+    delimiter: str | None
+    decimal: str
+
+    @property
+    def hash(self) -> str:
+        """Fingerprint: files read under another one are read again."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Return the source as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Source:
+        """Return the source that `to_json` wrote."""
+        values = json.loads(text)
+        sensors = tuple(Sensor(**sensor) for sensor in values.pop("sensors"))
+        return cls(sensors=sensors, segments=tuple(values.pop("segments")), **values)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file of the source as it stands now: its path, size in bytes and time of last change (UTC)."""
+
+    path: str
+    size_bytes: int
+    modified_at: datetime
+
+
+def find_files(config: PlantConfig) -> list[FileState]:
+    """Return the files that the configured paths and globs match, sorted by path.
+
+    Raises:
+        SourceError: A path or glob matches nothing.
+    """
+    found: dict[str, FileState] = {}
+    with duckdb.connect(":memory:") as connection:
+        for pattern in config.source.patterns:
+            where = pattern if "://" in pattern else str(config.resolve_path(pattern))
+            if "://" not in pattern and Path(where).is_dir():
+                where = f"{where}/**/*"
+            try:
+                rows = connection.execute(
+                    "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)", [where]
+                ).fetchall()
+            except duckdb.Error as error:
+                if "No files found" not in str(error):
+                    raise SourceError(f"source.path = '{pattern}' cannot be read: {first_line(error)}.") from None
+                rows = []
+            if not rows:
+                raise SourceError(
+                    f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct the path "
+                    "in the configuration, or put the exports there."
+                )
+            found |= {row[0]: _exact(FileState(*row)) for row in rows}
+    return [found[path] for path in sorted(found)]
+
+
+def settle_source(plant: Plant, files: list[FileState]) -> Source:
+    """Return the source with everything that the configuration leaves open found in the data.
+
+    What an earlier run found stays: tonight's first file must not change what the columns mean.
+
+    Raises:
+        SourceError: No timestamp or no numeric column is found.
+    """
+    config = plant.config.source
+    timestamp, sensors, timestamp_format, delimiter = (
+        config.timestamp,
+        plant.config.sensors,
+        config.timestamp_format,
+        config.delimiter,
+    )
+    named = tuple(
+        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high) for name, sensor in sensors.items()
+    )
+    if timestamp is None or not named:
+        earlier = _earlier_source(plant)
+        if earlier is None:
+            from pwflow_core.onboarding import inspect_source
+
+            seen = inspect_source(
+                [Path(file.path) for file in files],
+                delimiter=delimiter,
+                decimal=config.decimal,
+                timestamp=timestamp,
+                machine=None if config.machine == FILE_NAME_COLUMN else config.machine,
+                segments=[column for column in config.segments if column != FILE_NAME_COLUMN],
+            )
+            named = named or tuple(Sensor(s.name, s.column, s.unit) for s in seen.sensors)
+            timestamp = timestamp or seen.timestamp
+            timestamp_format = timestamp_format or seen.timestamp_format
+            delimiter = delimiter or seen.delimiter
+        else:
+            named, timestamp = named or earlier.sensors, timestamp or earlier.timestamp
+            timestamp_format = timestamp_format or earlier.timestamp_format
+            delimiter = delimiter or earlier.delimiter
+    return Source(
+        timestamp=timestamp,
+        timestamp_format=timestamp_format,
+        timezone=config.timezone,
+        machine=config.machine,
+        segments=config.segments,
+        sensors=named,
+        delimiter=delimiter,
+        decimal=config.decimal,
+    )
+
+
+def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
+    """Return the source as the last ingest settled it.
+
+    Raises:
+        SourceError: Nothing has been ingested yet.
+    """
+    text = read_fact(connection, SOURCE_FACT)
+    if text is None:
+        raise SourceError("Nothing has been ingested yet: materialize raw_readings, or run `pwflow run`.")
+    return Source.from_json(text)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a DuckDB error, without its class, for use inside a sentence."""
+    return str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
+
+
+def _exact(file: FileState) -> FileState:
+    """Return the state of a local file with the time of last change to the microsecond."""
+    if "://" in file.path:
+        return file
+    changed = datetime.fromtimestamp(Path(file.path).stat().st_mtime, UTC)
+    return replace(file, modified_at=changed.replace(tzinfo=None))
+
+
+def _earlier_source(plant: Plant) -> Source | None:
+    if not plant.warehouse.exists:
+        return None
+    with plant.warehouse.snapshot() as connection:
+        text = read_fact(connection, SOURCE_FACT)
+    return Source.from_json(text) if text else None

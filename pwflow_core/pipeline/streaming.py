@@ -1,0 +1,91 @@
+"""Rows on their way between the warehouse and the models: out to a file, through in chunks, back in one go.
+
+The warehouse is open while rows are copied out, and again while results are copied in; never in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pwflow_core.warehouse import quote_literal
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
+
+_VECTOR_ROWS = 2048
+
+
+def copy_out(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], target: Path) -> None:
+    """Copy the result of a query to a Parquet file, without holding it in memory."""
+    connection.execute(f"COPY ({query}) TO {quote_literal(str(target))} (FORMAT parquet)", values)
+
+
+def read_chunks(
+    scratch: duckdb.DuckDBPyConnection, file: Path, sensors: Sequence[str], chunk_rows: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Stream a file that `copy_out` wrote.
+
+    Yields:
+        Reading ids of shape (n,) and sensor values of shape (n, D), n about `chunk_rows`.
+    """
+    scratch.execute(f"SELECT reading_id, {quote_columns(sensors)} FROM read_parquet({quote_literal(str(file))})")
+    while True:
+        frame = scratch.fetch_df_chunk(max(1, chunk_rows // _VECTOR_ROWS))
+        if frame.empty:
+            return
+        yield (
+            frame["reading_id"].to_numpy(dtype=np.int64),
+            frame[list(sensors)].to_numpy(dtype=np.float64),
+        )
+
+
+def fetch_matrix(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    values: Mapping[str, object],
+    sensors: Sequence[str],
+) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
+    """Fetch sensor values as a matrix of shape (N, D), and the other columns of the query by name."""
+    fetched = connection.execute(query, values).fetchnumpy()
+    columns = {
+        name: np.asarray(column) if not np.ma.isMaskedArray(column) else column for name, column in fetched.items()
+    }
+    if not len(columns[sensors[0]]):
+        return np.empty((0, len(sensors))), columns
+    matrix = np.column_stack([np.ma.filled(columns.pop(name), np.nan) for name in sensors])
+    return matrix.astype(np.float64, copy=False), columns
+
+
+class Spool:
+    """Results that wait, on disk where they outgrow the memory limit, to be inserted in one transaction."""
+
+    def __init__(self, scratch: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
+        """Open an empty spool.
+
+        Arguments:
+            scratch: An in-memory database.
+            columns: DuckDB type by column name.
+        """
+        self._scratch = scratch
+        self._columns = tuple(columns)
+        fields = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        scratch.execute(f"CREATE OR REPLACE TABLE spool ({fields})")
+
+    def append(self, **arrays: NDArray[Any]) -> None:
+        """Add rows, one array per column."""
+        chunk = pd.DataFrame(arrays)
+        self._scratch.register("spool_chunk", chunk)
+        self._scratch.execute("INSERT INTO spool BY NAME SELECT * FROM spool_chunk")
+        self._scratch.unregister("spool_chunk")
+
+    def close(self, target: Path) -> None:
+        """Write all rows to a Parquet file."""
+        self._scratch.execute(f"COPY spool TO {quote_literal(str(target))} (FORMAT parquet)")
+        self._scratch.execute("DROP TABLE spool")

@@ -1,0 +1,43 @@
+"""Which readings the models may learn from, as SQL: valid ones, inside the configured window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pwflow_core.config import TrainingConfig
+
+__all__ = ["LARGEST_READING_ID", "select_training_rows", "training_window"]
+
+LARGEST_READING_ID = 2**63
+"""Reading ids are spread evenly below this, so that a bound on the id draws a sample."""
+
+
+def select_training_rows(config: TrainingConfig) -> str:
+    """Return the query of the readings to learn from; bind `training_window(config)` to it."""
+    first = (
+        "QUALIFY row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) <= $first_rows"
+        if config.first_rows
+        else ""
+    )
+    return f"""
+        SELECT * FROM core.readings
+        WHERE quality = 'ok'
+          AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
+          AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
+        {first}
+    """
+
+
+def training_window(config: TrainingConfig) -> dict[str, object]:
+    """Return the values that `select_training_rows` binds."""
+    window: dict[str, object] = {
+        "training_start": _naive_utc(config.start),
+        "training_until": _naive_utc(config.until),
+    }
+    return window | ({"first_rows": config.first_rows} if config.first_rows else {})
+
+
+def _naive_utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)

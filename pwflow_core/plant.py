@@ -1,0 +1,31 @@
+"""A plant opened for work: its configuration with the warehouse and the model store that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.model_store import ModelStore
+from pwflow_core.warehouse import Warehouse
+
+__all__ = ["Plant"]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What every step of the pipeline works on.
+
+    Attributes:
+        config: The validated configuration.
+        warehouse: Where readings and scores are kept.
+        models: Where trained models are kept.
+    """
+
+    config: PlantConfig
+    warehouse: Warehouse
+    models: ModelStore
+
+    @classmethod
+    def open(cls, config: PlantConfig) -> Plant:
+        """Return the plant; nothing is read or written yet."""
+        return cls(config, Warehouse.from_config(config), ModelStore(config.models_url))

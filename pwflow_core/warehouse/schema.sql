@@ -1,0 +1,249 @@
+-- The tables of a warehouse. `ingest` keeps what arrived, `core` what the pipeline works on, `mart` what users read.
+-- No primary keys: the same statements have to run on a lake catalog. Uniqueness is kept by the writers and tested.
+-- The tables of readings get one DOUBLE column per sensor besides (see tables.py).
+
+CREATE SCHEMA IF NOT EXISTS ingest;
+CREATE SCHEMA IF NOT EXISTS core;
+CREATE SCHEMA IF NOT EXISTS mart;
+
+CREATE TABLE IF NOT EXISTS ingest.files (
+    file_id BIGINT,
+    path VARCHAR,
+    size_bytes BIGINT,
+    modified_at TIMESTAMP,
+    content_hash VARCHAR,
+    source_hash VARCHAR,
+    status VARCHAR,
+    reason VARCHAR,
+    n_rows BIGINT,
+    arrived_in BIGINT,
+    superseded_in BIGINT,
+    ingested_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS ingest.raw_readings (
+    file_id BIGINT,
+    row_number BIGINT,
+    ts VARCHAR,
+    machine_id VARCHAR,
+    segment VARCHAR,
+    refused_values MAP(VARCHAR, VARCHAR)
+);
+
+CREATE TABLE IF NOT EXISTS ingest.malformed_lines (
+    file_id BIGINT,
+    row_number BIGINT,
+    line VARCHAR,
+    detail VARCHAR
+);
+
+CREATE TABLE IF NOT EXISTS core.readings (
+    reading_id BIGINT,
+    machine_id VARCHAR,
+    ts TIMESTAMP,
+    segment VARCHAR,
+    quality VARCHAR,
+    fold TINYINT,
+    batch_id BIGINT,
+    file_id BIGINT,
+    row_number BIGINT
+);
+
+-- How far each step has come: the last batch of readings that it has seen, and with which model.
+CREATE TABLE IF NOT EXISTS core.progress (
+    step VARCHAR,
+    cluster_key VARCHAR,
+    model VARCHAR,
+    batch_id BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS core.plant_facts (fact VARCHAR, value VARCHAR);
+
+CREATE TABLE IF NOT EXISTS core.cluster_models (
+    cluster_model_id VARCHAR,
+    fitted_at TIMESTAMP,
+    n_rows BIGINT,
+    settings VARCHAR,
+    in_force BOOLEAN
+);
+
+CREATE TABLE IF NOT EXISTS core.cluster_assignments (
+    cluster_key VARCHAR,
+    reading_id BIGINT,
+    responsibility DOUBLE
+);
+
+CREATE TABLE IF NOT EXISTS core.component_log_density (
+    cluster_key VARCHAR,
+    reading_id BIGINT,
+    log_density DOUBLE,
+    flow_version VARCHAR,
+    scored_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS core.calibration (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    log_density DOUBLE,
+    n_at_most BIGINT,
+    n_total BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS core.model_sets (
+    model_set_id VARCHAR,
+    cluster_model_id VARCHAR,
+    cluster_key VARCHAR,
+    segment VARCHAR,
+    weight DOUBLE,
+    flow_version VARCHAR,
+    alpha DOUBLE,
+    min_calibration_rows BIGINT,
+    pinned_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.rejected_readings (
+    file VARCHAR,
+    file_id BIGINT,
+    row_number BIGINT,
+    machine_id VARCHAR,
+    ts VARCHAR,
+    sensor VARCHAR,
+    value VARCHAR,
+    reason VARCHAR,
+    detail VARCHAR,
+    kept_file_id BIGINT,
+    rejected_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.clusters (
+    cluster_key VARCHAR,
+    segment VARCHAR,
+    weight DOUBLE,
+    status VARCHAR,
+    cluster_model_id VARCHAR,
+    minted_at TIMESTAMP,
+    retired_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.flow_versions (
+    flow_version VARCHAR,
+    cluster_key VARCHAR,
+    cluster_model_id VARCHAR,
+    in_force BOOLEAN,
+    trained_at TIMESTAMP,
+    trained_from TIMESTAMP,
+    trained_until TIMESTAMP,
+    n_rows BIGINT,
+    n_held_out BIGINT,
+    held_out_log_density DOUBLE,
+    train_seconds DOUBLE,
+    is_gaussian BOOLEAN,
+    settings VARCHAR,
+    data_hash VARCHAR,
+    promoted_at TIMESTAMP,
+    promoted_by VARCHAR,
+    reason VARCHAR
+);
+
+CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
+    reading_id BIGINT,
+    machine_id VARCHAR,
+    ts TIMESTAMP,
+    segment VARCHAR,
+    cluster_key VARCHAR,
+    log_density DOUBLE,
+    p_value DOUBLE,
+    anomaly_score DOUBLE,
+    is_anomaly BOOLEAN,
+    status VARCHAR,
+    flow_version VARCHAR,
+    model_set_id VARCHAR,
+    scored_at TIMESTAMP
+);
+
+COMMENT ON TABLE core.readings IS 'Valid readings: one row per machine and time, values within physical limits';
+COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and time: the same reading has the same one in every warehouse';
+COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN core.readings.ts IS 'Time of the reading, UTC';
+COMMENT ON COLUMN core.readings.segment IS 'Known process condition: the values of the segment columns, joined by " / "';
+COMMENT ON COLUMN core.readings.quality IS 'ok, missing (a sensor has no value) or invalid (a value was refused)';
+COMMENT ON COLUMN core.readings.fold IS 'Share of the time blocks, 0 to 9: 3 and 8 calibrate, 5 stops the training early, the others train';
+COMMENT ON COLUMN core.readings.batch_id IS 'Number of the run of the readings step that made or last changed this row';
+COMMENT ON COLUMN core.readings.file_id IS 'File that the reading came from, see ingest.files';
+COMMENT ON COLUMN core.readings.row_number IS 'Row of that file, from 1';
+
+COMMENT ON TABLE ingest.raw_readings IS 'What arrived, as it arrived: one row per row of a file';
+COMMENT ON COLUMN ingest.raw_readings.file_id IS 'File, see ingest.files';
+COMMENT ON COLUMN ingest.raw_readings.row_number IS 'Row of the file, from 1';
+COMMENT ON COLUMN ingest.raw_readings.ts IS 'Timestamp as it arrived';
+COMMENT ON COLUMN ingest.raw_readings.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN ingest.raw_readings.segment IS 'Values of the segment columns, joined by " / "';
+COMMENT ON COLUMN ingest.raw_readings.refused_values IS 'Values that are not numbers, with their text, by sensor';
+
+COMMENT ON TABLE core.cluster_assignments IS 'Candidate regimes of every reading: the regimes that could have produced it';
+COMMENT ON COLUMN core.cluster_assignments.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN core.cluster_assignments.reading_id IS 'Reading';
+COMMENT ON COLUMN core.cluster_assignments.responsibility IS 'Probability of the regime given the reading, by the cluster model, 0 to 1';
+
+COMMENT ON TABLE core.component_log_density IS 'Log-density of readings in their candidate regimes: one slice per regime';
+COMMENT ON COLUMN core.component_log_density.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN core.component_log_density.reading_id IS 'Reading';
+COMMENT ON COLUMN core.component_log_density.log_density IS 'log p_k(x) in nats, in the raw units of the sensors';
+COMMENT ON COLUMN core.component_log_density.flow_version IS 'Flow that gave it';
+COMMENT ON COLUMN core.component_log_density.scored_at IS 'When, UTC';
+
+COMMENT ON TABLE mart.anomaly_scores IS 'Every reading with its calibrated probability, or with the reason why it has none';
+COMMENT ON COLUMN mart.anomaly_scores.reading_id IS 'Identifier of the reading, stable across runs';
+COMMENT ON COLUMN mart.anomaly_scores.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.anomaly_scores.ts IS 'Time of the reading, UTC';
+COMMENT ON COLUMN mart.anomaly_scores.segment IS 'Known process condition; "all" where none is configured';
+COMMENT ON COLUMN mart.anomaly_scores.cluster_key IS 'Most probable operating regime; NULL if the reading could not be assigned';
+COMMENT ON COLUMN mart.anomaly_scores.log_density IS 'Mixture log-density log p(x) within the segment, in nats, in the raw units of the sensors';
+COMMENT ON COLUMN mart.anomaly_scores.p_value IS 'Share of normal readings of the regime that are at least as improbable, 0 to 1';
+COMMENT ON COLUMN mart.anomaly_scores.anomaly_score IS 'Minus log10 of p_value: 3 means one normal reading in a thousand';
+COMMENT ON COLUMN mart.anomaly_scores.is_anomaly IS 'p_value is at most scoring.alpha; NULL if the reading was not scored';
+COMMENT ON COLUMN mart.anomaly_scores.status IS 'scored, missing, invalid, stuck or thin; only scored readings have numbers';
+COMMENT ON COLUMN mart.anomaly_scores.flow_version IS 'Flow of the regime that gave the score, see flow_versions';
+COMMENT ON COLUMN mart.anomaly_scores.model_set_id IS 'The clusters, weights and flows in force when the reading was scored';
+COMMENT ON COLUMN mart.anomaly_scores.scored_at IS 'When the score was computed, UTC';
+
+COMMENT ON TABLE mart.clusters IS 'Learned operating regimes; retired ones are kept and their keys never used again';
+COMMENT ON COLUMN mart.clusters.cluster_key IS 'Key of the regime, minted once; also the Dagster partition';
+COMMENT ON COLUMN mart.clusters.segment IS 'Process condition that the regime belongs to';
+COMMENT ON COLUMN mart.clusters.weight IS 'Share of the readings of the segment, 0 to 1';
+COMMENT ON COLUMN mart.clusters.status IS 'active or retired';
+COMMENT ON COLUMN mart.clusters.cluster_model_id IS 'SHA-256 of the cluster model that the regime is in, or was last in';
+COMMENT ON COLUMN mart.clusters.minted_at IS 'When the key was minted, UTC';
+COMMENT ON COLUMN mart.clusters.retired_at IS 'When the regime was retired, UTC';
+
+COMMENT ON TABLE mart.flow_versions IS 'Every flow ever trained: the registry of models';
+COMMENT ON COLUMN mart.flow_versions.flow_version IS 'SHA-256 of the model file';
+COMMENT ON COLUMN mart.flow_versions.cluster_key IS 'Regime that the flow describes';
+COMMENT ON COLUMN mart.flow_versions.cluster_model_id IS 'Cluster model that gave it its readings';
+COMMENT ON COLUMN mart.flow_versions.in_force IS 'TRUE for the one version that scores the regime now';
+COMMENT ON COLUMN mart.flow_versions.trained_at IS 'When it was trained, UTC';
+COMMENT ON COLUMN mart.flow_versions.trained_from IS 'Time of the first reading that it learned from, UTC';
+COMMENT ON COLUMN mart.flow_versions.trained_until IS 'Time of the last reading that it learned from, UTC';
+COMMENT ON COLUMN mart.flow_versions.n_rows IS 'Readings that it learned from';
+COMMENT ON COLUMN mart.flow_versions.n_held_out IS 'Readings that stopped the training early';
+COMMENT ON COLUMN mart.flow_versions.held_out_log_density IS 'Mean log-density of those, in nats, in the raw units of the sensors';
+COMMENT ON COLUMN mart.flow_versions.train_seconds IS 'Wall time of the training, in seconds';
+COMMENT ON COLUMN mart.flow_versions.is_gaussian IS 'TRUE if the regime had too few readings for a flow, or a flow was no better';
+COMMENT ON COLUMN mart.flow_versions.settings IS 'Hyperparameters, JSON';
+COMMENT ON COLUMN mart.flow_versions.data_hash IS 'SHA-256 of the readings and weights that it learned from';
+COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it came into force, UTC';
+COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in force';
+COMMENT ON COLUMN mart.flow_versions.reason IS 'Why it was trained';
+
+COMMENT ON TABLE mart.rejected_readings IS 'Rows and values that were refused, with the reason; nothing that arrived is lost';
+COMMENT ON COLUMN mart.rejected_readings.file IS 'File that it came from';
+COMMENT ON COLUMN mart.rejected_readings.file_id IS 'Number of that file';
+COMMENT ON COLUMN mart.rejected_readings.row_number IS 'Row of that file, from 1';
+COMMENT ON COLUMN mart.rejected_readings.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.rejected_readings.ts IS 'Timestamp as it arrived';
+COMMENT ON COLUMN mart.rejected_readings.sensor IS 'Sensor whose value was refused; NULL if the whole row was';
+COMMENT ON COLUMN mart.rejected_readings.value IS 'Refused value or line, as text';
+COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_timestamp, unreadable_timestamp, naive_timestamp, duplicate, malformed_line, not_a_number, infinite, below_limit or above_limit';
+COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
+COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
+COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';

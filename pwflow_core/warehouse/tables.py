@@ -1,0 +1,63 @@
+"""What the tables look like: the public ones by name, their columns with descriptions, the sensor columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from pwflow_core.warehouse.sql import quote_identifier
+
+__all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
+
+PUBLIC_TABLES = ("anomaly_scores", "clusters", "flow_versions", "rejected_readings")
+"""Tables of schema `mart` that are published; `readings` is published beside them."""
+
+_SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its name.
+        type: Its DuckDB type.
+        description: What it holds, with the unit.
+    """
+
+    name: str
+    type: str
+    description: str
+
+
+def describe_table(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> list[Column]:
+    """Return the columns of a table, in order."""
+    rows = connection.execute(
+        """
+        SELECT column_name, data_type, coalesce(comment, '')
+        FROM duckdb_columns()
+        WHERE schema_name = ? AND table_name = ? AND database_name = current_database()
+        ORDER BY column_index
+        """,
+        [schema, table],
+    ).fetchall()
+    return [Column(*row) for row in rows]
+
+
+def add_sensor_columns(connection: duckdb.DuckDBPyConnection, sensors: Sequence[tuple[str, str]]) -> None:
+    """Give the tables of readings a DOUBLE column per sensor that they do not have yet.
+
+    Arguments:
+        connection: An open transaction.
+        sensors: Name and unit of each sensor.
+    """
+    for schema, table in _SENSOR_TABLES:
+        known = {column.name for column in describe_table(connection, schema, table)}
+        for name, unit in sensors:
+            column = f"{schema}.{table}.{quote_identifier(name)}"
+            if name not in known:
+                connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {quote_identifier(name)} DOUBLE")
+                comment = f"Sensor, in {unit}" if unit else "Sensor, in the unit of the source"
+                connection.execute(f"COMMENT ON COLUMN {column} IS '{comment.replace(chr(39), chr(39) * 2)}'")

@@ -1,0 +1,170 @@
+"""The command line: look at data, run the plant, open the UI."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
+from pwflow_core.errors import PwflowError
+
+__all__ = ["main"]
+
+_CONFIG = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Configuration file. Default: PWFLOW_CONFIG, then pwflow.toml here, then the bundled simulated plant.",
+)
+
+
+class _Sentences(click.Group):
+    """Shows an error that pwflow raised on purpose as one sentence, with exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PwflowError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pwflow")
+def main() -> None:
+    r"""Calibrated anomaly scores for industrial machines, one normalizing flow per operating regime.
+
+    \b
+    Your own data, in three commands:
+      pwflow init FOLDER     look at the exports and write pwflow.toml
+      pwflow run             ingest, learn, score and publish
+      pwflow ui              open Dagster on the result
+
+    \b
+    Then:
+      pwflow sql QUERY       ask the published tables
+      pwflow demo            the same on a simulated plant with known faults
+
+    Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("pwflow").setLevel(logging.INFO)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("pwflow.toml"), show_default=True)
+@click.option("--name", help="Name of the plant.")
+@click.option("--timestamp", help="Timestamp column.")
+@click.option("--timezone", help="Time zone of timestamps that carry none, such as Europe/Berlin.")
+@click.option("--machine", help="Machine column.")
+@click.option("--segment", "segments", multiple=True, help="Column of a known process condition; repeatable.")
+@click.option("--ignore", multiple=True, help="Column to leave out; repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def init(
+    target: Path,
+    output: Path,
+    name: str | None,
+    timestamp: str | None,
+    timezone: str | None,
+    machine: str | None,
+    segments: tuple[str, ...],
+    ignore: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Look at a file or folder of CSV or Parquet exports and write a commented pwflow.toml."""
+    from pwflow_core.onboarding import initialise
+
+    made = initialise(
+        target,
+        output,
+        name=name,
+        timestamp=timestamp,
+        timezone=timezone,
+        machine=machine,
+        segments=segments or None,
+        ignore=ignore,
+        overwrite=overwrite,
+    )
+    click.echo(f"Wrote {made.path}. Assumed:")
+    for assumption in made.assumptions:
+        click.echo(f"  - {assumption}")
+    click.echo("Next: check these in the file, then `pwflow run`.")
+
+
+@main.command()
+@_CONFIG
+def run(config_file: Path | None) -> None:
+    """Ingest what is new, learn what is missing, score, publish: one run in Dagster."""
+    _run(configuration_in_force(config_file))
+
+
+@main.command()
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=DEMO_DAYS, show_default=True, help="Days of readings to simulate."
+)
+def demo(days: int) -> None:
+    """Run the bundled simulated plant: three milling spindles with known faults and one regime that ages."""
+    _run(demo_config(days))
+
+
+@main.command()
+@_CONFIG
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+def ui(config_file: Path | None, port: int) -> None:
+    """Start Dagster (webserver and daemon, on this machine only) on the plant."""
+    from pwflow_dagster.instance import prepare_home
+
+    config = configuration_in_force(config_file)
+    home = prepare_home(config)
+    if config_file is not None:
+        os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
+    click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
+
+
+@main.command()
+@_CONFIG
+@click.argument("query")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
+    """Ask the published tables in SQL, read-only."""
+    from pwflow_core.pipeline.publishing import query_published
+
+    frame = query_published(configuration_in_force(config_file), query)
+    click.echo(frame.to_csv(index=False) if as_csv else frame.to_string(index=False), nl=not as_csv)
+
+
+def _run(config: PlantConfig) -> None:
+    from pwflow_core.pipeline.overview import summarise_plant
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import run_plant
+
+    jobs = []
+    with open_instance(config) as instance:
+        for outcome in run_plant(config, instance):
+            if outcome.error is not None:
+                raise click.ClickException(outcome.error)
+            jobs.append(outcome.job)
+    plant = summarise_plant(Plant.open(config))
+    unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
+    click.echo(
+        f"""
+Plant {config.plant.name}, jobs {" and ".join(jobs)}
+  readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
+  regimes    {plant.n_clusters} in {plant.n_segments} segments
+  scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
+  anomalies  {plant.n_anomalies:,} at alpha = {config.scoring.alpha:g}, in {plant.n_alarm_days} machine-days
+  published  {config.published_path}
+
+Next: look at the assets with `pwflow ui`, or ask in SQL:
+  pwflow sql "SELECT machine_id, ts, cluster_key, anomaly_score FROM mart.anomaly_scores
+              WHERE is_anomaly ORDER BY anomaly_score DESC LIMIT 20"
+"""
+    )

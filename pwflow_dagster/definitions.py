@@ -1,0 +1,47 @@
+"""The code location: everything that Dagster loads for one plant.
+
+Nothing heavy is imported here: torch, scikit-learn and the warehouse load inside asset bodies only.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.demo import configuration_in_force
+from pwflow_dagster.assets import build_assets
+from pwflow_dagster.jobs import build_jobs
+from pwflow_dagster.partitions import cluster_partitions
+from pwflow_dagster.resources import PlantResource
+from pwflow_dagster.schedules import build_nightly_schedule
+
+__all__ = ["build", "defs"]
+
+
+def build(config: PlantConfig | None = None) -> dg.Definitions:
+    """Return the definitions of a plant.
+
+    Arguments:
+        config: Its configuration; that of PWFLOW_CONFIG, or of the bundled simulated plant, where it is None.
+
+    Raises:
+        ConfigurationError: The configuration in force cannot be used.
+    """
+    config = config or configuration_in_force()
+    name = config.plant.name
+    partitions = cluster_partitions(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies, known and wanted
+        assets = build_assets(name, partitions)
+    return dg.Definitions(
+        assets=assets,
+        jobs=build_jobs(config),
+        schedules=[build_nightly_schedule(config.schedule, partitions)],
+        resources={"plant": PlantResource(config)},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build()

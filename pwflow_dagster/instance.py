@@ -1,0 +1,39 @@
+"""The Dagster instance: where runs, events and partitions of a plant are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from pwflow_core.config import PlantConfig
+
+__all__ = ["open_instance", "prepare_home"]
+
+_HOME_VARIABLE = "DAGSTER_HOME"
+_SETTINGS = """# Written once by pwflow; yours to change.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+"""
+
+
+def prepare_home(config: PlantConfig) -> Path:
+    """Return the folder of the Dagster instance: DAGSTER_HOME, or `dagster` beside the plant's warehouse."""
+    if named := os.environ.get(_HOME_VARIABLE):
+        return Path(named)
+    home = config.warehouse_path.parent / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(_SETTINGS)
+    os.environ[_HOME_VARIABLE] = str(home)
+    return home
+
+
+def open_instance(config: PlantConfig) -> dg.DagsterInstance:
+    """Return the instance of a plant; the same one that `pwflow ui` shows."""
+    prepare_home(config)
+    return dg.DagsterInstance.get()

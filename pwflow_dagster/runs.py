@@ -1,0 +1,87 @@
+"""Runs: the jobs of a plant, executed in this process and recorded in its Dagster instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.pipeline.clusters import needs_cluster_model
+from pwflow_core.pipeline.flows import clusters_without_flow
+from pwflow_core.plant import Plant
+from pwflow_dagster.definitions import build
+from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
+from pwflow_dagster.partitions import cluster_partitions, partition_range_tags
+
+__all__ = ["RunOutcome", "run_plant"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        job: The job that ran.
+        run_id: Its Dagster run.
+        error: Why it failed, as one sentence; None if it succeeded.
+    """
+
+    job: str
+    run_id: str
+    error: str | None
+
+
+def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[RunOutcome]:
+    """Run what the plant needs: learning if there is something to learn, else the nightly scoring.
+
+    Yields:
+        The outcome of each run as it ends; the last one if a run fails.
+    """
+    plant = Plant.open(config)
+    definitions = build(config)
+    if not plant.warehouse.exists or needs_cluster_model(plant):
+        outcome = _run(definitions, instance, LEARN_REGIMES)
+        yield outcome
+        if outcome.error is not None:
+            return
+    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
+    over_all = partition_range_tags(partitions)
+    if clusters_without_flow(plant):
+        only_missing = {f"{config.plant.name}__cluster_flow": {"config": {"only_missing": True}}}
+        tags = over_all | {"pwflow/reason": "the regime had no flow yet"}
+        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, ops=only_missing)
+    else:
+        yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
+
+
+def _run(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    *,
+    tags: dict[str, str] | None = None,
+    ops: dict[str, Any] | None = None,
+) -> RunOutcome:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": ops or {}},
+        tags=tags,
+        raise_on_error=False,
+    )
+    return RunOutcome(job, result.run_id, None if result.success else _explain(result))
+
+
+def _explain(result: dg.ExecuteInProcessResult) -> str:
+    """Return the sentence of the step that failed first, or the error of the framework."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return str(data.user_failure_data.description)
+            if data.error:
+                cause = data.error.cause or data.error
+                return f"Step {event.step_key} failed: {cause.message.strip()}"
+    return f"Run {result.run_id} failed: open it with `pwflow ui`."

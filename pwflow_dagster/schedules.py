@@ -1,0 +1,31 @@
+"""Schedules: the night."""
+
+import dagster as dg
+
+from pwflow_core.config import ScheduleConfig
+from pwflow_dagster.jobs import NIGHTLY_SCORING
+from pwflow_dagster.partitions import partition_range_tags
+
+__all__ = ["build_nightly_schedule"]
+
+
+def build_nightly_schedule(
+    schedule: ScheduleConfig, partitions: dg.DynamicPartitionsDefinition
+) -> dg.ScheduleDefinition:
+    """Return the schedule of the nightly job, running by default."""
+
+    @dg.schedule(
+        name="nightly",
+        job_name=NIGHTLY_SCORING,
+        cron_schedule=schedule.cron,
+        execution_timezone=schedule.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Scores what arrived since the last night.",
+    )
+    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        keys = context.instance.get_dynamic_partitions(str(partitions.name))
+        if not keys:
+            return dg.SkipReason("No regimes have been learned yet: run `pwflow run` or the job whole_path once.")
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), tags=partition_range_tags(keys))
+
+    return nightly

@@ -1,0 +1,46 @@
+"""What every asset body does besides its one call of the core: logs and errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from pwflow_core.errors import PwflowError
+
+__all__ = ["running"]
+
+_CORE_LOGGER = logging.getLogger("pwflow")
+
+
+class _ToRun(logging.Handler):
+    """Forwards what the core logs to the event log of the run."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        super().__init__(logging.INFO)
+        self._context = context
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._context.log.log(record.levelno, record.getMessage())
+
+
+@contextmanager
+def running(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Show the core's progress in the run, and its errors as one sentence instead of a traceback.
+
+    Raises:
+        Failure: The core refused on purpose; the description says what to do next.
+    """
+    handler = _ToRun(context)
+    level = _CORE_LOGGER.level
+    _CORE_LOGGER.addHandler(handler)
+    _CORE_LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    except PwflowError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    finally:
+        _CORE_LOGGER.removeHandler(handler)
+        _CORE_LOGGER.setLevel(level)

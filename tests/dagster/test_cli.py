@@ -1,0 +1,130 @@
+"""The command line as a newcomer uses it: real processes, real mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+
+def pwflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pwflow_dagster", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+CONFIG = '[source]\npath = "data.csv"\n'
+ROWS = "time,load\n" + "".join(f"2024-01-01T{m // 60:02d}:{m % 60:02d}:00Z,{(m * 7919) % 101}\n" for m in range(600))
+MISTAKES = {
+    "no such configuration": ({}, ["run", "--config", "missing.toml"], "There is no configuration file missing.toml"),
+    "a path that matches nothing": (
+        {"pwflow.toml": '[source]\npath = "nowhere/*.csv"\n'},
+        ["run"],
+        "nothing matches",
+    ),
+    "no numeric column": (
+        {"pwflow.toml": CONFIG, "data.csv": "time,name\n2024-01-01T00:00:00Z,a\n2024-01-01T00:01:00Z,b\n"},
+        ["run"],
+        "numeric",
+    ),
+    "a timestamp that does not parse": (
+        {
+            "pwflow.toml": CONFIG + 'timestamp = "time"\n[sensors.load]\n',
+            "data.csv": "time,load\nyesterday,1\ntoday,2\n",
+        },
+        ["run"],
+        "Expected timestamps in column 'time', got 'yesterday'",
+    ),
+    "naive timestamps": (
+        {
+            "pwflow.toml": CONFIG + 'timestamp = "time"\n[sensors.load]\n',
+            "data.csv": ROWS.replace("Z,", ","),
+        },
+        ["run"],
+        "add timezone =",
+    ),
+    "an unknown key": (
+        {"pwflow.toml": CONFIG + 'tz = "UTC"\n', "data.csv": ROWS},
+        ["run"],
+        "unknown key 'source.tz'",
+    ),
+    "a value of the wrong type": (
+        {"pwflow.toml": CONFIG + "[scoring]\nalpha = 3\n", "data.csv": ROWS},
+        ["run"],
+        "scoring.alpha",
+    ),
+    "an empty file": ({"pwflow.toml": CONFIG, "data.csv": ""}, ["run"], "data.csv"),
+    "init on nothing": ({}, ["init", "nowhere"], "nowhere"),
+    "init on an empty file": ({"data.csv": ""}, ["init", "data.csv"], "data.csv"),
+    "a query before the first run": (
+        {"pwflow.toml": CONFIG, "data.csv": ROWS},
+        ["sql", "SELECT 1"],
+        "run `pwflow run` first",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_newcomers_mistake_ends_in_one_sentence_and_a_non_zero_exit(mistake, tmp_path):
+    files, arguments, expected = MISTAKES[mistake]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = pwflow(tmp_path, *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    [message] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(message) < 600
+
+
+def test_own_data_in_three_commands(tmp_path):
+    """A folder of CSV files becomes published scores, and the configuration runs as init wrote it."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    state = 12345
+    for day in (1, 2, 3):
+        lines = ["time;pump;temp [°C];pressure_bar;comment"]
+        for minute in range(1440):
+            row = [f"2024-01-0{day} {minute // 60:02d}:{minute % 60:02d}:00"]
+            state = (1103515245 * state + 12345) % 2**31
+            load = 1.0 if (minute // 120) % 2 else 4.0
+            noise = state / 2**31
+            lines.append(
+                ";".join(
+                    [
+                        *row,
+                        "P1",
+                        f"{20 + 3 * load + noise:.3f}",
+                        f"{load + 0.3 * noise**2 + 0.001 * (state % 97):.4f}",
+                        "-",
+                    ]
+                )
+            )
+        (folder / f"day{day}.csv").write_text("\n".join(lines) + "\n")
+    made = pwflow(tmp_path, "init", "exports", "--timezone", "Europe/Berlin")
+    assert made.returncode == 0, made.stderr
+    assert "Assumed:" in made.stdout
+    done = pwflow(tmp_path, "run")
+    assert done.returncode == 0, done.stderr
+    assert "readings   4,320 from 1 machines" in done.stdout
+    published = tmp_path / ".pwflow" / "published.duckdb"
+    assert str(published) in done.stdout
+    with duckdb.connect(str(published), read_only=True) as connection:
+        [(first, scored)] = connection.execute("SELECT min(ts), count(p_value) FROM mart.anomaly_scores").fetchall()
+    assert f"{first:%Y-%m-%d %H:%M}" == "2023-12-31 23:00"
+    assert scored > 4000
+    asked = pwflow(tmp_path, "sql", "SELECT count(*) AS n FROM mart.readings")
+    assert asked.stdout.split() == ["n", "4320"]
+    refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
+    assert refused.returncode == 1
+    assert not (tmp_path / "out.csv").exists()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from pwflow_core.demo import demo_config
+from pwflow_dagster.definitions import build
+
+ASSETS = {
+    "raw_readings",
+    "readings",
+    "cluster_model",
+    "cluster_assignments",
+    "cluster_flow",
+    "component_log_density",
+    "anomaly_scores",
+    "published_warehouse",
+}
+
+
+def test_loading_the_definitions_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys, pwflow_dagster.definitions\n"
+        "print(sorted({'torch', 'sklearn', 'scipy', 'duckdb', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_core_never_imports_dagster():
+    code = (
+        "import sys, pkgutil, importlib, pwflow_core\n"
+        "for m in pkgutil.walk_packages(pwflow_core.__path__, 'pwflow_core.'): importlib.import_module(m.name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('dagster', 'pwflow_dagster')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_modelling_never_imports_duckdb():
+    code = (
+        "import sys, pkgutil, importlib, pwflow_core.modelling as m\n"
+        "for i in pkgutil.walk_packages(m.__path__, m.__name__ + '.'): importlib.import_module(i.name)\n"
+        "print('duckdb' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.fixture(scope="module")
+def definitions():
+    return build(demo_config())
+
+
+def test_every_asset_of_the_design_is_there_and_described(definitions):
+    specs = {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs()}
+    assert set(specs) == ASSETS
+    for name, spec in specs.items():
+        assert len(spec.description or "") > 60, name
+        assert spec.owners, name
+        assert spec.kinds, name
+        assert spec.group_name, name
+        assert spec.key.path[0] == "demo"
+
+
+def test_jobs_and_schedule_can_be_resolved(definitions):
+    names = {job.name for job in definitions.resolve_all_job_defs()}
+    assert {"whole_path", "learn_regimes", "train_and_score", "nightly_scoring", "retrain_cluster"} <= names
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_two_plants_do_not_share_assets_or_partitions():
+    one = demo_config()
+    other = one.model_copy(update={"plant": one.plant.model_copy(update={"name": "other"})})
+    keys = [{spec.key for spec in build(config).resolve_all_asset_specs()} for config in (one, other)]
+    assert not keys[0] & keys[1]
+
+
+def test_the_schedule_follows_the_configuration():
+    config = demo_config()
+    schedule = config.schedule.model_copy(update={"cron": "30 4 * * 1", "timezone": "Asia/Tokyo"})
+    nightly = build(config.model_copy(update={"schedule": schedule})).resolve_schedule_def("nightly")
+    assert nightly.cron_schedule == "30 4 * * 1"
+    assert nightly.execution_timezone == "Asia/Tokyo"
+
+
+def test_a_night_before_anything_was_learned_is_skipped_with_a_reason(tmp_path):
+    nightly = build(demo_config()).resolve_schedule_def("nightly")
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        context = dg.build_schedule_context(instance=instance)
+        outcome = nightly.evaluate_tick(context)
+    assert not outcome.run_requests
+    assert "No regimes have been learned yet" in (outcome.skip_message or "")

@@ -1,0 +1,87 @@
+"""What a newcomer does wrong: each is one sentence that names the file and the next step."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from pwflow_core.errors import ConfigurationError, SourceError
+from pwflow_core.onboarding import initialise
+
+GARBAGE = b"PAR1" + bytes(range(256)) * 4 + b"PAR1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", "0 bytes"),
+        ("header.csv", b"ts,a\n", "only a header"),
+        ("no_header.csv", b"2024-01-01 00:00:00,1,2\n2024-01-01 00:01:00,3,4\n", "column names"),
+        ("no_time.csv", b"a,b\n1,2\n3,4\n", "timestamp column"),
+        ("bad_time.csv", b"timestamp,b\nMonday 1,1.5\nMonday 2,2.5\n", "got 'Monday 1'"),
+        ("no_number.csv", b"ts,b\n2024-01-01,x\n2024-01-02,y\n", "numeric column"),
+        ("latin.csv", "ts;T [°C]\n2024-01-01;1\n".encode("latin-1"), "UTF-8"),
+        ("wide.csv", "ts,a\n2024-01-01,1\n".encode("utf-16"), "UTF-16"),
+        ("broken.csv.gz", gzip.compress(b"ts,a\n2024-01-01,1\n" * 99)[:40], "cannot be read"),
+        ("no_gzip.csv.gz", b"ts,a\n2024-01-01,1\n", "cannot be read"),
+        ("broken.parquet", GARBAGE, "cannot be read"),
+        ("preamble.csv", b"Export\n\nts;a;b\n2024-01-01;1;2\n2024-01-02;2;5\n", "first line"),
+        ("one_column.csv", b"ts a b\n2024-01-01 1 2\n2024-01-02 2 3\n", "several columns"),
+    ],
+)
+def test_unusable_file_is_one_sentence_that_names_it(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as error:
+        initialise(path, tmp_path / "pwflow.toml")
+    text = str(error.value)
+    assert message in text
+    assert str(path) in text
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert not (tmp_path / "pwflow.toml").exists()
+
+
+def test_date_and_time_in_two_columns_are_explained(tmp_path, write_csv, wave):
+    path = write_csv("split.csv", "Datum,Zeit,x", lambda i, t: f"{t:%d.%m.%Y},{t:%H:%M:%S},{wave(i)}")
+    with pytest.raises(SourceError, match=r'"Datum" \|\| \' \' \|\| "Zeit"'):
+        initialise(path, tmp_path / "pwflow.toml")
+
+
+def test_one_row_per_value_is_explained(tmp_path, write_csv, wave):
+    path = write_csv("long.csv", "ts,tag,value", lambda i, t: f"{t},{'abc'[i % 3]},{wave(i)}")
+    with pytest.raises(SourceError, match=r'PIVOT .* ON "tag" USING first\("value"\)'):
+        initialise(path, tmp_path / "pwflow.toml")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "*.parquet", "logs"])
+def test_target_without_exports_says_what_was_expected(tmp_path: Path, target):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "plant.log").write_text("started")
+    with pytest.raises(SourceError, match=r"Expected .*(file|Parquet)"):
+        initialise(tmp_path / target, tmp_path / "pwflow.toml")
+
+
+def test_existing_configuration_is_kept_unless_asked(tmp_path, plain_csv):
+    output = tmp_path / "pwflow.toml"
+    output.write_text("mine")
+    with pytest.raises(ConfigurationError, match="--overwrite"):
+        initialise(plain_csv, output)
+    assert output.read_text() == "mine"
+    initialise(plain_csv, output, overwrite=True)
+    assert "[source]" in output.read_text()
+
+
+@pytest.mark.parametrize(("option", "value"), [("name", "my plant"), ("timezone", "Berlin")])
+def test_wrong_arguments_are_named(tmp_path, plain_csv, option, value):
+    with pytest.raises(ConfigurationError, match=value):
+        initialise(plain_csv, tmp_path / "pwflow.toml", **{option: value})
+    assert not (tmp_path / "pwflow.toml").exists()
+
+
+def test_damaged_file_among_good_ones_is_named(tmp_path, plain_csv):
+    (tmp_path / "zzz.csv").write_bytes(b"\x00\x01\x02" * 500)
+    with pytest.raises(SourceError, match=r"zzz\.csv"):
+        initialise(tmp_path, tmp_path / "pwflow.toml")
