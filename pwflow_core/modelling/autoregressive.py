@@ -2,13 +2,13 @@
 
 All flows of a stack have one architecture. Their parameters are the rows of one matrix (K, P), so that a step
 of the optimiser, a copy of the best weights or dropping a finished cluster is one operation on a matrix.
-Per transform, the coordinates are mixed by a matrix, v = u A, and z_d = (v_d - m_d) exp(-s_d), where m and s
-come from a network with one hidden layer that sees the coordinates before d only (Germain et al. 2015,
-arXiv:1502.03509; Papamakarios et al. 2017, arXiv:1705.07057). The matrix, the identity at first, finds the
+Per transform, the coordinates are mixed by a matrix, v = u A, and each is bent (see `elements`) as a network
+with one hidden layer says that sees the coordinates before it only (Germain et al. 2015, arXiv:1502.03509;
+Papamakarios et al. 2017, arXiv:1705.07057). The matrix, the identity at first, finds the
 axes along which a cluster is bent; it halves the error on bent clusters in eight dimensions, where the order
 of the sensors means nothing.
 
-Tails: the network sees its input clamped and s is bounded smoothly, so that far away the transform is linear.
+Tails: the network sees its input clamped, so that far away the transform is linear.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pwflow_core.modelling.elements import Affine, Element, Spline
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -29,7 +31,9 @@ class Architecture:
         n_features: D.
         transforms: Autoregressive transforms; the order of the coordinates turns round from one to the next.
         hidden: Hidden units of each transform's network.
-        log_scale_bound: Largest |s|.
+        kind: `affine` or `spline`.
+        bins: Bins of a spline.
+        log_scale_bound: Largest |s| of an affine transform.
         input_bound: The networks see their inputs clamped to this many standard deviations.
 
     """
@@ -37,13 +41,24 @@ class Architecture:
     n_features: int
     transforms: int = 3
     hidden: int = 32
+    kind: str = "affine"
+    bins: int = 8
     log_scale_bound: float = 3.0
     input_bound: float = 6.0
 
     @property
     def outputs(self) -> int:
         """Values the network gives per transform."""
-        return 2 * self.n_features
+        return self.element.values * self.n_features
+
+    @cached_property
+    def element(self) -> Element:
+        """What is done to each coordinate."""
+        if self.kind == "affine":
+            return Affine(self.log_scale_bound)
+        if self.kind == "spline":
+            return Spline(self.bins, self.input_bound)
+        raise ValueError(f"Expected kind 'affine' or 'spline', got {self.kind!r}.")
 
     @cached_property
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -131,16 +146,14 @@ def forward(
         Latents z, shape (K, B, D), and log |det dz/du|, shape (K, B).
 
     """
-    bound, d = architecture.log_scale_bound, architecture.n_features
     mixing = mixing_log_det(views) if mixing is None else mixing
-    log_det = mixing[:, None].expand(u.shape[:2]).clone()
+    log_det = mixing[:, None].expand(u.shape[:2])
     for mix, w1, b1, w2, b2 in views:
-        u = torch.bmm(u, mix)
-        seen = u.clamp(-architecture.input_bound, architecture.input_bound)
+        v = torch.bmm(u, mix)
+        seen = v.clamp(-architecture.input_bound, architecture.input_bound)
         out = torch.baddbmm(b2, torch.baddbmm(b1, seen, w1).tanh_(), w2)
-        s = (out[..., d:] / bound).tanh_().mul_(bound)
-        u = (u - out[..., :d]) * torch.exp(-s)
-        log_det -= s.sum(dim=-1)
+        u, change = architecture.element.forward(out, v)
+        log_det = log_det + change
     return u, log_det
 
 
@@ -169,38 +182,31 @@ def loss_and_gradient(
         The loss of each flow, shape (K,), without log |det A|.
 
     """
-    bound, d = architecture.log_scale_bound, architecture.n_features
-    w = weight.unsqueeze(-1)
+    element, w = architecture.element, weight.unsqueeze(-1)
+    total = w.sum(dim=1, keepdim=True)
     kept = []
     log_det = torch.zeros_like(weight)
     for mix, w1, b1, w2, b2 in views:
-        before = u
-        u = torch.bmm(u, mix)
-        seen = u.clamp(-architecture.input_bound, architecture.input_bound)
+        v = torch.bmm(u, mix)
+        seen = v.clamp(-architecture.input_bound, architecture.input_bound)
         hidden = torch.baddbmm(b1, seen, w1).tanh_()
-        out = torch.baddbmm(b2, hidden, w2)
-        t = (out[..., d:] / bound).tanh_()
-        scale = torch.exp(-bound * t)
-        z = (u - out[..., :d]) * scale
-        log_det -= bound * t.sum(dim=-1)
-        kept.append((before, u, seen, hidden, t, scale, z))
+        z, change, saved = element.forward_saving(torch.baddbmm(b2, hidden, w2), v)
+        log_det += change
+        kept.append((u, v, seen, hidden, saved))
         u = z
     loss = (weight * (0.5 * (u * u).sum(dim=-1) - log_det)).sum(dim=-1)
     grad = w * u
-    total = w.sum(dim=1, keepdim=True)
-    for (mix, w1, _, w2, _), (g0, g1, gb1, g2, gb2), saved in zip(
+    for (mix, w1, _, w2, _), (g0, g1, gb1, g2, gb2), (before, v, seen, hidden, saved) in zip(
         reversed(views), reversed(gradients), reversed(kept), strict=True
     ):
-        before, u, seen, hidden, t, scale, z = saved
-        direct = grad * scale
-        grad_out = torch.cat([-direct, (w - grad * z) * (1 - t * t)], dim=-1)
+        grad_out, direct = element.backward(saved, grad, w)
         torch.bmm(hidden.transpose(1, 2), grad_out, out=g2)
         torch.sum(grad_out, dim=1, keepdim=True, out=gb2)
         back = torch.bmm(grad_out, w2.transpose(1, 2)).mul_(1 - hidden * hidden)
         torch.bmm(seen.transpose(1, 2), back, out=g1)
         torch.sum(back, dim=1, keepdim=True, out=gb1)
-        through = torch.bmm(back, w1.transpose(1, 2)).mul_(u == seen)
-        grad = direct.add_(through)
+        through = torch.bmm(back, w1.transpose(1, 2)).mul_(v == seen)
+        grad = direct + through
         torch.bmm(before.transpose(1, 2), grad, out=g0)
         g0 -= total * torch.linalg.inv(mix).transpose(1, 2)
         grad = torch.bmm(grad, mix.transpose(1, 2))
@@ -213,17 +219,25 @@ def mixing_log_det(views: list[list[Tensor]]) -> Tensor:
 
 
 def inverse(architecture: Architecture, views: list[list[Tensor]], z: Tensor) -> Tensor:
-    """Map latents (K, B, D) back to white rows, one coordinate after the other."""
-    bound, d = architecture.log_scale_bound, architecture.n_features
+    """Map latents (K, B, D) back to white rows, one coordinate after the other.
+
+    The hidden units are sorted by what they see, so each step computes just the units that have become known.
+    """
+    d, degree = architecture.n_features, architecture.degrees().tolist()
     for t in reversed(range(architecture.transforms)):
         mix, w1, b1, w2, b2 = views[t]
-        u = torch.zeros_like(z)
-        for column in torch.argsort(architecture.order(t)).tolist():
-            seen = u.clamp(-architecture.input_bound, architecture.input_bound)
-            hidden = torch.baddbmm(b1, seen, w1).tanh_()
-            pick = [column, d + column]
-            out = torch.baddbmm(b2[..., pick], hidden, w2[..., pick])
-            s = (out[..., 1] / bound).tanh() * bound
-            u[..., column] = z[..., column] * torch.exp(s) + out[..., 0]
-        z = torch.linalg.solve(mix, u, left=False)
+        v = torch.zeros_like(z)
+        hidden = z.new_zeros((*z.shape[:2], architecture.hidden))
+        done = 0
+        for rank, column in enumerate(torch.argsort(architecture.order(t)).tolist()):
+            known = sum(1 for g in degree if g <= rank) if d > 1 else architecture.hidden
+            if known > done:
+                seen = v.clamp(-architecture.input_bound, architecture.input_bound)
+                new = slice(done, known)
+                hidden[..., new] = torch.baddbmm(b1[..., new], seen, w1[..., new]).tanh()
+                done = known
+            pick = list(range(column, architecture.outputs, d))
+            out = torch.baddbmm(b2[..., pick], hidden[..., :done], w2[:, :done, pick])
+            v[..., column] = architecture.element.inverse(out, z[..., column])
+        z = torch.linalg.solve(mix, v, left=False)
     return z

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import KMeans
 
 Array = NDArray[np.float64]
 
@@ -168,9 +168,7 @@ def _start(rows: _Rows, n_clusters: int, seed: int) -> Array:
         known = [rows.X[fixed == k].mean(axis=0) for k in range(int(fixed.max()) + 1)]
         init: Array | str = "k-means++"
         if known:
-            free = n_clusters - len(known)
-            extra, _ = kmeans_plusplus(rows.X[pick], free, random_state=seed) if free else ([], None)
-            init = np.array([*known, *extra])
+            init = _far_apart(known, rows.X[pick], n_clusters, seed)
         kmeans = KMeans(n_clusters, init=init, n_init=1, random_state=seed, max_iter=50)
         kmeans.fit(rows.X[pick], sample_weight=rows.weight[pick])
         label = kmeans.predict(rows.X)
@@ -181,6 +179,15 @@ def _start(rows: _Rows, n_clusters: int, seed: int) -> Array:
         share[np.arange(len(share)), label[block]] = rows.weight[block]
         sums += share.T @ rows.features(block)
     return sums
+
+
+def _far_apart(known: list[Array], X: Array, n_clusters: int, seed: int) -> Array:
+    """Add rows to the known centres, each drawn in proportion to its squared distance from all before it."""
+    rng, centres = np.random.default_rng(seed), list(known)
+    while len(centres) < n_clusters:
+        distance = np.min([((X - centre) ** 2).sum(axis=1) for centre in centres], axis=0)
+        centres.append(X[rng.choice(len(X), p=(distance + 1e-12) / (distance + 1e-12).sum())])
+    return np.array(centres)
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ class FlowSettings:
     """How flows are built and trained.
 
     Attributes:
+        kind: What a transform does to a coordinate: `affine`, or a rational-quadratic `spline` for shapes
+            that shifting and scaling cannot reach; a spline costs about four times as much.
         transforms: Autoregressive transforms per flow.
         hidden: Hidden units of each transform.
         learning_rate: Of Adam, constant; the weights are averaged instead.
@@ -44,6 +47,7 @@ class FlowSettings:
 
     """
 
+    kind: Literal["affine", "spline"] = "affine"
     transforms: int = 3
     hidden: int = 32
     learning_rate: float = 3e-3
@@ -163,7 +167,9 @@ class PreparedCluster:
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
         self.start = None if rows.start is None or rows.start.is_gaussian else rows.start
-        self.architecture = Architecture(len(rows.mean), transforms=settings.transforms, hidden=settings.hidden)
+        self.architecture = Architecture(
+            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind
+        )
         if self.start is None:
             self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
         else:

@@ -46,7 +46,8 @@ class Whitening:
         scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
         values, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
         values, axes = values[::-1], axes[:, ::-1]
-        axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(len(mean))] < 0, -1.0, 1.0)
+        # any fixed direction will do to settle the signs, but for one to which an axis may be orthogonal
+        axes = axes * np.where(np.cos(np.arange(len(mean))) @ axes < 0, -1.0, 1.0)
         spread = np.sqrt(np.maximum(values, 1e-10))
         return cls(np.asarray(mean, dtype=float), scale, axes / spread, (axes * spread).T)
 

@@ -126,7 +126,7 @@ def train_with_base(
     learn = ~held_out
     u = torch.from_numpy(white[learn].astype(np.float32))
     share = torch.from_numpy((weight[learn] / weight[learn].mean()).astype(np.float32))
-    architecture = Architecture(X.shape[1], transforms=settings.transforms, hidden=settings.hidden)
+    architecture = Architecture(X.shape[1], transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind)
     training = _Training(architecture, base, settings, random_state, len(u))
     generator = torch.Generator().manual_seed(random_state)
     power = 2 ** int(np.round(np.log2(max(len(u) / settings.steps_per_pass, 1.0))))

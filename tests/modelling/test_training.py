@@ -1,0 +1,105 @@
+"""What training promises: never worse than the start, independent clusters, finite whatever comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pwflow_core.modelling import FlowSettings, train_flows
+
+from .conftest import BRIEF, cluster_rows, draw_bananas
+
+
+def gaussian_held_out(rows):
+    spread = np.linalg.cholesky(rows.covariance)
+    u = np.linalg.solve(spread, (rows.X_held_out - rows.mean).T)
+    log_det = np.log(np.diagonal(spread)).sum()
+    return float(np.mean(-0.5 * (u**2).sum(axis=0) - log_det - 0.5 * len(u) * np.log(2 * np.pi)))
+
+
+@pytest.mark.parametrize("kind", ["affine", "spline"])
+def test_a_bent_cluster_beats_its_gaussian(kind):
+    rows = cluster_rows(draw_bananas(2000))
+    (flow,) = train_flows([rows], FlowSettings(kind=kind, max_steps=300))
+    assert flow.log_prob(rows.X_held_out).mean() > gaussian_held_out(rows) + 0.2
+    assert not flow.is_gaussian
+    assert flow.history.held_out[0] == pytest.approx(gaussian_held_out(rows), abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flow_is_worse_than_its_gaussian_on_held_out_rows(seed):
+    x = np.random.default_rng(seed).standard_normal((400, 3))
+    rows = cluster_rows(x)
+    (flow,) = train_flows([rows], BRIEF, random_state=seed)
+    assert flow.log_prob(rows.X_held_out).mean() > gaussian_held_out(rows) - 0.02
+    assert max(flow.history.held_out) >= flow.history.held_out[0]
+
+
+def test_stacked_or_one_by_one_or_permuted_gives_the_same_flows():
+    rows = [cluster_rows(draw_bananas(n, seed=n)) for n in (900, 910, 1600)]
+    alone = [train_flows([entry], BRIEF)[0] for entry in rows]
+    stacked = train_flows(rows, BRIEF)
+    permuted = train_flows(rows[::-1], BRIEF)[::-1]
+    for entry, *flows in zip(rows, alone, stacked, permuted, strict=True):
+        first, *others = (flow.log_prob(entry.X) for flow in flows)
+        for other in others:
+            assert np.abs(first - other).max() < 1e-2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
+    rows = [cluster_rows(draw_bananas(800))]
+    first, again, other = (train_flows(rows, BRIEF, random_state=s)[0].to_bytes() for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_a_cluster_with_too_few_rows_stays_a_gaussian_and_says_so():
+    (flow,) = train_flows([cluster_rows(draw_bananas(40))])
+    assert flow.is_gaussian
+    assert flow.history.stopped == "too_few_rows"
+    assert np.isfinite(flow.log_prob(draw_bananas(100, seed=1))).all()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+@pytest.mark.parametrize("case", ["outliers", "near_singular", "five_rows", "one_repeated_row", "no_held_out"])
+def test_awkward_clusters_end_in_a_finite_model(case):
+    x = draw_bananas(600, 3)
+    rows = cluster_rows(x)
+    if case == "outliers":
+        x[::50] *= 1e6
+        rows = replace(cluster_rows(x), covariance=np.cov(x[1::50].T), mean=x[1::50].mean(axis=0))
+    elif case == "near_singular":
+        x[:, 2] = x[:, 0] + 1e-9 * x[:, 1]
+        rows = cluster_rows(x)
+    elif case == "five_rows":
+        rows = replace(rows, X=x[:5], weight=np.ones(5))
+    elif case == "one_repeated_row":
+        rows = replace(rows, X=np.repeat(x[:1], 300, axis=0), weight=np.ones(300))
+    else:
+        rows = replace(rows, X_held_out=x[:0], weight_held_out=np.ones(0))
+    (flow,) = train_flows([rows], BRIEF)
+    assert np.isfinite(flow.log_prob(np.concatenate([x, 1e30 * x]))).all()
+    assert np.isfinite(flow.sample(50, 0)).all()
+
+
+def test_progress_is_told_for_every_cluster():
+    seen = []
+    train_flows([cluster_rows(draw_bananas(600, seed=s)) for s in range(2)], BRIEF, on_progress=seen.append)
+    assert {p.cluster for p in seen} == {0, 1}
+    assert all(p.best >= p.held_out for p in seen)
+
+
+def test_weight_two_equals_a_row_repeated_in_what_is_judged():
+    """Held-out weights count rows: doubling one is repeating it."""
+    x = draw_bananas(500)
+    rows = cluster_rows(x)
+    doubled = replace(rows, weight_held_out=np.where(np.arange(len(rows.X_held_out)) < 10, 2.0, 1.0))
+    repeated = replace(
+        rows,
+        X_held_out=np.concatenate([rows.X_held_out, rows.X_held_out[:10]]),
+        weight_held_out=np.ones(len(rows.X_held_out) + 10),
+    )
+    first, second = (train_flows([entry], BRIEF)[0].history.held_out for entry in (doubled, repeated))
+    assert first == pytest.approx(second, abs=1e-5)
