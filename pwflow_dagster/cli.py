@@ -149,6 +149,7 @@ def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
 @click.option("--models", default="", help="Some of piecewise,single,mixture_base,resampled_base,gmm. Default: all.")
 @click.option("--rows", type=click.IntRange(200), default=10_000, show_default=True, help="Most rows to use.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--max-steps", type=click.IntRange(1), help="Most gradient steps of a flow, for a quick look.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table to this file too.")
 def bench(
     file: Path | None,
@@ -158,6 +159,7 @@ def bench(
     models: str,
     rows: int,
     seed: int,
+    max_steps: int | None,
     csv_file: Path | None,
 ) -> None:
     """Compare PiecewiseFlow with its rivals on FILE (CSV or Parquet), a toy target, or the plant's readings."""
@@ -176,6 +178,7 @@ def bench(
         data,
         _listed(models) or tuple(benchmarking.MODEL_TITLES),
         random_state=seed,
+        max_steps=max_steps,
         on_progress=lambda line: click.echo(line, err=True),
     )
     if csv_file is not None:

@@ -24,7 +24,7 @@ FAR_SHARE = 0.01
 RARE_SHARE = 0.001
 """Share of a target's own points that counts as improbable."""
 _NEIGHBOUR_ROWS = 20_000
-_TIMED_ROWS = 50_000
+_TIMED_ROWS = 20_000
 
 
 def mean_and_error(values: Array, block: NDArray[np.intp]) -> tuple[float, float]:
@@ -67,11 +67,11 @@ def bridge_mass(drawn: Array, train: Array, test: Array) -> float:
 
 
 def rows_per_second(model: DensityModel, X: Array) -> float:
-    """Return how many rows the model scores per CPU second: the median of five runs over 50,000 rows or more."""
+    """Return how many rows the model scores per CPU second: the median of three runs over 20,000 rows or more."""
     rows = np.tile(X, (-(-_TIMED_ROWS // len(X)), 1))
     model.score_samples(rows[:1000])
     taken = []
-    for _ in range(5):
+    for _ in range(3):
         started = time.process_time()
         model.score_samples(rows)
         taken.append(time.process_time() - started)

@@ -68,6 +68,7 @@ def run_benchmark(
     models: Sequence[str] = tuple(MODEL_TITLES),
     *,
     random_state: int = 0,
+    max_steps: int | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> list[BenchmarkResult]:
     """Fit and measure the models, one after the other, each in a process of its own with one thread.
@@ -76,6 +77,7 @@ def run_benchmark(
         data: What to learn from and what to be judged on.
         models: Keys of `MODEL_TITLES`.
         random_state: Seed of every model.
+        max_steps: Most gradient steps of a flow, for a quick look; every model's own limit by default.
         on_progress: Called with one line when something has been done.
 
     Returns:
@@ -92,12 +94,13 @@ def run_benchmark(
     say = on_progress or (lambda _: None)
     models = list(dict.fromkeys(models))
     figures: dict[str, dict[str, Any]] = {}
+    options = () if max_steps is None else ("--max-steps", str(max_steps))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.npz"
         data.save(file)
         for name in models:
             say(f"{MODEL_TITLES[name]}: training on {len(data.train):,} rows")
-            figures[name] = _run_worker(file, name, random_state)
+            figures[name] = _run_worker(file, name, random_state, *options)
             say(f"{MODEL_TITLES[name]}: {_sentence(figures[name])}")
         goal = figures.get(REFERENCE, {}).get("held_out")
         for name in models if goal is not None else ():
@@ -106,7 +109,7 @@ def run_benchmark(
                 found["seconds_to_reach"] = found["train_cpu_seconds"]
             elif found.get("held_out", -float("inf")) >= goal:
                 say(f"{MODEL_TITLES[name]}: how soon does it reach the single flow's {goal:.3f} nats?")
-                found |= _run_worker(file, name, random_state, "--reach", repr(goal))
+                found |= _run_worker(file, name, random_state, *options, "--reach", repr(goal))
     return [BenchmarkResult(name, **figures[name]) for name in models]
 
 

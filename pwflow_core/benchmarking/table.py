@@ -23,7 +23,7 @@ def render_table(data: BenchmarkData, results: Sequence[BenchmarkResult]) -> str
         "true KL": [_with_error(r.kl, r.kl_error, 0) for r in results],
         "bridge": [_show(r.bridge_mass, ".2%") for r in results],
         "train CPU s": [_show(r.train_cpu_seconds, ".1f") for r in results],
-        "peak MB": [_show(r.peak_memory_mb, ",.0f") for r in results],
+        "peak MB (fit)": [_memory(r) for r in results],
         "rows/s": [_show(r.rows_per_second, ",.0f") for r in results],
         "s to single's": [_show(r.seconds_to_reach, ".1f") for r in results],
         "parameters": [_show(r.n_parameters, ",d") for r in results],
@@ -71,6 +71,7 @@ def _legend(data: BenchmarkData) -> list[str]:
         f"{data.name}: {len(data.train):,} training and {len(data.test):,} held-out rows, "
         f"{len(data.columns)} columns. One thread, one process per model; ± is one standard error.",
         bridge,
+        "peak MB: most memory of the process; in brackets what fitting added to Python, libraries and data.",
         "s to single's: CPU seconds of the shortest training that reaches the single flow's held-out nats.",
     ]
 
@@ -79,6 +80,12 @@ def _with_error(value: float | None, error: float | None, non_finite: int | None
     if value is None or error is None:
         return "–"
     return f"{value:.3f} ± {error:.3f}" + (f" ({non_finite} not finite)" if non_finite else "")
+
+
+def _memory(result: BenchmarkResult) -> str:
+    if result.peak_memory_mb is None or result.memory_before_mb is None:
+        return "–"
+    return f"{result.peak_memory_mb:,.0f} ({result.peak_memory_mb - result.memory_before_mb:+,.0f})"
 
 
 def _show(value: float | None, form: str) -> str:

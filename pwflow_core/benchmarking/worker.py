@@ -1,6 +1,6 @@
 """Fit and measure one model in a process of its own, so that its peak of memory and its CPU time are its own.
 
-    python -m pwflow_core.benchmarking.worker DATA.npz MODEL SEED [--reach NATS]
+    python -m pwflow_core.benchmarking.worker DATA.npz MODEL SEED [--max-steps N] [--reach NATS]
 
 prints one line of JSON: what `measure` or, with `--reach`, `reach` returns.
 """
@@ -31,9 +31,9 @@ _DRAWN = 20_000
 _FIRST_BUDGET = 50
 
 
-def measure(data: BenchmarkData, name: str, random_state: int) -> dict[str, float | None]:
+def measure(data: BenchmarkData, name: str, random_state: int, max_steps: int | None = None) -> dict[str, float | None]:
     """Fit a model on the training rows and measure it on the test rows; see `running.BenchmarkResult`."""
-    model = build_model(name, random_state)
+    model = build_model(name, random_state, max_steps)
     memory_before = peak_memory_mb()
     cpu, wall = time.process_time(), time.perf_counter()
     model.fit(data.train)
@@ -66,15 +66,17 @@ def measure(data: BenchmarkData, name: str, random_state: int) -> dict[str, floa
     }
 
 
-def reach(data: BenchmarkData, name: str, random_state: int, goal: float) -> dict[str, float | None]:
+def reach(
+    data: BenchmarkData, name: str, random_state: int, goal: float, max_steps: int | None = None
+) -> dict[str, float | None]:
     """Find the cheapest training, among step limits that double, whose held-out log-density reaches `goal`.
 
     Each is a training from scratch, so the CPU seconds include everything that a user would wait for. None if
     even the full one does not reach it.
     """
-    limit = step_limit(name)
+    limit = max_steps or step_limit(name)
     budgets = [_FIRST_BUDGET * 2**i for i in range(32) if _FIRST_BUDGET * 2**i < limit]
-    for budget in [*budgets, None]:
+    for budget in [*budgets, max_steps]:
         model = build_model(name, random_state, budget)
         started = time.process_time()
         model.fit(data.train)
@@ -101,14 +103,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("model")
     parser.add_argument("random_state", type=int)
+    parser.add_argument("--max-steps", type=int)
     parser.add_argument("--reach", type=float)
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = BenchmarkData.load(given.data)
     if given.reach is None:
-        print(json.dumps(measure(data, given.model, given.random_state)))
+        print(json.dumps(measure(data, given.model, given.random_state, given.max_steps)))
     else:
-        print(json.dumps(reach(data, given.model, given.random_state, given.reach)))
+        print(json.dumps(reach(data, given.model, given.random_state, given.reach, given.max_steps)))
 
 
 if __name__ == "__main__":

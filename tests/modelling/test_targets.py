@@ -16,11 +16,10 @@ def test_flat_targets_integrate_to_one(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_draws_follow_the_density(name):
-    """For a density p on the draws of p, the mean of q / p over the draws is 1 for any other density q."""
+    """Over draws of p the mean of q / p is 1 for any density q; here q is p itself, moved a little."""
     target, rng = TARGETS[name](), np.random.default_rng(0)
     drawn = target.sample(200_000, rng)
     assert drawn.shape == (200_000, target.n_features)
-    # q: p itself, moved a little
     shift = np.full(target.n_features, 0.02)
     ratio = np.exp(target.log_prob(drawn - shift) - target.log_prob(drawn))
     assert ratio.mean() == pytest.approx(1, abs=5 * ratio.std() / np.sqrt(len(ratio)))
