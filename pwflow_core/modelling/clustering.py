@@ -158,7 +158,13 @@ def joined(parts: Sequence[ClusterSeeds], shares: Sequence[float]) -> ClusterSee
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The clusterings that were tried, from few clusters to many, and which one the selection prefers."""
+    """The clusterings that were tried, from few clusters to many.
+
+    Attributes:
+        fitted: One entry per number of clusters.
+        chosen: Position of the one that the selection prefers.
+
+    """
 
     fitted: list[ClusterSeeds]
     chosen: int

@@ -56,12 +56,12 @@ class Regularisation:
     Attributes:
         floor: Added to every variance.
         prior_rows: Rows' worth of prior scatter, shaped as the average covariance within clusters, that each
-            covariance is shrunk to; keeps small clusters in many dimensions from collapsing.
+            covariance is shrunk to; keeps small clusters in many dimensions from collapsing. None for D.
 
     """
 
     floor: float = 1e-5
-    prior_rows: float = 1.0
+    prior_rows: float | None = None
 
 
 def fit_mixture(
@@ -234,7 +234,7 @@ def _maximise(sums: Array, n_features: int, regularisation: Regularisation) -> t
     scatter = second - mass[:, None, None] * means[:, :, None] * means[:, None, :]
     scatter[~alive] = 0.0
     within = scatter.sum(axis=0) / total
-    prior = regularisation.prior_rows
+    prior = float(n_features) if regularisation.prior_rows is None else regularisation.prior_rows
     covariances = (scatter + prior * within) / (mass + prior)[:, None, None]
     covariances[:, range(n_features), range(n_features)] += regularisation.floor
     weights = np.maximum(mass / total, 1e-12)

@@ -46,7 +46,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             and flows together on the mixture likelihood; None does neither. Only what held-out rows confirm
             is kept.
         flow: How flows are built and trained; None for the defaults.
-        held_out: Share of the rows kept back, in contiguous blocks, for choosing and stopping.
+        held_out: Share of the rows kept back, in contiguous blocks, for choosing and stopping; None for 15%
+            of fewer than 5,000 rows and 10% of more.
         max_rows: Most rows to learn from; more are thinned evenly.
         random_state: Seed; None draws one.
 
@@ -72,7 +73,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         clustering: Method = "gmm",
         refine: Literal["em", "joint"] | None = "em",
         flow: FlowSettings | None = None,
-        held_out: float = 0.15,
+        held_out: float | None = None,
         max_rows: int = 200_000,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -129,7 +130,9 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         models, shares, names = [], [], []
         for name in np.unique(group[pick]):
             mine = group[pick] == name
-            held_out[mine] = held_out_blocks(int(mine.sum()), self.held_out, seed)
+            n_rows = int(mine.sum())
+            fraction = self.held_out or (0.15 if n_rows < 5000 else 0.1)
+            held_out[mine] = held_out_blocks(n_rows, fraction, seed)
             data = TrainingData(X[pick][mine], total[mine], held_out[mine], fixed[pick][mine])
             models.append(self._fit_segment(data, seed))
             shares.append(total[mine].sum() / total.sum())
