@@ -9,7 +9,7 @@ from pwflow_core.modelling.training import FlowSettings
 
 GLOBAL_FLOW = FlowSettings(transforms=8, hidden=128, patience=24, max_steps=8000)
 """A flow for all readings at once: more parameters than eight flows of a cluster each, twice the steps and twice
-the patience. Of four sizes and two learning rates it did best on eight-dimensional readings with many modes."""
+the patience. Of three sizes and two learning rates it did best on eight-dimensional readings with many modes."""
 
 
 class SingleFlow(PiecewiseFlow):
