@@ -8,7 +8,7 @@ import pytest
 
 from pwflow_core.benchmarking import BenchmarkData, from_file, from_target, render_table, run_benchmark, write_csv
 from pwflow_core.benchmarking.models import MODEL_TITLES, build_model, step_limit
-from pwflow_core.benchmarking.worker import reach
+from pwflow_core.benchmarking.worker import measure, reach
 from pwflow_core.errors import ConfigurationError, SourceError
 
 
@@ -23,20 +23,27 @@ def file(tmp_path_factory):
     return path
 
 
-def test_every_model_is_measured_in_full():
-    data = from_target("two_moons", 300)
-    lines = []
-    results = run_benchmark(data, max_steps=32, on_progress=lines.append)
-    assert [r.model for r in results] == list(MODEL_TITLES)
+@pytest.mark.parametrize("name", MODEL_TITLES)
+def test_every_model_is_measured_in_full(name):
+    found = measure(from_target("two_moons", 300), name, 0, max_steps=32)
+    assert found["non_finite"] == 0
+    assert found["kl"] > -0.02
+    assert found["rows_per_second"] > 1000
+    assert found["peak_memory_mb"] >= found["memory_before_mb"] > 50
+    assert found["n_parameters"] > 5
+
+
+def test_models_are_run_one_by_one_and_say_how_soon_they_match_the_single_flow():
+    data, lines = from_target("two_moons", 300), []
+    results = run_benchmark(data, ["gmm", "single", "piecewise"], max_steps=32, on_progress=lines.append)
+    assert [r.model for r in results] == ["gmm", "single", "piecewise"]
+    assert [r.error for r in results] == ["", "", ""]
+    single = results[1]
+    assert single.seconds_to_reach == single.train_cpu_seconds
     for result in results:
-        assert result.error == ""
-        assert result.non_finite == 0
-        assert result.kl > -0.02
-        assert result.rows_per_second > 1000
-        assert result.peak_memory_mb >= result.memory_before_mb > 50
-        assert result.n_parameters > 5
+        assert (result.seconds_to_reach is not None) == (result.held_out >= single.held_out)
     table = render_table(data, results)
-    assert all(title in table for title in MODEL_TITLES.values())
+    assert all(MODEL_TITLES[r.model] in table for r in results)
     assert len(lines) >= 2 * len(results)
 
 
