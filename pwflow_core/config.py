@@ -52,9 +52,16 @@ RESERVED_COLUMNS = frozenset(
         "file_id",
         "row_number",
         "refused_values",
+        "cluster_key",
+        "responsibility",
+        "instant",
+        "ts_text",
+        "entry",
+        "refusal",
+        "refusals",
     }
 )
-"""Column names of the readings tables that a sensor must not take."""
+"""Column names that stand beside the sensors in tables and queries, so that a sensor must not take them."""
 
 
 class _Section(BaseModel):
@@ -177,6 +184,23 @@ class ScoringConfig(_Section):
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
 
 
+_CRON_RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(8))
+_CRON_NAMES = ("", "", "", "jan feb mar apr may jun jul aug sep oct nov dec", "sun mon tue wed thu fri sat")
+
+
+def _is_cron_field(field: str, allowed: range, names: str) -> bool:
+    """Whether each item of a cron field is `*`, a value or a rising range of the allowed ones, maybe with a step."""
+    numbers = {name: number for number, name in enumerate(names.split(), start=allowed.start)}
+    for item in field.lower().split(","):
+        match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9]\d*))?", item)
+        if match is None:
+            return False
+        ends = [numbers.get(end, int(end) if end.isdecimal() else -1) for end in match.groups()[:2] if end]
+        if ends != sorted(ends) or any(end not in allowed for end in ends):
+            return False
+    return True
+
+
 class ScheduleConfig(_Section):
     """When the nightly job runs."""
 
@@ -188,8 +212,9 @@ class ScheduleConfig(_Section):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, cron: str) -> str:
-        if len(cron.split()) != 5:
-            raise ValueError(f"expected a cron expression of five fields such as '0 2 * * *', got {cron!r}")
+        fields = cron.split()
+        if len(fields) != 5 or not all(map(_is_cron_field, fields, _CRON_RANGES, _CRON_NAMES)):
+            raise ValueError(f"expected a cron expression of five valid fields such as '0 2 * * *', got {cron!r}")
         return cron
 
 
@@ -258,6 +283,12 @@ class PlantConfig(_Section):
             seen[key] = name
         return sensors
 
+    @model_validator(mode="after")
+    def _published_beside_the_warehouse(self) -> PlantConfig:
+        if self.published_path == self.warehouse_path:
+            raise ValueError("warehouse.published: expected another file than warehouse.url, got the same one")
+        return self
+
     def resolve_path(self, path: str) -> Path:
         """Return `path` as an absolute path, taken relative to the configuration file."""
         return (self.folder / Path(path).expanduser()).absolute()
@@ -324,13 +355,13 @@ def parse_config(values: dict[str, Any], *, name: str, folder: Path) -> PlantCon
     try:
         return PlantConfig.model_validate({**values, "folder": folder})
     except ValidationError as error:
-        raise ConfigurationError(_explain(error, name)) from None
+        raise ConfigurationError(_explain(error, name, values)) from None
 
 
-def _explain(error: ValidationError, name: str) -> str:
+def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
     sentences = []
     for problem in error.errors():
-        parts = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "function"))]
+        parts = _written_parts(problem["loc"], values)
         key = ".".join(parts) or "the file"
         if problem["type"] == "extra_forbidden":
             section = PlantConfig.model_fields.get(parts[0]) if len(parts) > 1 else None
@@ -341,8 +372,22 @@ def _explain(error: ValidationError, name: str) -> str:
         else:
             message = problem["msg"].removeprefix("Value error, ")
             got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
-            sentences.append(f"'{key}': {message[0].lower()}{message[1:]}{got}")
+            where = f"'{key}': " if parts else ""
+            sentences.append(f"{where}{message[0].lower()}{message[1:]}{got}")
     return f"{name}: {'; '.join(dict.fromkeys(sentences))}. Mend the file and run again."
+
+
+def _written_parts(location: tuple[int | str, ...], values: object) -> list[str]:
+    """Return the keys of a location as the file writes them, without the names that pydantic gives to alternatives."""
+    parts = []
+    for part in location:
+        if isinstance(values, dict):
+            parts.append(str(part))
+            values = values.get(part)
+        elif isinstance(values, list | tuple) and isinstance(part, int):
+            parts.append(str(part))
+            values = values[part]
+    return parts
 
 
 def _known_keys(section: object) -> list[str]:

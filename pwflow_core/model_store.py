@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import uuid
 from pathlib import Path
 
 import fsspec
@@ -30,10 +30,10 @@ class ModelStore:
         self._filesystem, self._root = fsspec.core.url_to_fs(url)
 
     def put(self, data: bytes) -> str:
-        """Store a file and return its SHA-256; storing the same bytes again changes nothing."""
+        """Store a file and return its SHA-256; storing it again mends a damaged file."""
         version = hashlib.sha256(data).hexdigest()
         target = self._path(version)
-        if self._filesystem.exists(target):
+        if self._filesystem.exists(target) and self._filesystem.cat_file(target) == data:
             return version
         self._filesystem.makedirs(self._root, exist_ok=True)
         if "file" in self._filesystem.protocol:
@@ -60,7 +60,7 @@ class ModelStore:
         if found != version:
             raise ModelFileError(
                 f"The model file {target} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. "
-                "Restore it from a backup, or delete it and materialize its cluster_flow partition again."
+                "Restore it from a backup, or materialize its cluster_flow partition to train it again."
             )
         return data
 
@@ -72,15 +72,15 @@ class ModelStore:
 
 def _write_durably(target: Path, data: bytes) -> None:
     """Write to a temporary file beside the target, flush it to the disk, and move it into place."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    temporary = target.parent / f".incoming-{uuid.uuid4().hex}"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:  # not mkstemp: whoever shares the folder has to read the file
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:

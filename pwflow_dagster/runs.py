@@ -9,12 +9,13 @@ from typing import Any
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.pipeline.cluster_model import active_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.plant import Plant
 from pwflow_dagster.definitions import build
 from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
-from pwflow_dagster.partitions import cluster_partitions, partition_range_tags
+from pwflow_dagster.partitions import add_clusters, cluster_partitions, partition_range_tags
 
 __all__ = ["RunOutcome", "run_plant"]
 
@@ -47,8 +48,11 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         yield outcome
         if outcome.error is not None:
             return
-    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
-    over_all = partition_range_tags(partitions)
+    partitions = cluster_partitions(config.plant.name)
+    with plant.warehouse.snapshot() as connection:
+        # a run that was killed, or a new Dagster instance, may not know every regime yet
+        add_clusters(instance, partitions, active_cluster_keys(connection))
+    over_all = partition_range_tags(instance.get_dynamic_partitions(str(partitions.name)))
     if clusters_without_flow(plant):
         only_missing = {f"{config.plant.name}__cluster_flow": {"config": {"only_missing": True}}}
         tags = over_all | {"pwflow/reason": "the regime had no flow yet"}

@@ -30,7 +30,6 @@ from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, fetch_matrix, read_chunks
 from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import quote_literal
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = [
@@ -199,7 +198,9 @@ def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, As
         wanted = [key for key in part.keys if key in since]
         for batch_id in sorted({since[key] for key in wanted}):
             group = [key for key in wanted if since[key] == batch_id]
-            summaries |= _assign_segment(plant, model_id, model, part, group, batch_id, latest)
+            summaries |= _assign_segment(
+                plant, model_id, model, part, {key: done[key] for key in group}, batch_id, latest
+            )
     return {key: summaries[key] for key in keys}
 
 
@@ -208,12 +209,12 @@ def _assign_segment(
     model_id: str,
     model: ClusterModel,
     part: SegmentClusters,
-    keys: list[str],
+    done: dict[str, Progress],
     since: int,
     latest: int,
 ) -> dict[str, AssignmentSummary]:
     """Assign the readings of one segment that arrived after batch `since` to some of its clusters."""
-    wanted = np.isin(part.keys, keys)
+    wanted = np.isin(part.keys, list(done))
     with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".assign-") as folder:
         rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
         with plant.warehouse.snapshot() as connection:
@@ -232,17 +233,10 @@ def _assign_segment(
                 spool.append(position=position, reading_id=reading_id[row], responsibility=share)
             spool.close(results)
         with plant.warehouse.transaction() as connection:
-            keyed = ", ".join(f"({position}, {quote_literal(key)})" for position, key in enumerate(part.keys))
-            for key in keys:
-                if since == 0:
-                    connection.execute("DELETE FROM core.cluster_assignments WHERE cluster_key = ?", [key])
-                write_progress(connection, ASSIGN_STEP, Progress(model_id, latest), key)
-            connection.execute(
-                "INSERT INTO core.cluster_assignments BY NAME "
-                "SELECT cluster_key, reading_id, responsibility FROM read_parquet(?) "
-                f"JOIN (VALUES {keyed}) AS keyed (position, cluster_key) USING (position) ORDER BY position",
-                [str(results)],
-            )
+            for key, before in done.items():
+                if read_progress(connection, ASSIGN_STEP, key) == before:  # else another run has assigned them
+                    _write_assignments(connection, key, part.keys.index(key), since == 0, latest, results)
+                    write_progress(connection, ASSIGN_STEP, Progress(model_id, latest), key)
             counted = connection.execute(
                 "SELECT cluster_key, count(*) FROM core.cluster_assignments GROUP BY cluster_key"
             ).fetchall()
@@ -250,16 +244,37 @@ def _assign_segment(
                 "SELECT position, count(*) FROM read_parquet(?) GROUP BY position", [str(results)]
             ).fetchall()
     totals, fresh = dict(counted), {part.keys[position]: count for position, count in new}
-    return {key: AssignmentSummary(fresh.get(key, 0), totals.get(key, 0), latest) for key in keys}
+    return {key: AssignmentSummary(fresh.get(key, 0), totals.get(key, 0), latest) for key in done}
+
+
+def _write_assignments(
+    connection: duckdb.DuckDBPyConnection, key: str, position: int, is_afresh: bool, latest: int, results: Path
+) -> None:
+    """Write the candidates of one cluster; readings that changed since they were copied out wait for the next run."""
+    if is_afresh:
+        connection.execute("DELETE FROM core.cluster_assignments WHERE cluster_key = ?", [key])
+    connection.execute(
+        "INSERT INTO core.cluster_assignments BY NAME "
+        "SELECT $key AS cluster_key, reading_id, responsibility FROM read_parquet($results) "
+        "SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id) "
+        "WHERE position = $position",
+        {"key": key, "results": str(results), "latest": latest, "position": position},
+    )
+    if is_afresh:
+        connection.execute(
+            "DELETE FROM core.component_log_density WHERE cluster_key = $key AND reading_id NOT IN "
+            "(SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = $key)",
+            {"key": key},
+        )
 
 
 def _segment_sizes(plant: Plant, connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     query = (
-        "SELECT segment, count(*) FROM core.readings LEFT JOIN "
+        "SELECT segment, count(training.reading_id) FROM core.readings LEFT JOIN "
         f"(SELECT reading_id FROM ({select_training_rows(plant.config.training)}) "
         f"WHERE fold NOT IN {CALIBRATION_FOLDS}) AS training USING (reading_id) "
         "GROUP BY segment ORDER BY segment"
-    ).replace("count(*)", "count(training.reading_id)")
+    )
     return dict(connection.execute(query, training_window(plant.config.training)).fetchall())
 
 
@@ -323,6 +338,10 @@ def _kept_keys(
 def _put_in_force(plant: Plant, model_id: str, model: ClusterModel, settings: str, n_rows: int) -> list[str]:
     now = datetime.now(UTC).replace(tzinfo=None)
     with plant.warehouse.transaction() as connection:
+        before = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
+        if before is None or before[0] != model_id:  # what each regime stands for changed, even where its key stays
+            connection.execute("DELETE FROM core.cluster_assignments")
+            connection.execute("DELETE FROM core.progress WHERE cluster_key <> ''")
         connection.execute("UPDATE core.cluster_models SET in_force = false")
         connection.execute("DELETE FROM core.cluster_models WHERE cluster_model_id = ?", [model_id])
         connection.execute(
@@ -337,8 +356,7 @@ def _put_in_force(plant: Plant, model_id: str, model: ClusterModel, settings: st
                 "UPDATE mart.clusters SET status = 'retired', retired_at = ? WHERE cluster_key = ?",
                 [now, key],
             )
-            for table in ("cluster_assignments", "component_log_density", "progress"):
-                connection.execute(f"DELETE FROM core.{table} WHERE cluster_key = ?", [key])
+            connection.execute("DELETE FROM core.component_log_density WHERE cluster_key = ?", [key])
         for part in model.segments:
             for key, weight in zip(part.keys, part.seeds.weights, strict=True):
                 known = connection.execute(

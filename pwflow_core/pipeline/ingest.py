@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -15,8 +14,16 @@ import duckdb
 
 from pwflow_core.errors import SourceError
 from pwflow_core.pipeline.progress import write_fact
-from pwflow_core.pipeline.source import SOURCE_FACT, FileState, Source, find_files, settle_source
-from pwflow_core.pipeline.staging import Staged, stage_file, stage_query
+from pwflow_core.pipeline.source import (
+    SOURCE_FACT,
+    FileState,
+    Source,
+    find_files,
+    label_files,
+    look_at_file,
+    settle_source,
+)
+from pwflow_core.pipeline.staging import QUERY_PATH, Staged, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse.tables import add_sensor_columns
 
@@ -24,7 +31,6 @@ __all__ = ["IngestSummary", "ingest_files"]
 
 _log = logging.getLogger("pwflow.ingest")
 
-QUERY_PATH = "source.sql"
 _ROWS_PER_TRANSACTION = 1_000_000
 
 
@@ -61,15 +67,15 @@ class _KnownFile:
     content_hash: str
     source_hash: str
     status: str
+    reason: str | None
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A file that was looked at in this run: staged, or refused for a reason."""
+    """A file that was looked at in this run: staged, refused for a reason, or neither if it is as it was."""
 
     state: FileState
     content_hash: str
-    earlier: _KnownFile | None
     staged: Staged | None = None
     refusal: str = ""
 
@@ -86,37 +92,35 @@ def ingest_files(plant: Plant) -> IngestSummary:
     is_query = plant.config.source.sql is not None
     files = [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))] if is_query else _files(plant)  # noqa: DTZ001 - naive UTC
     source = settle_source(plant, files)
-    known = _known_files(plant)
+    known = _prepare(plant, source)
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    labels = _labels([file.path for file in files])
-    run_number = _prepare(plant, source)
+    labels = label_files(plant.config, files)
     with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".staging-") as folder:
         waiting: list[_Arrival] = []
         for position, file in enumerate(files):
             earlier = known.get(file.path)
             if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
                 counts["unchanged"] += 1
-                if earlier.status == "refused":
-                    refused[file.path] = "refused earlier and unchanged since"
+                if earlier.reason:
+                    refused[file.path] = earlier.reason
                 continue
             arrival = _look(plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet")
-            if arrival is None:
-                counts["unchanged"] += 1
-                continue
             if arrival.staged:
                 counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
                 counts["rows"] += arrival.staged.n_rows
-            else:
+            elif arrival.refusal:
                 refused[file.path] = arrival.refusal
                 _log.warning("%s", arrival.refusal)
+            else:
+                counts["unchanged"] += 1
             waiting.append(arrival)
             if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
-                _insert(plant, source, waiting, run_number)
+                _insert(plant, source, waiting)
                 waiting = []
                 _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
         if waiting:
-            _insert(plant, source, waiting, run_number)
+            _insert(plant, source, waiting)
     if refused and len(refused) == len(files):
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
@@ -149,32 +153,19 @@ def _files(plant: Plant) -> list[FileState]:
     return find_files(plant.config.model_copy(update={"source": source}))
 
 
-def _labels(paths: list[str]) -> dict[str, str]:
-    """Return the paths relative to the folder that all have in common."""
-    if len(paths) == 1:
-        return {paths[0]: Path(paths[0]).name}
-    common = os.path.commonpath(paths) if paths else ""
-    return {path: os.path.relpath(path, common) if common else path for path in paths}
-
-
-def _prepare(plant: Plant, source: Source) -> int:
+def _prepare(plant: Plant, source: Source) -> dict[str, _KnownFile]:
+    """Make room for the sensors, and return the files that were read before."""
     with plant.warehouse.transaction() as connection:
         add_sensor_columns(connection, [(sensor.name, sensor.unit) for sensor in source.sensors])
         write_fact(connection, SOURCE_FACT, source.to_json())
-        row = connection.execute(
-            "SELECT coalesce(max(greatest(arrived_in, coalesce(superseded_in, 0))), 0) + 1 FROM ingest.files"
-        ).fetchone()
-    return int(row[0]) if row else 1
+        return _known_files(connection)
 
 
-def _known_files(plant: Plant) -> dict[str, _KnownFile]:
-    if not plant.warehouse.exists:
-        return {}
-    with plant.warehouse.snapshot() as connection:
-        rows = connection.execute(
-            "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status "
-            "FROM ingest.files WHERE superseded_in IS NULL"
-        ).fetchall()
+def _known_files(connection: duckdb.DuckDBPyConnection) -> dict[str, _KnownFile]:
+    rows = connection.execute(
+        "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason "
+        "FROM ingest.files WHERE superseded_in IS NULL"
+    ).fetchall()
     return {row[0]: _KnownFile(*row[1:]) for row in rows}
 
 
@@ -184,8 +175,8 @@ def _is_same(known: _KnownFile, file: FileState) -> bool:
 
 def _look(
     plant: Plant, file: FileState, label: str, source: Source, earlier: _KnownFile | None, target: Path
-) -> _Arrival | None:
-    """Stage a file, or say why not; None if it turns out to be the one that was read before."""
+) -> _Arrival:
+    """Stage a file, unless it turns out to be the one that was read before, or say why it cannot be."""
     with plant.warehouse.scratch() as scratch:
         try:
             if plant.config.source.sql is not None:
@@ -195,22 +186,13 @@ def _look(
                 content_hash = _content_of_file(file)
                 staged = None
             if earlier and earlier.content_hash == content_hash and earlier.source_hash == source.hash:
-                _touch(plant, earlier, file)
-                return None
+                return _Arrival(file, content_hash)
             staged = staged or stage_file(scratch, file.path, label, source, target)
         except SourceError as error:
-            return _Arrival(file, "", earlier, refusal=str(error))
-    if plant.config.source.sql is None and "://" not in file.path:
-        now = Path(file.path).stat().st_size
-        if now != file.size_bytes:
-            return _Arrival(
-                file,
-                "",
-                earlier,
-                refusal=f"{file.path} grew from {file.size_bytes:,} to {now:,} bytes while it was read: "
-                "it is left for the next run.",
-            )
-    return _Arrival(file, content_hash, earlier, staged)
+            return _Arrival(file, "", refusal=str(error))
+    if plant.config.source.sql is None and "://" not in file.path and look_at_file(file.path) != file:
+        return _Arrival(file, "", refusal=f"{file.path} changed while it was read: it is left for the next run.")
+    return _Arrival(file, content_hash, staged)
 
 
 def _content_of_file(file: FileState) -> str:
@@ -228,29 +210,35 @@ def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
     return "-".join(map(str, row or ()))
 
 
-def _touch(plant: Plant, known: _KnownFile, file: FileState) -> None:
-    with plant.warehouse.transaction() as connection:
-        connection.execute(
-            "UPDATE ingest.files SET size_bytes = ?, modified_at = ? WHERE file_id = ?",
-            [file.size_bytes, file.modified_at, known.file_id],
-        )
+def _insert(plant: Plant, source: Source, arrivals: list[_Arrival]) -> None:
+    """Insert whole files in one transaction; a file that was read before is replaced.
 
-
-def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], run_number: int) -> None:
-    """Insert whole files in one transaction; a file that was read before is replaced."""
+    Each transaction has a number of its own: what the readings step saw between two of them stays apart.
+    """
     now = datetime.now(UTC).replace(tzinfo=None)
     with plant.warehouse.transaction() as connection:
-        row = connection.execute("SELECT coalesce(max(file_id), 0) FROM ingest.files").fetchone()
-        file_id = int(row[0]) if row else 0
+        row = connection.execute(
+            "SELECT coalesce(max(file_id), 0), coalesce(max(greatest(arrived_in, superseded_in)), 0) + 1 "
+            "FROM ingest.files"
+        ).fetchone()
+        file_id, number = row or (0, 1)
+        known = _known_files(connection)
         for arrival in arrivals:
-            file_id += 1
-            if arrival.earlier and (arrival.staged or arrival.earlier.status == "refused"):
+            earlier = known.get(arrival.state.path)
+            is_known = earlier and (earlier.content_hash, earlier.source_hash) == (arrival.content_hash, source.hash)
+            if earlier and is_known and not arrival.refusal:  # as it was, or read by another run since
                 connection.execute(
-                    "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?",
-                    [run_number, arrival.earlier.file_id],
+                    "UPDATE ingest.files SET size_bytes = ?, modified_at = ? WHERE file_id = ?",
+                    [arrival.state.size_bytes, arrival.state.modified_at, earlier.file_id],
+                )
+                continue
+            file_id += 1
+            if earlier and (arrival.staged or earlier.status == "refused"):
+                connection.execute(
+                    "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?", [number, earlier.file_id]
                 )
                 for table in ("raw_readings", "malformed_lines"):
-                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [arrival.earlier.file_id])
+                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [earlier.file_id])
             if arrival.staged:
                 connection.execute(
                     "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
@@ -261,7 +249,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], run_number: 
                         "INSERT INTO ingest.malformed_lines VALUES (?, ?, ?, ?)",
                         [[file_id, *line] for line in arrival.staged.malformed],
                     )
-            elif arrival.earlier and arrival.earlier.status == "ingested":
+            elif earlier and earlier.status == "ingested":
                 continue  # what was read before stays until the file can be read again
             connection.execute(
                 "INSERT INTO ingest.files BY NAME SELECT ? AS file_id, ? AS path, ? AS size_bytes, "
@@ -277,7 +265,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], run_number: 
                     "ingested" if arrival.staged else "refused",
                     arrival.refusal or None,
                     arrival.staged.n_rows if arrival.staged else 0,
-                    run_number,
+                    number,
                     now,
                 ],
             )

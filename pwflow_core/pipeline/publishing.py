@@ -94,6 +94,13 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
 
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
+    about = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        [schema, table],
+    ).fetchone()
+    if about and about[0]:
+        connection.execute(f"COMMENT ON TABLE published.mart.{table} IS {quote_literal(about[0])}")
     published = {
         row[0]
         for row in connection.execute(

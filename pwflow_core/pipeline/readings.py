@@ -102,8 +102,7 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
         __package__,
         "readings.sql",
         instant=_instant(source),
-        naive_instant=_naive_instant(source),
-        has_offset=f"regexp_matches(trim(ts_text), {quote_literal(_HAS_OFFSET)})",
+        is_naive=_is_naive(source),
         refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
         any_missing=" OR ".join(f"{_finite(sensor)} IS NULL" for sensor in source.sensors),
         valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
@@ -113,10 +112,22 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
         connection.execute(statement, named)
 
 
-def _naive_instant(source: Source) -> str:
+def _is_naive(source: Source) -> str:
+    """Return the SQL that tells whether `ts_text` is a time whose zone nobody names."""
+    if source.timezone:
+        return "false"
+    has_offset = f"regexp_matches(trim(ts_text), {quote_literal(_HAS_OFFSET)})"
+    return f"try({_naive_instant(source, 'ts_text')}) IS NOT NULL AND NOT {has_offset}"
+
+
+def _naive_instant(source: Source, column: str) -> str:
     if source.timestamp_format in (None, "unix_s", "unix_ms"):
-        return "try_cast(trim(ts_text) AS TIMESTAMP)"
-    return f"try_strptime(trim(ts_text), {quote_literal(source.timestamp_format or '')})::TIMESTAMP"
+        return f"try_cast({_iso_text(column)} AS TIMESTAMP)"
+    return f"try_strptime(trim({column}), {quote_literal(source.timestamp_format or '')})::TIMESTAMP"
+
+
+def _iso_text(column: str) -> str:
+    return f"replace(trim({column}), ',', '.')"  # ISO 8601 knows both decimal signs, DuckDB one
 
 
 def _instant(source: Source) -> str:
@@ -124,16 +135,16 @@ def _instant(source: Source) -> str:
     if source.timestamp_format in ("unix_s", "unix_ms"):
         factor = 1_000_000 if source.timestamp_format == "unix_s" else 1_000
         return f"make_timestamp(try_cast(round(try_cast(ts AS DOUBLE) * {factor}) AS BIGINT))"
-    naive = _naive_instant(source).replace("ts_text", "ts")
-    if source.timestamp_format and "%z" in source.timestamp_format:
+    naive = _naive_instant(source, "ts")
+    if source.timestamp_format and "%z" in source.timestamp_format.lower():
         return f"try_strptime(trim(ts), {quote_literal(source.timestamp_format)}) AT TIME ZONE 'UTC'"
     zone = quote_literal(source.timezone) if source.timezone else None
-    in_zone = f"({naive} AT TIME ZONE {zone}) AT TIME ZONE 'UTC'" if zone else "NULL"
+    in_zone = f"({naive} AT TIME ZONE {zone}) AT TIME ZONE 'UTC'" if zone else "NULL::TIMESTAMP"
     if source.timestamp_format:
         return in_zone
     return (
         f"CASE WHEN regexp_matches(trim(ts), {quote_literal(_HAS_OFFSET)}) "
-        f"THEN try_cast(trim(ts) AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE {in_zone} END"
+        f"THEN try_cast({_iso_text('ts')} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE {in_zone} END"
     )
 
 

@@ -24,8 +24,12 @@ SELECT
     (md5_number_lower(machine_id || chr(0) || epoch_us(instant)::VARCHAR) >> 1)::BIGINT AS reading_id
 FROM (
     SELECT
-        * RENAME (ts AS ts_text),
-        CASE WHEN isfinite(try(/*instant*/)) THEN try(/*instant*/) END AS instant
+        * EXCLUDE (ts, machine_id),
+        ts AS ts_text,
+        nullif(trim(machine_id), '') AS machine_id,
+        CASE
+            WHEN try(/*instant*/) BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31 23:59:59' THEN try(/*instant*/)
+        END AS instant
     FROM ingest.raw_readings
     WHERE file_id IN (SELECT file_id FROM fresh_files)
 );
@@ -38,21 +42,21 @@ SELECT
     machine_id,
     ts_text,
     CASE
-        WHEN machine_id IS NULL OR trim(machine_id) = '' THEN 'missing_machine'
+        WHEN machine_id IS NULL THEN 'missing_machine'
         WHEN ts_text IS NULL OR trim(ts_text) = '' THEN 'missing_timestamp'
-        WHEN try(/*naive_instant*/) IS NOT NULL AND NOT /*has_offset*/ THEN 'naive_timestamp'
+        WHEN /*is_naive*/ THEN 'naive_timestamp'
         ELSE 'unreadable_timestamp'
     END AS reason,
     NULL::BIGINT AS kept_file_id
 FROM parsed
-WHERE instant IS NULL OR machine_id IS NULL OR trim(machine_id) = '';
+WHERE instant IS NULL OR machine_id IS NULL;
 
 -- One row per machine and time: the first that arrived is kept.
 INSERT INTO refused_rows
 WITH repeated AS (
     SELECT reading_id
     FROM parsed
-    WHERE instant IS NOT NULL
+    WHERE instant IS NOT NULL AND machine_id IS NOT NULL
     GROUP BY reading_id
     HAVING count(*) > 1
 ), ranked AS (
@@ -61,14 +65,19 @@ WITH repeated AS (
         row_number() OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS place,
         first_value(file_id) OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS kept_file_id
     FROM parsed
-    WHERE reading_id IN (SELECT reading_id FROM repeated) AND machine_id IS NOT NULL
+    WHERE reading_id IN (SELECT reading_id FROM repeated)
 )
-SELECT file_id, row_number, machine_id, ts_text, 'duplicate', kept_file_id FROM ranked WHERE place > 1
+SELECT
+    ranked.file_id, ranked.row_number, ranked.machine_id, ranked.ts_text, 'duplicate',
+    coalesce(kept.file_id, ranked.kept_file_id)
+FROM ranked
+LEFT JOIN core.readings AS kept USING (reading_id)
+WHERE ranked.place > 1 OR kept.reading_id IS NOT NULL
 UNION ALL
 SELECT parsed.file_id, parsed.row_number, parsed.machine_id, parsed.ts_text, 'duplicate', kept.file_id
 FROM parsed
-JOIN core.readings AS kept USING (reading_id)
-WHERE (parsed.file_id, parsed.row_number) NOT IN (SELECT (file_id, row_number) FROM ranked WHERE place > 1);
+ANTI JOIN repeated USING (reading_id)
+JOIN core.readings AS kept USING (reading_id);
 
 INSERT INTO mart.rejected_readings BY NAME
 SELECT
@@ -107,7 +116,7 @@ WHERE lines.file_id IN (SELECT file_id FROM fresh_files);
 CREATE TEMP TABLE accepted AS
 SELECT
     reading_id,
-    trim(machine_id) AS machine_id,
+    machine_id,
     instant AS ts,
     segment,
     CASE

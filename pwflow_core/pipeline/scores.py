@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.clusters import ASSIGN_STEP
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
 from pwflow_core.pipeline.slices import SCORE_STEP
@@ -132,8 +133,16 @@ def _record_model_set(connection: duckdb.DuckDBPyConnection, alpha: float, min_r
 
 
 def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, model_set_id: str) -> int:
-    """Fill `affected`; return the last batch of readings that every slice has seen."""
-    row = connection.execute("SELECT min(batch_id) FROM pins").fetchone()
+    """Fill `affected`; return the last batch of readings that every regime and every slice has seen."""
+    row = connection.execute(
+        """
+        SELECT least((SELECT min(batch_id) FROM pins), min(coalesce(progress.batch_id, 0)))
+        FROM mart.clusters
+        LEFT JOIN core.progress ON clusters.cluster_key = progress.cluster_key AND progress.step = ?
+        WHERE status = 'active'
+        """,
+        [ASSIGN_STEP],
+    ).fetchone()
     latest = int(row[0]) if row else 0
     shared = connection.execute(
         """
@@ -164,7 +173,7 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
             """,
             {"since": since, "now": model_set_id, "before": before.model},
         )
-    return latest
+    return max(latest, since)
 
 
 def _summarise(connection: duckdb.DuckDBPyConnection, model_set_id: str, alpha: float) -> ScoresSummary:

@@ -11,7 +11,13 @@ SELECT
     ln(pins.weight) + slice.log_density AS log_joint
 FROM core.component_log_density AS slice
 JOIN pins USING (cluster_key, flow_version)
-SEMI JOIN affected USING (reading_id);
+SEMI JOIN affected USING (reading_id)
+-- A reading that a regime without a flow could have produced is not judged by the others.
+ANTI JOIN (
+    SELECT reading_id
+    FROM core.cluster_assignments
+    WHERE cluster_key NOT IN (SELECT cluster_key FROM pins)
+) AS waiting USING (reading_id);
 
 -- log p(x) = logsumexp_k [log w_k + log p_k(x)], and the regime with the largest share.
 CREATE TEMP TABLE mixture AS

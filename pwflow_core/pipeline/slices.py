@@ -137,6 +137,7 @@ def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> Cluster
 
 
 def _write_slice(plant: Plant, key: str, version: str, latest: int, results: Path) -> int:
+    """Write what is still missing: readings that changed, or that another run scored meanwhile, are left out."""
     with plant.warehouse.transaction() as connection:
         connection.execute(
             "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
@@ -147,12 +148,15 @@ def _write_slice(plant: Plant, key: str, version: str, latest: int, results: Pat
             INSERT INTO core.component_log_density BY NAME
             SELECT $key AS cluster_key, reading_id, log_density, $version AS flow_version, $now AS scored_at
             FROM read_parquet($results)
+            SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
+            ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)
             """,
             {
                 "key": key,
                 "version": version,
                 "now": datetime.now(UTC).replace(tzinfo=None),
                 "results": str(results),
+                "latest": latest,
             },
         )
         write_progress(connection, SCORE_STEP, Progress(version, latest), key)

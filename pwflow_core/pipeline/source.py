@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+import os
+import re
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import SourceError
+from pwflow_core.errors import NotFittedError, SourceError
 from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.plant import Plant
 
-__all__ = ["FileState", "Sensor", "Source", "find_files", "read_source", "settle_source"]
+__all__ = [
+    "FileState",
+    "Sensor",
+    "Source",
+    "escape_glob",
+    "find_files",
+    "label_files",
+    "look_at_file",
+    "read_source",
+    "settle_source",
+]
 
 SOURCE_FACT = "source"
 FILE_NAME_COLUMN = "filename"
+_EXPORT = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz|\.zst)?$", re.IGNORECASE)
+"""What a folder is searched for; a glob takes what it matches."""
+_ESCAPED = re.compile(r"\[([*?\[])\]")
+_ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
 
 @dataclass(frozen=True)
@@ -91,24 +107,81 @@ def find_files(config: PlantConfig) -> list[FileState]:
     found: dict[str, FileState] = {}
     with duckdb.connect(":memory:") as connection:
         for pattern in config.source.patterns:
-            where = pattern if "://" in pattern else str(config.resolve_path(pattern))
-            if "://" not in pattern and Path(where).is_dir():
-                where = f"{where}/**/*"
+            where = _glob(config, pattern)
             try:
-                rows = connection.execute(
-                    "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)", [where]
-                ).fetchall()
-            except duckdb.Error as error:
+                if _is_remote(pattern):
+                    query = "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)"
+                    files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
+                else:
+                    paths = [row[0] for row in connection.execute("SELECT file FROM glob(?)", [where]).fetchall()]
+                    base = _fixed_folder(where)
+                    paths = [path for path in paths if not _is_hidden(path, base)]
+                    if config.resolve_path(pattern).is_dir():
+                        paths = [path for path in paths if _EXPORT.search(path)]
+                    files = [look_at_file(path) for path in paths]
+            except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
-                    raise SourceError(f"source.path = '{pattern}' cannot be read: {first_line(error)}.") from None
-                rows = []
-            if not rows:
+                    raise SourceError(
+                        f"source.path = '{pattern}' cannot be read: {first_line(error)}. Correct the path, or give "
+                        "this user the right to read it."
+                    ) from None
+                files = []
+            if not files:
                 raise SourceError(
-                    f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct the path "
-                    "in the configuration, or put the exports there."
+                    f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct "
+                    "the path in the configuration, or put the exports there."
                 )
-            found |= {row[0]: _exact(FileState(*row)) for row in rows}
+            found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
+
+
+def look_at_file(path: str) -> FileState:
+    """Return the state of a local file as it is now."""
+    status = Path(path).stat()
+    return FileState(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None))
+
+
+def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
+    """Return the name of each file for readers: its path below the fixed part of the configured paths.
+
+    Files that arrive later do not change it, so it can name a segment.
+    """
+    folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
+    base = os.path.commonpath(folders) if folders else ""
+    return {file.path: file.path.removeprefix(base).lstrip("/") for file in files}
+
+
+def escape_glob(path: str) -> str:
+    """Return a pattern that matches this path and no other."""
+    return path if _is_remote(path) else re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _is_hidden(path: str, base: str) -> bool:
+    """Whether a file below the folder `base` is hidden, or lies in a hidden folder such as `.pwflow`."""
+    return any(part.startswith(".") for part in Path(os.path.relpath(path, base)).parts if part != "..")
+
+
+def _glob(config: PlantConfig, pattern: str) -> str:
+    """Return the configured path as a glob; only what the user wrote as one is one."""
+    if _is_remote(pattern):
+        return pattern
+    path = config.resolve_path(pattern)
+    if path.is_dir():
+        return f"{escape_glob(str(path))}/**/*"
+    if path.exists():
+        return escape_glob(str(path))
+    written = Path(pattern).expanduser()
+    return str(written) if written.is_absolute() else f"{escape_glob(str(config.folder.absolute()))}/{written}"
+
+
+def _fixed_folder(glob: str) -> str:
+    """Return the folder that a glob starts from."""
+    wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(glob) if match[1]), len(glob))
+    return os.path.dirname(_ESCAPED.sub(r"\1", glob[:wild]))  # noqa: PTH120 - may be a URL
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
 
 
 def settle_source(plant: Plant, files: list[FileState]) -> Source:
@@ -179,17 +252,10 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
 
 
-def _exact(file: FileState) -> FileState:
-    """Return the state of a local file with the time of last change to the microsecond."""
-    if "://" in file.path:
-        return file
-    changed = datetime.fromtimestamp(Path(file.path).stat().st_mtime, UTC)
-    return replace(file, modified_at=changed.replace(tzinfo=None))
-
-
 def _earlier_source(plant: Plant) -> Source | None:
-    if not plant.warehouse.exists:
+    try:
+        with plant.warehouse.snapshot() as connection:
+            text = read_fact(connection, SOURCE_FACT)
+    except NotFittedError:
         return None
-    with plant.warehouse.snapshot() as connection:
-        text = read_fact(connection, SOURCE_FACT)
     return Source.from_json(text) if text else None

@@ -12,16 +12,17 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
-from pwflow_core.pipeline.source import FILE_NAME_COLUMN, Source, first_line
+from pwflow_core.pipeline.source import FILE_NAME_COLUMN, Source, escape_glob, first_line
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
-__all__ = ["Staged", "is_parquet", "stage_file", "stage_query"]
+__all__ = ["QUERY_PATH", "Staged", "is_parquet", "stage_file", "stage_query"]
 
 _PARQUET = (".parquet", ".pq", ".parq")
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 SEGMENT_JOINT = " / "
 ONLY_MACHINE = "machine"
 NO_SEGMENT = "all"
+QUERY_PATH = "source.sql"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source
     Raises:
         SourceError: The file cannot be read, is empty, or lacks a column; the message says which.
     """
+    where = quote_literal(escape_glob(path))
     if is_parquet(path):
-        return _stage(scratch, f"read_parquet({quote_literal(path)})", path, label, source, target)
+        return _stage(scratch, f"read_parquet({where})", path, label, source, target)
     for table in ("rejected_scans", "rejected_lines"):
         scratch.execute(f"DROP TABLE IF EXISTS {table}")
     delimiter = f", delim = {quote_literal(source.delimiter)}" if source.delimiter else ""
     reader = (
-        f"read_csv({quote_literal(path)}, all_varchar = true, header = true, skip = 0, store_rejects = true, "
+        f"read_csv({where}, all_varchar = true, header = true, skip = 0, store_rejects = true, "
         f"rejects_scan = 'rejected_scans', rejects_table = 'rejected_lines'{delimiter})"
     )
     staged = _stage(scratch, reader, path, label, source, target)
@@ -70,7 +72,7 @@ def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source
 
 def stage_query(scratch: duckdb.DuckDBPyConnection, query: str, source: Source, target: Path) -> Staged:
     """Read the result of `source.sql` into `target`, like a file."""
-    return _stage(scratch, f"({query.rstrip().rstrip(';')})", "source.sql", "source.sql", source, target)
+    return _stage(scratch, f"({query.rstrip().rstrip(';')}\n)", QUERY_PATH, QUERY_PATH, source, target)
 
 
 def _stage(
@@ -83,10 +85,10 @@ def _stage(
         scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
         row = scratch.execute("SELECT count(*) FROM read_parquet(?)", [str(target)]).fetchone()
     except duckdb.Error as error:
-        raise SourceError(
-            f"Expected a readable CSV or Parquet file, but {path} cannot be read: {first_line(error)}. "
-            "Export it again, or leave it out of source.path."
-        ) from None
+        what, remedy = "a readable CSV or Parquet file", "Export it again, or leave it out of source.path."
+        if path == QUERY_PATH:
+            what, remedy = "a query that DuckDB runs", "Correct source.sql in pwflow.toml."
+        raise SourceError(f"Expected {what}, but {path} cannot be read: {first_line(error)}. {remedy}") from None
     n_rows = int(row[0]) if row else 0
     if n_rows == 0:
         raise SourceError(f"Expected rows in {path}, got none: export it again, or remove the empty file.")

@@ -66,15 +66,11 @@ class Warehouse:
         connection = self._connect(read_only=False)
         try:
             if not self._has_schema:
-                connection.execute(read_sql(__package__, "schema.sql"))
+                with _committed(connection):
+                    connection.execute(read_sql(__package__, "schema.sql"))
                 self._has_schema = True
-            connection.begin()
-            try:
+            with _committed(connection):
                 yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
         finally:
             connection.close()
 
@@ -86,12 +82,15 @@ class Warehouse:
             NotFittedError: There is no warehouse yet.
             WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
         """
+        absent = NotFittedError(
+            f"There is no warehouse at {self.path} yet: run `pwflow run` to ingest, learn and score."
+        )
         if not self.exists:
-            raise NotFittedError(
-                f"There is no warehouse at {self.path} yet: run `pwflow run` to ingest, learn and score."
-            )
+            raise absent
         connection = self._connect(read_only=True)
         try:
+            if not connection.execute("SELECT 1 FROM duckdb_schemas() WHERE schema_name = 'mart'").fetchall():
+                raise absent  # a run was killed before its first table
             yield connection
         finally:
             connection.close()
@@ -142,3 +141,15 @@ class Warehouse:
             f"{self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run again. "
             "To query scores at any time, open the published copy instead."
         )
+
+
+@contextmanager
+def _committed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what the block does, or roll all of it back."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()

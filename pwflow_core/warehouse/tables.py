@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pwflow_core.warehouse.sql import quote_identifier
+from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 
 __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 
@@ -47,17 +47,25 @@ def describe_table(connection: duckdb.DuckDBPyConnection, schema: str, table: st
 
 
 def add_sensor_columns(connection: duckdb.DuckDBPyConnection, sensors: Sequence[tuple[str, str]]) -> None:
-    """Give the tables of readings a DOUBLE column per sensor that they do not have yet.
+    """Give the tables of readings a DOUBLE column per sensor, described with its unit.
 
     Arguments:
         connection: An open transaction.
         sensors: Name and unit of each sensor.
     """
     for schema, table in _SENSOR_TABLES:
-        known = {column.name for column in describe_table(connection, schema, table)}
+        known = {column.name.casefold(): column for column in describe_table(connection, schema, table)}
         for name, unit in sensors:
-            column = f"{schema}.{table}.{quote_identifier(name)}"
-            if name not in known:
+            column = known.get(name.casefold())
+            if column is None:
                 connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {quote_identifier(name)} DOUBLE")
-                comment = f"Sensor, in {unit}" if unit else "Sensor, in the unit of the source"
-                connection.execute(f"COMMENT ON COLUMN {column} IS '{comment.replace(chr(39), chr(39) * 2)}'")
+            elif column.name != name:
+                connection.execute(
+                    f"ALTER TABLE {schema}.{table} RENAME COLUMN {quote_identifier(column.name)} "
+                    f"TO {quote_identifier(name)}"
+                )
+            comment = f"Sensor, in {unit}" if unit else "Sensor, in the unit of the source"
+            if column is None or column.description != comment:
+                connection.execute(
+                    f"COMMENT ON COLUMN {schema}.{table}.{quote_identifier(name)} IS {quote_literal(comment)}"
+                )

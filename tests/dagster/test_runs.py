@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -146,3 +147,12 @@ def test_a_source_without_files_fails_with_a_sentence(plant):
     [outcome] = plant.run()
     assert "nothing matches" in (outcome.error or "")
     assert "Traceback" not in (outcome.error or "")
+
+
+def test_a_new_dagster_instance_learns_the_partitions_from_the_warehouse(plant):
+    shutil.rmtree(plant.folder / "dagster")
+    (plant.folder / "dagster").mkdir()
+    [outcome] = plant.run()
+    assert (outcome.job, outcome.error) == ("nightly_scoring", None)
+    with plant.instance() as instance:
+        assert instance.get_dynamic_partitions("small_clusters") == KEYS

@@ -1,0 +1,209 @@
+"""Plants for tests: real files in, a real warehouse out, small enough to train in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pwflow_core.config import PlantConfig, parse_config
+from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.ingest import ingest_files
+from pwflow_core.pipeline.publishing import publish_warehouse
+from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.scores import derive_scores
+from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.plant import Plant
+
+Content = str | bytes | pd.DataFrame
+MakePlant = Callable[..., Plant]
+
+REPOSITORY = Path(__file__).parents[1]
+
+DEFAULTS: dict[str, Any] = {
+    "source": {"path": "data/*", "timestamp": "ts", "machine": "machine", "timezone": "UTC"},
+    "sensors": {"temperature": {"unit": "°C"}, "pressure": {"unit": "bar"}},
+    "warehouse": {"url": "duckdb:///warehouse.duckdb", "published": "published.duckdb", "wait_seconds": 20.0},
+    "models": {"url": "models"},
+}
+
+TRAINED: dict[str, Any] = {
+    "source": {"segments": ["recipe"]},
+    "sensors": {"temperature": {"unit": "°C", "low": -100.0, "high": 100.0}, "pressure": {"unit": "bar"}},
+    "clustering": {"n_clusters": 2},
+    "scoring": {"alpha": 0.01},
+}
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with `changes` on top; sections are merged, `sensors` are replaced, None removes a key."""
+    merged = {**values}
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(merged.get(key), Mapping) and key != "sensors":
+            merged[key] = {k: v for k, v in {**merged[key], **change}.items() if v is not None}
+        else:
+            merged[key] = change
+    return merged
+
+
+def put_file(path: Path, content: Content) -> Path:
+    """Write a file of the source; a frame becomes Parquet or CSV by the ending of the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, pd.DataFrame):
+        if path.suffix == ".parquet":
+            content.to_parquet(path, index=False)
+        else:
+            content.to_csv(path, index=False)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content, encoding="utf-8")
+    return path
+
+
+def open_plant(folder: Path, changes: Mapping[str, Any] | None = None) -> Plant:
+    """Open the plant of a folder with the default configuration and some changes to it."""
+    values = merge(DEFAULTS, changes or {})
+    (folder / "config.json").write_text(json.dumps(values))
+    return Plant.open(parse_config(values, name="the test", folder=folder))
+
+
+def read_all(plant: Plant) -> None:
+    """Ingest and make readings."""
+    ingest_files(plant)
+    derive_readings(plant)
+
+
+def learn_all(plant: Plant) -> None:
+    """Find the regimes, assign, train, and score."""
+    fit_cluster_model(plant)
+    assign_readings(plant)
+    train_cluster_flows(plant, reason="first", promoted_by="test")
+    score_all(plant)
+
+
+def score_all(plant: Plant) -> None:
+    """Assign, score, and derive what is missing."""
+    assign_readings(plant)
+    list(score_slices(plant))
+    derive_scores(plant)
+
+
+def query(plant: Plant, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Return the rows of a query on the warehouse."""
+    with plant.warehouse.snapshot() as connection:
+        return connection.execute(sql, list(values)).fetchall()
+
+
+def frame(plant: Plant, sql: str, *values: object) -> pd.DataFrame:
+    """Return a query on the warehouse as a frame."""
+    with plant.warehouse.snapshot() as connection:
+        return connection.execute(sql, list(values)).df()
+
+
+def plant_readings(n_times: int = 1500, seed: int = 0, start: str = "2024-03-01") -> pd.DataFrame:
+    """Two machines, two recipes, two overlapping regimes in each; a few readings without or with bad values."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number, machine in enumerate(("press-1", "press-2")):
+        recipe = np.where((np.arange(n_times) // 25 + number) % 2, "A", "B")
+        regime = rng.random(n_times) < 0.4
+        temperature = rng.normal(20, 1, n_times) + 5 * regime + 10 * (recipe == "B")
+        pressure = 0.1 * (temperature - 20) ** 2 + rng.normal(3, 0.5, n_times)
+        temperature[rng.random(n_times) < 0.01] = np.nan
+        temperature[rng.random(n_times) < 0.01] = 500.0
+        parts.append(
+            pd.DataFrame(
+                {
+                    "ts": pd.date_range(start, periods=n_times, freq="60s").strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "machine": machine,
+                    "recipe": recipe,
+                    "temperature": temperature,
+                    "pressure": pressure,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def make_plant(tmp_path: Path) -> MakePlant:
+    """Return a function that writes files to `data/` and opens the plant that reads them."""
+
+    def make(files: Mapping[str, Content] | None = None, **changes: Any) -> Plant:
+        for name, content in (files or {}).items():
+            put_file(tmp_path / "data" / name, content)
+        return open_plant(tmp_path, changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    put_file(folder / "data" / "first.parquet", plant_readings())
+    plant = open_plant(folder, TRAINED)
+    read_all(plant)
+    learn_all(plant)
+    publish_warehouse(plant)
+    shutil.rmtree(folder / "data")  # what was ingested stays; a copy reads only the files that its test adds
+    return folder
+
+
+@pytest.fixture
+def trained_plant(_trained_folder: Path, tmp_path: Path) -> Plant:
+    """Return a copy of a plant that has read, learned, scored and published once."""
+    shutil.copytree(_trained_folder, tmp_path, dirs_exist_ok=True)
+    return open_plant(tmp_path, TRAINED)
+
+
+def reopen(plant: Plant, **changes: Any) -> Plant:
+    """Open the same trained plant under a changed configuration."""
+    return open_plant(plant.config.folder, merge(TRAINED, changes))
+
+
+_PREAMBLE = """
+import importlib, json, os, pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+from pwflow_core.config import parse_config
+from pwflow_core.plant import Plant
+plant = Plant.open(parse_config(json.loads((folder / "config.json").read_text()), name="the test", folder=folder))
+"""
+
+
+def start_process(plant: Plant, code: str) -> subprocess.Popen[str]:
+    """Start another process that runs `code`, with `plant` opened in it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _PREAMBLE + code, str(plant.config.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def kill_at(plant: Plant, module: str, function: str, code: str) -> None:
+    """Run `code` in another process that is killed with SIGKILL when it first calls `module.function`."""
+    trap = f"""
+setattr(importlib.import_module({module!r}), {function!r}, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    process = start_process(plant, trap + code)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+
+
+def config_of(**changes: Any) -> PlantConfig:
+    """Return a valid configuration with changes."""
+    return parse_config(merge(DEFAULTS, changes), name="pwflow.toml", folder=Path("/plant"))

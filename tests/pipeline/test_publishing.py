@@ -1,0 +1,122 @@
+"""Publishing: a read-only copy that is never half, never in the way, and says what its columns mean."""
+
+import subprocess
+import sys
+
+import duckdb
+import pandas as pd
+import pytest
+
+from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.ingest import ingest_files
+from pwflow_core.pipeline.publishing import publish_warehouse
+from pwflow_core.warehouse import PUBLIC_TABLES
+from tests.conftest import learn_all, plant_readings, put_file, query, read_all, score_all
+
+QUERY = "SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores s"
+
+KEEPS_OPEN = f"""
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1], read_only=True)
+first = connection.execute({QUERY!r}).fetchall()
+print("open", flush=True)
+n = 0
+import select
+while not select.select([sys.stdin], [], [], 0)[0]:
+    assert connection.execute({QUERY!r}).fetchall() == first
+    n += 1
+print(n)
+"""
+OPENS_AFRESH = f"""
+import duckdb, select, sys
+print("open", flush=True)
+n, seen = 0, set()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    with duckdb.connect(sys.argv[1], read_only=True) as connection:
+        seen.add(connection.execute({QUERY!r}).fetchone()[0])
+        n += 1
+print(n, *sorted(seen))
+"""
+
+
+def start(code: str, plant) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(plant.config.published_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "open\n", process.communicate()
+    return process
+
+
+def published(plant, sql: str) -> list[tuple]:
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_readers_go_on_while_new_copies_are_published(trained_plant):
+    keeps, afresh = start(KEEPS_OPEN, trained_plant), start(OPENS_AFRESH, trained_plant)
+    before = published(trained_plant, QUERY)[0][0]
+    put_file(trained_plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
+    read_all(trained_plant)
+    score_all(trained_plant)
+    for _ in range(6):
+        publish_warehouse(trained_plant)
+    after = published(trained_plant, QUERY)[0][0]
+    for process in (keeps, afresh):
+        out, errors = process.communicate("stop\n", timeout=30)
+        assert process.returncode == 0, errors
+        n, *seen = map(int, out.split())
+        assert n > 5
+        assert set(seen) <= {before, after}, "never half a night"
+    assert after == before + 60
+
+
+def test_the_copy_holds_the_public_tables_as_they_are(trained_plant):
+    summary = publish_warehouse(trained_plant)
+    tables = {name for (name,) in published(trained_plant, "SELECT table_name FROM duckdb_tables()")}
+    assert tables == {"readings", *PUBLIC_TABLES} == set(summary.n_rows)
+    for table in PUBLIC_TABLES:
+        checksum = f"SELECT count(*), sum(hash(t)) FROM mart.{table} AS t"
+        assert published(trained_plant, checksum) == query(trained_plant, checksum)
+        assert summary.n_rows[table] == query(trained_plant, checksum)[0][0]
+    assert summary.size_bytes == trained_plant.config.published_path.stat().st_size
+
+
+def test_every_table_and_column_of_the_copy_is_described(trained_plant):
+    assert published(trained_plant, "SELECT table_name FROM duckdb_tables() WHERE coalesce(comment, '') = ''") == []
+    columns = "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = 'mart' AND comment IS NULL"
+    assert published(trained_plant, columns) == []
+    unit = "SELECT comment FROM duckdb_columns() WHERE table_name = 'readings' AND column_name = 'temperature'"
+    assert published(trained_plant, unit) == [("Sensor, in °C",)]
+
+
+def test_nothing_but_the_copy_is_left_in_the_folder(trained_plant):
+    publish_warehouse(trained_plant)
+    left = {path.name for path in trained_plant.config.folder.iterdir()}
+    assert left == {"config.json", "models", "published.duckdb", "warehouse.duckdb"}
+
+
+def test_publishing_before_scoring_is_an_error_and_leaves_no_file(make_plant):
+    plant = make_plant({"a.csv": "ts,machine,temperature,pressure\n2024-01-01,m,1,2\n"})
+    ingest_files(plant)
+    with pytest.raises(NotFittedError, match="no scores to publish yet"):
+        publish_warehouse(plant)
+    assert not plant.config.published_path.exists()
+    assert not list(plant.config.folder.glob(".publishing-*"))
+
+
+def test_sensors_with_hostile_names_go_the_whole_way(make_plant):
+    names = {"temperature": "it's; DROP TABLE x", "pressure": 'a "b" /*now*/ $now'}
+    readings = plant_readings(400).rename(columns=names)
+    plant = make_plant(
+        {"a.parquet": readings}, sensors={name: {} for name in names.values()}, clustering={"n_clusters": 1},
+        flow={"min_rows": 10_000},
+    )  # fmt: skip
+    read_all(plant)
+    learn_all(plant)
+    publish_warehouse(plant)
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        table = connection.execute("SELECT * FROM mart.readings ORDER BY machine_id, ts").df()
+    expected = readings.sort_values(["machine", "ts"])
+    for name in names.values():
+        pd.testing.assert_series_equal(table[name], expected[name].reset_index(drop=True))

@@ -1,0 +1,229 @@
+"""Scores: the exact mixture and calibrated p-values, derived from the slices, and re-derived only where they change."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import logsumexp
+
+from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
+from pwflow_core.pipeline.scores import derive_scores
+from pwflow_core.pipeline.slices import score_slices
+from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
+
+SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
+NUMBERS = ["log_density", "p_value", "anomaly_score"]
+JOINT = """
+    SELECT slice.reading_id, cluster_key, weight, slice.log_density, slice.flow_version
+    FROM core.component_log_density AS slice JOIN mart.clusters USING (cluster_key) ORDER BY reading_id, cluster_key
+"""
+
+
+def add_night(plant, n_times=60, seed=7, **changes) -> pd.DataFrame:
+    night = plant_readings(n_times, seed=seed, start="2024-04-01").assign(**changes)
+    put_file(plant.config.folder / "data" / f"night-{seed}.parquet", night)
+    read_all(plant)
+    return night
+
+
+def retrain(plant, key) -> None:
+    changed = reopen(plant, flow={"random_state": 1})
+    train_cluster_flows(changed, [key], reason="drift", promoted_by="test")
+
+
+def mixture(plant) -> pd.DataFrame:
+    """Return the mixture by numpy: log-density, best cluster and its own log-density per reading."""
+    joint = frame(plant, JOINT)
+    joint["log_joint"] = np.log(joint.weight) + joint.log_density
+    groups = joint.groupby("reading_id")
+    best = joint.loc[groups.log_joint.idxmax()].set_index("reading_id")
+    total = groups.log_joint.apply(lambda values: logsumexp(values.to_numpy()))
+    return pd.DataFrame({"log_density": total, "cluster_key": best.cluster_key, "own": best.log_density})
+
+
+def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
+    scores = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE status = 'scored'").set_index("reading_id")
+    expected = mixture(trained_plant).loc[scores.index]
+    np.testing.assert_allclose(scores.log_density, expected.log_density, rtol=0, atol=1e-12)
+    assert (scores.cluster_key == expected.cluster_key).all()
+    n_candidates = frame(trained_plant, JOINT).groupby("reading_id").size()
+    assert (n_candidates == 2).sum() > 100, "the sum has several terms"
+
+
+@pytest.mark.parametrize("arrives", ["before training", "between training and scoring"])
+def test_the_p_value_is_the_share_of_calibration_readings_of_the_regime_that_are_as_improbable(trained_plant, arrives):
+    """Readings that arrive after the training are judged; they do not calibrate."""
+    if arrives == "between training and scoring":
+        for key in ("c0001", "c0002", "c0003", "c0004"):
+            retrain(trained_plant, key)
+        add_night(trained_plant, 300)
+        score_all(trained_plant)
+    scores = frame(trained_plant, SCORES).merge(
+        frame(trained_plant, "SELECT reading_id, fold FROM core.readings"), on="reading_id"
+    )
+    scores = scores[scores.status == "scored"].merge(mixture(trained_plant)[["own"]], on="reading_id")
+    trained = dict(query(trained_plant, "SELECT cluster_key, trained_until FROM mart.flow_versions WHERE in_force"))
+    for key, of_key in scores.groupby("cluster_key"):
+        is_calibration = of_key.fold.isin(CALIBRATION_FOLDS) & (of_key.ts <= trained[key])
+        calibration = np.sort(of_key.own[is_calibration])
+        expected = (1 + np.searchsorted(calibration, of_key.own, side="right")) / (1 + len(calibration))
+        np.testing.assert_array_equal(of_key.p_value, expected)
+        assert len(calibration) >= 50
+    np.testing.assert_allclose(scores.anomaly_score, -np.log10(scores.p_value), atol=1e-12)
+    assert (scores.is_anomaly == (scores.p_value <= 0.01)).all()
+    assert scores.is_anomaly.any()
+
+
+def test_p_values_of_new_normal_readings_are_uniform(trained_plant):
+    add_night(trained_plant, 600)
+    score_all(trained_plant)
+    p = frame(trained_plant, "SELECT p_value FROM mart.anomaly_scores WHERE ts >= '2024-04-01' AND status = 'scored'")
+    assert abs((p.p_value <= 0.1).mean() - 0.1) < 0.05
+    assert abs(p.p_value.mean() - 0.5) < 0.05
+
+
+def test_every_reading_has_exactly_one_score_and_unscored_ones_no_numbers(trained_plant):
+    add_night(trained_plant)
+    score_all(trained_plant)
+    rows = frame(trained_plant, "SELECT * FROM core.readings FULL JOIN mart.anomaly_scores AS score USING (reading_id)")
+    assert not rows.reading_id.duplicated().any()
+    assert rows.status.notna().all()
+    assert rows.quality.notna().all()
+    assert (rows.status[rows.quality != "ok"] == rows.quality[rows.quality != "ok"]).all()
+    assert set(rows.status) == {"scored", "missing", "invalid"}
+    unscored = rows[rows.status != "scored"]
+    assert unscored[[*NUMBERS, "is_anomaly"]].isna().all(axis=None)
+    assert np.isfinite(rows.loc[rows.status == "scored", NUMBERS].to_numpy()).all()
+
+
+def test_a_second_run_derives_nothing(trained_plant):
+    before = frame(trained_plant, SCORES)
+    assert derive_scores(trained_plant).n_derived == 0
+    pd.testing.assert_frame_equal(frame(trained_plant, SCORES), before, check_exact=True)
+
+
+def test_readings_without_the_retrained_cluster_keep_their_scores_to_the_byte(trained_plant):
+    """Also scored_at and model_set_id."""
+    before = frame(trained_plant, SCORES)
+    affected = {
+        r
+        for (r,) in query(trained_plant, "SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = 'c0002'")
+    }
+    retrain(trained_plant, "c0002")
+    list(score_slices(trained_plant))
+    assert derive_scores(trained_plant).n_derived == len(affected)
+    after = frame(trained_plant, SCORES)
+    stays = ~before.reading_id.isin(affected)
+    assert 0 < stays.sum() < len(before)
+    pd.testing.assert_frame_equal(after[stays.to_numpy()], before[stays], check_exact=True)
+    assert (after.model_set_id != before.model_set_id)[~stays].all()
+    assert (after.flow_version != before.flow_version)[~stays & (after.cluster_key == "c0002")].all()
+
+
+def test_deriving_in_parts_gives_what_deriving_all_at_once_gives(trained_plant):
+    add_night(trained_plant)
+    score_all(trained_plant)
+    retrain(trained_plant, "c0003")
+    list(score_slices(trained_plant))
+    derive_scores(trained_plant)
+    add_night(trained_plant, seed=8, machine="press-3")
+    score_all(trained_plant)
+    in_parts = frame(trained_plant, SCORES)
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM core.progress WHERE step = 'scores'; DELETE FROM mart.anomaly_scores")
+    assert derive_scores(trained_plant).n_derived == len(in_parts)
+    at_once = frame(trained_plant, SCORES)
+    ignored = ["scored_at", "model_set_id"]
+    pd.testing.assert_frame_equal(at_once.drop(columns=ignored), in_parts.drop(columns=ignored), check_exact=True)
+
+
+@pytest.mark.parametrize("change", [{"alpha": 0.2}, {"min_calibration_rows": 120}])
+def test_a_changed_scoring_configuration_judges_every_reading_anew(trained_plant, change):
+    before = frame(trained_plant, SCORES)
+    plant = reopen(trained_plant, scoring=change)
+    assert derive_scores(plant).n_derived == len(before)
+    after = frame(plant, SCORES)
+    assert (after.is_anomaly.sum() > before.is_anomaly.sum()) or (after.status == "thin").any()
+
+
+def test_a_regime_with_too_few_held_out_readings_is_thin_and_never_judged(trained_plant):
+    plant = reopen(trained_plant, scoring={"min_calibration_rows": 100_000})
+    summary = derive_scores(plant)
+    assert set(summary.n_by_status) == {"thin", "missing", "invalid"}
+    assert summary.n_anomalies == 0
+    assert frame(plant, SCORES)[[*NUMBERS, "is_anomaly"]].isna().all(axis=None)
+
+
+def test_a_segment_that_appears_at_night_is_thin_and_never_normal(trained_plant):
+    before = frame(trained_plant, SCORES)
+    add_night(trained_plant, recipe="C", temperature=20.0, pressure=3.0)
+    score_all(trained_plant)
+    night = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE segment = 'C'")
+    assert len(night) == 120
+    assert set(night.status) == {"thin"}
+    assert night[[*NUMBERS, "is_anomaly", "cluster_key"]].isna().all(axis=None)
+    after = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE segment <> 'C' ORDER BY reading_id")
+    pd.testing.assert_frame_equal(after, before, check_exact=True)
+
+
+def test_a_reading_that_a_regime_without_a_flow_could_have_produced_is_not_judged_by_the_others(trained_plant):
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = 'c0002'")
+        connection.execute(
+            "DELETE FROM core.progress WHERE step = 'scores' OR (step = 'score' AND cluster_key = 'c0002')"
+        )
+        connection.execute("DELETE FROM core.component_log_density WHERE cluster_key = 'c0002'")
+    list(score_slices(trained_plant))
+    derive_scores(trained_plant)
+    statuses = query(
+        trained_plant,
+        "SELECT DISTINCT status FROM mart.anomaly_scores JOIN core.cluster_assignments AS a USING (reading_id) "
+        "WHERE a.cluster_key = 'c0002'",
+    )
+    assert statuses == [("thin",)]
+    train_cluster_flows(trained_plant, ["c0002"], reason="x", promoted_by="test")
+    score_all(trained_plant)
+    assert query(trained_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE status = 'thin'") == [(0,)]
+
+
+def test_scores_wait_until_every_regime_has_been_assigned_and_then_are_those_of_a_straight_run(trained_plant):
+    """Steps out of order after new regimes: what stands stays until all is known, and nothing stale remains."""
+    before = frame(trained_plant, SCORES)
+    plant = reopen(
+        trained_plant, clustering={"random_state": 3, "n_clusters": 2}, training={"until": "2024-03-01T20:00Z"}
+    )
+    fit_cluster_model(plant)
+    with pytest.raises(NotFittedError, match="materialize component_log_density"):
+        derive_scores(plant)
+    assign_readings(plant, ["c0001"])
+    list(score_slices(plant, ["c0001"]))
+    derive_scores(plant)
+    pd.testing.assert_frame_equal(frame(plant, SCORES), before, check_exact=True)
+    for key in ("c0002", "c0003", "c0004"):
+        assign_readings(plant, [key])
+        list(score_slices(plant, [key]))
+        derive_scores(plant)
+    scores = frame(plant, SCORES)
+    scored = scores[scores.status == "scored"].set_index("reading_id")
+    assert len(scored) == (before.status == "scored").sum()
+    np.testing.assert_allclose(scored.log_density, mixture(plant).loc[scored.index].log_density, rtol=0, atol=1e-12)
+
+
+def test_every_model_set_can_be_looked_up(trained_plant):
+    retrain(trained_plant, "c0001")
+    score_all(trained_plant)
+    missing = "SELECT DISTINCT model_set_id FROM mart.anomaly_scores ANTI JOIN core.model_sets USING (model_set_id)"
+    assert query(trained_plant, missing) == []
+    sets = query(
+        trained_plant, "SELECT model_set_id, count(*), count(DISTINCT cluster_key) FROM core.model_sets GROUP BY 1"
+    )
+    assert [row[1:] for row in sets] == [(4, 4), (4, 4)]
+
+
+def test_deriving_before_scoring_says_what_to_do(make_plant):
+    plant = make_plant({"a.csv": "ts,machine,temperature,pressure\n2024-01-01,m,1,2\n"})
+    read_all(plant)
+    with pytest.raises(NotFittedError, match="materialize component_log_density"):
+        derive_scores(plant)
