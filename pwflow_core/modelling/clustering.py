@@ -134,9 +134,7 @@ class ClusterSeeds:
         except (KeyError, ValueError) as error:
             raise ModelFileError(f"The cluster file lacks an array or has a wrong shape: {error}.") from error
         if seeds.weights.shape != (k,) or seeds.covariances.shape != (k, d, d) or seeds.scale.shape != (d,):
-            raise ModelFileError(
-                f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights."
-            )
+            raise ModelFileError(f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights.")
         return seeds
 
     def _nearest(self, X: Array) -> NDArray[np.intp]:

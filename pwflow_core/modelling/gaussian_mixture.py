@@ -249,9 +249,7 @@ def _parameters(weights: Array, means: Array, covariances: Array) -> Array:
     precision = np.swapaxes(inverse, 1, 2) @ inverse
     log_det = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
     linear = np.einsum("kij,kj->ki", precision, means)
-    constant = np.log(weights) - 0.5 * (
-        n_features * np.log(2 * np.pi) + log_det + np.einsum("ki,ki->k", linear, means)
-    )
+    constant = np.log(weights) - 0.5 * (n_features * np.log(2 * np.pi) + log_det + np.einsum("ki,ki->k", linear, means))
     i, j = np.triu_indices(n_features)
     quadratic = -np.where(i == j, 0.5, 1.0) * precision[:, i, j]
     return np.concatenate([constant[:, None], linear, quadratic], axis=1)

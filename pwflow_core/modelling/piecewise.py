@@ -252,8 +252,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model.weights_ = arrays["weights"]
         model.seeds_ = ClusterSeeds.from_tensors(_under("seeds.", arrays), document["method"])
         model.flows_ = [
-            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry)
-            for k, entry in enumerate(document["flows"])
+            ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry) for k, entry in enumerate(document["flows"])
         ]
         model.segments_ = np.array(document["segments"])
         model.mixture_ = FlowMixture(model.weights_, model.flows_, *(document["pruning"] or ()))

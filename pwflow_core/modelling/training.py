@@ -147,9 +147,7 @@ def train_flows(
         with torch.no_grad():
             for batch, n_features in sorted(stacks):
                 stack = stacks[batch, n_features]
-                for cluster, flow in zip(
-                    stack, _Stack(stack, settings, random_state).run(on_progress), strict=True
-                ):
+                for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
                     flows[cluster.position] = flow
     finally:
         torch.set_num_threads(threads)

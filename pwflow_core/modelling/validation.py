@@ -78,9 +78,7 @@ def as_weights(sample_weight: object, n_rows: int) -> Array:
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
-        raise ValueError(
-            f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}."
-        )
+        raise ValueError(f"Sample weights must be 1D, one per row: expected shape ({n_rows},), got {weight.shape}.")
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("Sample weights must be finite, not negative, and not all zero.")
     return weight
