@@ -1,0 +1,105 @@
+"""Peak memory and time of every step on millions of readings, each step in a process of its own.
+
+    python tests/benchmarks/scoring_memory.py --rows 5000000
+
+Eight sensors, eight bent regimes, one segment. Prints a Markdown table: seconds, peak resident memory, and how much
+of it is beyond the imports. Not part of the test suite: figures on a shared machine are no pass or fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.config import parse_config
+from pwflow_core.plant import Plant
+
+SENSORS = [f"s{i}" for i in range(8)]
+STEPS = ("imports", "ingest", "readings", "fit", "assign", "flows", "slices", "scores", "publish")
+
+
+def plant_in(folder: Path) -> Plant:
+    values = {
+        "source": {"path": "data/*.parquet", "timestamp": "ts", "machine": "machine"},
+        "sensors": {name: {} for name in SENSORS},
+        "clustering": {"n_clusters": 8},
+    }
+    return Plant.open(parse_config(values, name="benchmark", folder=folder))
+
+
+def write_readings(folder: Path, rows: int) -> None:
+    """Write readings of ten machines, one file each: sensors in pairs, the second bent along the first."""
+    (folder / "data").mkdir()
+    normal = "sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random())"
+    columns = ", ".join(
+        f"4 * sin(regime * {1.3 + i}) + a{i} AS s{2 * i}, 3 * cos(regime * {2.1 + i}) + b{i} + 0.5 * a{i} * a{i} "
+        f"AS s{2 * i + 1}"
+        for i in range(4)
+    )
+    noise = ", ".join(f"{normal} AS a{i}, 0.3 * {normal} AS b{i}" for i in range(4))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'; SELECT setseed(0.5)")
+        for machine in range(10):
+            connection.execute(
+                f"COPY (SELECT (TIMESTAMP '2026-01-01' + to_seconds(i * 10))::TIMESTAMPTZ AS ts, "
+                f"'M{machine}' AS machine, {columns} "
+                f"FROM (SELECT i, (i // 500) % 8 AS regime, {noise} FROM range({rows // 10}) AS t (i))) "
+                f"TO '{folder}/data/M{machine}.parquet'"
+            )
+
+
+def run_step(step: str, folder: Path) -> None:
+    import pandas as pd  # noqa: F401 - part of the imports that are subtracted
+    import torch  # noqa: F401
+
+    from pwflow_core.pipeline import clusters, flows, ingest, publishing, readings, scores, slices
+
+    plant = plant_in(folder)
+    started = time.perf_counter()
+    steps = {
+        "imports": lambda: None,
+        "ingest": lambda: ingest.ingest_files(plant),
+        "readings": lambda: readings.derive_readings(plant),
+        "fit": lambda: clusters.fit_cluster_model(plant),
+        "assign": lambda: clusters.assign_readings(plant),
+        "flows": lambda: flows.train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark"),
+        "slices": lambda: list(slices.score_slices(plant)),
+        "scores": lambda: scores.derive_scores(plant),
+        "publish": lambda: publishing.publish_warehouse(plant),
+    }
+    steps[step]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{time.perf_counter() - started:.1f} {peak:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step:
+        run_step(arguments.step, arguments.folder)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_readings(folder, arguments.rows)
+        print("| step | seconds | peak memory (MiB) | beyond imports (MiB) |\n|---|---|---|---|")
+        imports = 0.0
+        for step in STEPS:
+            command = [sys.executable, __file__, "--step", step, "--folder", name]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            seconds, peak = map(float, done.stdout.split())
+            imports = imports or peak
+            print(f"| {step} | {seconds:.1f} | {peak:.0f} | {peak - imports:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
