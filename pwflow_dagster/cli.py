@@ -49,6 +49,7 @@ def main() -> None:
     Then:
       pwflow sql QUERY       ask the published tables
       pwflow demo            the same on a simulated plant with known faults
+      pwflow bench           compare density models on your data or on toy targets
 
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
     """
@@ -141,6 +142,57 @@ def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
 
     frame = query_published(configuration_in_force(config_file), query)
     click.echo(frame.to_csv(index=False) if as_csv else frame.to_string(index=False), nl=not as_csv)
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--target", help="A toy target instead: two_moons, circle_of_gaussians, two_rings or warped_8d.")
+@_CONFIG
+@click.option("--columns", default="", help="Columns of FILE, comma-separated. Default: all numeric ones.")
+@click.option("--models", default="", help="Some of piecewise,single,mixture_base,resampled_base,gmm. Default: all.")
+@click.option("--rows", type=click.IntRange(200), default=10_000, show_default=True, help="Most rows to use.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--max-steps", type=click.IntRange(1), help="Most gradient steps of a flow, for a quick look.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table to this file too.")
+def bench(
+    file: Path | None,
+    target: str | None,
+    config_file: Path | None,
+    columns: str,
+    models: str,
+    rows: int,
+    seed: int,
+    max_steps: int | None,
+    csv_file: Path | None,
+) -> None:
+    """Compare PiecewiseFlow with its rivals on FILE (CSV or Parquet), a toy target, or the plant's readings."""
+    from pwflow_core import benchmarking
+
+    if sum(given is not None for given in (file, target, config_file)) > 1:
+        raise click.UsageError("Give one of FILE, --target and --config.")
+    if target is not None:
+        data = benchmarking.from_target(target, rows, seed)
+    elif file is not None:
+        data = benchmarking.from_file(file, rows, columns=_listed(columns), random_state=seed)
+    else:
+        data = benchmarking.from_plant(configuration_in_force(config_file), rows, random_state=seed)
+    click.echo(f"Columns of {data.name}: {', '.join(data.columns)}", err=True)
+    results = benchmarking.run_benchmark(
+        data,
+        _listed(models) or tuple(benchmarking.MODEL_TITLES),
+        random_state=seed,
+        max_steps=max_steps,
+        on_progress=lambda line: click.echo(line, err=True),
+    )
+    if csv_file is not None:
+        benchmarking.write_csv(csv_file, data, results)
+    click.echo(benchmarking.render_table(data, results))
+    if all(result.error for result in results):
+        raise click.ClickException("No model could be trained: the reasons stand below the table.")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _run(config: PlantConfig) -> None:
