@@ -20,7 +20,7 @@ from scipy.special import gammaln
 Array = NDArray[np.float64]
 
 DEGREES = 2.0
-_PRIOR = np.array([0.0, 1.0, 0.05])  # rows' worth of belief in the flow, the Gaussian and the tail
+_PRIOR = np.array([0.0, 1.0, 0.01])  # rows' worth of belief in the flow, the Gaussian and the tail
 _SMALLEST = 1e-5
 
 
