@@ -37,7 +37,7 @@ class _Sentences(click.Group):
 @click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pwflow")
 def main() -> None:
-    r"""Calibrated anomaly scores for industrial machines, one normalizing flow per operating regime.
+    """Calibrated anomaly scores for industrial machines, one normalizing flow per operating regime.
 
     \b
     Your own data, in three commands:
@@ -52,7 +52,7 @@ def main() -> None:
       pwflow bench           compare density models on your data or on toy targets
 
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
-    """
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("pwflow").setLevel(logging.INFO)
 

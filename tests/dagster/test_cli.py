@@ -128,3 +128,9 @@ def test_own_data_in_three_commands(tmp_path):
     refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
     assert refused.returncode == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_help_tells_the_story_in_one_screen(tmp_path):
+    lines = pwflow(tmp_path, "--help").stdout.splitlines()
+    assert len(lines) <= 40
+    assert "    pwflow init FOLDER     look at the exports and write pwflow.toml" in lines
