@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import duckdb
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,9 @@ def invoke(*arguments: object):
 
 def test_a_file_is_compared_and_written_as_csv(tmp_path):
     rows = pd.DataFrame({"load": range(300), "heat": [(7919 * i) % 101 for i in range(300)], "name": "a"})
-    rows.to_parquet(tmp_path / "rows.parquet")
+    with duckdb.connect() as connection:
+        connection.register("rows_frame", rows)
+        connection.execute(f"COPY (FROM rows_frame) TO '{tmp_path}/rows.parquet' (FORMAT parquet)")
     shown = invoke(tmp_path / "rows.parquet", "--models", "gmm", "--csv", tmp_path / "table.csv")
     assert shown.exit_code == 0, shown.output
     assert "Columns of rows.parquet: load, heat" in shown.output

@@ -88,8 +88,8 @@ def test_the_schedule_follows_the_configuration():
 
 
 def test_a_night_before_anything_was_learned_is_skipped_with_a_reason(tmp_path):
-    nightly = build(demo_config()).resolve_schedule_def("nightly")
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        nightly = build(demo_config()).resolve_schedule_def("nightly")
         context = dg.build_schedule_context(instance=instance)
         outcome = nightly.evaluate_tick(context)
     assert not outcome.run_requests

@@ -127,8 +127,8 @@ def test_an_unknown_partition_is_refused_with_the_valid_ones(plant):
 
 
 def test_the_schedule_asks_for_one_run_over_all_clusters(plant):
-    nightly = build(plant.config).resolve_schedule_def("nightly")
-    with plant.instance() as instance:
+    with plant.instance() as instance:  # Dagster looks at the last instance when definitions load
+        nightly = build(plant.config).resolve_schedule_def("nightly")
         [request] = nightly.evaluate_tick(dg.build_schedule_context(instance, NIGHT)).run_requests
     assert request.tags["dagster/asset_partition_range_start"] == "c0001"
     assert request.tags["dagster/asset_partition_range_end"] == "c0004"
