@@ -45,7 +45,6 @@ class IngestSummary:
         refused: Files that could not be read, with the reason.
         n_rows: Rows read in this run.
         n_raw: Rows in `raw_readings` now.
-        n_sensors: Sensors of the plant.
         version: Changes when, and only when, `raw_readings` does.
     """
 
@@ -55,7 +54,6 @@ class IngestSummary:
     refused: dict[str, str]
     n_rows: int
     n_raw: int
-    n_sensors: int
     version: str
 
 
@@ -136,7 +134,6 @@ def ingest_files(plant: Plant) -> IngestSummary:
         refused=refused,
         n_rows=counts["rows"],
         n_raw=n_raw,
-        n_sensors=len(source.sensors),
         version=f"{source.hash}-{last or 0}",
     )
 
