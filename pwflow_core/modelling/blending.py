@@ -21,7 +21,9 @@ Array = NDArray[np.float64]
 
 DEGREES = 2.0
 _PRIOR = np.array([0.0, 1.0, -1.0])  # rows' worth of belief in the flow, the Gaussian and the tail
-_SMALLEST = np.array([1e-5, 1e-5, 5e-4])
+_SMALLEST = 1e-5
+_DOUBT = 1e-4  # least share of the tail for each variance and covariance that may cease to hold ...
+_MOST_DOUBT = 0.05  # ... and the most that this comes to
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ def fit_shares(log_flow: Array | None, squared_radius: Array, n_features: int, w
     parts = [log_gaussian(squared_radius, n_features), log_tail(squared_radius, n_features)]
     parts.insert(0, np.full(len(weight), -np.inf) if log_flow is None else log_flow)
     density = np.exp(np.stack(parts, axis=1) - np.max(parts, axis=0)[:, None])
+    doubt = min(_DOUBT * n_features * (n_features + 1) / 2, _MOST_DOUBT)
+    smallest = np.array([_SMALLEST, _SMALLEST, doubt])
     share = np.array([0.0 if log_flow is None else 0.7, 0.29, 0.01])
     for _ in range(1000):
         part = density * share
         mass = np.maximum((weight / part.sum(axis=1)) @ part + _PRIOR, 0.0)
-        before, share = share, np.maximum(mass / mass.sum(), _SMALLEST)
+        before, share = share, np.maximum(mass / mass.sum(), smallest)
         share[0] = 0.0 if log_flow is None else share[0]
         share /= share.sum()
         if np.abs(share - before).max() < 1e-5:

@@ -16,6 +16,7 @@ from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fi
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.joint import train_jointly
 from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
+from pwflow_core.modelling.validation import paired_gain
 
 Array = NDArray[np.float64]
 
@@ -181,10 +182,8 @@ def _refine_jointly(model: Piecewise, data: TrainingData, settings: FlowSettings
 
 def held_out_gain(data: TrainingData, before: Array, after: Array) -> tuple[float, float]:
     """Return how much the mean held-out log-density gained, and its standard error, nats per row."""
-    weight = data.weight[data.held_out]
-    gain = logsumexp(after[data.held_out], axis=1) - logsumexp(before[data.held_out], axis=1)
-    mean = float(weight @ gain / weight.sum())
-    return mean, float(np.sqrt(weight**2 @ (gain - mean) ** 2) / weight.sum())
+    judged = data.held_out
+    return paired_gain(logsumexp(before[judged], axis=1), logsumexp(after[judged], axis=1), data.weight[judged])
 
 
 def _brief(settings: FlowSettings) -> FlowSettings:

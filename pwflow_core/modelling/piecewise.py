@@ -115,6 +115,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         weight = as_weights(sample_weight, len(X))
         if self.refine not in ("em", "joint", None):
             raise ValueError(f"Expected refine 'em', 'joint' or None, got {self.refine!r}.")
+        if self.refine == "joint" and (self.flow or FlowSettings()).kind == "auto":
+            raise ValueError("Expected one kind of flow for refine 'joint', got 'auto'; choose 'affine' or 'spline'.")
         if labels is not None and segments is not None:
             raise ValueError("Expected labels or segments, got both; put the segment into the labels.")
         fixed = as_groups(labels, len(X), np.full(len(X), -1)).astype(np.intp)

@@ -15,10 +15,12 @@ from torch import Tensor
 from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
 from pwflow_core.modelling.blending import fit_shares, log_gaussian
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
+from pwflow_core.modelling.validation import paired_gain
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
 
+_FEWEST_HELD_OUT = 8
 _NEGLIGIBLE = 1e-3  # share of the largest weight below which a row is not worth a gradient
 
 
@@ -28,7 +30,9 @@ class FlowSettings:
 
     Attributes:
         kind: What a transform does to a coordinate: `affine`, or a rational-quadratic `spline` for shapes
-            that shifting and scaling cannot reach; a spline costs about four times as much.
+            that shifting and scaling cannot reach; a spline costs about four times as much. `auto` trains
+            both and keeps the spline where the held-out rows of the cluster gain by more than one standard
+            error.
         transforms: Autoregressive transforms per flow.
         hidden: Hidden units of each transform.
         learning_rate: Of Adam, constant; the weights are averaged instead.
@@ -47,7 +51,7 @@ class FlowSettings:
 
     """
 
-    kind: Literal["affine", "spline"] = "affine"
+    kind: Literal["affine", "spline", "auto"] = "affine"
     transforms: int = 3
     hidden: int = 32
     learning_rate: float = 3e-3
@@ -110,7 +114,7 @@ class TrainingProgress:
 
 def train_flows(
     rows: Sequence[ClusterRows],
-    settings: FlowSettings | None = None,
+    settings: FlowSettings | Sequence[FlowSettings] | None = None,
     *,
     random_state: int = 0,
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -118,40 +122,60 @@ def train_flows(
     """Fit one flow per cluster by weighted maximum likelihood.
 
     Every flow starts as its cluster's Gaussian and the weights kept are those that did best on the held-out
-    rows, so no flow is worse there than its Gaussian. Clusters with equal batches run as one stack, and a
-    cluster leaves it when it is done; what a cluster learns does not depend on the others.
+    rows, so no flow is worse there than its Gaussian. Clusters with equal batches and settings run as one
+    stack, and a cluster leaves it when it is done; what a cluster learns does not depend on the others.
 
     Arguments:
         rows: One entry per cluster.
-        settings: How to train.
+        settings: How to train: one for all, or one per cluster.
         random_state: Seed; the same for every cluster.
         on_progress: Called at each evaluation of each cluster.
 
     Returns:
         One flow per entry, in the same order.
 
+    Raises:
+        ValueError: There are not as many settings as clusters.
+
     """
-    settings = settings or FlowSettings()
-    flows: list[ClusterFlow | None] = [None] * len(rows)
-    stacks: dict[tuple[int, int], list[PreparedCluster]] = {}
-    for position, entry in enumerate(rows):
-        cluster = PreparedCluster(position, entry, settings)
-        if len(cluster.u) < settings.min_rows or len(cluster.u_held_out) < 8:
+    each = [settings or FlowSettings()] * len(rows) if isinstance(settings, FlowSettings | None) else list(settings)
+    if len(each) != len(rows):
+        raise ValueError(f"Expected settings for {len(rows)} clusters, got {len(each)}.")
+    prepared = [PreparedCluster(i, entry, s) for i, (entry, s) in enumerate(zip(rows, each, strict=True))]
+    flows = _train(prepared, random_state, on_progress)
+    contested = [c for c in prepared if c.settings.kind == "auto" and c.start is None and not c.is_too_small]
+    rivals = [PreparedCluster(c.position, rows[c.position], replace(c.settings, kind="spline")) for c in contested]
+    for cluster, rival in zip(contested, _train(rivals, random_state, on_progress), strict=True):
+        entry = rows[cluster.position]
+        before, after = (flow.log_prob(entry.X_held_out) for flow in (flows[cluster.position], rival))
+        gain, error = paired_gain(before, after, entry.weight_held_out)
+        if gain > error:
+            flows[cluster.position] = rival
+    return flows
+
+
+def _train(
+    clusters: list[PreparedCluster], random_state: int, on_progress: Callable[[TrainingProgress], None] | None
+) -> list[ClusterFlow]:
+    """Train clusters, stacked where they can be; return their flows in the same order."""
+    flows: dict[int, ClusterFlow] = {}
+    stacks: dict[tuple[int, Architecture, FlowSettings], list[PreparedCluster]] = {}
+    for cluster in clusters:
+        if cluster.is_too_small:
             history = TrainingHistory(rows=len(cluster.u), rows_held_out=len(cluster.u_held_out))
-            flows[position] = cluster.start or cluster.flow(None, history)
-            continue
-        stacks.setdefault((cluster.batch, cluster.architecture.n_features), []).append(cluster)
+            flows[cluster.position] = cluster.start or cluster.flow(None, history)
+        else:
+            stacks.setdefault((cluster.batch, cluster.architecture, cluster.settings), []).append(cluster)
     threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     try:
         with torch.no_grad():
-            for batch, n_features in sorted(stacks):
-                stack = stacks[batch, n_features]
+            for (_, _, settings), stack in stacks.items():
+                torch.set_num_threads(settings.threads)
                 for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
                     flows[cluster.position] = flow
     finally:
         torch.set_num_threads(threads)
-    return [flow for flow in flows if flow is not None]
+    return [flows[cluster.position] for cluster in clusters]
 
 
 def training_device(name: str) -> torch.device:
@@ -166,9 +190,11 @@ class PreparedCluster:
 
     def __init__(self, position: int, rows: ClusterRows, settings: FlowSettings) -> None:
         self.position = position
+        self.settings = settings
         self.start = None if rows.start is None or rows.start.is_gaussian else rows.start
+        kind = "affine" if settings.kind == "auto" else settings.kind
         self.architecture = Architecture(
-            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind
+            len(rows.mean), transforms=settings.transforms, hidden=settings.hidden, kind=kind
         )
         if self.start is None:
             self.whitening = Whitening.from_gaussian(rows.mean, rows.covariance)
@@ -180,6 +206,11 @@ class PreparedCluster:
         power = 2 ** int(np.round(np.log2(max(ideal, 1.0))))
         self.batch = int(np.clip(power, settings.min_batch, settings.max_batch))
         self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether there are too few rows to train a flow or to tell when to stop."""
+        return len(self.u) < self.settings.min_rows or len(self.u_held_out) < _FEWEST_HELD_OUT
 
     def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
         """Put the cluster's density together; its held-out rows say how much of it is the flow."""

@@ -121,6 +121,20 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     return held_out
 
 
+def paired_gain(before: Array, after: Array, weight: Array) -> tuple[float, float]:
+    """Return the weighted mean of `after` − `before` over the same rows, and its standard error.
+
+    Arguments:
+        before: Log-density of each row under one model, shape (N,).
+        after: The same under another, shape (N,).
+        weight: Row weights, shape (N,).
+
+    """
+    gain = after - before
+    mean = float(weight @ gain / weight.sum())
+    return mean, float(np.sqrt(weight**2 @ (gain - mean) ** 2) / weight.sum())
+
+
 def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find the distinct rows that have a weight, in the order in which they first appear.
 

@@ -55,6 +55,33 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
     assert first != other
 
 
+def draw_notched(n, seed=0):
+    """Draw rows whose second column has two modes given the first: no shift and scale can make that."""
+    rng = np.random.default_rng(seed)
+    first = rng.standard_normal(n)
+    return np.stack([first, 0.3 * first + rng.choice([-1.5, 1.5], n) + 0.2 * rng.standard_normal(n)], axis=1)
+
+
+def test_auto_takes_a_spline_where_it_gains_and_only_there():
+    rows = [cluster_rows(draw_notched(2000)), cluster_rows(np.random.default_rng(0).standard_normal((2000, 2)))]
+    settings = FlowSettings(kind="auto", max_steps=300)
+    notched, plain = train_flows(rows, settings)
+    assert (notched.architecture.kind, plain.architecture.kind) == ("spline", "affine")
+    (spline,) = train_flows(rows[:1], replace(settings, kind="spline"))
+    assert notched.to_bytes() == spline.to_bytes()
+
+
+def test_each_cluster_can_have_settings_of_its_own():
+    rows = [cluster_rows(draw_bananas(n, seed=n)) for n in (900, 910)]
+    settings = [BRIEF, replace(BRIEF, hidden=8)]
+    flows = train_flows(rows, settings)
+    assert [flow.architecture.hidden for flow in flows] == [BRIEF.hidden, 8]
+    for entry, own, flow in zip(rows, settings, flows, strict=True):
+        assert train_flows([entry], own)[0].to_bytes() == flow.to_bytes()
+    with pytest.raises(ValueError, match="Expected settings for 2 clusters, got 1"):
+        train_flows(rows, settings[:1])
+
+
 def test_a_cluster_with_too_few_rows_stays_a_gaussian_and_says_so():
     (flow,) = train_flows([cluster_rows(draw_bananas(40))])
     assert flow.is_gaussian

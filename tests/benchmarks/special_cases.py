@@ -1,0 +1,112 @@
+"""Is the piecewise flow ever worse than its own special cases, one global flow or one Gaussian?
+
+    python tests/benchmarks/special_cases.py                       # the real sensor data beside the repository
+    python tests/benchmarks/special_cases.py --data FOLDER --only shuttle Wilt
+
+One row per data set: mean log-density of the normal rows that nobody learned from, in nats per row and units that
+are standardised on the training rows; how far PiecewiseFlow is ahead of each special case; and two standard errors
+of that lead, with contiguous blocks of rows as the independent units. Everything runs with its default settings.
+`--rows` thins the larger sets evenly, so that the whole table takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from pwflow_core import PiecewiseFlow
+from pwflow_core.benchmarking.measures import mean_and_error
+from pwflow_core.modelling import held_out_blocks
+from pwflow_core.modelling.baselines import SingleFlow
+
+Array = NDArray[np.float64]
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+TABLES = {
+    "skab": (
+        "skab.parquet",
+        "\"group\" = 'anomaly-free'",
+        "Acc.*|Current|Pressure|Temperature|Thermocouple|Volt.*|Volume.*",
+    ),
+    "hydraulic_1hz": ("hydraulic_1hz_long.parquet", "true", "TS.|VS1|SE|CE|CP"),
+    "hydraulic_cycles": ("hydraulic_cycles.parquet", "valve = 100 AND pump_leak = 0", ".*_(mean|std|min|max)"),
+    "gas_turbine": ("gas_turbine_2011_2013.parquet", "true", "[A-Z]+"),
+    "cnc_mill": ("cnc_mill.parquet", "true", "[XYS]_(ActualVelocity|CurrentFeedback|OutputVoltage|OutputPower)"),
+    "batch_nylon": ("batch_nylon.parquet", "true", "Tag.*"),
+    "tep": ("tep_braatz_faults_0_10.parquet", "fault_id = 0", "XM.*"),
+    "ai4i2020": ("ai4i2020_synthetic.parquet", '"Machine failure" = 0', ".* \\[.*"),
+}
+"""File, which of its rows are normal, and the pattern of its sensors' names."""
+
+
+def data_sets(folder: Path) -> Iterator[tuple[str, Array]]:
+    """Yield the name and the normal rows of each data set that is there, in the order that they have in the file."""
+    for name, (file, normal, sensors) in TABLES.items():
+        path = folder / file
+        if not path.is_file():
+            print(f"{name}: left out, there is no {path}", flush=True)
+            continue
+        with duckdb.connect() as connection:
+            query = f"SELECT COLUMNS('^({sensors})$')::DOUBLE FROM read_parquet(?) WHERE {normal}"
+            yield name, connection.execute(query, [str(path)]).df().to_numpy()
+    for path in sorted((folder / "adbench").glob("*.npz")):
+        with np.load(path) as archive:
+            yield path.stem.split("_", 1)[1], archive["X"][archive["y"] == 0].astype(np.float64)
+
+
+def compare(X: Array, most_rows: int, seed: int) -> list[str]:
+    """Fit the three models on four fifths of the rows and compare them on the rest."""
+    X = X[np.isfinite(X).all(axis=1)]
+    X = X[:: -(-len(X) // most_rows)]
+    test = held_out_blocks(len(X), 0.2, seed, n_blocks=40)
+    scale = X[~test].std(axis=0)
+    X = X[:, scale > 1e-12] / scale[scale > 1e-12]
+    block = np.cumsum(np.diff(test, prepend=False))[test]
+    score, seconds = {}, 0.0
+    for name, model in {
+        "piecewise": PiecewiseFlow(random_state=seed),
+        "single": SingleFlow(random_state=seed),
+        "gaussian": GaussianMixture(reg_covar=1e-4),
+    }.items():
+        started = time.process_time()
+        score[name] = model.fit(X[~test]).score_samples(X[test])
+        seconds = time.process_time() - started if name == "piecewise" else seconds
+    figures = [f"{len(X)} × {X.shape[1]}", f"{score['piecewise'].mean():.3f}", f"{seconds:.0f}"]
+    for rival in ("single", "gaussian"):
+        lead, error = mean_and_error(score["piecewise"] - score[rival], block)
+        figures += [f"{lead:+.3f} ± {2 * error:.3f}", "BELOW" if lead < -2 * error else "no"]
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--rows", type=int, default=20_000, help="most rows of a data set, thinned evenly")
+    parser.add_argument("--only", nargs="*", help="names of data sets")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    header = [
+        "data set",
+        "rows × sensors",
+        "log-density",
+        "CPU s",
+        "over one flow ± 2 s.e.",
+        "below",
+        "over one Gaussian ± 2 s.e.",
+        "below",
+    ]
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for name, X in data_sets(given.data):
+        if given.only is None or name in given.only:
+            print("| " + " | ".join([name, *compare(X, given.rows, given.seed)]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
