@@ -11,7 +11,7 @@ import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,7 @@ from pwflow_core.errors import ConfigurationError
 __all__ = [
     "CONFIG_VARIABLE",
     "RESERVED_COLUMNS",
+    "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
     "FlowConfig",
@@ -165,9 +166,29 @@ class ClusteringConfig(_Section):
     random_state: int = 0
 
 
-class FlowConfig(_Section):
-    """How the flow of a regime is trained."""
+class ClusterFlowConfig(_Section):
+    """What one regime's flow has different from the others: only what is given counts."""
 
+    kind: Literal["affine", "spline", "auto"] | None = None
+    transforms: Annotated[int, Field(ge=1, le=32)] | None = None
+    hidden: Annotated[int, Field(ge=4, le=1024)] | None = None
+    max_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class FlowConfig(_Section):
+    """How the flow of a regime is built and trained."""
+
+    kind: Literal["affine", "spline", "auto"] = "affine"
+    """`spline` reaches shapes that `affine` cannot, at about four times the cost; `auto` trains both in every regime
+    and keeps the spline where readings that it did not learn from gain."""
+    transforms: Annotated[int, Field(ge=1, le=32)] = 3
+    """Autoregressive transforms, one after the other."""
+    hidden: Annotated[int, Field(ge=4, le=1024)] = 32
+    """Hidden units of each transform."""
+    max_steps: Annotated[int, Field(ge=1, le=100_000)] = 4000
+    """Most gradient steps; training mostly stops before."""
+    clusters: dict[str, ClusterFlowConfig] = Field(default_factory=dict)
+    """By cluster key: `[flow.clusters.c0003]` with a `kind`, `transforms`, `hidden` or `max_steps` of its own."""
     max_rows: Annotated[int, Field(ge=1_000)] = 50_000
     """Readings per regime that its flow learns from; more are sampled."""
     min_rows: Annotated[int, Field(ge=10)] = 200
@@ -364,8 +385,7 @@ def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
         parts = _written_parts(problem["loc"], values)
         key = ".".join(parts) or "the file"
         if problem["type"] == "extra_forbidden":
-            section = PlantConfig.model_fields.get(parts[0]) if len(parts) > 1 else None
-            known = _known_keys(section.annotation if section else PlantConfig)
+            known = _known_keys(parts[:-1])
             sentences.append(f"unknown key '{key}'" + (f" (known here: {', '.join(known)})" if known else ""))
         elif problem["type"] == "missing":
             sentences.append(f"'{key}' is missing")
@@ -390,8 +410,10 @@ def _written_parts(location: tuple[int | str, ...], values: object) -> list[str]
     return parts
 
 
-def _known_keys(section: object) -> list[str]:
-    fields = getattr(section, "model_fields", None)
-    if fields is None:  # [sensors.NAME]
-        fields = SensorConfig.model_fields
-    return [key for key in fields if key != "folder"]
+def _known_keys(section: list[str]) -> list[str]:
+    """Return the keys that may stand in a section, e.g. ["flow"] or ["sensors", "pressure"]."""
+    found: Any = PlantConfig
+    for part in section:
+        fields = getattr(found, "model_fields", None)
+        found = fields[part].annotation if fields and part in fields else next(iter(get_args(found)[1:]), None)
+    return [key for key in getattr(found, "model_fields", ()) if key != "folder"]

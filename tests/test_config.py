@@ -12,7 +12,11 @@ SOURCE = '[source]\npath = "data/*.csv"\n'
 
 WRONG = {
     "unknown section": (SOURCE + "[sourc]\nx = 1", "unknown key 'sourc' (known here: plant, source, sensors"),
-    "unknown key": (SOURCE + "[flow]\nepochs = 5", "unknown key 'flow.epochs' (known here: max_rows, min_rows"),
+    "unknown key": (SOURCE + "[flow]\nepochs = 5", "unknown key 'flow.epochs' (known here: kind, transforms"),
+    "unknown key of one regime": (
+        SOURCE + "[flow.clusters.c0001]\nlayers = 5",
+        "unknown key 'flow.clusters.c0001.layers' (known here: kind, transforms, hidden, max_steps)",
+    ),
     "unknown sensor key": (
         SOURCE + "[sensors.t]\nlimit = 5",
         "unknown key 'sensors.t.limit' (known here: column, unit",

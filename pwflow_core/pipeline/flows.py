@@ -7,11 +7,12 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
@@ -21,7 +22,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse.sql import quote_columns
 
 if TYPE_CHECKING:
-    from pwflow_core.modelling import ClusterFlow, TrainingHistory
+    from pwflow_core.modelling import ClusterFlow, FlowSettings, TrainingHistory
 
 __all__ = ["FlowSummary", "clusters_without_flow", "train_cluster_flows"]
 
@@ -100,7 +101,7 @@ def train_cluster_flows(
             f"Cluster {', '.join(empty)} has no readings to learn from: materialize its cluster_assignments "
             "partition first, or widen [training] in pwflow.toml."
         )
-    settings = FlowSettings(min_rows=plant.config.flow.min_rows, threads=plant.config.compute.threads)
+    settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
     rows = []
     for key, training in sets.items():
         part, position = model.locate(key)
@@ -116,7 +117,7 @@ def train_cluster_flows(
             )
         )
     _log.info("training %d flows on %s readings", len(keys), f"{sum(len(r.X) for r in rows):,}")
-    flows = train_flows(rows, settings, random_state=plant.config.flow.random_state)
+    flows = train_flows(rows, list(settings.values()), random_state=plant.config.flow.random_state)
     summaries = {}
     for key, flow in zip(keys, flows, strict=True):
         summaries[key] = _summarise(flow, plant.models.put(flow.to_bytes()), sets[key])
@@ -127,8 +128,15 @@ def train_cluster_flows(
             flow.history.best_step,
             flow.history.stopped,
         )
-    _put_in_force(plant, model_id, json.dumps(asdict(settings)), sets, summaries, reason, promoted_by)
+    _put_in_force(plant, model_id, settings, sets, summaries, reason, promoted_by)
     return summaries
+
+
+def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
+    """Return what the configuration says of the flow of a regime, as arguments of `FlowSettings`."""
+    common = config.flow.model_dump(include={"kind", "transforms", "hidden", "max_steps", "min_rows"})
+    own = config.flow.clusters.get(key)
+    return common | (own.model_dump(exclude_none=True) if own else {}) | {"threads": config.compute.threads}
 
 
 def _training_set(plant: Plant, model: ClusterModel, key: str) -> _TrainingSet:
@@ -171,7 +179,7 @@ def _summarise(flow: ClusterFlow, version: str, training: _TrainingSet) -> FlowS
 def _put_in_force(
     plant: Plant,
     model_id: str,
-    settings: str,
+    settings: dict[str, FlowSettings],
     sets: dict[str, _TrainingSet],
     summaries: dict[str, FlowSummary],
     reason: str,
@@ -201,7 +209,7 @@ def _put_in_force(
                 "held_out_log_density": summary.held_out_log_density if summary.n_held_out else None,
                 "train_seconds": summary.history.seconds,
                 "is_gaussian": summary.history.is_gaussian,
-                "settings": settings,
+                "settings": json.dumps(asdict(settings[key])),
                 "data_hash": sets[key].hash,
                 "promoted_at": now,
                 "promoted_by": promoted_by,
