@@ -72,6 +72,12 @@ class Piecewise:
         """Evaluate log w_k + log p_k(x), nats, shape (N, K)."""
         return np.stack([f.log_prob(X) for f in self.flows], axis=1) + np.log(self.weights)
 
+    def mean_held_out(self, data: TrainingData) -> float:
+        """Return the mean log-density of the held-out rows, nats per row; 0 if there are none."""
+        weight = data.weight[data.held_out]
+        joint = self.log_joint(data.X[data.held_out])
+        return float(weight @ logsumexp(joint, axis=1) / max(weight.sum(), 1e-300))
+
 
 def fit_piecewise(
     data: TrainingData,
@@ -102,6 +108,54 @@ def fit_piecewise(
         random_state: Seed.
 
     """
+    worth = _worth_trying(data, method, sizes, selection, random_state)
+    first_look = settings if len(worth) == 1 else _brief(settings)
+    tried = [_start(seeds, data, first_look, random_state) for seeds in worth]
+    best = tried[int(np.argmax([model.mean_held_out(data) for model in tried]))]
+    if len(tried) > 1:
+        best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
+    if method == "gmm":
+        best = _refine(best, data, settings, refinements, random_state)
+    if joint and data.held_out.any() and (data.fixed < 0).all():
+        best = _refine_jointly(best, data, settings, random_state)
+    return best
+
+
+def choose_clusters(
+    data: TrainingData,
+    *,
+    method: Method,
+    sizes: Sequence[int],
+    selection: Selection,
+    settings: FlowSettings,
+    random_state: int,
+) -> ClusterSeeds:
+    """Find the clusters alone, no more of them than the evidence asks for.
+
+    As `fit_piecewise` does, but with `held_out` selection it takes the smallest K whose flows are within one
+    standard error of the best: a regime that people look at, and that has to be calibrated, has its price.
+    Neighbouring readings are not independent, so the error is that of contiguous blocks of held-out rows.
+    """
+    worth = _worth_trying(data, method, sizes, selection, random_state)
+    if len(worth) == 1:
+        return worth[0]
+    tried = [_start(seeds, data, _brief(settings), random_state) for seeds in worth]
+    judged = np.flatnonzero(data.held_out)
+    block = np.cumsum(np.diff(judged, prepend=judged[0]) > 1).astype(np.intp)
+    density = [logsumexp(model.log_joint(data.X[judged]), axis=1) for model in tried]
+    best = density[int(np.argmax([data.weight[judged] @ d for d in density]))]
+    enough = []
+    for model, own in zip(tried, density, strict=True):
+        gain, error = paired_gain(own, best, data.weight[judged], block)
+        if gain <= error:
+            enough.append(model.seeds)
+    return min(enough, key=lambda seeds: seeds.n_clusters)
+
+
+def _worth_trying(
+    data: TrainingData, method: Method, sizes: Sequence[int], selection: Selection, random_state: int
+) -> list[ClusterSeeds]:
+    """Return the clusters that the selection prefers and, where held-out rows select, those for fewer K besides."""
     choice = fit_candidates(
         data.X,
         method=method,
@@ -112,22 +166,9 @@ def fit_piecewise(
         fixed=data.fixed,
         random_state=random_state,
     )
-    ladder = [choice.chosen]
-    if selection == "held_out" and data.held_out.any():
-        ladder = _ladder([seeds.n_clusters for seeds in choice.fitted], choice.chosen)
-    brief = settings if len(ladder) == 1 else _brief(settings)
-    tried = [_start(choice.fitted[i], data, brief, random_state) for i in ladder]
-    best = tried[0]
-    if len(tried) > 1:
-        judged, weight = data.X[data.held_out], data.weight[data.held_out]
-        score = [float(weight @ logsumexp(model.log_joint(judged), axis=1)) for model in tried]
-        best = tried[int(np.argmax(score))]
-        best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
-    if method == "gmm":
-        best = _refine(best, data, settings, refinements, random_state)
-    if joint and data.held_out.any() and (data.fixed < 0).all():
-        best = _refine_jointly(best, data, settings, random_state)
-    return best
+    if selection != "held_out" or not data.held_out.any():
+        return [choice.fitted[choice.chosen]]
+    return [choice.fitted[i] for i in _ladder([seeds.n_clusters for seeds in choice.fitted], choice.chosen)]
 
 
 def _ladder(sizes: list[int], top: int) -> list[int]:

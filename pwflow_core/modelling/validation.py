@@ -121,18 +121,23 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     return held_out
 
 
-def paired_gain(before: Array, after: Array, weight: Array) -> tuple[float, float]:
+def paired_gain(
+    before: Array, after: Array, weight: Array, block: NDArray[np.intp] | None = None
+) -> tuple[float, float]:
     """Return the weighted mean of `after` − `before` over the same rows, and its standard error.
 
     Arguments:
         before: Log-density of each row under one model, shape (N,).
         after: The same under another, shape (N,).
         weight: Row weights, shape (N,).
+        block: Block of each row, from 0, shape (N,): blocks are then the independent units, not rows.
 
     """
     gain = after - before
     mean = float(weight @ gain / weight.sum())
-    return mean, float(np.sqrt(weight**2 @ (gain - mean) ** 2) / weight.sum())
+    block = np.arange(len(gain)) if block is None else block
+    deviation = np.bincount(block, weights=weight * (gain - mean))
+    return mean, float(np.sqrt(deviation @ deviation) / weight.sum())
 
 
 def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

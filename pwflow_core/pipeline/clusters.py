@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.modelling.clustering import fit_clusters
 from pwflow_core.pipeline.cluster_model import (
     ClusterModel,
     SegmentClusters,
@@ -122,6 +121,9 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
         earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
+    from pwflow_core.modelling import FlowSettings
+    from pwflow_core.modelling.fitting import TrainingData, choose_clusters
+
     previous = load_cluster_model(plant)[1] if earlier and earlier[0] else None
     if previous is not None and previous.sensors != tuple(sensors):
         previous = None
@@ -135,14 +137,12 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
         X, held_out = _training_sample(plant, segment, size, sensors)
         clustering = plant.config.clustering
         with threadpool_limits(plant.config.compute.threads):
-            seeds = fit_clusters(
-                X,
+            seeds = choose_clusters(
+                TrainingData(X, np.ones(len(X)), held_out, np.full(len(X), -1)),
                 method=clustering.method,
-                n_clusters=clustering.n_clusters,
-                candidates=_affordable(plant, size),
+                sizes=_affordable(plant, size) if clustering.n_clusters == "auto" else (clustering.n_clusters,),
                 selection=clustering.selection,
-                held_out=held_out if held_out.any() else None,
-                max_rows=clustering.max_rows,
+                settings=FlowSettings(threads=plant.config.compute.threads),
                 random_state=clustering.random_state,
             )
         kept = _kept_keys(previous, segment, X, seeds.responsibilities(X).argmax(axis=1), seeds.n_clusters)
