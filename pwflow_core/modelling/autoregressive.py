@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pwflow_core.modelling.elements import Affine, Element, Spline
+from pwflow_core.modelling.elements import Affine, Element, Spline, tanh_
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def forward(
     for mix, w1, b1, w2, b2 in views:
         v = torch.bmm(u, mix)
         seen = v.clamp(-architecture.input_bound, architecture.input_bound)
-        out = torch.baddbmm(b2, torch.baddbmm(b1, seen, w1).tanh_(), w2)
+        out = torch.baddbmm(b2, tanh_(torch.baddbmm(b1, seen, w1)), w2)
         u, change = architecture.element.forward(out, v)
         log_det = log_det + change
     return u, log_det
@@ -189,7 +189,7 @@ def loss_and_gradient(
     for mix, w1, b1, w2, b2 in views:
         v = torch.bmm(u, mix)
         seen = v.clamp(-architecture.input_bound, architecture.input_bound)
-        hidden = torch.baddbmm(b1, seen, w1).tanh_()
+        hidden = tanh_(torch.baddbmm(b1, seen, w1))
         z, change, saved = element.forward_saving(torch.baddbmm(b2, hidden, w2), v)
         log_det += change
         kept.append((u, v, seen, hidden, saved))
@@ -234,7 +234,7 @@ def inverse(architecture: Architecture, views: list[list[Tensor]], z: Tensor) ->
             if known > done:
                 seen = v.clamp(-architecture.input_bound, architecture.input_bound)
                 new = slice(done, known)
-                hidden[..., new] = torch.baddbmm(b1[..., new], seen, w1[..., new]).tanh()
+                hidden[..., new] = tanh_(torch.baddbmm(b1[..., new], seen, w1[..., new]))
                 done = known
             pick = list(range(column, architecture.outputs, d))
             out = torch.baddbmm(b2[..., pick], hidden[..., :done], w2[:, :done, pick])

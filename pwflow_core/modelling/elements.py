@@ -19,6 +19,21 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 
+def tanh_(x: Tensor) -> Tensor:
+    """Replace `x` by its hyperbolic tangent, in place where no gradient is recorded.
+
+    On a CPU it is NumPy's, which in single precision is several times as fast as PyTorch's; networks spend much
+    of their time here.
+    """
+    if x.requires_grad:
+        return x.tanh()
+    if x.device.type != "cpu":
+        return x.tanh_()
+    values = x.numpy()
+    np.tanh(values, out=values)
+    return x
+
+
 class Element(Protocol):
     """One kind of transform of a coordinate."""
 
@@ -53,13 +68,13 @@ class Affine:
     def forward(self, out: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return z and log |det dz/dv|."""
         d = v.shape[-1]
-        s = (out[..., d:] / self.bound).tanh_() * self.bound
+        s = tanh_(out[..., d:] / self.bound) * self.bound
         return (v - out[..., :d]) * torch.exp(-s), -s.sum(dim=-1)
 
     def forward_saving(self, out: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Do as `forward`, and return what `backward` needs."""
         d = v.shape[-1]
-        t = (out[..., d:] / self.bound).tanh_()
+        t = tanh_(out[..., d:] / self.bound)
         scale = torch.exp(-self.bound * t)
         z = (v - out[..., :d]) * scale
         return z, -self.bound * t.sum(dim=-1), (t, scale, z)
