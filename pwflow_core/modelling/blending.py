@@ -11,11 +11,12 @@ is worth more than a nat per reading; where it is not needed, ε is near zero.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 Array = NDArray[np.float64]
 
@@ -35,15 +36,15 @@ class Shares:
     tail: float
 
 
-def log_gaussian(squared_radius: Array, n_features: int) -> Array:
-    """Evaluate log N(u; 0, 1) in nats from |u|², shape (N,)."""
-    return np.asarray(-0.5 * (squared_radius + n_features * np.log(2 * np.pi)))
+def log_gaussian(squared_radius: NDArray[Any], n_features: int) -> NDArray[Any]:
+    """Evaluate log N(u; 0, 1) in nats from |u|², in the same precision and shape."""
+    return np.asarray(-0.5 * (squared_radius + n_features * math.log(2 * math.pi)))
 
 
-def log_tail(squared_radius: Array, n_features: int) -> Array:
-    """Evaluate the log-density of the tail in white coordinates, nats, from |u|², shape (N,)."""
+def log_tail(squared_radius: NDArray[Any], n_features: int) -> NDArray[Any]:
+    """Evaluate the log-density of the tail in white coordinates, nats, from |u|², in the same precision and shape."""
     half = (DEGREES + n_features) / 2
-    constant = gammaln(half) - gammaln(DEGREES / 2) - n_features / 2 * np.log(DEGREES * np.pi)
+    constant = math.lgamma(half) - math.lgamma(DEGREES / 2) - n_features / 2 * math.log(DEGREES * math.pi)
     return np.asarray(constant - half * np.log1p(squared_radius / DEGREES))
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from pwflow_core.modelling.blending import log_gaussian, log_tail
 from pwflow_core.modelling.flow import ClusterFlow
 
 Array = NDArray[np.float64]
+Single = NDArray[np.float32]
 Rule = Literal["pruned", "exact", "own"]
 
 PRUNING_ERROR = 1e-3
@@ -29,7 +31,8 @@ class FlowMixture:
     Attributes:
         weights: w, shape (K,), all above zero.
         flows: One density per cluster.
-        margin: A cluster is left out for a reading if its Gaussian is this many nats below the best one's.
+        margin: A cluster's network is left out for a reading if the cluster's Gaussian is this many nats below the
+            best one's; its Gaussian and its tail always count.
         floor: Readings that come out below this log-density are scored again in full, nats.
 
     """
@@ -52,7 +55,7 @@ class FlowMixture:
 
         Arguments:
             X: Readings in raw units, shape (N, D), finite.
-            rule: `pruned` leaves out clusters by `margin`, which lowers the log-density of readings like
+            rule: `pruned` leaves out networks by `margin`, which changes the log-density of readings like
                 those that `calibrated` saw by at most `PRUNING_ERROR` nats; improbable ones are scored in
                 full. `exact` evaluates all clusters, `own` the one whose Gaussian is the most likely.
 
@@ -65,7 +68,7 @@ class FlowMixture:
         out = np.empty(len(X))
         for start in range(0, len(X), _BATCH_ROWS):
             block = X[start : start + _BATCH_ROWS]
-            out[start : start + len(block)] = self._pruned(block, 0.0 if rule == "own" else self.margin)
+            out[start : start + len(block)] = self._own(block) if rule == "own" else self._pruned(block)
         if rule == "pruned":
             again = np.flatnonzero(out < self.floor)
             if len(again):
@@ -85,21 +88,34 @@ class FlowMixture:
         rng = np.random.default_rng(random_state)
         counts = rng.multinomial(len(X), self.weights)
         rows = np.concatenate([X, *(f.sample(int(n), rng) for f, n in zip(self.flows, counts, strict=True))])
-        joint, screen = self.log_joint(rows), self._screen.log_joint(rows)
+        joint = self.log_joint(rows)
+        screen, cheap, top = self._screen.evaluate(rows)
+        with np.errstate(divide="ignore"):
+            closed = np.log(cheap) + top
         full = logsumexp(joint, axis=1)
         floor = float(np.quantile(full[: len(X)], 0.005))
         behind = screen.max(axis=1, keepdims=True) - screen
         ordinary = full >= floor
         for margin in _MARGINS:
-            kept = logsumexp(np.where(behind <= margin, joint, -np.inf)[ordinary], axis=1)
-            if (full[ordinary] - kept).max() <= _CALIBRATION_ERROR:
+            kept = logsumexp(np.where(behind <= margin, joint, closed)[ordinary], axis=1)
+            if np.abs(full[ordinary] - kept).max() <= _CALIBRATION_ERROR:
                 return FlowMixture(self.weights, self.flows, _HEADROOM * margin, floor)
         return FlowMixture(self.weights, self.flows)
 
-    def _pruned(self, X: Array, margin: float) -> Array:
-        screen = self._screen.log_joint(X)
-        keep = screen >= screen.max(axis=1, keepdims=True) - np.float32(margin)
-        out = np.full(len(X), -np.inf)
+    def _own(self, X: Array) -> Array:
+        out = np.empty(len(X))
+        own = self._screen.evaluate(X)[0].argmax(axis=1)
+        for k in np.unique(own):
+            rows = np.flatnonzero(own == k)
+            out[rows] = self.flows[k].log_prob(X[rows]) + np.log(self.weights[k])
+        return out
+
+    def _pruned(self, X: Array) -> Array:
+        screen, cheap, top = self._screen.evaluate(X)
+        keep = screen >= screen.max(axis=1, keepdims=True) - np.float32(self.margin)
+        cheap[keep] = 0.0
+        with np.errstate(divide="ignore"):
+            out: Array = (np.log(cheap.sum(axis=1)) + top[:, 0]).astype(np.float64)
         for k, flow in enumerate(self.flows):
             rows = np.flatnonzero(keep[:, k])
             if len(rows):
@@ -109,7 +125,7 @@ class FlowMixture:
 
 
 class _Screen:
-    """All clusters' Gaussians at once, in single precision: enough to tell which clusters matter."""
+    """All clusters' Gaussians and tails at once, in single precision: enough to tell which networks matter."""
 
     def __init__(self, weights: Array, flows: Sequence[ClusterFlow]) -> None:
         n_features = flows[0].n_features
@@ -123,15 +139,31 @@ class _Screen:
             shifts.append(((white.centre - self.centre) / white.scale) @ white.forward)
         self.matrix = np.concatenate(blocks, axis=1).astype(np.float32)
         self.shift = np.concatenate(shifts).astype(np.float32)
-        self.fold = np.repeat(np.eye(len(flows), dtype=np.float32), n_features, axis=0) * np.float32(-0.5)
+        self.fold = np.repeat(np.eye(len(flows), dtype=np.float32), n_features, axis=0)
+        self.n_features = n_features
         log_det = np.array([flow.whitening.log_det for flow in flows])
+        gaussian, tail = (np.array([getattr(f.shares, part) for f in flows]) for part in ("gaussian", "tail"))
         self.constant = (np.log(weights) + log_det).astype(np.float32)
+        self.log_gaussian_share, self.log_tail_share = (
+            np.log(gaussian).astype(np.float32),
+            np.log(tail).astype(np.float32),
+        )
 
-    def log_joint(self, X: Array) -> NDArray[np.float32]:
-        """Evaluate log w_k + log N(x; m_k, S_k) up to a common constant, shape (N, K)."""
+    def evaluate(self, X: Array) -> tuple[Single, Single, Single]:
+        """Evaluate, for each cluster, what needs no network.
+
+        Returns:
+            bell, log w_k + log N(x; m_k, S_k), nats, shape (N, K); the density w_k [b_k N(x; m_k, S_k) + ε_k t_k(x)]
+            divided by exp(top), shape (N, K); and top, nats, shape (N, 1).
+
+        """
         standard = np.clip((X - self.centre) / self.scale, -1e8, 1e8).astype(np.float32)
         white = standard @ self.matrix
         white -= self.shift
         np.clip(white, -1e15, 1e15, out=white)
         white *= white
-        return np.asarray(white @ self.fold + self.constant, dtype=np.float32)
+        squared_radius = white @ self.fold
+        bell: Single = log_gaussian(squared_radius, self.n_features) + self.constant
+        tail: Single = log_tail(squared_radius, self.n_features) + (self.constant + self.log_tail_share)
+        top: Single = np.maximum(bell, tail).max(axis=1, keepdims=True)
+        return bell, np.exp(tail - top) + np.exp(bell + self.log_gaussian_share - top), top
