@@ -225,7 +225,7 @@ class Conditionals:
 def _gain(residual: Array, roots: Array) -> Array:
     """Return ½ |Rᵀ r|² of every set, shape (sets, N)."""
     n_sets, width, n_columns = roots.shape
-    white = (roots.reshape(-1, n_columns) @ residual).reshape(n_sets, width, -1)
+    white = (roots.reshape(-1, n_columns) @ residual).reshape(n_sets, width, residual.shape[1])
     return np.asarray(0.5 * np.einsum("swn,swn->sn", white, white))
 
 

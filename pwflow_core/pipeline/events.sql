@@ -1,7 +1,7 @@
 -- From anomalies to events, derived as a whole. Binds $max_gap_minutes, $min_readings and $segment_columns.
 
 CREATE OR REPLACE TEMP MACRO decimals_for(width) AS
-    CASE WHEN width > 0 THEN greatest(0, least(6, -floor(log10(width))::INTEGER)) ELSE 0 END;
+    CASE WHEN width > 0 THEN greatest(0, least(7, -floor(log10(width / 2))::INTEGER)) ELSE 0 END;
 
 CREATE OR REPLACE TEMP MACRO figure(x, decimals) AS
     CASE
@@ -103,7 +103,7 @@ CREATE TEMP TABLE words AS
 WITH described AS (
     SELECT
         *,
-        decimals_for(worst.expected_high - worst.expected_low) AS decimals,
+        worst.expected_high - worst.expected_low AS width,
         replace(sensor, '_', ' ') || ' ' AS name
     FROM blame
 )
@@ -111,9 +111,9 @@ SELECT
     event_id,
     list(sensor ORDER BY place) FILTER (place = 1 OR (place <= 3 AND share >= 0.1)) AS top_sensors,
     string_agg(
-        name || with_unit(figure(worst.observed, decimals + 1), worst.unit) || CASE
+        name || with_unit(figure(worst.observed, decimals_for(width / 10)), worst.unit) || CASE
             WHEN worst.observed BETWEEN worst.expected_low AND worst.expected_high THEN ', which does not fit the others'
-            ELSE ' where ' || with_unit(range_text(worst.expected_low, worst.expected_high, decimals), worst.unit)
+            ELSE ' where ' || with_unit(range_text(worst.expected_low, worst.expected_high, decimals_for(width)), worst.unit)
                 || ' was expected'
         END,
         ' and ' ORDER BY place
