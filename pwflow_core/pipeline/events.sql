@@ -79,10 +79,13 @@ WITH summed AS (
         events.event_id,
         part.sensor,
         sum(part.contribution) AS contribution,
-        first(part ORDER BY
-            part.contribution * abs(part.observed - part.expected)
-                / greatest(part.expected_high - part.expected_low, 1e-300) DESC,
-            part.ts
+        arg_max(
+            part,
+            row(
+                part.contribution * abs(part.observed - part.expected)
+                    / greatest(part.expected_high - part.expected_low, 1e-300),
+                -epoch_us(part.ts)
+            )
         ) AS worst
     FROM events
     JOIN anomalies USING (machine_id, number)
