@@ -33,7 +33,8 @@ __all__ = ["Attribution", "SensorAttributor"]
 
 _PRICE_OF_SECOND = float(np.log(100.0))  # nats: a second sensor fails with the first once in a hundred times
 _WITHIN = 8.0  # nats: an explanation further behind the best one is not worth an evaluation of the flow
-_BATCH_CELLS = 2**19
+_BATCH_CELLS = 2**19  # what is computed for a batch of readings fits a cache ...
+_FEWEST_BATCH_ROWS = 2048  # ... unless there are so many sensors that each explanation would get a few readings only
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,7 @@ class SensorAttributor:
         X = as_matrix(X, n_features=self._regimes[0].flow.n_features, allow_empty=True)
         shape = (len(X), len(self.groups))
         found = Attribution(np.empty(shape), np.empty(len(X), dtype=np.intp), *(np.empty(shape) for _ in range(4)))
-        batch_rows = max(256, _BATCH_CELLS // self._regimes[0].n_sets)
+        batch_rows = max(_FEWEST_BATCH_ROWS, _BATCH_CELLS // self._regimes[0].n_sets)
         for start in range(0, len(X), batch_rows):
             block = X[start : start + batch_rows]
             cluster = self._choose_regimes(block)

@@ -153,15 +153,16 @@ def _explain(plant: Plant, mixtures: list[_Mixture], sensors: Sequence[str], fol
             attributor = _open_attributor(plant, mixture, flows)
             for reading_id, X in read_chunks(reader, folder / "part.parquet", sensors, plant.config.compute.chunk_rows):
                 found = attributor.attribute(X)
+                n_sensors = found.share.shape[1]
                 spool.append(
-                    reading_id=np.repeat(reading_id, len(sensors)),
-                    position=np.tile(np.arange(len(sensors)), len(X)),
+                    reading_id=np.repeat(reading_id, n_sensors),
+                    position=np.tile(np.arange(n_sensors), len(X)),
                     share=found.share.ravel(),
                     observed=found.observed.ravel(),
                     expected=found.expected.ravel(),
                     expected_low=found.low.ravel(),
                     expected_high=found.high.ravel(),
-                    cluster_key=np.repeat(np.array(mixture.keys, dtype=object)[found.cluster], len(sensors)),
+                    cluster_key=np.repeat(np.array(mixture.keys, dtype=object)[found.cluster], n_sensors),
                 )
         spool.close(folder / _RESULTS)
 
