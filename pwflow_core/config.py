@@ -24,6 +24,7 @@ __all__ = [
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
+    "EventsConfig",
     "FlowConfig",
     "ModelsConfig",
     "PlantConfig",
@@ -205,6 +206,16 @@ class ScoringConfig(_Section):
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
 
 
+class EventsConfig(_Section):
+    """When anomalies of a machine are one event."""
+
+    max_gap_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Anomalies at most this far apart belong together, whatever is between them. Without it: ten times the usual
+    interval between readings of the machine."""
+    min_readings: Annotated[int, Field(ge=1)] = 2
+    """An event has at least so many anomalies, or one with a p-value of at most a hundredth of alpha."""
+
+
 _CRON_RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(8))
 _CRON_NAMES = ("", "", "", "jan feb mar apr may jun jul aug sep oct nov dec", "sun mon tue wed thu fri sat")
 
@@ -279,6 +290,7 @@ class PlantConfig(_Section):
     clustering: ClusteringConfig = ClusteringConfig()
     flow: FlowConfig = FlowConfig()
     scoring: ScoringConfig = ScoringConfig()
+    events: EventsConfig = EventsConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()

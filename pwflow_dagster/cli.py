@@ -208,6 +208,7 @@ def _run(config: PlantConfig) -> None:
                 raise click.ClickException(outcome.error)
             jobs.append(outcome.job)
     plant = summarise_plant(Plant.open(config))
+    worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
     click.echo(
         f"""
@@ -216,10 +217,11 @@ Plant {config.plant.name}, jobs {" and ".join(jobs)}
   regimes    {plant.n_clusters} in {plant.n_segments} segments
   scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
   anomalies  {plant.n_anomalies:,} at alpha = {config.scoring.alpha:g}, in {plant.n_alarm_days} machine-days
+  events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}
   published  {config.published_path}
 
 Next: look at the assets with `pwflow ui`, or ask in SQL:
-  pwflow sql "SELECT machine_id, ts, cluster_key, anomaly_score FROM mart.anomaly_scores
-              WHERE is_anomaly ORDER BY anomaly_score DESC LIMIT 20"
+  pwflow sql "SELECT started_at, n_readings, summary FROM mart.anomaly_events
+              ORDER BY started_at DESC LIMIT 20"
 """
     )

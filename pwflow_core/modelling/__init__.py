@@ -14,18 +14,21 @@ from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.modelling.validation import held_out_blocks
 
 if TYPE_CHECKING:
+    from pwflow_core.modelling.attribution import Attribution, SensorAttributor
     from pwflow_core.modelling.detector import PiecewiseFlowDetector
     from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
     from pwflow_core.modelling.piecewise import PiecewiseFlow
     from pwflow_core.modelling.training import ClusterRows, FlowSettings, TrainingProgress, train_flows
 
 __all__ = [
+    "Attribution",
     "ClusterFlow",
     "ClusterRows",
     "ClusterSeeds",
     "FlowSettings",
     "PiecewiseFlow",
     "PiecewiseFlowDetector",
+    "SensorAttributor",
     "TrainingHistory",
     "TrainingProgress",
     "fit_clusters",
@@ -34,11 +37,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Attribution": "attribution",
     "ClusterFlow": "flow",
     "ClusterRows": "training",
     "FlowSettings": "training",
     "PiecewiseFlow": "piecewise",
     "PiecewiseFlowDetector": "detector",
+    "SensorAttributor": "attribution",
     "TrainingHistory": "flow",
     "TrainingProgress": "training",
     "train_flows": "training",

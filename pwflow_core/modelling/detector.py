@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from pwflow_core.modelling.attribution import SensorAttributor
 from pwflow_core.modelling.piecewise import PiecewiseFlow
 from pwflow_core.modelling.validation import as_weights
 
@@ -93,26 +94,11 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray((1.0 + self.reference_weight_[below]) / (1.0 + self.reference_weight_[-1]))
 
     def contributions(self, X: object) -> Array:
-        """Tell how much each sensor is to blame, nats, shape (N, D).
+        """Tell how much each sensor is to blame, shape (N, D), at least 0.
 
-        The gain in log-density when one sensor's value is replaced by its conditional mean given the others,
-        under the Gaussian of the reading's own cluster.
+        The contributions of a reading add up to its anomaly score, -log10 of its p-value.
         """
         check_is_fitted(self)
-        density = self.density_
-        X = density._check(X)
-        cluster = density.seeds_.log_joint(X).argmax(axis=1)
-        before = density.mixture_.log_prob(X)
-        gain = np.empty(X.shape)
-        expected = np.empty(X.shape)
-        for k in np.unique(cluster):
-            spread = np.sqrt(np.diagonal(density.seeds_.covariances[k]))
-            precision = np.linalg.inv(density.seeds_.covariances[k] / np.outer(spread, spread))
-            mine = cluster == k
-            standard = (X[mine] - density.seeds_.means[k]) / spread
-            expected[mine] = X[mine] - spread * (standard @ precision) / np.diagonal(precision)
-        for sensor in range(X.shape[1]):
-            replaced = X.copy()
-            replaced[:, sensor] = expected[:, sensor]
-            gain[:, sensor] = density.mixture_.log_prob(replaced) - before
-        return gain
+        attributor = SensorAttributor(self.density_.weights_, self.density_.flows_)
+        share = attributor.attribute(self.density_._check(X)).share
+        return np.asarray(-np.log10(self.p_values(X))[:, None] * share)

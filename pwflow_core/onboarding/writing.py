@@ -163,10 +163,11 @@ def _schedule(timezone: str | None) -> str:
 
 
 def _examples(inspection: Inspection) -> Mapping[str, object]:
-    if not (inspection.first and inspection.last):
-        return {}
-    start, until = (time.replace(microsecond=0, tzinfo=UTC) for time in (inspection.first, inspection.last))
-    return {"training.start": start, "training.until": until + timedelta(seconds=1)}
+    examples: dict[str, object] = {"events.max_gap_minutes": 10.0}
+    if inspection.first and inspection.last:
+        start, until = (time.replace(microsecond=0, tzinfo=UTC) for time in (inspection.first, inspection.last))
+        examples |= {"training.start": start, "training.until": until + timedelta(seconds=1)}
+    return examples
 
 
 def _setting(key: str, value: object, explanation: str, *, off: bool = False) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pwflow_core.pipeline.events import Event, worst_events
 from pwflow_core.plant import Plant
 
 __all__ = ["PlantOverview", "summarise_plant"]
@@ -25,6 +26,8 @@ class PlantOverview:
         n_unjudged: Readings without one, by status.
         n_anomalies: Readings that are anomalies.
         n_alarm_days: Days of a machine with at least one anomaly.
+        n_events: Events that they come to.
+        worst: The three with the largest peak scores.
     """
 
     n_readings: int
@@ -37,6 +40,8 @@ class PlantOverview:
     n_unjudged: dict[str, int]
     n_anomalies: int
     n_alarm_days: int
+    n_events: int
+    worst: list[Event]
 
 
 def summarise_plant(plant: Plant) -> PlantOverview:
@@ -60,6 +65,8 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         alarms = connection.execute(
             "SELECT count(*), count(DISTINCT (machine_id, ts::DATE)) FROM mart.anomaly_scores WHERE is_anomaly"
         ).fetchall()[0]
+        n_events = connection.execute("SELECT count(*) FROM mart.anomaly_events").fetchall()[0][0]
+        worst = worst_events(connection, 3)
     return PlantOverview(
         n_readings=readings[0],
         n_machines=readings[1],
@@ -71,4 +78,6 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         n_unjudged=statuses,
         n_anomalies=alarms[0],
         n_alarm_days=alarms[1],
+        n_events=n_events,
+        worst=worst,
     )

@@ -20,7 +20,11 @@ from pwflow_core.warehouse.sql import quote_columns
 __all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
 
 _READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality")
-_IN_TIME_ORDER = {"anomaly_scores": " ORDER BY machine_id, ts"}
+_IN_TIME_ORDER = {
+    "anomaly_scores": " ORDER BY machine_id, ts",
+    "anomaly_events": " ORDER BY machine_id, started_at",
+    "sensor_contributions": " ORDER BY machine_id, ts, sensor",
+}
 
 
 @dataclass(frozen=True)

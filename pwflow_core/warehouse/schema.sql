@@ -161,6 +161,34 @@ CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     scored_at TIMESTAMP
 );
 
+CREATE TABLE IF NOT EXISTS mart.sensor_contributions (
+    reading_id BIGINT,
+    machine_id VARCHAR,
+    ts TIMESTAMP,
+    sensor VARCHAR,
+    contribution DOUBLE,
+    expected DOUBLE,
+    observed DOUBLE,
+    expected_low DOUBLE,
+    expected_high DOUBLE,
+    unit VARCHAR,
+    cluster_key VARCHAR,
+    scored_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.anomaly_events (
+    event_id BIGINT,
+    machine_id VARCHAR,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    peak_score DOUBLE,
+    n_readings BIGINT,
+    cluster_key VARCHAR,
+    top_sensors VARCHAR[],
+    segment VARCHAR,
+    summary VARCHAR
+);
+
 COMMENT ON TABLE core.readings IS 'Valid readings: one row per machine and time, values within physical limits';
 COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and time: the same reading has the same one in every warehouse';
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
@@ -206,6 +234,32 @@ COMMENT ON COLUMN mart.anomaly_scores.status IS 'scored, missing, invalid, stuck
 COMMENT ON COLUMN mart.anomaly_scores.flow_version IS 'Flow of the regime that gave the score, see flow_versions';
 COMMENT ON COLUMN mart.anomaly_scores.model_set_id IS 'The clusters, weights and flows in force when the reading was scored';
 COMMENT ON COLUMN mart.anomaly_scores.scored_at IS 'When the score was computed, UTC';
+
+COMMENT ON TABLE mart.sensor_contributions IS 'Which sensors are to blame for each anomaly: one row per anomaly and sensor';
+COMMENT ON COLUMN mart.sensor_contributions.reading_id IS 'Reading that is an anomaly, see anomaly_scores';
+COMMENT ON COLUMN mart.sensor_contributions.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.sensor_contributions.ts IS 'Time of the reading, UTC';
+COMMENT ON COLUMN mart.sensor_contributions.sensor IS 'Name of the sensor';
+COMMENT ON COLUMN mart.sensor_contributions.contribution IS 'Part of the anomaly_score that the sensor is to blame for; those of a reading add up to its score';
+COMMENT ON COLUMN mart.sensor_contributions.expected IS 'What the sensor should have read given the other sensors, in its unit';
+COMMENT ON COLUMN mart.sensor_contributions.observed IS 'What it read, in its unit';
+COMMENT ON COLUMN mart.sensor_contributions.expected_low IS 'Lower end of what was expected: one normal reading in twenty is below, in its unit';
+COMMENT ON COLUMN mart.sensor_contributions.expected_high IS 'Upper end of what was expected: one normal reading in twenty is above, in its unit';
+COMMENT ON COLUMN mart.sensor_contributions.unit IS 'Unit of the sensor; empty if the configuration names none';
+COMMENT ON COLUMN mart.sensor_contributions.cluster_key IS 'Regime that the expectation is for: the one that suits the other sensors';
+COMMENT ON COLUMN mart.sensor_contributions.scored_at IS 'Score that it explains: scored_at of anomaly_scores, UTC';
+
+COMMENT ON TABLE mart.anomaly_events IS 'Anomalies of a machine that follow each other closely, as one event with a plain sentence';
+COMMENT ON COLUMN mart.anomaly_events.event_id IS 'reading_id of the first anomaly: an event that goes on keeps its identifier';
+COMMENT ON COLUMN mart.anomaly_events.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.anomaly_events.started_at IS 'Time of the first anomaly, UTC';
+COMMENT ON COLUMN mart.anomaly_events.ended_at IS 'Time of the last anomaly, UTC';
+COMMENT ON COLUMN mart.anomaly_events.peak_score IS 'Largest anomaly_score of the event';
+COMMENT ON COLUMN mart.anomaly_events.n_readings IS 'Anomalies in the event';
+COMMENT ON COLUMN mart.anomaly_events.cluster_key IS 'Operating regime of the reading with the largest score';
+COMMENT ON COLUMN mart.anomaly_events.top_sensors IS 'Up to three sensors with at least a tenth of the blame, by contribution summed over the event';
+COMMENT ON COLUMN mart.anomaly_events.segment IS 'Known process condition of the reading with the largest score';
+COMMENT ON COLUMN mart.anomaly_events.summary IS 'What happened, as a sentence: what the sensors to blame read at their worst, and what was expected';
 
 COMMENT ON TABLE mart.clusters IS 'Learned operating regimes; retired ones are kept and their keys never used again';
 COMMENT ON COLUMN mart.clusters.cluster_key IS 'Key of the regime, minted once; also the Dagster partition';

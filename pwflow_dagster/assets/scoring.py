@@ -1,4 +1,4 @@
-"""Scoring: one slice of log-densities per regime, and the scores that are derived from all slices."""
+"""Scoring: one slice of log-densities per regime, the scores derived from all slices, who is to blame, and events."""
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ OWNERS = ["team:process-engineering"]
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Return `component_log_density` and `anomaly_scores` of a plant."""
+    """Return the assets from `component_log_density` to `anomaly_events` of a plant."""
     readings_key, assignments_key, flow_key = (
         dg.AssetKey([plant_name, name]) for name in ("readings", "cluster_assignments", "cluster_flow")
     )
@@ -107,4 +107,98 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 },
             )
 
-    return [component_log_density, anomaly_scores]
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="3_scoring",
+        owners=OWNERS,
+        kinds={"pytorch", "duckdb"},
+        deps=[anomaly_scores, flow_key],
+        description=(
+            "Which sensors are to blame for each anomaly, what they read and what they should have read given the "
+            "others. The contributions of a reading add up to its anomaly score. Only anomalies that are new, or "
+            "that were scored again, are explained."
+        ),
+    )
+    def sensor_contributions(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.contributions import explain_anomalies
+
+        with running(context):
+            opened = plant.open()
+            summary = explain_anomalies(opened)
+            scores = anomaly_scores.key
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": summary.n_rows,
+                    "anomalies explained in this run": summary.n_new,
+                    "anomalies explained": summary.n_explained,
+                    "anomalies without an explanation: a sensor has no value": summary.n_incomplete,
+                    "first to blame": small_table(
+                        {"sensor": sensor, "anomalies": count} for sensor, count in summary.blame.items()
+                    ),
+                    "dagster/column_schema": column_schema(opened, "mart", "sensor_contributions"),
+                    "dagster/column_lineage": column_lineage(
+                        {
+                            **{name: [(scores, name)] for name in ("reading_id", "machine_id", "ts", "scored_at")},
+                            "contribution": [(scores, "anomaly_score"), (flow_key, "flow_version")],
+                            "observed": [(readings_key, "reading_id")],
+                        }
+                    ),
+                },
+            )
+
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="3_scoring",
+        owners=OWNERS,
+        kinds={"duckdb", "sql"},
+        deps=[anomaly_scores, sensor_contributions],
+        description=(
+            "Anomalies of a machine that follow each other closely, as one event: start, end, peak, the sensors to "
+            "blame, and a plain sentence. Too few anomalies together are no event unless one of them is extreme."
+        ),
+    )
+    def anomaly_events(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.events import derive_events
+
+        with running(context):
+            opened = plant.open()
+            summary = derive_events(opened)
+            scores = anomaly_scores.key
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": summary.n_events,
+                    "machines with events": summary.n_machines,
+                    "anomalies in events": summary.n_anomalies,
+                    "worst events": small_table(
+                        {
+                            "started_at": f"{event.started_at:%Y-%m-%d %H:%M:%S}",
+                            "peak_score": round(event.peak_score, 2),
+                            "readings": event.n_readings,
+                            "what happened": event.summary,
+                        }
+                        for event in summary.worst
+                    ),
+                    "dagster/column_schema": column_schema(opened, "mart", "anomaly_events"),
+                    "dagster/column_lineage": column_lineage(
+                        {
+                            **{name: [(scores, name)] for name in ("machine_id", "segment", "cluster_key")},
+                            "event_id": [(scores, "reading_id")],
+                            "started_at": [(scores, "ts")],
+                            "ended_at": [(scores, "ts")],
+                            "peak_score": [(scores, "anomaly_score")],
+                            "n_readings": [(scores, "is_anomaly")],
+                            "top_sensors": [(sensor_contributions.key, "contribution")],
+                            "summary": [
+                                (sensor_contributions.key, name)
+                                for name in ("observed", "expected_low", "expected_high", "unit")
+                            ],
+                        }
+                    ),
+                },
+            )
+
+    return [component_log_density, anomaly_scores, sensor_contributions, anomaly_events]

@@ -117,6 +117,7 @@ def test_own_data_in_three_commands(tmp_path):
     done = pwflow(tmp_path, "run")
     assert done.returncode == 0, done.stderr
     assert "readings   4,320 from 1 machines" in done.stdout
+    assert "\n  events     " in done.stdout
     published = tmp_path / ".pwflow" / "published.duckdb"
     assert str(published) in done.stdout
     with duckdb.connect(str(published), read_only=True) as connection:

@@ -17,6 +17,8 @@ ASSETS = {
     "cluster_flow",
     "component_log_density",
     "anomaly_scores",
+    "sensor_contributions",
+    "anomaly_events",
     "published_warehouse",
 }
 

@@ -32,7 +32,7 @@ def test_every_column_of_the_public_tables_is_documented_as_it_is():
         connection.execute(read_sql("pwflow_core.warehouse", "schema.sql"))
         for table in PUBLIC_TABLES:
             section = README.split(f"### `mart.{table}`")[1].split("\n#")[0]
-            documented = re.findall(r"^\| `(\w+)` \| ([\w() ,]+) \| (.+) \|$", section, re.MULTILINE)
+            documented = re.findall(r"^\| `(\w+)` \| ([\w() ,\[\]]+) \| (.+) \|$", section, re.MULTILINE)
             columns = describe_table(connection, "mart", table)
             assert documented == [(c.name, c.type, c.description) for c in columns]
 

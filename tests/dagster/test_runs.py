@@ -71,6 +71,26 @@ def test_assets_carry_row_counts_column_schemas_and_lineage(finished):
     assert lineage["p_value"][0].asset_key == dg.AssetKey(["small", "component_log_density"])
 
 
+def test_blame_and_events_are_published_and_shown(finished):
+    with duckdb.connect(str(finished.config.published_path), read_only=True) as published:
+        [(anomalies, explained)] = published.execute(
+            "SELECT (SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly), "
+            "(SELECT count(DISTINCT reading_id) FROM mart.sensor_contributions)"
+        ).fetchall()
+        [(events, strangers)] = published.execute(
+            "SELECT count(*), count(*) FILTER (event_id NOT IN (SELECT reading_id FROM mart.anomaly_scores "
+            "WHERE is_anomaly)) FROM mart.anomaly_events"
+        ).fetchall()
+    assert anomalies == explained > 0
+    assert strangers == 0
+    with finished.instance() as instance:
+        for asset, rows in (("anomaly_events", events), ("sensor_contributions", 8 * anomalies)):
+            event = instance.get_latest_materialization_event(dg.AssetKey(["small", asset]))
+            metadata = event.asset_materialization.metadata
+            assert metadata["dagster/row_count"].value == rows
+            assert all(column.description for column in metadata["dagster/column_schema"].schema.columns)
+
+
 def test_a_second_run_is_the_nightly_job_and_scores_nothing_again(plant):
     before = plant.query(SLICE_HASHES)
     scores = plant.query("SELECT md5(string_agg(s::VARCHAR, ',' ORDER BY reading_id)) FROM mart.anomaly_scores s")

@@ -1,0 +1,82 @@
+"""Time and peak memory of deriving events from many readings.
+
+    python tests/benchmarks/events.py --rows 10000000
+
+Twenty machines, eight sensors, one anomaly in two hundred readings, half of them in runs. Prints seconds, peak resident
+memory, and how much of it is beyond the imports. Not part of the test suite: figures on a shared machine are no pass or
+fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from pwflow_core.config import parse_config
+from pwflow_core.pipeline.events import derive_events
+from pwflow_core.pipeline.progress import write_fact
+from pwflow_core.pipeline.source import SOURCE_FACT, Sensor, Source
+from pwflow_core.plant import Plant
+
+SENSORS = [f"s{i}" for i in range(8)]
+
+
+def write_scores(plant: Plant, rows: int) -> None:
+    """Fill the tables that events are derived from, as the steps before would."""
+    sensors = tuple(Sensor(name, name, "°C") for name in SENSORS)
+    source = Source("ts", None, None, "machine", ("recipe",), sensors, None, ".")
+    with plant.warehouse.transaction() as connection:
+        write_fact(connection, SOURCE_FACT, source.to_json())
+        connection.execute("SELECT setseed(0.5)")
+        connection.execute("INSERT INTO core.model_sets (model_set_id, alpha) VALUES ('set', 0.01)")
+        connection.execute(
+            """
+            INSERT INTO mart.anomaly_scores BY NAME
+            WITH drawn AS (
+                SELECT i, i % 20 AS machine, random() AS u, (i // 20) % 8000 < 20 AS in_run FROM range(?) AS t (i)
+            )
+            SELECT i AS reading_id, 'M' || machine AS machine_id,
+                   TIMESTAMP '2026-01-01' + to_seconds(60 * (i // 20)) AS ts, 'A' AS segment, 'c0001' AS cluster_key,
+                   1 - u AS p_value, -log10(1 - u) AS anomaly_score, u > 0.9975 OR in_run AS is_anomaly,
+                   'scored' AS status, 'set' AS model_set_id, TIMESTAMP '2026-02-01' AS scored_at
+            FROM drawn
+            ORDER BY machine, i
+            """,
+            [rows],
+        )
+        connection.execute(
+            """
+            INSERT INTO mart.sensor_contributions BY NAME
+            SELECT reading_id, machine_id, ts, sensor, anomaly_score * (1 + hash(reading_id, sensor) % 10) / 50
+                   AS contribution, 60.0 AS expected, 80.0 AS observed, 55.0 AS expected_low, 65.0 AS expected_high,
+                   '°C' AS unit, cluster_key, scored_at
+            FROM mart.anomaly_scores CROSS JOIN unnest(?) AS t (sensor)
+            WHERE is_anomaly
+            """,
+            [SENSORS],
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    rows = parser.parse_args().rows
+    values = {"source": {"path": "data/*", "timestamp": "ts"}, "sensors": {name: {} for name in SENSORS}}
+    with tempfile.TemporaryDirectory() as folder:
+        plant = Plant.open(parse_config(values, name="benchmark", folder=Path(folder)))
+        imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        write_scores(plant, rows)
+        filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        started = time.perf_counter()
+        summary = derive_events(plant)
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{rows:,} readings, {summary.n_anomalies:,} anomalies in {summary.n_events:,} events: {seconds:.1f} s")
+    print(f"peak memory {peak:.0f} MiB, of it imports {imports:.0f} MiB; before the step {filled:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
