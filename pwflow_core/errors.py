@@ -7,6 +7,7 @@ engineer can act on. Each class derives from `PwflowError` and from the builtin 
 from __future__ import annotations
 
 __all__ = [
+    "ChecksFailedError",
     "ConfigurationError",
     "ModelFileError",
     "NotFittedError",
@@ -25,6 +26,10 @@ class PwflowError(Exception):
 
 class ConfigurationError(PwflowError, ValueError):
     """A key of `pwflow.toml` is unknown, missing, or has a value that cannot be used."""
+
+
+class ChecksFailedError(PwflowError, ValueError):
+    """The scores did not pass a check that they must pass before they are published."""
 
 
 class SourceError(PwflowError, ValueError):

@@ -207,6 +207,8 @@ def _run(config: PlantConfig) -> None:
             if outcome.error is not None:
                 raise click.ClickException(outcome.error)
             jobs.append(outcome.job)
+            for warning in outcome.warnings:
+                click.echo(f"Warning: {warning}", err=True)
     plant = summarise_plant(Plant.open(config))
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
     click.echo(

@@ -24,7 +24,7 @@ NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
 
 _INGEST = ("raw_readings", "readings")
-_SCORE = ("component_log_density", "anomaly_scores", "published_warehouse")
+_SCORE = ("component_log_density", "anomaly_scores", "cluster_health", "published_warehouse")
 
 
 def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:

@@ -19,14 +19,14 @@ LIMIT 20;
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
     """Return `published_warehouse` of a plant."""
-    scores_key = dg.AssetKey([plant_name, "anomaly_scores"])
+    scores_key, health_key = (dg.AssetKey([plant_name, name]) for name in ("anomaly_scores", "cluster_health"))
 
     @dg.asset(
         key_prefix=plant_name,
         group_name="4_publication",
         owners=["team:data-engineering"],
         kinds={"duckdb"},
-        deps=[scores_key],
+        deps=[scores_key, health_key],
         description=(
             "The read-only DuckDB file for SQL users. It is swapped in as a whole: a reader never waits, and never "
             "sees half a night."

@@ -17,6 +17,7 @@ ASSETS = {
     "cluster_flow",
     "component_log_density",
     "anomaly_scores",
+    "cluster_health",
     "published_warehouse",
 }
 
