@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ChecksFailedError",
     "ConfigurationError",
+    "LabelsError",
     "ModelFileError",
     "NotFittedError",
     "PwflowError",
@@ -26,6 +27,10 @@ class PwflowError(Exception):
 
 class ConfigurationError(PwflowError, ValueError):
     """A key of `pwflow.toml` is unknown, missing, or has a value that cannot be used."""
+
+
+class LabelsError(PwflowError, ValueError):
+    """Labels cannot be read, or do not belong to the readings of the plant."""
 
 
 class ChecksFailedError(PwflowError, ValueError):
