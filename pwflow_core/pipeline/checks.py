@@ -51,6 +51,9 @@ class CheckResult:
     figures: Figures = field(default_factory=dict)
 
 
+Check = Callable[[Plant, duckdb.DuckDBPyConnection], CheckResult]
+
+
 def check_scores(plant: Plant) -> list[CheckResult]:
     """Run every check on the scores as they are now.
 
@@ -58,7 +61,7 @@ def check_scores(plant: Plant) -> list[CheckResult]:
         NotFittedError: There is no warehouse yet.
     """
     with plant.warehouse.snapshot() as connection:
-        return [check(plant, connection) for check in _CHECKS]
+        return _run(plant, connection, (*_BLOCKING, alarms_within_budget))
 
 
 def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) -> None:
@@ -67,9 +70,19 @@ def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     Raises:
         ChecksFailedError: One of them failed; the message says what to do.
     """
-    results = [check(plant, connection) for check in _BLOCKING]
-    if failed := [result.sentence for result in results if not result.passed]:
+    results = _run(plant, connection, _BLOCKING)
+    if failed := [result.sentence for result in results if result.is_blocking and not result.passed]:
         raise ChecksFailedError(explain_failed_checks(failed))
+
+
+def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: tuple[Check, ...]) -> list[CheckResult]:
+    """Run the check of the schema, and the others if they find the columns that they look at."""
+    schema, *others = checks
+    result = schema(plant, connection)
+    if not result.passed:
+        reason = "Not run, because the columns are not those of the contract."
+        return [result, *(CheckResult(check.__name__, False, False, reason) for check in others)]
+    return [result, *(check(plant, connection) for check in others)]
 
 
 def explain_failed_checks(sentences: list[str]) -> str:
@@ -203,10 +216,4 @@ def _listed(items: list[str]) -> str:
     return ", ".join(items[:_N_SHOWN]) + more
 
 
-_BLOCKING: tuple[Callable[[Plant, duckdb.DuckDBPyConnection], CheckResult], ...] = (
-    rows_balance,
-    p_values_are_uniform,
-    schema_is_unchanged,
-    model_sets_agree,
-)
-_CHECKS = (*_BLOCKING, alarms_within_budget)
+_BLOCKING: tuple[Check, ...] = (schema_is_unchanged, rows_balance, model_sets_agree, p_values_are_uniform)
