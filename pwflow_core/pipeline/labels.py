@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import duckdb
 import numpy as np
@@ -82,6 +83,8 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
         LabelsError: The file cannot be read, lacks a column, or has times whose zone nobody names.
     """
     zone = timezone or plant.config.source.timezone
+    if zone is not None and zone not in available_timezones():
+        raise LabelsError(f"Expected a time zone such as 'UTC' or 'Europe/Berlin', got {zone!r}.")
     with plant.warehouse.scratch() as scratch:
         name = quote_literal(str(path))
         reader = f"read_parquet({name})" if is_parquet(str(path)) else f"read_csv({name}, all_varchar = true)"

@@ -200,6 +200,8 @@ def test_times_without_a_zone_are_refused_until_somebody_names_it(make_plant: Ma
     path = put_file(plant.config.folder / "labels.csv", "machine,start,end\nm,2024-03-01 10:00,2024-03-01 11:00\n")
     with pytest.raises(LabelsError, match="add --timezone"):
         labels_from_file(plant, path)
+    with pytest.raises(LabelsError, match="Expected a time zone"):
+        labels_from_file(plant, path, "Berlin")
     [fault] = labels_from_file(plant, path, "Europe/Berlin").faults
     assert str(fault.started_at) == "2024-03-01T09:00:00.000000"
 
