@@ -7,7 +7,9 @@ engineer can act on. Each class derives from `PwflowError` and from the builtin 
 from __future__ import annotations
 
 __all__ = [
+    "ChecksFailedError",
     "ConfigurationError",
+    "LabelsError",
     "ModelFileError",
     "NotFittedError",
     "PwflowError",
@@ -25,6 +27,14 @@ class PwflowError(Exception):
 
 class ConfigurationError(PwflowError, ValueError):
     """A key of `pwflow.toml` is unknown, missing, or has a value that cannot be used."""
+
+
+class LabelsError(PwflowError, ValueError):
+    """Labels cannot be read, or do not belong to the readings of the plant."""
+
+
+class ChecksFailedError(PwflowError, ValueError):
+    """The scores did not pass a check that they must pass before they are published."""
 
 
 class SourceError(PwflowError, ValueError):

@@ -49,6 +49,7 @@ def main() -> None:
     Then:
       pwflow sql QUERY       ask the published tables
       pwflow demo            the same on a simulated plant with known faults
+      pwflow evaluate        compare scores and alarms with known faults
       pwflow bench           compare density models on your data or on toy targets
 
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
@@ -145,6 +146,51 @@ def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
 
 
 @main.command()
+@click.argument("labels_file", metavar="[LABELS]", required=False, type=click.Path(path_type=Path))
+@click.option("--column", help="Column of the source that is 1 in a fault and 0 otherwise, instead of LABELS.")
+@_CONFIG
+@click.option("--timezone", help="Time zone of times in LABELS that carry none. Default: that of the source.")
+@click.option("--with-training", is_flag=True, help="Evaluate also the time that the models learned from.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def evaluate(
+    labels_file: Path | None,
+    column: str | None,
+    config_file: Path | None,
+    timezone: str | None,
+    with_training: bool,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Compare scores and alarms with LABELS (CSV or Parquet), or with what the simulated plant knows.
+
+    \b
+    LABELS has one row per fault:     machine, start, end, maybe kind
+    or one row per reading:           machine, time, label (0 or 1), maybe kind
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from pwflow_core.pipeline import evaluation, labels
+    from pwflow_core.plant import Plant
+
+    if labels_file is not None and column is not None:
+        raise click.UsageError("Give LABELS or --column.")
+    plant = Plant.open(configuration_in_force(config_file))
+    if labels_file is not None:
+        known = labels.labels_from_file(plant, labels_file, timezone)
+    elif column is not None:
+        known = labels.labels_from_column(plant, column)
+    else:
+        known = labels.labels_of_simulation(plant)
+    result = evaluation.evaluate_plant(plant, known, with_training=with_training)
+    table = evaluation.tabulate_evaluation(result)
+    if as_json:
+        click.echo(evaluation.to_json(result))
+    elif as_csv:
+        click.echo(table.to_csv(index=False), nl=False)
+    else:
+        click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
+
+
+@main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--target", help="A toy target instead: two_moons, circle_of_gaussians, two_rings or warped_8d.")
 @_CONFIG
@@ -207,6 +253,8 @@ def _run(config: PlantConfig) -> None:
             if outcome.error is not None:
                 raise click.ClickException(outcome.error)
             jobs.append(outcome.job)
+            for warning in outcome.warnings:
+                click.echo(f"Warning: {warning}", err=True)
     plant = summarise_plant(Plant.open(config))
     worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())

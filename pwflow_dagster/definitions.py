@@ -12,6 +12,7 @@ import dagster as dg
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.assets import build_assets
+from pwflow_dagster.checks import build_checks
 from pwflow_dagster.jobs import build_jobs
 from pwflow_dagster.partitions import cluster_partitions
 from pwflow_dagster.resources import PlantResource
@@ -37,6 +38,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         assets = build_assets(name, partitions)
     return dg.Definitions(
         assets=assets,
+        asset_checks=build_checks(name),
         jobs=build_jobs(config),
         schedules=[build_nightly_schedule(config.schedule, partitions)],
         resources={"plant": PlantResource(config)},

@@ -29,6 +29,7 @@ _SCORE = (
     "anomaly_scores",
     "sensor_contributions",
     "anomaly_events",
+    "cluster_health",
     "published_warehouse",
 )
 

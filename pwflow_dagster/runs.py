@@ -9,10 +9,12 @@ from typing import Any
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.plant import Plant
+from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build
 from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
 from pwflow_dagster.partitions import add_clusters, cluster_partitions, partition_range_tags
@@ -28,11 +30,13 @@ class RunOutcome:
         job: The job that ran.
         run_id: Its Dagster run.
         error: Why it failed, as one sentence; None if it succeeded.
+        warnings: What the checks found that does not stop publication.
     """
 
     job: str
     run_id: str
     error: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[RunOutcome]:
@@ -75,11 +79,14 @@ def _run(
         tags=tags,
         raise_on_error=False,
     )
-    return RunOutcome(job, result.run_id, None if result.success else _explain(result))
+    warnings = tuple(failed_check_sentences(result, blocking=False))
+    return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
 
 
 def _explain(result: dg.ExecuteInProcessResult) -> str:
-    """Return the sentence of the step that failed first, or the error of the framework."""
+    """Return what the failed checks say, else the sentence of the step that failed first, or of the framework."""
+    if failed := failed_check_sentences(result, blocking=True):
+        return explain_failed_checks(failed)
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

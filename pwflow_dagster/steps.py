@@ -18,7 +18,7 @@ _CORE_LOGGER = logging.getLogger("pwflow")
 class _ToRun(logging.Handler):
     """Forwards what the core logs to the event log of the run."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> None:
         super().__init__(logging.INFO)
         self._context = context
 
@@ -27,7 +27,7 @@ class _ToRun(logging.Handler):
 
 
 @contextmanager
-def running(context: dg.AssetExecutionContext) -> Iterator[None]:
+def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[None]:
     """Show the core's progress in the run, and its errors as one sentence instead of a traceback.
 
     Raises:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, QueryError
+from pwflow_core.pipeline.checks import refuse_failed_checks
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
@@ -24,6 +25,7 @@ _IN_TIME_ORDER = {
     "anomaly_scores": " ORDER BY machine_id, ts",
     "anomaly_events": " ORDER BY machine_id, started_at",
     "sensor_contributions": " ORDER BY machine_id, ts, sensor",
+    "cluster_health": " ORDER BY night",
 }
 
 
@@ -40,15 +42,19 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """Write the public tables to a new DuckDB file and move it into the place of the one in force.
 
     A reader that has the old file open goes on reading it; one that opens the path afresh gets the new one.
+    What is copied is checked first, in the same snapshot, so that no other run comes in between.
 
     Raises:
         NotFittedError: There are no scores to publish yet.
+        ChecksFailedError: A blocking check failed; the copy in force stays as it is.
     """
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as folder:
         fresh = Path(folder) / target.name
         with plant.warehouse.snapshot() as connection:
+            _check_scored(connection)
+            refuse_failed_checks(plant, connection)
             n_rows = _copy_tables(connection, fresh)
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
@@ -74,11 +80,14 @@ def query_published(config: PlantConfig, query: str) -> pd.DataFrame:
             raise QueryError(f"The query cannot be answered: {error}") from None
 
 
-def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
-    sensors = [sensor.name for sensor in read_source(connection).sensors]
+def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
     row = connection.execute("SELECT count(*) FROM mart.anomaly_scores").fetchone()
     if row is None or row[0] == 0:
         raise NotFittedError("There are no scores to publish yet: materialize anomaly_scores, or run `pwflow run`.")
+
+
+def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
+    sensors = [sensor.name for sensor in read_source(connection).sensors]
     connection.execute(f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE)")
     connection.execute("CREATE SCHEMA published.mart")
     connection.execute(

@@ -21,7 +21,7 @@ _log = logging.getLogger("pwflow.readings")
 
 STEP = "readings"
 BLOCK_FACT = "block_seconds"
-_BLOCK_READINGS = 32
+BLOCK_READINGS = 32
 CALIBRATION_FOLDS = (3, 8)
 """Folds that give the p-values; no flow ever learns from them."""
 STOPPING_FOLDS = (5,)
@@ -194,7 +194,7 @@ def _pin_block_length(connection: duckdb.DuckDBPyConnection) -> None:
         """
     ).fetchone()
     if row and row[0]:
-        write_fact(connection, BLOCK_FACT, repr(max(float(row[0]) * _BLOCK_READINGS, 1e-3)))
+        write_fact(connection, BLOCK_FACT, repr(max(float(row[0]) * BLOCK_READINGS, 1e-3)))
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int) -> tuple[int, int]:

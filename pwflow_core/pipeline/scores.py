@@ -19,11 +19,11 @@ from pwflow_core.pipeline.training_rows import select_training_rows, training_wi
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
-__all__ = ["ScoresSummary", "derive_scores"]
+__all__ = ["SCORES_STEP", "ScoresSummary", "derive_scores"]
 
 _log = logging.getLogger("pwflow.scores")
 
-_STEP = "scores"
+SCORES_STEP = "scores"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
     with plant.warehouse.transaction() as connection:
         _pin(connection)
         model_set_id = _record_model_set(connection, scoring.alpha, scoring.min_calibration_rows)
-        before = read_progress(connection, _STEP)
+        before = read_progress(connection, SCORES_STEP)
         latest = _find_affected(connection, before, model_set_id)
         script = read_sql(
             __package__,
@@ -76,7 +76,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
         }
         for statement in duckdb.extract_statements(script):
             connection.execute(statement, {name: values[name] for name in statement.named_parameters})
-        write_progress(connection, _STEP, Progress(model_set_id, latest))
+        write_progress(connection, SCORES_STEP, Progress(model_set_id, latest))
         summary = _summarise(connection, model_set_id, scoring.alpha)
     if summary.silent:
         _log.warning(

@@ -189,6 +189,19 @@ CREATE TABLE IF NOT EXISTS mart.anomaly_events (
     summary VARCHAR
 );
 
+CREATE TABLE IF NOT EXISTS mart.cluster_health (
+    night DATE,
+    cluster_key VARCHAR,
+    channel VARCHAR,
+    evidence DOUBLE,
+    threshold DOUBLE,
+    verdict VARCHAR,
+    n_readings BIGINT
+);
+
+-- The scores that the rows of a night in mart.cluster_health were derived from.
+CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
+
 COMMENT ON TABLE core.readings IS 'Valid readings: one row per machine and time, values within physical limits';
 COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and time: the same reading has the same one in every warehouse';
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
@@ -301,3 +314,12 @@ COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_timestamp, unreadabl
 COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
 COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
 COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';
+
+COMMENT ON TABLE mart.cluster_health IS 'What is known per night and regime: readings that could not be judged, alarms';
+COMMENT ON COLUMN mart.cluster_health.night IS 'Calendar day in the time zone of the schedule';
+COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for readings that could not be given to one';
+COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms';
+COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings';
+COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with, ten times alpha for alarms; NULL if it is only counted';
+COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, or counted where there is no threshold';
+COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm';

@@ -15,6 +15,7 @@ PUBLIC_TABLES = (
     "anomaly_scores",
     "anomaly_events",
     "sensor_contributions",
+    "cluster_health",
     "clusters",
     "flow_versions",
     "rejected_readings",

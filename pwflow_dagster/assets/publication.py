@@ -19,8 +19,9 @@ LIMIT 20;
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
     """Return `published_warehouse` of a plant."""
-    scores_key, contributions_key, events_key = (
-        dg.AssetKey([plant_name, name]) for name in ("anomaly_scores", "sensor_contributions", "anomaly_events")
+    scores_key, contributions_key, events_key, health_key = (
+        dg.AssetKey([plant_name, name])
+        for name in ("anomaly_scores", "sensor_contributions", "anomaly_events", "cluster_health")
     )
 
     @dg.asset(
@@ -28,7 +29,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
         group_name="4_publication",
         owners=["team:data-engineering"],
         kinds={"duckdb"},
-        deps=[scores_key, contributions_key, events_key],
+        deps=[scores_key, contributions_key, events_key, health_key],
         description=(
             "The read-only DuckDB file for SQL users. It is swapped in as a whole: a reader never waits, and never "
             "sees half a night."

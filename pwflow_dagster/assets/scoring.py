@@ -10,10 +10,11 @@ from pwflow_dagster.steps import running
 __all__ = ["build"]
 
 OWNERS = ["team:process-engineering"]
+MOST_SHOWN = 20
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Return the assets from `component_log_density` to `anomaly_events` of a plant."""
+    """Return the assets from `component_log_density` to `cluster_health` of a plant."""
     readings_key, assignments_key, flow_key = (
         dg.AssetKey([plant_name, name]) for name in ("readings", "cluster_assignments", "cluster_flow")
     )
@@ -201,4 +202,47 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 },
             )
 
-    return [component_log_density, anomaly_scores, sensor_contributions, anomaly_events]
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="3_scoring",
+        owners=OWNERS,
+        kinds={"duckdb", "sql"},
+        deps=[anomaly_scores],
+        description=(
+            "What is known about each night and regime: readings that could not be judged, by reason, and the share "
+            "of alarms beside ten times the false-alarm rate. Only nights whose scores changed are derived."
+        ),
+    )
+    def cluster_health(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.health import derive_health
+
+        with running(context):
+            opened = plant.open()
+            summary = derive_health(opened)
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": summary.n_rows,
+                    "nights derived in this run": summary.n_nights,
+                    "readings by channel": small_table(
+                        {"channel": channel, "readings": count} for channel, count in summary.n_by_channel.items()
+                    ),
+                    "above their threshold": small_table(
+                        {"night": night, "cluster_key": key, "channel": channel}
+                        for night, key, channel in summary.exceeded[:MOST_SHOWN]
+                    ),
+                    "dagster/column_schema": column_schema(opened, "mart", "cluster_health"),
+                    "dagster/column_lineage": column_lineage(
+                        {
+                            "night": [(anomaly_scores.key, "ts")],
+                            "cluster_key": [(anomaly_scores.key, "cluster_key")],
+                            "channel": [(anomaly_scores.key, "status")],
+                            "evidence": [(anomaly_scores.key, "status"), (anomaly_scores.key, "is_anomaly")],
+                            "n_readings": [(anomaly_scores.key, "status"), (anomaly_scores.key, "is_anomaly")],
+                        }
+                    ),
+                },
+            )
+
+    return [component_log_density, anomaly_scores, sensor_contributions, anomaly_events, cluster_health]

@@ -22,7 +22,7 @@ from pwflow_core.config import parse_config
 from pwflow_core.plant import Plant
 
 SENSORS = [f"s{i}" for i in range(8)]
-STEPS = ("imports", "ingest", "readings", "fit", "assign", "flows", "slices", "scores", "publish")
+STEPS = ("imports", "ingest", "readings", "fit", "assign", "flows", "slices", "scores", "health", "checks", "publish")
 
 
 def plant_in(folder: Path) -> Plant:
@@ -59,7 +59,7 @@ def run_step(step: str, folder: Path) -> None:
     import pandas as pd  # noqa: F401 - part of the imports that are subtracted
     import torch  # noqa: F401
 
-    from pwflow_core.pipeline import clusters, flows, ingest, publishing, readings, scores, slices
+    from pwflow_core.pipeline import checks, clusters, flows, health, ingest, publishing, readings, scores, slices
 
     plant = plant_in(folder)
     started = time.perf_counter()
@@ -72,6 +72,8 @@ def run_step(step: str, folder: Path) -> None:
         "flows": lambda: flows.train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark"),
         "slices": lambda: list(slices.score_slices(plant)),
         "scores": lambda: scores.derive_scores(plant),
+        "health": lambda: health.derive_health(plant),
+        "checks": lambda: checks.check_scores(plant),
         "publish": lambda: publishing.publish_warehouse(plant),
     }
     steps[step]()

@@ -66,6 +66,12 @@ MISTAKES = {
     "an empty file": ({"pwflow.toml": CONFIG, "data.csv": ""}, ["run"], "data.csv"),
     "init on nothing": ({}, ["init", "nowhere"], "nowhere"),
     "init on an empty file": ({"data.csv": ""}, ["init", "data.csv"], "data.csv"),
+    "an evaluation without labels": ({"pwflow.toml": CONFIG, "data.csv": ROWS}, ["evaluate"], "name a file with them"),
+    "an evaluation before the first run": (
+        {"pwflow.toml": CONFIG, "data.csv": ROWS, "labels.csv": "start,end\n2024-01-01T01:00Z,2024-01-01T02:00Z\n"},
+        ["evaluate", "labels.csv"],
+        "run `pwflow run`",
+    ),
     "a query before the first run": (
         {"pwflow.toml": CONFIG, "data.csv": ROWS},
         ["sql", "SELECT 1"],

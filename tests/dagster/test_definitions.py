@@ -19,6 +19,7 @@ ASSETS = {
     "anomaly_scores",
     "sensor_contributions",
     "anomaly_events",
+    "cluster_health",
     "published_warehouse",
 }
 

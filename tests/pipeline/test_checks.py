@@ -1,0 +1,219 @@
+"""Checks: each fails for the fault that it is there for, and for nothing that happens in honest operation."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from pwflow_core.errors import ChecksFailedError
+from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.clusters import fit_cluster_model
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.publishing import publish_warehouse
+from pwflow_core.pipeline.scores import derive_scores
+from pwflow_core.pipeline.slices import score_slices
+from tests.conftest import plant_readings, put_file, query, read_all, reopen, score_all
+
+BLOCKING = ("schema_is_unchanged", "rows_balance", "model_sets_agree", "p_values_are_uniform")
+
+FAULTS = {
+    "a score is lost": (
+        "rows_balance",
+        "DELETE FROM mart.anomaly_scores WHERE reading_id = (SELECT min(reading_id) FROM core.readings)",
+    ),
+    "a reading is lost with its score": (
+        "rows_balance",
+        "DELETE FROM mart.anomaly_scores WHERE reading_id = (SELECT min(reading_id) FROM core.readings);"
+        "DELETE FROM core.readings WHERE reading_id = (SELECT min(reading_id) FROM core.readings)",
+    ),
+    "a raw row is lost": ("rows_balance", "DELETE FROM ingest.raw_readings WHERE row_number = 7"),
+    "a refusal is forgotten": (
+        "rows_balance",
+        "INSERT INTO mart.rejected_readings BY NAME SELECT file_id, 1 AS row_number, 'duplicate' AS reason "
+        "FROM ingest.files",
+    ),
+    "a reading is scored twice": (
+        "rows_balance",
+        "INSERT INTO mart.anomaly_scores SELECT * FROM mart.anomaly_scores LIMIT 1",
+    ),
+    "one is lost and another scored twice": (
+        "rows_balance",
+        "DELETE FROM mart.anomaly_scores WHERE reading_id = (SELECT min(reading_id) FROM core.readings);"
+        "INSERT INTO mart.anomaly_scores SELECT * FROM mart.anomaly_scores LIMIT 1",
+    ),
+    "a score without a reading": (
+        "rows_balance",
+        "INSERT INTO mart.anomaly_scores SELECT * REPLACE (-1 AS reading_id) FROM mart.anomaly_scores LIMIT 1",
+    ),
+    "a column is dropped": ("schema_is_unchanged", "ALTER TABLE mart.anomaly_scores DROP COLUMN status"),
+    "a column gets another type": ("schema_is_unchanged", "ALTER TABLE mart.clusters ALTER weight TYPE VARCHAR"),
+    "a column is added": ("schema_is_unchanged", "ALTER TABLE mart.flow_versions ADD COLUMN note VARCHAR"),
+    "a sensor gets another type": ("schema_is_unchanged", "ALTER TABLE core.readings ALTER pressure TYPE VARCHAR"),
+    "a flow that nobody pinned": (
+        "model_sets_agree",
+        "UPDATE mart.anomaly_scores SET flow_version = 'other' "
+        "WHERE reading_id = (SELECT max(reading_id) FROM mart.anomaly_scores WHERE status = 'scored')",
+    ),
+    "a model set that nobody pinned": (
+        "model_sets_agree",
+        "UPDATE mart.anomaly_scores SET model_set_id = 'other' WHERE ts < '2024-03-01 06:00'",
+    ),
+}
+
+
+def results(plant) -> dict[str, bool]:
+    return {result.name: result.passed for result in check_scores(plant)}
+
+
+def published(plant) -> str:
+    return hashlib.sha256(plant.config.published_path.read_bytes()).hexdigest()
+
+
+def change(plant, statements: str) -> None:
+    with plant.warehouse.transaction() as connection:
+        connection.execute(statements)
+
+
+def test_everything_passes_on_a_plant_that_is_in_order(trained_plant):
+    found = check_scores(trained_plant)
+    assert [result.name for result in found if result.is_blocking] == list(BLOCKING)
+    assert all(result.passed for result in found if result.is_blocking), found
+    balance = found[1].figures
+    assert balance["ingested"] == 3000 == balance["scored"] + balance["unjudged"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_fails_its_check_and_nothing_is_published(trained_plant, fault):
+    name, statements = FAULTS[fault]
+    before = published(trained_plant)
+    change(trained_plant, statements)
+    assert [result.name for result in check_scores(trained_plant) if result.is_blocking and not result.passed] == [name]
+    with pytest.raises(ChecksFailedError, match="what was published before stays in force"):
+        publish_warehouse(trained_plant)
+    assert published(trained_plant) == before
+
+
+def test_slices_of_a_flow_that_was_not_calibrated_fail_the_uniformity(trained_plant):
+    """The p-values of a regime come from a calibration that does not belong to its log-densities."""
+    change(
+        trained_plant,
+        "UPDATE core.component_log_density SET log_density = log_density - 3 WHERE cluster_key = 'c0001';"
+        "DELETE FROM core.progress WHERE step = 'scores'",
+    )
+    derive_scores(trained_plant)
+    [failed] = [result for result in check_scores(trained_plant) if not result.passed and result.is_blocking]
+    assert failed.name == "p_values_are_uniform"
+    assert "c0001" in failed.sentence
+    assert not any(key in failed.sentence for key in ("c0002", "c0003", "c0004"))
+
+
+def test_uniform_p_values_that_move_in_blocks_do_not_fail(trained_plant):
+    """Readings of a block that are all alike are one reading: p-values drawn per block stay within tolerance."""
+    for seed in (0.1, 0.2, 0.3, 0.4, 0.5):
+        change(
+            trained_plant,
+            f"SELECT setseed({seed});"
+            "CREATE OR REPLACE TEMP TABLE blocks AS SELECT machine_id, floor(epoch(ts) / 1920) AS block, random() AS p "
+            "FROM (SELECT DISTINCT machine_id, time_bucket(INTERVAL 32 MINUTE, ts) AS ts FROM mart.anomaly_scores);"
+            "UPDATE mart.anomaly_scores SET p_value = blocks.p FROM blocks WHERE blocks.machine_id = "
+            "mart.anomaly_scores.machine_id AND blocks.block = floor(epoch(ts) / 1920) AND status = 'scored'",
+        )
+        assert results(trained_plant)["p_values_are_uniform"]
+
+
+def test_a_retrained_regime_passes_and_its_forgotten_slice_does_not(trained_plant):
+    """Scores of two model sets stand side by side, as long as no reading has a candidate that they disagree on."""
+    older = query(trained_plant, "SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = 'c0002'")
+    changed = reopen(trained_plant, flow={"random_state": 1})
+    train_cluster_flows(changed, ["c0002"], reason="drift", promoted_by="test")
+    score_all(changed)
+    assert query(changed, "SELECT count(DISTINCT model_set_id) FROM mart.anomaly_scores") == [(2,)]
+    assert results(changed)["model_sets_agree"]
+    first = query(changed, "SELECT model_set_id FROM core.model_sets ORDER BY pinned_at LIMIT 1")[0][0]
+    forgotten = older[0][0]
+    change(
+        changed,
+        f"UPDATE mart.anomaly_scores SET model_set_id = '{first}', scored_at = '2020-01-01', status = 'missing' "
+        f"WHERE reading_id = {forgotten}",
+    )
+    [failed] = [result for result in check_scores(changed) if not result.passed and result.is_blocking]
+    assert failed.name == "model_sets_agree"
+    assert failed.sentence.startswith("1 readings were scored before a flow of one of its regimes was replaced")
+
+
+@pytest.mark.parametrize("state", ["new readings wait", "new regimes wait", "a file is replaced", "a file waits"])
+def test_what_waits_for_the_next_step_is_not_lost(trained_plant, state):
+    if state == "new readings wait":
+        put_file(trained_plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
+        read_all(trained_plant)
+    elif state == "new regimes wait":
+        changed = reopen(trained_plant, clustering={"random_state": 3, "n_clusters": 1})
+        fit_cluster_model(changed)
+    else:
+        from pwflow_core.pipeline.ingest import ingest_files
+
+        path = trained_plant.config.folder / "data" / "night.csv"
+        if state == "a file is replaced":
+            put_file(path, plant_readings(30, seed=7, start="2024-04-01"))
+            read_all(trained_plant)
+            score_all(trained_plant)
+        put_file(path, plant_readings(40, seed=8, start="2024-04-01"))
+        ingest_files(trained_plant)
+    assert all(results(trained_plant)[name] for name in BLOCKING), check_scores(trained_plant)
+    publish_warehouse(trained_plant)
+
+
+def test_refused_rows_and_lines_balance(trained_plant):
+    rows = plant_readings(30, seed=7, start="2024-04-01").astype(object)
+    rows.loc[3, "ts"] = "yesterday"
+    rows.loc[4, "temperature"] = "Bad"
+    rows.loc[5, "temperature"] = np.inf
+    text = rows.to_csv(index=False) + rows.iloc[:2].to_csv(index=False, header=False) + "1,2,3\n"
+    put_file(trained_plant.config.folder / "data" / "night.csv", text)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    [balance] = [result for result in check_scores(trained_plant) if result.name == "rows_balance"]
+    assert balance.passed, balance
+    assert balance.figures["rejected"] >= 3
+    change(trained_plant, "DELETE FROM mart.rejected_readings WHERE reason = 'duplicate'")
+    assert not results(trained_plant)["rows_balance"]
+
+
+def test_a_night_of_alarms_warns_and_is_published(trained_plant):
+    """A real fault must not keep its own alarms from coming out."""
+    put_file(
+        trained_plant.config.folder / "data" / "night.csv",
+        plant_readings(60, seed=7, start="2024-04-01").assign(pressure=40.0),
+    )
+    read_all(trained_plant)
+    score_all(trained_plant)
+    [warning] = [result for result in check_scores(trained_plant) if not result.passed]
+    assert (warning.name, warning.is_blocking) == ("alarms_within_budget", False)
+    assert "2024-04-01" in warning.sentence
+    before = published(trained_plant)
+    publish_warehouse(trained_plant)
+    assert published(trained_plant) != before
+
+
+def test_results_are_values(trained_plant):
+    for result in check_scores(trained_plant):
+        assert dataclasses.asdict(result)["sentence"].endswith(".")
+        assert all(isinstance(value, int | float | str) for value in result.figures.values())
+
+
+def test_checks_leave_the_warehouse_as_it_is(trained_plant):
+    before = hashlib.sha256(trained_plant.warehouse.path.read_bytes()).hexdigest()
+    check_scores(trained_plant)
+    assert hashlib.sha256(trained_plant.warehouse.path.read_bytes()).hexdigest() == before
+
+
+def test_a_slice_of_another_version_is_never_mixed_in(trained_plant):
+    """A flow put in force without scoring its slice changes nothing: the pins are those of the slices."""
+    changed = reopen(trained_plant, flow={"random_state": 1})
+    train_cluster_flows(changed, ["c0001"], reason="drift", promoted_by="test")
+    derive_scores(changed)
+    assert all(results(changed)[name] for name in BLOCKING)
+    list(score_slices(changed))
+    derive_scores(changed)
+    assert all(results(changed)[name] for name in BLOCKING)
