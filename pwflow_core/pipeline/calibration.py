@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from pwflow_core.modelling.calibration import Calibration, calibrate
@@ -33,8 +34,9 @@ def calibrate_flows(plant: Plant) -> None:
         create_pins(connection)
         held_out = _fetch_held_out(plant, connection)
     made: dict[_Flow, Calibration | None] = {}
-    for (key, version), rows in held_out.groupby(["cluster_key", "flow_version"], sort=True):
-        rows = rows.dropna(subset="log_density")
+    for version in held_out.flow_version.unique():
+        of_flow = held_out[held_out.flow_version == version]
+        key, rows = str(of_flow.cluster_key.iloc[0]), of_flow.dropna(subset="log_density")
         made[key, version] = calibrate(rows.log_density, blocks=rows.block) if len(rows) else None
         _log_calibration(key, made[key, version])
     if made:
@@ -45,7 +47,7 @@ def calibrate_flows(plant: Plant) -> None:
 def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: str) -> Calibration | None:
     """Return the calibration of a flow; None if it had no readings to be calibrated on, or has not been yet."""
     row = connection.execute(
-        "SELECT tail_scale, tail_shape, n_rows, n_effective, n_set_aside FROM core.calibration "
+        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside FROM core.calibration "
         "WHERE cluster_key = ? AND flow_version = ? AND n_rows > 0",
         [key, version],
     ).fetchone()
@@ -56,7 +58,7 @@ def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: s
         "ORDER BY log_density",
         [key, version],
     ).fetchnumpy()
-    return Calibration(steps["log_density"], steps["p_value"], *row)
+    return Calibration(np.asarray(steps["log_density"]), np.asarray(steps["p_value"]), *row)
 
 
 def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
@@ -104,7 +106,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration
                 "n_effective": calibration.n_effective,
                 "n_set_aside": calibration.n_set_aside,
                 "threshold": calibration.threshold,
-                "threshold_p_value": float(calibration.p_value[0]),
+                "threshold_p_value": calibration.threshold_p_value,
                 "tail_scale": calibration.scale,
                 "tail_shape": calibration.shape,
             }

@@ -24,6 +24,7 @@ class PlantOverview:
         n_scored: Readings with a score.
         n_unjudged: Readings without one, by status.
         n_anomalies: Readings that are anomalies.
+        alpha: The false-alarm rate per reading that they were judged by; NaN before the first scores.
         n_alarm_days: Days of a machine with at least one anomaly.
     """
 
@@ -36,6 +37,7 @@ class PlantOverview:
     n_scored: int
     n_unjudged: dict[str, int]
     n_anomalies: int
+    alpha: float
     n_alarm_days: int
 
 
@@ -60,6 +62,10 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         alarms = connection.execute(
             "SELECT count(*), count(DISTINCT (machine_id, ts::DATE)) FROM mart.anomaly_scores WHERE is_anomaly"
         ).fetchall()[0]
+        rate = connection.execute(
+            "SELECT alpha FROM core.model_sets "
+            "WHERE model_set_id = (SELECT model FROM core.progress WHERE step = 'scores') LIMIT 1"
+        ).fetchone()
     return PlantOverview(
         n_readings=readings[0],
         n_machines=readings[1],
@@ -70,5 +76,6 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         n_scored=statuses.pop("scored", 0),
         n_unjudged=statuses,
         n_anomalies=alarms[0],
+        alpha=rate[0] if rate else float("nan"),
         n_alarm_days=alarms[1],
     )

@@ -174,7 +174,11 @@ def _summarise(
         int(anomalies[0]) if anomalies else 0,
         calibration,
         [key for key, made in calibration.items() if made.n_rows < min_rows],
-        [key for key, made in calibration.items() if made.n_rows >= min_rows and 1 / (1 + made.n_effective) > rate.alpha],
+        [
+            key
+            for key, made in calibration.items()
+            if made.n_rows >= min_rows and 1 / (1 + made.n_effective) > rate.alpha
+        ],
     )
 
 

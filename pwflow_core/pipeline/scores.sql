@@ -1,12 +1,11 @@
 -- From slices to scores, in one transaction. Expects the temporary tables
---   pins (cluster_key, segment, weight, flow_version): the model set that this run is pinned to, all calibrated,
+--   pins (flow, cluster_key, segment, weight, flow_version): the model set that this run is pinned to, all calibrated,
 --   affected (reading_id): the readings whose score has to be made, or made again.
 
 CREATE TEMP TABLE joint AS
 SELECT
     slice.reading_id,
-    slice.cluster_key,
-    slice.flow_version,
+    pins.flow,
     slice.log_density AS own_log_density,
     ln(pins.weight) + slice.log_density AS log_joint
 FROM core.component_log_density AS slice
@@ -26,11 +25,11 @@ WITH best AS (
         reading_id,
         count(*) AS n_candidates,
         max(log_joint) AS top,
-        arg_max(struct_pack(cluster_key, flow_version, own_log_density), log_joint) AS winner
+        arg_max(struct_pack(flow, own_log_density), log_joint) AS winner
     FROM joint
     GROUP BY reading_id
 ), shared AS (
-    SELECT joint.reading_id, ln(sum(exp(joint.log_joint - best.top) ORDER BY joint.cluster_key)) AS excess
+    SELECT joint.reading_id, ln(sum(exp(joint.log_joint - best.top) ORDER BY joint.flow)) AS excess
     FROM joint
     JOIN best USING (reading_id)
     WHERE best.n_candidates > 1
@@ -39,39 +38,43 @@ WITH best AS (
 SELECT
     best.reading_id,
     best.top + coalesce(shared.excess, 0) AS log_density,
-    best.winner.cluster_key AS cluster_key,
-    best.winner.flow_version AS flow_version,
+    best.winner.flow AS flow,
     best.winner.own_log_density AS own_log_density
 FROM best
 LEFT JOIN shared USING (reading_id);
 
+CREATE TEMP TABLE steps AS
+SELECT pins.flow, step.log_density, step.p_value
+FROM core.calibration_steps AS step
+JOIN pins USING (cluster_key, flow_version);
+
 DELETE FROM mart.anomaly_scores WHERE reading_id IN (SELECT reading_id FROM affected);
 
--- From the threshold of the regime upwards the rank among the held-out readings, below it the tail; see
--- modelling/calibration.py for the formulas.
+-- From the threshold of the regime upwards the rank among the held-out readings, below it the tail, but no less than
+-- the step; modelling/calibration.py has the formulas.
 INSERT INTO mart.anomaly_scores BY NAME
 WITH ranked AS (
     SELECT
-        mixture.*,
+        mixture.reading_id,
+        mixture.log_density,
+        calibration.cluster_key,
+        calibration.flow_version,
         calibration.n_rows,
-        calibration.n_effective,
-        coalesce(
-            steps.p_value,
-            greatest(
+        CASE
+            WHEN mixture.own_log_density >= calibration.threshold THEN steps.p_value
+            ELSE greatest(
                 calibration.threshold_p_value * pow(
                     1 + calibration.tail_shape * (calibration.threshold - mixture.own_log_density)
                         / calibration.tail_scale,
                     -1 / calibration.tail_shape
                 ),
-                $smallest_p
+                coalesce(steps.p_value, $smallest_p)
             )
-        ) AS p_value
+        END AS p_value
     FROM mixture
+    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.own_log_density >= steps.log_density
+    JOIN pins ON pins.flow = mixture.flow
     JOIN core.calibration AS calibration USING (cluster_key, flow_version)
-    ASOF LEFT JOIN core.calibration_steps AS steps
-      ON mixture.cluster_key = steps.cluster_key
-     AND mixture.flow_version = steps.flow_version
-     AND mixture.own_log_density >= steps.log_density
 ), judged AS (
     SELECT
         reading.reading_id,

@@ -82,8 +82,8 @@ CREATE TABLE IF NOT EXISTS core.component_log_density (
     scored_at TIMESTAMP
 );
 
--- One row per flow that has been calibrated: below the threshold its p-values come from a generalised Pareto tail,
--- from the threshold upwards from the steps.
+-- One row per flow that has been calibrated: from the threshold upwards its p-values are those of the steps, below it
+-- those of a generalised Pareto tail, and no less than the steps.
 CREATE TABLE IF NOT EXISTS core.calibration (
     cluster_key VARCHAR,
     flow_version VARCHAR,
