@@ -100,15 +100,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--memory-limit", default="1GiB", help="of DuckDB, as compute.memory_limit")
-    parser.add_argument("--derive", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("write", "derive"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.derive:
-        derive(arguments.derive, arguments.memory_limit)
+    if arguments.step == "write":
+        write_warehouse(arguments.folder, arguments.rows)
+        return
+    if arguments.step == "derive":
+        derive(arguments.folder, arguments.memory_limit)
         return
     with tempfile.TemporaryDirectory() as name:
-        write_warehouse(Path(name), arguments.rows)
-        command = [sys.executable, __file__, "--derive", name, "--memory-limit", arguments.memory_limit]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        # A process starts with the peak memory of the one that started it: so this one does nothing itself.
+        command = [sys.executable, __file__, "--rows", str(arguments.rows), "--memory-limit", arguments.memory_limit]
+        subprocess.run([*command, "--step", "write", "--folder", name], check=True)
+        done = subprocess.run(
+            [*command, "--step", "derive", "--folder", name], stdout=subprocess.PIPE, text=True, check=True
+        )
         derived, seconds, cpu_seconds, peak, imports = done.stdout.split()
         print("| readings derived | seconds | CPU seconds | peak memory (MiB) | of it imports (MiB) |")
         print("|---|---|---|---|---|")
