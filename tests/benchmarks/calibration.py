@@ -1,4 +1,4 @@
-"""Do p-values keep their promise? Shares of p <= alpha per regime, on readings that nothing was trained or calibrated on.
+"""Do p-values keep their promise? Shares of p <= alpha per regime, on readings that nothing was trained or judged by.
 
     python tests/benchmarks/calibration.py --data ../shared/data
     python tests/benchmarks/calibration.py --only plant --seeds 5 --train-days 500 --test-days 300
