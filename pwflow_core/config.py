@@ -49,6 +49,7 @@ RESERVED_COLUMNS = frozenset(
         "ts",
         "segment",
         "quality",
+        "reason",
         "fold",
         "batch_id",
         "file_id",
@@ -202,8 +203,16 @@ class ScoringConfig(_Section):
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """A reading is an anomaly if its p-value is at most this: the false-alarm rate per normal reading."""
+    alarms_per_week: Annotated[float, Field(gt=0)] | None = None
+    """Instead of `alpha`: false alarms per week that the plant may raise; converted once for a cluster model."""
     min_calibration_rows: Annotated[int, Field(ge=10)] = 50
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> ScoringConfig:
+        if self.alarms_per_week is not None and "alpha" in self.model_fields_set:
+            raise ValueError("expected alpha or alarms_per_week, got both; remove one")
+        return self
 
 
 class EventsConfig(_Section):

@@ -264,7 +264,7 @@ Plant {config.plant.name}, jobs {" and ".join(jobs)}
   readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
   regimes    {plant.n_clusters} in {plant.n_segments} segments
   scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
-  anomalies  {plant.n_anomalies:,} at alpha = {config.scoring.alpha:g}, in {plant.n_alarm_days} machine-days
+  anomalies  {plant.n_anomalies:,} at alpha = {plant.alpha:.3g}, in {plant.n_alarm_days} machine-days
   events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}
   published  {config.published_path}
 

@@ -31,6 +31,14 @@ WRONG = {
     ),
     "wrong number or word": (SOURCE + '[clustering]\nn_clusters = "lots"', "'clustering.n_clusters': input should be"),
     "out of range": (SOURCE + "[scoring]\nalpha = 2", "'scoring.alpha': input should be less than 1, got 2"),
+    "two false-alarm rates": (
+        SOURCE + "[scoring]\nalpha = 0.01\nalarms_per_week = 1",
+        "'scoring': expected alpha or alarms_per_week, got both; remove one",
+    ),
+    "no alarms at all": (
+        SOURCE + "[scoring]\nalarms_per_week = 0",
+        "'scoring.alarms_per_week': input should be greater",
+    ),
     "no source": ("[scoring]\nalpha = 0.1", "'source' is missing"),
     "empty source": ("[source]", "'source': expected exactly one of path, sql and simulated_days, got none"),
     "two sources": (

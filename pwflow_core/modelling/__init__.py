@@ -1,8 +1,8 @@
 """Piecewise normalizing flows: arrays in, arrays and dataclasses out.
 
-`clustering` finds the regimes and needs no torch; `training` and `flow` learn and evaluate one density per
-regime; `PiecewiseFlow` and `PiecewiseFlowDetector` put them together behind scikit-learn's interface.
-Names that need torch load it on first use.
+`clustering` finds the regimes and `calibration` makes p-values of log-densities, both without torch; `training`
+and `flow` learn and evaluate one density per regime; `PiecewiseFlow` and `PiecewiseFlowDetector` put them together
+behind scikit-learn's interface. Names that need torch load it on first use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pwflow_core.modelling.calibration import Calibration, calibrate
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.modelling.validation import held_out_blocks
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attribution",
+    "Calibration",
     "ClusterFlow",
     "ClusterRows",
     "ClusterSeeds",
@@ -31,6 +33,7 @@ __all__ = [
     "SensorAttributor",
     "TrainingHistory",
     "TrainingProgress",
+    "calibrate",
     "fit_clusters",
     "held_out_blocks",
     "train_flows",

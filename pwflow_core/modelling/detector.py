@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from pwflow_core.modelling.attribution import SensorAttributor
+from pwflow_core.modelling.calibration import calibrate
 from pwflow_core.modelling.piecewise import PiecewiseFlow
 from pwflow_core.modelling.validation import as_weights
 
@@ -26,9 +27,8 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         density_: The fitted `PiecewiseFlow`.
-        reference_: Ascending log-densities of the rows that calibrate p-values: those held out from training,
-            or all when there were too few rows to hold any out.
-        reference_weight_: Weight of the first 0, 1, 2, ... of them.
+        calibration_: What turns log-densities into p-values, from the rows held out from training, or from all
+            when there were too few rows to hold any out.
         offset_: Log-density below which a reading is flagged, nats.
 
     """
@@ -65,11 +65,8 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         score = density.score_samples(X)
         weight = as_weights(sample_weight, len(score))
         judge = density.held_out_ if density.held_out_.any() else weight > 0
-        order = np.argsort(score[judge], kind="stable")
-        self.reference_ = score[judge][order]
-        self.reference_weight_ = np.concatenate([[0.0], np.cumsum(weight[judge][order])])
-        rank = np.searchsorted(self.reference_weight_[1:], self.alpha * self.reference_weight_[-1])
-        self.offset_ = float(np.nextafter(self.reference_[rank], np.inf))
+        self.calibration_ = calibrate(score[judge], weight=weight[judge])
+        self.offset_ = self.calibration_.limit(self.alpha)
         return self
 
     def score_samples(self, X: object) -> Array:
@@ -88,10 +85,11 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def p_values(self, X: object) -> Array:
         """Return the chance that a normal reading is as improbable, shape (N,), above 0 and at most 1.
 
-        p = (1 + weight of the reference rows with at most this log-density) / (1 + weight of all of them)
+        By rank among the rows that calibrate, and for the most improbable by the tail that was fitted to them; see
+        `Calibration`. Rows are taken as independent.
         """
-        below = np.searchsorted(self.reference_, self.score_samples(X), side="right")
-        return np.asarray((1.0 + self.reference_weight_[below]) / (1.0 + self.reference_weight_[-1]))
+        scores = self.score_samples(X)
+        return self.calibration_.p_values(scores)
 
     def contributions(self, X: object) -> Array:
         """Tell how much each sensor is to blame, shape (N, D), at least 0.

@@ -42,6 +42,7 @@ _KEYS = {
     "flow.min_rows": "a regime with fewer readings keeps its Gaussian",
     "flow.random_state": "seed",
     "scoring.alpha": "false alarms per normal reading: 0.001 is one in a thousand",
+    "scoring.alarms_per_week": "instead of alpha: false alarms per week in the whole plant",
     "scoring.min_calibration_rows": "a regime with fewer held-out readings is not judged",
     "events.max_gap_minutes": "anomalies this close are one event; by default ten usual intervals",
     "events.min_readings": "fewer make no event, unless one is a hundred times rarer than alpha asks",
@@ -53,7 +54,8 @@ _KEYS = {
     "compute.memory_limit": "memory for DuckDB; the rest is spilled to disk",
     "compute.chunk_rows": "readings scored at a time",
 }
-_EXAMPLE_ROWS = 10_000
+_EXAMPLE = 10_000
+_EXAMPLES = {"scoring.alarms_per_week": 1.0}
 _WIDTH = 34
 
 
@@ -63,6 +65,7 @@ def render_tour(examples: Mapping[str, object]) -> str:
     Arguments:
         examples: By `section.key`, what to show for a key that has no default.
     """
+    examples = {**_EXAMPLES, **examples}
     blocks = []
     for section, field in PlantConfig.model_fields.items():
         kind = field.annotation
@@ -71,7 +74,7 @@ def render_tour(examples: Mapping[str, object]) -> str:
         lines = [f"# {_SECTIONS[section]}"] if section in _SECTIONS else []
         lines.append(f"# [{toml_key(section)}]")
         for key, default in kind().model_dump().items():
-            value = examples.get(f"{section}.{key}", _EXAMPLE_ROWS) if default is None else default
+            value = examples.get(f"{section}.{key}", _EXAMPLE) if default is None else default
             setting = f"# {toml_key(key)} = {toml_value(value)}"
             explanation = _KEYS.get(f"{section}.{key}")
             lines.append(f"{setting:<{_WIDTH}}  # {explanation}" if explanation else setting)

@@ -25,6 +25,7 @@ class PlantOverview:
         n_scored: Readings with a score.
         n_unjudged: Readings without one, by status.
         n_anomalies: Readings that are anomalies.
+        alpha: The false-alarm rate per reading that they were judged by; NaN before the first scores.
         n_alarm_days: Days of a machine with at least one anomaly.
         n_events: Events that they come to.
         worst: The three with the largest peak scores.
@@ -39,6 +40,7 @@ class PlantOverview:
     n_scored: int
     n_unjudged: dict[str, int]
     n_anomalies: int
+    alpha: float
     n_alarm_days: int
     n_events: int
     worst: list[Event]
@@ -67,6 +69,10 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         ).fetchall()[0]
         n_events = connection.execute("SELECT count(*) FROM mart.anomaly_events").fetchall()[0][0]
         worst = worst_events(connection, 3)
+        rate = connection.execute(
+            "SELECT alpha FROM core.model_sets "
+            "WHERE model_set_id = (SELECT model FROM core.progress WHERE step = 'scores') LIMIT 1"
+        ).fetchone()
     return PlantOverview(
         n_readings=readings[0],
         n_machines=readings[1],
@@ -77,6 +83,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         n_scored=statuses.pop("scored", 0),
         n_unjudged=statuses,
         n_anomalies=alarms[0],
+        alpha=rate[0] if rate else float("nan"),
         n_alarm_days=alarms[1],
         n_events=n_events,
         worst=worst,

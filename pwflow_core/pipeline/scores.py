@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.modelling.calibration import SMALLEST_P
+from pwflow_core.pipeline.calibration import calibrate_flows
 from pwflow_core.pipeline.clusters import ASSIGN_STEP
+from pwflow_core.pipeline.model_sets import FalseAlarmRate, create_pins, record_model_set
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
-from pwflow_core.pipeline.slices import SCORE_STEP
-from pwflow_core.pipeline.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
-__all__ = ["SCORES_STEP", "ScoresSummary", "derive_scores"]
+__all__ = ["SCORES_STEP", "ClusterCalibration", "ScoresSummary", "derive_scores"]
 
 _log = logging.getLogger("pwflow.scores")
 
 SCORES_STEP = "scores"
+
+
+@dataclass(frozen=True)
+class ClusterCalibration:
+    """What stands behind the p-values of one regime.
+
+    Attributes:
+        n_rows: Held-out readings.
+        n_effective: Independent readings that they are worth.
+        n_set_aside: Readings that were left out as gross outliers.
+        tail_scale: Scale of the tail of the surprise, nats; None without readings.
+        tail_shape: Its shape.
+    """
+
+    n_rows: int
+    n_effective: float
+    n_set_aside: int
+    tail_scale: float | None
+    tail_shape: float | None
 
 
 @dataclass(frozen=True)
@@ -32,19 +48,24 @@ class ScoresSummary:
 
     Attributes:
         model_set_id: The model set that the run was pinned to.
+        rate: The false-alarm rate in force.
         n_derived: Readings whose score was made in this run.
         n_by_status: Readings by status, all together.
         n_anomalies: Anomalies, all together.
-        calibration_rows: Held-out readings behind the p-values, by cluster.
-        silent: Clusters with too few of them for any p-value as small as alpha: they cannot alarm yet.
+        calibration: What stands behind the p-values, by cluster.
+        silent: Clusters with too few held-out readings to be judged: they cannot alarm.
+        extrapolated: Clusters whose held-out readings are worth too few for p-values as small as alpha: there an
+            alarm rests on the tail that was fitted to them.
     """
 
     model_set_id: str
+    rate: FalseAlarmRate
     n_derived: int
     n_by_status: dict[str, int]
     n_anomalies: int
-    calibration_rows: dict[str, int]
+    calibration: dict[str, ClusterCalibration]
     silent: list[str]
+    extrapolated: list[str]
 
 
 def derive_scores(plant: Plant) -> ScoresSummary:
@@ -55,81 +76,37 @@ def derive_scores(plant: Plant) -> ScoresSummary:
 
     Raises:
         NotFittedError: No slice has been scored yet.
+        ConfigurationError: The budget of alarms is more than the plant has readings.
     """
+    calibrate_flows(plant)
     scoring = plant.config.scoring
     with plant.warehouse.transaction() as connection:
-        _pin(connection)
-        model_set_id = _record_model_set(connection, scoring.alpha, scoring.min_calibration_rows)
+        create_pins(connection)
+        _drop_uncalibrated_pins(connection)
+        model_set_id, rate = record_model_set(connection, scoring)
         before = read_progress(connection, SCORES_STEP)
         latest = _find_affected(connection, before, model_set_id)
-        script = read_sql(
-            __package__,
-            "scores.sql",
-            training_rows=select_training_rows(plant.config.training),
-            calibration_folds=str(CALIBRATION_FOLDS),
-        )
-        values = training_window(plant.config.training) | {
-            "alpha": scoring.alpha,
+        values = {
+            "alpha": rate.alpha,
             "min_calibration_rows": scoring.min_calibration_rows,
+            "smallest_p": SMALLEST_P,
             "model_set_id": model_set_id,
             "now": datetime.now(UTC).replace(tzinfo=None),
         }
-        for statement in duckdb.extract_statements(script):
+        for statement in duckdb.extract_statements(read_sql(__package__, "scores.sql")):
             connection.execute(statement, {name: values[name] for name in statement.named_parameters})
         write_progress(connection, SCORES_STEP, Progress(model_set_id, latest))
-        summary = _summarise(connection, model_set_id, scoring.alpha)
-    if summary.silent:
-        _log.warning(
-            "%d of %d regimes (%s) have fewer than %d held-out readings: no p-value there can be as small as alpha = "
-            "%g, and nothing there can alarm; give more training readings, fewer regimes, or raise scoring.alpha",
-            len(summary.silent),
-            len(summary.calibration_rows),
-            ", ".join(summary.silent[:3]) + (", …" if len(summary.silent) > 3 else ""),
-            round(1 / scoring.alpha) - 1,
-            scoring.alpha,
-        )
-    _log.info("%s readings derived, %d anomalies in all", f"{summary.n_derived:,}", summary.n_anomalies)
+        summary = _summarise(connection, model_set_id, rate, scoring.min_calibration_rows)
+    _log_summary(summary, scoring.min_calibration_rows)
     return summary
 
 
-def _pin(connection: duckdb.DuckDBPyConnection) -> None:
-    """Pin the run to what the slices were scored with, even if another flow is in force by now."""
+def _drop_uncalibrated_pins(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leave out flows that scored their slice after the calibration of this run; the next run takes them up."""
     connection.execute(
-        """
-        CREATE TEMP TABLE pins AS
-        SELECT cluster_key, segment, weight, cluster_model_id, progress.model AS flow_version, progress.batch_id
-        FROM mart.clusters
-        JOIN core.progress AS progress USING (cluster_key)
-        WHERE status = 'active' AND progress.step = ?
-        """,
-        [SCORE_STEP],
+        "DELETE FROM pins WHERE (cluster_key, flow_version) NOT IN "
+        "(SELECT (cluster_key, flow_version) FROM core.calibration)"
     )
-    row = connection.execute("SELECT count(*) FROM pins").fetchone()
-    if row is None or row[0] == 0:
-        raise NotFittedError("Nothing has been scored yet: materialize component_log_density, or run `pwflow run`.")
-
-
-def _record_model_set(connection: duckdb.DuckDBPyConnection, alpha: float, min_rows: int) -> str:
-    pins = connection.execute(
-        "SELECT cluster_model_id, cluster_key, weight, flow_version FROM pins ORDER BY cluster_key"
-    ).fetchall()
-    model_set_id = hashlib.sha256(json.dumps([pins, alpha, min_rows]).encode()).hexdigest()[:16]
-    connection.execute(
-        """
-        INSERT INTO core.model_sets BY NAME
-        SELECT $id AS model_set_id, cluster_model_id, cluster_key, segment, weight, flow_version,
-               $alpha AS alpha, $min_rows AS min_calibration_rows, $now AS pinned_at
-        FROM pins
-        WHERE $id NOT IN (SELECT model_set_id FROM core.model_sets)
-        """,
-        {
-            "id": model_set_id,
-            "alpha": alpha,
-            "min_rows": min_rows,
-            "now": datetime.now(UTC).replace(tzinfo=None),
-        },
-    )
-    return model_set_id
 
 
 def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, model_set_id: str) -> int:
@@ -176,21 +153,64 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
     return max(latest, since)
 
 
-def _summarise(connection: duckdb.DuckDBPyConnection, model_set_id: str, alpha: float) -> ScoresSummary:
+def _summarise(
+    connection: duckdb.DuckDBPyConnection, model_set_id: str, rate: FalseAlarmRate, min_rows: int
+) -> ScoresSummary:
     derived = connection.execute("SELECT count(*) FROM affected").fetchone()
     statuses = connection.execute(
         "SELECT status, count(*) FROM mart.anomaly_scores GROUP BY status ORDER BY status"
     ).fetchall()
     anomalies = connection.execute("SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly").fetchone()
-    calibration = connection.execute(
-        "SELECT cluster_key, max(n_total) FROM core.calibration JOIN pins USING (cluster_key, flow_version) "
-        "GROUP BY cluster_key ORDER BY cluster_key"
+    rows = connection.execute(
+        "SELECT cluster_key, n_rows, n_effective, coalesce(n_set_aside, 0), tail_scale, tail_shape "
+        "FROM core.calibration JOIN pins USING (cluster_key, flow_version) ORDER BY cluster_key"
     ).fetchall()
+    calibration = {key: ClusterCalibration(*values) for key, *values in rows}
     return ScoresSummary(
         model_set_id,
+        rate,
         int(derived[0]) if derived else 0,
         dict(statuses),
         int(anomalies[0]) if anomalies else 0,
-        dict(calibration),
-        [key for key, n_total in calibration if 1 / (1 + n_total) > alpha],
+        calibration,
+        [key for key, made in calibration.items() if made.n_rows < min_rows],
+        [
+            key
+            for key, made in calibration.items()
+            if made.n_rows >= min_rows and 1 / (1 + made.n_effective) > rate.alpha
+        ],
     )
+
+
+def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
+    rate = summary.rate
+    if rate.alarms_per_week is not None:
+        _log.info(
+            "%g false alarms per week among %s readings are alpha = %.3g, if every false alarm is one reading",
+            rate.alarms_per_week,
+            f"{rate.readings_per_week:,.0f}",
+            rate.alpha,
+        )
+    if summary.silent:
+        _log.warning(
+            "%d of %d regimes (%s) have fewer than %d held-out readings: nothing there is judged or can alarm; give "
+            "more training readings or fewer regimes, or lower scoring.min_calibration_rows",
+            len(summary.silent),
+            len(summary.calibration),
+            _first_few(summary.silent),
+            min_rows,
+        )
+    if summary.extrapolated:
+        _log.info(
+            "in %d of %d regimes (%s) alpha = %.3g is rarer than anything that the held-out readings can show: alarms "
+            "there rest on the tail that was fitted to them",
+            len(summary.extrapolated),
+            len(summary.calibration),
+            _first_few(summary.extrapolated),
+            rate.alpha,
+        )
+    _log.info("%s readings derived, %d anomalies in all", f"{summary.n_derived:,}", summary.n_anomalies)
+
+
+def _first_few(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")

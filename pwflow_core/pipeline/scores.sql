@@ -1,12 +1,11 @@
 -- From slices to scores, in one transaction. Expects the temporary tables
---   pins (cluster_key, segment, weight, flow_version): the model set that this run is pinned to,
+--   pins (flow, cluster_key, segment, weight, flow_version): the model set that this run is pinned to, all calibrated,
 --   affected (reading_id): the readings whose score has to be made, or made again.
 
 CREATE TEMP TABLE joint AS
 SELECT
     slice.reading_id,
-    slice.cluster_key,
-    slice.flow_version,
+    pins.flow,
     slice.log_density AS own_log_density,
     ln(pins.weight) + slice.log_density AS log_joint
 FROM core.component_log_density AS slice
@@ -26,11 +25,11 @@ WITH best AS (
         reading_id,
         count(*) AS n_candidates,
         max(log_joint) AS top,
-        arg_max(struct_pack(cluster_key, flow_version, own_log_density), log_joint) AS winner
+        arg_max(struct_pack(flow, own_log_density), log_joint) AS winner
     FROM joint
     GROUP BY reading_id
 ), shared AS (
-    SELECT joint.reading_id, ln(sum(exp(joint.log_joint - best.top) ORDER BY joint.cluster_key)) AS excess
+    SELECT joint.reading_id, ln(sum(exp(joint.log_joint - best.top) ORDER BY joint.flow)) AS excess
     FROM joint
     JOIN best USING (reading_id)
     WHERE best.n_candidates > 1
@@ -39,52 +38,43 @@ WITH best AS (
 SELECT
     best.reading_id,
     best.top + coalesce(shared.excess, 0) AS log_density,
-    best.winner.cluster_key AS cluster_key,
-    best.winner.flow_version AS flow_version,
+    best.winner.flow AS flow,
     best.winner.own_log_density AS own_log_density
 FROM best
 LEFT JOIN shared USING (reading_id);
 
--- A flow is calibrated once, on the readings that it never learned from: then its p-values stay what they are.
-INSERT INTO core.calibration BY NAME
-WITH held_out AS (
-    SELECT mixture.cluster_key, mixture.flow_version, mixture.own_log_density AS log_density
-    FROM mixture
-    JOIN pins USING (cluster_key, flow_version)
-    JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
-    JOIN (/*training_rows*/) AS reading USING (reading_id)
-    WHERE reading.fold IN /*calibration_folds*/
-      AND reading.ts <= trained.trained_until
-      AND (mixture.cluster_key, mixture.flow_version) NOT IN
-          (SELECT (cluster_key, flow_version) FROM core.calibration)
-)
-SELECT DISTINCT
-    cluster_key,
-    flow_version,
-    log_density,
-    count(*) OVER (PARTITION BY cluster_key ORDER BY log_density) AS n_at_most,
-    count(*) OVER (PARTITION BY cluster_key) AS n_total
-FROM held_out;
+CREATE TEMP TABLE steps AS
+SELECT pins.flow, step.log_density, step.p_value
+FROM core.calibration_steps AS step
+JOIN pins USING (cluster_key, flow_version);
 
 DELETE FROM mart.anomaly_scores WHERE reading_id IN (SELECT reading_id FROM affected);
 
--- p = (1 + held-out readings at least as improbable) / (1 + held-out readings)
+-- From the threshold of the regime upwards the rank among the held-out readings, below it the tail, but no less than
+-- the step; modelling/calibration.py has the formulas.
 INSERT INTO mart.anomaly_scores BY NAME
-WITH sizes AS (
-    SELECT cluster_key, flow_version, max(n_total) AS n_total
-    FROM core.calibration
-    GROUP BY cluster_key, flow_version
-), ranked AS (
+WITH ranked AS (
     SELECT
-        mixture.*,
-        sizes.n_total,
-        (1 + coalesce(calibration.n_at_most, 0)) / (1 + sizes.n_total)::DOUBLE AS p_value
+        mixture.reading_id,
+        mixture.log_density,
+        calibration.cluster_key,
+        calibration.flow_version,
+        calibration.n_rows,
+        CASE
+            WHEN mixture.own_log_density >= calibration.threshold THEN steps.p_value
+            ELSE greatest(
+                calibration.threshold_p_value * pow(
+                    1 + calibration.tail_shape * (calibration.threshold - mixture.own_log_density)
+                        / calibration.tail_scale,
+                    -1 / calibration.tail_shape
+                ),
+                coalesce(steps.p_value, $smallest_p)
+            )
+        END AS p_value
     FROM mixture
-    LEFT JOIN sizes USING (cluster_key, flow_version)
-    ASOF LEFT JOIN core.calibration AS calibration
-      ON mixture.cluster_key = calibration.cluster_key
-     AND mixture.flow_version = calibration.flow_version
-     AND mixture.own_log_density >= calibration.log_density
+    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.own_log_density >= steps.log_density
+    JOIN pins ON pins.flow = mixture.flow
+    JOIN core.calibration AS calibration USING (cluster_key, flow_version)
 ), judged AS (
     SELECT
         reading.reading_id,
@@ -96,10 +86,21 @@ WITH sizes AS (
         ranked.log_density,
         ranked.p_value,
         CASE
-            WHEN reading.quality <> 'ok' THEN reading.quality
-            WHEN coalesce(ranked.n_total, 0) < $min_calibration_rows THEN 'thin'
+            WHEN reading.quality NOT IN ('ok', 'filled', 'partial') THEN reading.quality
+            WHEN coalesce(ranked.n_rows, 0) < $min_calibration_rows THEN 'thin'
             ELSE 'scored'
-        END AS status
+        END AS status,
+        CASE
+            WHEN status <> 'thin' THEN reading.reason
+            WHEN ranked.reading_id IS NOT NULL THEN format(
+                'Regime {} has {} held-out readings; {} are needed to calibrate it',
+                ranked.cluster_key, ranked.n_rows, $min_calibration_rows
+            )
+            WHEN reading.segment NOT IN (SELECT segment FROM mart.clusters WHERE status = 'active') THEN format(
+                'No operating regime has been learned for segment {}', reading.segment
+            )
+            ELSE 'A regime that could have produced the reading has no calibrated flow yet'
+        END AS reason
     FROM core.readings AS reading
     SEMI JOIN affected USING (reading_id)
     LEFT JOIN ranked USING (reading_id)
@@ -115,6 +116,7 @@ SELECT
     CASE WHEN status = 'scored' THEN -log10(p_value) END AS anomaly_score,
     CASE WHEN status = 'scored' THEN p_value <= $alpha END AS is_anomaly,
     status,
+    reason,
     flow_version,
     $model_set_id AS model_set_id,
     $now AS scored_at

@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS core.readings (
     ts TIMESTAMP,
     segment VARCHAR,
     quality VARCHAR,
+    reason VARCHAR,
     fold TINYINT,
     batch_id BIGINT,
     file_id BIGINT,
@@ -81,12 +82,26 @@ CREATE TABLE IF NOT EXISTS core.component_log_density (
     scored_at TIMESTAMP
 );
 
+-- One row per flow that has been calibrated: from the threshold upwards its p-values are those of the steps, below it
+-- those of a generalised Pareto tail, and no less than the steps.
 CREATE TABLE IF NOT EXISTS core.calibration (
     cluster_key VARCHAR,
     flow_version VARCHAR,
+    n_rows BIGINT,
+    n_effective DOUBLE,
+    n_set_aside BIGINT,
+    threshold DOUBLE,
+    threshold_p_value DOUBLE,
+    tail_scale DOUBLE,
+    tail_shape DOUBLE,
+    calibrated_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS core.calibration_steps (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
     log_density DOUBLE,
-    n_at_most BIGINT,
-    n_total BIGINT
+    p_value DOUBLE
 );
 
 CREATE TABLE IF NOT EXISTS core.model_sets (
@@ -97,6 +112,8 @@ CREATE TABLE IF NOT EXISTS core.model_sets (
     weight DOUBLE,
     flow_version VARCHAR,
     alpha DOUBLE,
+    alarms_per_week DOUBLE,
+    readings_per_week DOUBLE,
     min_calibration_rows BIGINT,
     pinned_at TIMESTAMP
 );
@@ -156,6 +173,7 @@ CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     anomaly_score DOUBLE,
     is_anomaly BOOLEAN,
     status VARCHAR,
+    reason VARCHAR,
     flow_version VARCHAR,
     model_set_id VARCHAR,
     scored_at TIMESTAMP
@@ -208,6 +226,7 @@ COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN core.readings.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN core.readings.segment IS 'Known process condition: the values of the segment columns, joined by " / "';
 COMMENT ON COLUMN core.readings.quality IS 'ok, missing (a sensor has no value) or invalid (a value was refused)';
+COMMENT ON COLUMN core.readings.reason IS 'Why the quality is not ok, or what was filled in; NULL for an ordinary reading';
 COMMENT ON COLUMN core.readings.fold IS 'Share of the time blocks, 0 to 9: 3 and 8 calibrate, 5 stops the training early, the others train';
 COMMENT ON COLUMN core.readings.batch_id IS 'Number of the run of the readings step that made or last changed this row';
 COMMENT ON COLUMN core.readings.file_id IS 'File that the reading came from, see ingest.files';
@@ -240,10 +259,11 @@ COMMENT ON COLUMN mart.anomaly_scores.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN mart.anomaly_scores.segment IS 'Known process condition; "all" where none is configured';
 COMMENT ON COLUMN mart.anomaly_scores.cluster_key IS 'Most probable operating regime; NULL if the reading could not be assigned';
 COMMENT ON COLUMN mart.anomaly_scores.log_density IS 'Mixture log-density log p(x) within the segment, in nats, in the raw units of the sensors';
-COMMENT ON COLUMN mart.anomaly_scores.p_value IS 'Share of normal readings of the regime that are at least as improbable, 0 to 1';
+COMMENT ON COLUMN mart.anomaly_scores.p_value IS 'Share of normal readings of the regime that are at least as improbable, above 0, at most 1';
 COMMENT ON COLUMN mart.anomaly_scores.anomaly_score IS 'Minus log10 of p_value: 3 means one normal reading in a thousand';
-COMMENT ON COLUMN mart.anomaly_scores.is_anomaly IS 'p_value is at most scoring.alpha; NULL if the reading was not scored';
+COMMENT ON COLUMN mart.anomaly_scores.is_anomaly IS 'p_value is at most alpha, the false-alarm rate of scoring.alpha or scoring.alarms_per_week; NULL if the reading was not scored';
 COMMENT ON COLUMN mart.anomaly_scores.status IS 'scored, missing, invalid, stuck or thin; only scored readings have numbers';
+COMMENT ON COLUMN mart.anomaly_scores.reason IS 'Why the reading was not judged, or what was filled in; NULL for an ordinary reading';
 COMMENT ON COLUMN mart.anomaly_scores.flow_version IS 'Flow of the regime that gave the score, see flow_versions';
 COMMENT ON COLUMN mart.anomaly_scores.model_set_id IS 'The clusters, weights and flows in force when the reading was scored';
 COMMENT ON COLUMN mart.anomaly_scores.scored_at IS 'When the score was computed, UTC';

@@ -87,10 +87,28 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "readings by status": small_table(
                         {"status": status, "readings": count} for status, count in summary.n_by_status.items()
                     ),
-                    "held-out readings behind the p-values": small_table(
-                        {"cluster_key": key, "readings": count} for key, count in summary.calibration_rows.items()
+                    "false-alarm rate per reading": summary.rate.alpha,
+                    **(
+                        {
+                            "false alarms per week": summary.rate.alarms_per_week,
+                            "readings per week": summary.rate.readings_per_week,
+                        }
+                        if summary.rate.alarms_per_week is not None
+                        else {}
+                    ),
+                    "calibration": small_table(
+                        {
+                            "cluster_key": key,
+                            "held-out readings": made.n_rows,
+                            "worth independent ones": round(made.n_effective),
+                            "set aside": made.n_set_aside,
+                            "tail scale (nats)": made.tail_scale,
+                            "tail shape": made.tail_shape,
+                        }
+                        for key, made in summary.calibration.items()
                     ),
                     "regimes that cannot alarm yet": ", ".join(summary.silent) or "none",
+                    "regimes whose alarms rest on the fitted tail": ", ".join(summary.extrapolated) or "none",
                     "model set": summary.model_set_id,
                     "dagster/column_schema": column_schema(opened, "mart", "anomaly_scores"),
                     "dagster/column_lineage": column_lineage(
@@ -103,6 +121,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                             "cluster_key": [(density, "cluster_key"), (density, "log_density")],
                             "flow_version": [(density, "flow_version")],
                             "status": [(readings_key, "quality")],
+                            "reason": [(readings_key, "reason")],
                         }
                     ),
                 },

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import ConfigurationError, NotFittedError
+from pwflow_core.modelling import calibrate
+from pwflow_core.pipeline.calibration import load_calibration
 from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
 from pwflow_core.pipeline.flows import train_cluster_flows
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
@@ -14,6 +16,7 @@ from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
+UNKNOWN_SEGMENT = "No operating regime has been learned for segment C"
 NUMBERS = ["log_density", "p_value", "anomaly_score"]
 JOINT = """
     SELECT slice.reading_id, cluster_key, weight, slice.log_density, slice.flow_version
@@ -53,7 +56,7 @@ def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
 
 
 @pytest.mark.parametrize("arrives", ["before training", "between training and scoring"])
-def test_the_p_value_is_the_share_of_calibration_readings_of_the_regime_that_are_as_improbable(trained_plant, arrives):
+def test_the_p_value_is_that_of_the_calibration_on_the_held_out_readings_of_the_regime(trained_plant, arrives):
     """Readings that arrive after the training are judged; they do not calibrate."""
     if arrives == "between training and scoring":
         for key in ("c0001", "c0002", "c0003", "c0004"):
@@ -66,14 +69,57 @@ def test_the_p_value_is_the_share_of_calibration_readings_of_the_regime_that_are
     scores = scores[scores.status == "scored"].merge(mixture(trained_plant)[["own"]], on="reading_id")
     trained = dict(query(trained_plant, "SELECT cluster_key, trained_until FROM mart.flow_versions WHERE in_force"))
     for key, of_key in scores.groupby("cluster_key"):
-        is_calibration = of_key.fold.isin(CALIBRATION_FOLDS) & (of_key.ts <= trained[key])
-        calibration = np.sort(of_key.own[is_calibration])
-        expected = (1 + np.searchsorted(calibration, of_key.own, side="right")) / (1 + len(calibration))
-        np.testing.assert_array_equal(of_key.p_value, expected)
-        assert len(calibration) >= 50
+        held_out = of_key[of_key.fold.isin(CALIBRATION_FOLDS) & (of_key.ts <= trained[key])]
+        minutes = (held_out.ts - pd.Timestamp("1970-01-01")) // pd.Timedelta("60s")
+        expected = calibrate(held_out.own, blocks=held_out.machine_id + (minutes // 32).astype(str))
+        assert expected.n_rows >= 50
+        np.testing.assert_allclose(of_key.p_value, expected.p_values(of_key.own), rtol=1e-6)
     np.testing.assert_allclose(scores.anomaly_score, -np.log10(scores.p_value), atol=1e-12)
     assert (scores.is_anomaly == (scores.p_value <= 0.01)).all()
     assert scores.is_anomaly.any()
+
+
+def test_sql_and_the_stored_calibration_give_the_same_p_values_in_body_and_tail(trained_plant):
+    night = plant_readings(60, seed=7, start="2024-04-01")
+    night.loc[::3, "temperature"] += np.linspace(0, 60, len(night[::3]))
+    put_file(trained_plant.config.folder / "data" / "night.parquet", night)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    scores = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE status = 'scored'").merge(
+        mixture(trained_plant)[["own"]], on="reading_id"
+    )
+    n_tail = 0
+    for (key, version), of_key in scores.groupby(["cluster_key", "flow_version"]):
+        with trained_plant.warehouse.snapshot() as connection:
+            stored = load_calibration(connection, key, version)
+        np.testing.assert_allclose(of_key.p_value, stored.p_values(of_key.own), rtol=1e-12)
+        n_tail += (of_key.own < stored.threshold).sum()
+    assert n_tail > 50
+    assert 0 < scores.p_value.min() < 1e-6
+
+
+def test_a_flow_keeps_its_calibration_whatever_arrives_later(trained_plant):
+    tables = ("SELECT * FROM core.calibration ORDER BY ALL", "SELECT * FROM core.calibration_steps ORDER BY ALL")
+    before = [frame(trained_plant, table) for table in tables]
+    add_night(trained_plant, 300)
+    score_all(trained_plant)
+    for table, kept in zip(tables, before, strict=True):
+        pd.testing.assert_frame_equal(frame(trained_plant, table), kept, check_exact=True)
+
+
+def test_a_flow_that_is_scored_while_the_others_are_calibrated_is_taken_up_by_the_next_run(trained_plant, monkeypatch):
+    before = frame(trained_plant, SCORES)
+    retrain(trained_plant, "c0002")
+    list(score_slices(trained_plant))
+    with monkeypatch.context() as patch:
+        patch.setattr("pwflow_core.pipeline.scores.calibrate_flows", lambda plant: None)
+        derive_scores(trained_plant)
+    pd.testing.assert_frame_equal(frame(trained_plant, SCORES), before, check_exact=True)
+    assert derive_scores(trained_plant).n_derived > 0
+    versions = query(trained_plant, "SELECT DISTINCT flow_version FROM mart.anomaly_scores WHERE cluster_key = 'c0002'")
+    assert versions == query(
+        trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
+    )
 
 
 def test_p_values_of_new_normal_readings_are_uniform(trained_plant):
@@ -139,7 +185,9 @@ def test_deriving_in_parts_gives_what_deriving_all_at_once_gives(trained_plant):
     pd.testing.assert_frame_equal(at_once.drop(columns=ignored), in_parts.drop(columns=ignored), check_exact=True)
 
 
-@pytest.mark.parametrize("change", [{"alpha": 0.2}, {"min_calibration_rows": 120}])
+@pytest.mark.parametrize(
+    "change", [{"alpha": 0.2}, {"alpha": None, "alarms_per_week": 8000}, {"min_calibration_rows": 120}]
+)
 def test_a_changed_scoring_configuration_judges_every_reading_anew(trained_plant, change):
     before = frame(trained_plant, SCORES)
     plant = reopen(trained_plant, scoring=change)
@@ -154,6 +202,65 @@ def test_a_regime_with_too_few_held_out_readings_is_thin_and_never_judged(traine
     assert set(summary.n_by_status) == {"thin", "missing", "invalid"}
     assert summary.n_anomalies == 0
     assert frame(plant, SCORES)[[*NUMBERS, "is_anomaly"]].isna().all(axis=None)
+
+
+def test_a_reading_that_is_not_judged_says_why_in_words(trained_plant):
+    add_night(trained_plant, recipe="C")
+    plant = reopen(trained_plant, scoring={"min_calibration_rows": 120})
+    score_all(plant)
+    reasons = frame(plant, "SELECT DISTINCT status, segment = 'C' AS is_new, reason FROM mart.anomaly_scores")
+    assert (reasons.reason[(reasons.status == "thin") & reasons.is_new] == UNKNOWN_SEGMENT).all()
+    thin = reasons.reason[(reasons.status == "thin") & ~reasons.is_new]
+    assert len(thin) > 0
+    assert thin.str.fullmatch(r"Regime c000\d has \d+ held-out readings; 120 are needed to calibrate it").all()
+    assert reasons.reason[reasons.status == "scored"].isna().all()
+
+
+def test_the_reason_of_a_reading_is_handed_on_and_a_filled_or_partial_one_is_scored(trained_plant):
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(
+            "UPDATE core.readings SET quality = ['filled', 'partial', 'stuck'][1 + row_number % 3], reason = 'told' "
+            "WHERE quality = 'ok'"
+        )
+        connection.execute("DELETE FROM core.progress WHERE step = 'scores'")
+    derive_scores(trained_plant)
+    rows = query(
+        trained_plant,
+        "SELECT DISTINCT quality, status, score.reason, p_value IS NULL FROM mart.anomaly_scores AS score "
+        "JOIN core.readings USING (reading_id) WHERE score.reason = 'told' ORDER BY quality",
+    )
+    assert rows == [
+        ("filled", "scored", "told", False),
+        ("partial", "scored", "told", False),
+        ("stuck", "stuck", "told", True),
+    ]
+
+
+def test_a_budget_of_alarms_per_week_becomes_a_rate_per_reading_and_stays_that_rate(trained_plant):
+    """Two machines, one reading a minute: 20,160 a week, less the few that cannot be scored."""
+    plant = reopen(trained_plant, scoring={"alpha": None, "alarms_per_week": 100})
+    rate = derive_scores(plant).rate
+    assert rate.readings_per_week == pytest.approx(20_160, rel=0.05)
+    assert rate.alpha == 100 / rate.readings_per_week
+    assert query(plant, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly <> (p_value <= ?)", rate.alpha) == [
+        (0,)
+    ]
+    before = frame(plant, SCORES)
+    add_night(plant, 600, machine="press-3")
+    read_all(plant)
+    score_all(plant)
+    after = derive_scores(plant)
+    assert after.rate == rate
+    scores = frame(plant, SCORES)
+    pd.testing.assert_frame_equal(
+        scores[scores.reading_id.isin(before.reading_id)].reset_index(drop=True), before, check_exact=True
+    )
+
+
+def test_a_budget_of_more_alarms_than_readings_is_an_error(trained_plant):
+    plant = reopen(trained_plant, scoring={"alpha": None, "alarms_per_week": 1_000_000})
+    with pytest.raises(ConfigurationError, match=r"scoring.alarms_per_week below the [\d,]+ readings"):
+        derive_scores(plant)
 
 
 def test_a_segment_that_appears_at_night_is_thin_and_never_normal(trained_plant):

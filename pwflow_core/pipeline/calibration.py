@@ -1,0 +1,124 @@
+"""Calibration of the flows: once for each, on the readings that it never learned from, and kept as it is."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from pwflow_core.modelling.calibration import Calibration, calibrate
+from pwflow_core.pipeline.model_sets import create_pins
+from pwflow_core.pipeline.progress import read_fact
+from pwflow_core.pipeline.readings import BLOCK_FACT, CALIBRATION_FOLDS
+from pwflow_core.pipeline.training_rows import select_training_rows, training_window
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import read_sql
+
+__all__ = ["calibrate_flows", "load_calibration"]
+
+_log = logging.getLogger("pwflow.calibration")
+
+_Flow = tuple[str, str]
+
+
+def calibrate_flows(plant: Plant) -> None:
+    """Calibrate the flows that have scored their slice and have no calibration yet.
+
+    Raises:
+        NotFittedError: No slice has been scored yet.
+    """
+    with plant.warehouse.snapshot() as connection:
+        create_pins(connection)
+        held_out = _fetch_held_out(plant, connection)
+    made: dict[_Flow, Calibration | None] = {}
+    for version in held_out.flow_version.unique():
+        of_flow = held_out[held_out.flow_version == version]
+        key, rows = str(of_flow.cluster_key.iloc[0]), of_flow.dropna(subset="log_density")
+        made[key, version] = calibrate(rows.log_density, blocks=rows.block) if len(rows) else None
+        _log_calibration(key, made[key, version])
+    if made:
+        with plant.warehouse.transaction() as connection:
+            _insert(connection, made)
+
+
+def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: str) -> Calibration | None:
+    """Return the calibration of a flow; None if it had no readings to be calibrated on, or has not been yet."""
+    row = connection.execute(
+        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside FROM core.calibration "
+        "WHERE cluster_key = ? AND flow_version = ? AND n_rows > 0",
+        [key, version],
+    ).fetchone()
+    if row is None:
+        return None
+    steps = connection.execute(
+        "SELECT log_density, p_value FROM core.calibration_steps WHERE cluster_key = ? AND flow_version = ? "
+        "ORDER BY log_density",
+        [key, version],
+    ).fetchnumpy()
+    return Calibration(np.asarray(steps["log_density"]), np.asarray(steps["p_value"]), *row)
+
+
+def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    query = read_sql(
+        __package__,
+        "calibration.sql",
+        training_rows=select_training_rows(plant.config.training),
+        calibration_folds=str(CALIBRATION_FOLDS),
+    )
+    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    values = training_window(plant.config.training) | {"block_seconds": block_seconds}
+    return connection.execute(query, values).df()
+
+
+def _log_calibration(key: str, made: Calibration | None) -> None:
+    if made is None:
+        _log.warning("%s has no held-out readings: it cannot be calibrated", key)
+        return
+    _log.info(
+        "%s: calibrated on %s held-out readings, worth %.0f independent ones",
+        key,
+        f"{made.n_rows:,}",
+        made.n_effective,
+    )
+    if made.n_set_aside:
+        _log.warning(
+            "%s: %d held-out readings were set aside: a few stretches of time hold readings that all the others make "
+            "impossible. If they are normal, tell by widening [training]; if not, by leaving that time out of it",
+            key,
+            made.n_set_aside,
+        )
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration | None]) -> None:
+    """Write what is still missing; a calibration that another run wrote meanwhile stays."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    known = set(connection.execute("SELECT cluster_key, flow_version FROM core.calibration").fetchall())
+    for (key, version), calibration in made.items():
+        if (key, version) in known:
+            continue
+        row = {"cluster_key": key, "flow_version": version, "calibrated_at": now, "n_rows": 0, "n_effective": 0.0}
+        if calibration is not None:
+            row |= {
+                "n_rows": calibration.n_rows,
+                "n_effective": calibration.n_effective,
+                "n_set_aside": calibration.n_set_aside,
+                "threshold": calibration.threshold,
+                "threshold_p_value": calibration.threshold_p_value,
+                "tail_scale": calibration.scale,
+                "tail_shape": calibration.shape,
+            }
+            steps = pd.DataFrame({"log_density": calibration.log_density, "p_value": calibration.p_value})
+            connection.register("steps", steps)
+            connection.execute(
+                "INSERT INTO core.calibration_steps BY NAME "
+                "SELECT ? AS cluster_key, ? AS flow_version, log_density, p_value FROM steps",
+                [key, version],
+            )
+            connection.unregister("steps")
+        connection.execute(
+            f"INSERT INTO core.calibration ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+            list(row.values()),
+        )

@@ -1,0 +1,40 @@
+-- The held-out readings of the regimes whose flow has no calibration yet, with the log-density in the regime that each
+-- is given to. Expects the temporary table `pins` (cluster_key, segment, weight, flow_version).
+
+WITH fresh AS (
+    SELECT pins.cluster_key, pins.flow_version, trained.trained_until
+    FROM pins
+    JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
+    ANTI JOIN core.calibration USING (cluster_key, flow_version)
+), held_out AS (
+    SELECT reading_id, machine_id, ts
+    FROM (/*training_rows*/)
+    WHERE fold IN /*calibration_folds*/
+), best AS (
+    SELECT
+        slice.reading_id,
+        arg_max(
+            struct_pack(cluster_key := slice.cluster_key, log_density := slice.log_density),
+            ln(pins.weight) + slice.log_density
+        ) AS winner
+    FROM core.component_log_density AS slice
+    JOIN pins USING (cluster_key, flow_version)
+    SEMI JOIN held_out USING (reading_id)
+    -- A reading that a regime without a flow could have produced calibrates none of the others.
+    ANTI JOIN (
+        SELECT reading_id
+        FROM core.cluster_assignments
+        WHERE cluster_key NOT IN (SELECT cluster_key FROM pins)
+    ) AS waiting USING (reading_id)
+    GROUP BY slice.reading_id
+)
+SELECT
+    fresh.cluster_key,
+    fresh.flow_version,
+    best.winner.log_density AS log_density,
+    dense_rank() OVER (ORDER BY held_out.machine_id, floor(epoch(held_out.ts) / $block_seconds)) AS block
+FROM fresh
+LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key
+LEFT JOIN held_out ON held_out.reading_id = best.reading_id
+WHERE held_out.ts <= fresh.trained_until OR held_out.ts IS NULL
+ORDER BY fresh.cluster_key, held_out.machine_id, held_out.ts;

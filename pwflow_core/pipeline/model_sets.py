@@ -1,0 +1,140 @@
+"""Model sets: the clusters, weights and flows that a scoring run is pinned to, and its false-alarm rate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from pwflow_core.config import ScoringConfig
+from pwflow_core.errors import ConfigurationError, NotFittedError
+from pwflow_core.pipeline.slices import SCORE_STEP
+
+__all__ = ["FalseAlarmRate", "create_pins", "record_model_set"]
+
+_FEWEST_DAYS = 3
+
+
+@dataclass(frozen=True)
+class FalseAlarmRate:
+    """How many normal readings may alarm.
+
+    Attributes:
+        alpha: A reading is an anomaly if its p-value is at most this.
+        alarms_per_week: The budget of the plant that it was converted from; None if alpha was given.
+        readings_per_week: Readings of the plant in a week that it was converted with; None if alpha was given.
+    """
+
+    alpha: float
+    alarms_per_week: float | None = None
+    readings_per_week: float | None = None
+
+
+def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the temporary table `pins`: what the slices were scored with, even if another flow is in force by now.
+
+    Flows are numbered in it: joins on a number take half as long as joins on key and version.
+
+    Raises:
+        NotFittedError: No slice has been scored yet.
+    """
+    connection.execute(
+        """
+        CREATE TEMP TABLE pins AS
+        SELECT row_number() OVER (ORDER BY cluster_key)::SMALLINT AS flow, cluster_key, segment, weight,
+               cluster_model_id, progress.model AS flow_version, progress.batch_id
+        FROM mart.clusters
+        JOIN core.progress AS progress USING (cluster_key)
+        WHERE status = 'active' AND progress.step = ?
+        """,
+        [SCORE_STEP],
+    )
+    row = connection.execute("SELECT count(*) FROM pins").fetchone()
+    if row is None or row[0] == 0:
+        raise NotFittedError("Nothing has been scored yet: materialize component_log_density, or run `pwflow run`.")
+
+
+def record_model_set(connection: duckdb.DuckDBPyConnection, scoring: ScoringConfig) -> tuple[str, FalseAlarmRate]:
+    """Record the pinned clusters, weights and flows with the rules of judging; return their id and those rules.
+
+    Raises:
+        ConfigurationError: The budget of alarms is more than the plant has readings.
+    """
+    pins = connection.execute(
+        "SELECT cluster_model_id, cluster_key, weight, flow_version FROM pins ORDER BY cluster_key"
+    ).fetchall()
+    rate = _false_alarm_rate(connection, scoring)
+    rules = [rate.alpha, scoring.min_calibration_rows]
+    model_set_id = hashlib.sha256(json.dumps([pins, *rules]).encode()).hexdigest()[:16]
+    connection.execute(
+        """
+        INSERT INTO core.model_sets BY NAME
+        SELECT $id AS model_set_id, cluster_model_id, cluster_key, segment, weight, flow_version,
+               $alpha AS alpha, $alarms AS alarms_per_week, $readings AS readings_per_week,
+               $min_rows AS min_calibration_rows, $now AS pinned_at
+        FROM pins
+        WHERE $id NOT IN (SELECT model_set_id FROM core.model_sets)
+        """,
+        {
+            "id": model_set_id,
+            "alpha": rate.alpha,
+            "alarms": rate.alarms_per_week,
+            "readings": rate.readings_per_week,
+            "min_rows": scoring.min_calibration_rows,
+            "now": datetime.now(UTC).replace(tzinfo=None),
+        },
+    )
+    return model_set_id, rate
+
+
+def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, scoring: ScoringConfig) -> FalseAlarmRate:
+    """Return the rate in force; a budget is converted once for a cluster model, so that no night changes the rate."""
+    budget = scoring.alarms_per_week
+    if budget is None:
+        return FalseAlarmRate(scoring.alpha)
+    settled = connection.execute(
+        """
+        SELECT alpha, alarms_per_week, readings_per_week
+        FROM core.model_sets
+        WHERE alarms_per_week = ? AND cluster_model_id IN (SELECT cluster_model_id FROM pins)
+        ORDER BY pinned_at DESC
+        LIMIT 1
+        """,
+        [budget],
+    ).fetchone()
+    if settled is not None:
+        return FalseAlarmRate(*settled)
+    readings = _readings_per_week(connection)
+    if budget >= readings:
+        raise ConfigurationError(
+            f"Expected scoring.alarms_per_week below the {readings:,.0f} readings that the plant delivers in a week, "
+            f"got {budget:g}: lower it, or give scoring.alpha instead."
+        )
+    return FalseAlarmRate(budget / readings, budget, readings)
+
+
+def _readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
+    """Measure how many readings that can be scored the plant delivers in a week in which it runs.
+
+    Seven times those of the median day with any; with fewer than three such days, what all machines would deliver
+    if they ran through the week.
+    """
+    scorable = "core.readings WHERE quality IN ('ok', 'filled', 'partial')"
+    row = connection.execute(
+        f"SELECT count(*), 7 * median(n) FROM (SELECT count(*) AS n FROM {scorable} GROUP BY ts::DATE)"
+    ).fetchone()
+    if row is not None and row[0] >= _FEWEST_DAYS:
+        return float(row[1])
+    row = connection.execute(
+        f"""
+        SELECT sum(7 * 86400 / gap) FROM (
+            SELECT median(gap) AS gap FROM (
+                SELECT machine_id, epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap FROM {scorable}
+            ) WHERE gap > 0 GROUP BY machine_id
+        )
+        """
+    ).fetchone()
+    return float(row[0]) if row is not None and row[0] else 1.0
