@@ -19,7 +19,7 @@ from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
 
-_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality")
+_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
 _IN_TIME_ORDER = {"anomaly_scores": " ORDER BY machine_id, ts"}
 
 

@@ -96,7 +96,7 @@ WITH sizes AS (
         ranked.log_density,
         ranked.p_value,
         CASE
-            WHEN reading.quality <> 'ok' THEN reading.quality
+            WHEN reading.quality NOT IN ('ok', 'filled', 'partial') THEN reading.quality
             WHEN coalesce(ranked.n_total, 0) < $min_calibration_rows THEN 'thin'
             ELSE 'scored'
         END AS status

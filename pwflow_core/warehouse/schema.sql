@@ -43,10 +43,25 @@ CREATE TABLE IF NOT EXISTS core.readings (
     ts TIMESTAMP,
     segment VARCHAR,
     quality VARCHAR,
+    reason VARCHAR,
     fold TINYINT,
     batch_id BIGINT,
     file_id BIGINT,
     row_number BIGINT
+);
+
+ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
+
+-- Values that bridge short gaps, one column per sensor; NULL where the reading has its own, or none.
+CREATE TABLE IF NOT EXISTS core.filled_values (reading_id BIGINT);
+
+-- How long a sensor of a machine may go without a change; NULL if its history is too short or too still to tell.
+CREATE TABLE IF NOT EXISTS core.stuck_limits (
+    machine_id VARCHAR,
+    sensor VARCHAR,
+    max_readings INTEGER,
+    resting DOUBLE[],
+    n_runs BIGINT
 );
 
 -- How far each step has come: the last batch of readings that it has seen, and with which model.
@@ -166,7 +181,8 @@ COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and 
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN core.readings.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN core.readings.segment IS 'Known process condition: the values of the segment columns, joined by " / "';
-COMMENT ON COLUMN core.readings.quality IS 'ok, missing (a sensor has no value) or invalid (a value was refused)';
+COMMENT ON COLUMN core.readings.quality IS 'ok, filled (short gaps bridged), partial (few sensors missing), missing, invalid (a value was refused) or stuck';
+COMMENT ON COLUMN core.readings.reason IS 'Why the quality is not ok, or what was filled in; NULL for an ordinary reading';
 COMMENT ON COLUMN core.readings.fold IS 'Share of the time blocks, 0 to 9: 3 and 8 calibrate, 5 stops the training early, the others train';
 COMMENT ON COLUMN core.readings.batch_id IS 'Number of the run of the readings step that made or last changed this row';
 COMMENT ON COLUMN core.readings.file_id IS 'File that the reading came from, see ingest.files';

@@ -14,7 +14,7 @@ __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 PUBLIC_TABLES = ("anomaly_scores", "clusters", "flow_versions", "rejected_readings")
 """Tables of schema `mart` that are published; `readings` is published beside them."""
 
-_SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"))
+_SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"), ("core", "filled_values"))
 
 
 @dataclass(frozen=True)
