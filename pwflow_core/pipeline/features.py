@@ -292,10 +292,10 @@ def _choose(
     n_columns = (1 + len(config.features.statistics)) * len(sensors)
     if evidence.regular < _MIN_REGULAR_SHARE:
         return none, f"auto: only {evidence.regular:.0%} of the readings come at the usual interval"
-    if evidence.full < _MIN_FULL_SHARE:
-        return none, f"auto: only {evidence.full:.0%} of the readings have {AUTO_WINDOW} without a break behind them"
     if evidence.n_rows < _MIN_ROWS_PER_COLUMN * n_columns:
         return none, f"auto: {evidence.n_rows:,.0f} readings per segment are too few for {n_columns} columns"
+    if evidence.full < _MIN_FULL_SHARE:
+        return none, f"auto: only {evidence.full:.0%} of the readings have {AUTO_WINDOW} without a break behind them"
     if evidence.noise < _MIN_NOISE_SHARE:
         return none, f"auto: only {evidence.noise:.0%} of what a sensor varies by in {AUTO_WINDOW} readings is noise"
     why = f"auto: {evidence.noise:.0%} of what a sensor varies by in {AUTO_WINDOW} readings is noise"

@@ -95,8 +95,8 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
     about = connection.execute(
-        "SELECT comment FROM duckdb_tables() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        "SELECT comment FROM (FROM duckdb_tables() UNION ALL BY NAME SELECT * RENAME (view_name AS table_name) "
+        "FROM duckdb_views()) WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
         [schema, table],
     ).fetchone()
     if about and about[0]:

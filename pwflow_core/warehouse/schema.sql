@@ -130,6 +130,16 @@ CREATE TABLE IF NOT EXISTS mart.rejected_readings (
     rejected_at TIMESTAMP
 );
 
+CREATE OR REPLACE VIEW mart.source_files AS
+SELECT
+    files.file_id,
+    files.path AS file,
+    files.n_rows + coalesce(malformed.n_lines, 0) AS n_rows,
+    files.ingested_at
+FROM ingest.files AS files
+LEFT JOIN (SELECT file_id, count(*) AS n_lines FROM ingest.malformed_lines GROUP BY file_id) AS malformed USING (file_id)
+WHERE files.status = 'ingested' AND files.superseded_in IS NULL;
+
 CREATE TABLE IF NOT EXISTS mart.clusters (
     cluster_key VARCHAR,
     segment VARCHAR,
@@ -250,6 +260,12 @@ COMMENT ON COLUMN mart.flow_versions.data_hash IS 'SHA-256 of the readings and w
 COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it came into force, UTC';
 COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in force';
 COMMENT ON COLUMN mart.flow_versions.reason IS 'Why it was trained';
+
+COMMENT ON VIEW mart.source_files IS 'The files that the readings come from, each as it was read last: what arrived';
+COMMENT ON COLUMN mart.source_files.file_id IS 'Number of the file';
+COMMENT ON COLUMN mart.source_files.file IS 'Its path';
+COMMENT ON COLUMN mart.source_files.n_rows IS 'Rows that arrived in it, malformed lines included';
+COMMENT ON COLUMN mart.source_files.ingested_at IS 'When it was read, UTC';
 
 COMMENT ON TABLE mart.rejected_readings IS 'Rows and values that were refused, with the reason; nothing that arrived is lost';
 COMMENT ON COLUMN mart.rejected_readings.file IS 'File that it came from';

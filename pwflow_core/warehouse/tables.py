@@ -11,7 +11,7 @@ from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 
 __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 
-PUBLIC_TABLES = ("anomaly_scores", "clusters", "flow_versions", "rejected_readings")
+PUBLIC_TABLES = ("anomaly_scores", "clusters", "flow_versions", "rejected_readings", "source_files")
 """Tables of schema `mart` that are published; `readings` is published beside them."""
 
 _SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"), ("core", "filled_values"))
