@@ -18,7 +18,7 @@ from pwflow_core.config import FeaturesConfig, PlantConfig
 from pwflow_core.errors import ConfigurationError, SchemaMismatchError
 from pwflow_core.pipeline.progress import read_fact, write_fact
 from pwflow_core.pipeline.source import read_source
-from pwflow_core.pipeline.timing import Timing, read_timing, select_touched
+from pwflow_core.pipeline.timing import Timing, Touched, read_timing, touched_chunks
 from pwflow_core.pipeline.training_rows import training_window
 from pwflow_core.warehouse import quote_identifier, read_sql
 from pwflow_core.warehouse.sql import quote_columns
@@ -43,6 +43,8 @@ _MIN_NOISE_SHARE = 0.5
 _MIN_REGULAR_SHARE = 0.8
 _MIN_FULL_SHARE = 0.8
 _MIN_ROWS_PER_COLUMN = 20
+_EVIDENCE_ROWS = 200_000
+_LEAST_EVIDENCE_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -188,28 +190,41 @@ def update_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     feature_set, timing = read_features(connection), read_timing(connection, config)
     if not feature_set.features or timing is None:
         return
-    reach_seconds = feature_set.reach * timing.gap_seconds
-    names = [feature.name for feature in feature_set.features]
-    differs = " OR ".join(
-        f"coalesce(abs(new.{n} - old.{n}) > 1e-9 * abs(old.{n}), (new.{n} IS NULL) <> (old.{n} IS NULL))"
-        for n in map(quote_identifier, names)
-    )
-    script = read_sql(
+    gone = "SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id)"
+    connection.execute(f"DELETE FROM core.features WHERE reading_id IN ({gone})")
+    is_first = connection.execute("SELECT 1 FROM core.features LIMIT 1").fetchone() is None
+    for touched in touched_chunks(connection, feature_set.reach * timing.gap_seconds):
+        computed = _select_features(feature_set, timing, touched)
+        if is_first:
+            connection.execute(f"INSERT INTO core.features BY NAME {computed}")
+        else:
+            _merge(connection, feature_set, computed)
+
+
+def _select_features(feature_set: FeatureSet, timing: Timing, touched: Touched) -> str:
+    names = [quote_identifier(feature.name) for feature in feature_set.features]
+    return read_sql(
         __package__,
         "features.sql",
-        with_context=select_touched(reach_seconds, is_context=True),
-        touched=select_touched(reach_seconds, is_context=False),
-        sensors=quote_columns(feature_set.sensors),
+        with_context=touched.with_context,
+        touched=touched.readings,
         values=", ".join(
             f"CASE WHEN reading.quality <> 'stuck' THEN coalesce(reading.{s}, filled.{s}) END AS {s}"
             for s in map(quote_identifier, feature_set.sensors)
         ),
-        features=", ".join(f"{f.to_sql()} AS {quote_identifier(f.name)}" for f in feature_set.features),
-        is_complete=" AND ".join(f"{quote_identifier(name)} IS NOT NULL" for name in names),
-        differs=differs,
+        features=", ".join(f"{f.to_sql()} AS {n}" for f, n in zip(feature_set.features, names, strict=True)),
+        is_complete=" AND ".join(f"{name} IS NOT NULL" for name in names),
         new_run=_new_run(timing),
     )
-    for statement in duckdb.extract_statements(script):
+
+
+def _merge(connection: duckdb.DuckDBPyConnection, feature_set: FeatureSet, computed: str) -> None:
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE computed AS {computed}")
+    differs = " OR ".join(
+        f"coalesce(abs(new.{n} - old.{n}) > 1e-9 * abs(old.{n}), (new.{n} IS NULL) <> (old.{n} IS NULL))"
+        for n in (quote_identifier(feature.name) for feature in feature_set.features)
+    )
+    for statement in duckdb.extract_statements(read_sql(__package__, "features_merge.sql", differs=differs)):
         connection.execute(statement)
 
 
@@ -327,9 +342,11 @@ def _evidence(
         shares=", ".join(f"steps.{n} / nullif(blocks.{n}, 0)" for n in names),
     )
     window = training_window(config.training)
+    groups = connection.execute("SELECT count(DISTINCT (machine_id, segment)) FROM core.readings").fetchone()
     values = {
         "training_start": window["training_start"],
         "training_until": window["training_until"],
+        "most_rows": max(_EVIDENCE_ROWS // max(groups[0] if groups else 1, 1), _LEAST_EVIDENCE_ROWS),
         "window": AUTO_WINDOW,
         "interval": timing.interval_seconds,
     }

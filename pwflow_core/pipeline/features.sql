@@ -1,8 +1,5 @@
--- Features over time of the readings that a change touched, in one transaction. Expects the temporary tables
---   changed (reading_id, machine_id, ts): readings that are new, changed or gone,
---   moved (reading_id), empty: gets the readings whose features are now others than they were.
+-- Features over time of some readings, from those and the ones that they depend on.
 
-CREATE OR REPLACE TEMP TABLE computed AS
 WITH timed AS (
     SELECT
         reading.reading_id, reading.machine_id, reading.ts, reading.segment,
@@ -30,23 +27,4 @@ WITH timed AS (
 )
 SELECT *, /*is_complete*/ AS is_complete
 FROM featured
-SEMI JOIN (/*touched*/) AS touched USING (reading_id);
-
-INSERT INTO moved
-SELECT reading_id
-FROM computed AS new
-JOIN core.features AS old USING (reading_id)
-WHERE /*differs*/;
-
--- A feature that stayed what it was keeps its value to the byte.
-DELETE FROM computed
-WHERE reading_id IN (SELECT reading_id FROM core.features)
-  AND reading_id NOT IN (SELECT reading_id FROM moved);
-
-DELETE FROM core.features
-WHERE reading_id IN (SELECT reading_id FROM moved)
-   OR reading_id IN (SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id));
-
-INSERT INTO core.features BY NAME FROM computed;
-
-DROP TABLE computed;
+SEMI JOIN (/*touched*/) AS touched USING (reading_id)

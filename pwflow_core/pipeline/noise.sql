@@ -4,14 +4,18 @@
 
 WITH picked AS (
     SELECT machine_id, ts, segment, /*sensors*/
-    FROM (
-        SELECT *, row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) AS nth_row
-        FROM core.readings
-        WHERE quality = 'ok'
-          AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
-          AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
-    )
-    WHERE nth_row <= 50000 /*first_rows*/
+    FROM core.readings
+    SEMI JOIN (
+        SELECT reading_id
+        FROM (
+            SELECT reading_id, row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) AS nth_row
+            FROM core.readings
+            WHERE quality = 'ok'
+              AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
+              AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
+        )
+        WHERE nth_row <= $most_rows /*first_rows*/
+    ) USING (reading_id)
 ), started AS (
     SELECT
         *,

@@ -15,7 +15,7 @@ import duckdb
 from pwflow_core.config import PlantConfig, QualityConfig
 from pwflow_core.pipeline.progress import read_fact, write_fact
 from pwflow_core.pipeline.source import read_source
-from pwflow_core.pipeline.timing import Timing, read_timing, select_touched
+from pwflow_core.pipeline.timing import Timing, Touched, read_timing, touched_chunks
 from pwflow_core.pipeline.training_rows import training_window
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
 
@@ -29,6 +29,7 @@ JUDGED = ("ok", "filled", "partial")
 QUALITY_FACT = "quality"
 _LONGEST_LIMIT = 1000
 _MIN_HISTORY = 1000
+_HISTORY_ROWS = 50_000
 _MIN_RUNS = 100
 _ORDINARY_RUNS = 3
 _MOST_RESTING_VALUES = 3
@@ -62,7 +63,6 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
 
     Fills `moved` (reading_id) with the readings whose quality, reason or filled values are others than they were.
     """
-    quality = config.quality
     sensors = [sensor.name for sensor in read_source(connection).sensors]
     timing = read_timing(connection, config) or Timing(1.0, 1.0)
     longest = dict(
@@ -71,15 +71,29 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         ).fetchall()
     )
     watched = [sensor for sensor in sensors if sensor in longest]
-    reach_seconds = max([1, quality.fill_readings, *longest.values()]) * timing.gap_seconds
+    reach = max([1, config.quality.fill_readings, *longest.values()])
+    connection.execute("CREATE OR REPLACE TEMP TABLE moved (reading_id BIGINT)")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE limits AS {_select_limits(watched)}")
+    connection.execute(
+        "DELETE FROM core.filled_values WHERE reading_id IN "
+        "(SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id))"
+    )
+    for touched in touched_chunks(connection, reach * timing.gap_seconds):
+        script = _quality_script(config.quality, sensors, watched, timing, touched)
+        for statement in duckdb.extract_statements(script):
+            connection.execute(statement)
+
+
+def _quality_script(
+    quality: QualityConfig, sensors: Sequence[str], watched: Sequence[str], timing: Timing, touched: Touched
+) -> str:
     names = [quote_identifier(sensor) for sensor in sensors]
-    script = read_sql(
+    return read_sql(
         __package__,
         "quality.sql",
-        with_context=select_touched(reach_seconds, is_context=True),
-        touched=select_touched(reach_seconds, is_context=False),
+        with_context=touched.with_context,
+        touched=touched.readings,
         gap_seconds=repr(timing.gap_seconds),
-        limits=_select_limits(watched),
         changes="".join(f"{_change(quote_identifier(s))} AS change_{i}, " for i, s in enumerate(watched)),
         still="".join(
             f"place - max(change_{i}) OVER (machine ROWS UNBOUNDED PRECEDING) AS still_{i}, "
@@ -93,9 +107,6 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         fill_columns=", ".join(f"CASE WHEN {n} IS NULL THEN fill_{i} END AS {n}" for i, n in enumerate(names)),
         fill_differs=" OR ".join(f"filled.{name} IS DISTINCT FROM judged.{name}" for name in names),
     )
-    connection.execute("CREATE OR REPLACE TEMP TABLE moved (reading_id BIGINT)")
-    for statement in duckdb.extract_statements(script):
-        connection.execute(statement)
 
 
 def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, timing: Timing) -> list[str]:
@@ -117,11 +128,24 @@ def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, ti
         span | {"min_history": _MIN_HISTORY},
     )
     machines = [row[0] for row in connection.execute("SELECT machine_id FROM fresh_machines").fetchall()]
+    if machines:
+        connection.execute(
+            """
+            CREATE OR REPLACE TEMP TABLE history AS
+            SELECT reading_id
+            FROM core.readings
+            SEMI JOIN fresh_machines USING (machine_id)
+            WHERE quality IN ('ok', 'stuck')
+              AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
+              AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
+            QUALIFY row_number() OVER (PARTITION BY machine_id ORDER BY ts) <= $most
+            """,
+            span | {"most": _HISTORY_ROWS},
+        )
     for sensor in read_source(connection).sensors if machines else ():
         connection.execute(
             read_sql(__package__, "stuck_limits.sql", sensor=quote_identifier(sensor.name)),
-            span
-            | {
+            {
                 "sensor": sensor.name,
                 "gap_seconds": timing.gap_seconds,
                 "stuck_readings": config.quality.stuck_readings,

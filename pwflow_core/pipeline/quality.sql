@@ -1,8 +1,7 @@
--- The quality of the readings that a change touched, in one transaction. Expects the temporary tables
---   changed (reading_id, machine_id, ts): readings that are new, changed or gone,
---   moved (reading_id), empty: gets the readings whose quality, reason or filled values are now others than they were.
-
-CREATE OR REPLACE TEMP TABLE limits AS /*limits*/;
+-- The quality of some readings, from those and the ones that they depend on, in one transaction. Expects the
+-- temporary tables
+--   limits (machine_id, limit_0, resting_0, …): what is healthy for each sensor that is watched,
+--   moved (reading_id): gets the readings whose quality, reason or filled values are now others than they were.
 
 CREATE OR REPLACE TEMP TABLE judged AS
 WITH timed AS (
@@ -89,8 +88,7 @@ WHERE readings.reading_id = judged.reading_id
   AND judged.reading_id IN (SELECT reading_id FROM moved);
 
 DELETE FROM core.filled_values
-WHERE reading_id IN (SELECT reading_id FROM moved)
-   OR reading_id IN (SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id));
+WHERE reading_id IN (SELECT reading_id FROM judged SEMI JOIN moved USING (reading_id));
 
 INSERT INTO core.filled_values BY NAME
 SELECT judged.* EXCLUDE (quality, reason, new_quality, new_reason, is_filled)

@@ -1,16 +1,10 @@
--- How long one sensor may go without a change, for machines that have no limit yet. A run is a stretch of readings
+-- How long one sensor may go without a change, for the machines in `fresh_machines`, from the readings in `history`. A run is a stretch of readings
 -- with equal values. A value at which the sensor often rests for long (an idle machine's zero) is a resting value:
 -- there the sensor is never stuck, unless it rests everywhere, as coarse sensors and setpoints do.
 
 INSERT INTO core.stuck_limits BY NAME
-WITH history AS (
-    SELECT machine_id, ts, /*sensor*/ AS value
-    FROM core.readings
-    WHERE machine_id IN (SELECT machine_id FROM fresh_machines)
-      AND quality IN ('ok', 'stuck')
-      AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
-      AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
-    QUALIFY row_number() OVER (PARTITION BY machine_id ORDER BY ts) <= 50000
+WITH past AS (
+    SELECT machine_id, ts, /*sensor*/ AS value FROM core.readings SEMI JOIN history USING (reading_id)
 ), steps AS (
     SELECT
         *,
@@ -18,7 +12,7 @@ WITH history AS (
             value IS DISTINCT FROM lag(value) OVER machine OR epoch(ts) - epoch(lag(ts) OVER machine) > $gap_seconds,
             true
         ) AS is_new
-    FROM history
+    FROM past
     WINDOW machine AS (PARTITION BY machine_id ORDER BY ts)
 ), runs AS (
     SELECT machine_id, any_value(value) AS value, count(*) AS n_readings

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import duckdb
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.progress import read_fact, write_fact
+from pwflow_core.warehouse import read_sql
 
-__all__ = ["BLOCK_FACT", "Timing", "pin_interval", "read_timing", "select_touched"]
+__all__ = ["BLOCK_FACT", "Timing", "Touched", "pin_interval", "read_timing", "touched_chunks"]
 
 BLOCK_FACT = "block_seconds"
 _BLOCK_READINGS = 32
 _GAP_INTERVALS = 5
+_ROWS_PER_CHUNK = 200_000
+"""Windows over wide rows take much memory; what they need is cut by machine and time."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,19 @@ class Timing:
 
     interval_seconds: float
     gap_seconds: float
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Some of the readings that a change touches, as queries on `core.readings`.
+
+    Attributes:
+        readings: The readings themselves.
+        with_context: The same, with the earlier ones that they depend on.
+    """
+
+    readings: str
+    with_context: str
 
 
 def pin_interval(connection: duckdb.DuckDBPyConnection) -> None:
@@ -54,23 +71,32 @@ def read_timing(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> T
     return Timing(interval, config.features.gap_seconds or _GAP_INTERVALS * interval)
 
 
-def select_touched(reach_seconds: float, *, is_context: bool) -> str:
-    """Return the query of the readings that a change of those in `changed` (reading_id, machine_id, ts) can touch.
-
-    A change reaches forward over at most `reach_seconds`. Time is cut into buckets of that length, so that what
-    follows a change lies in its bucket or the next, and what that depends on starts one bucket earlier.
+def touched_chunks(connection: duckdb.DuckDBPyConnection, reach_seconds: float) -> Iterator[Touched]:
+    """Cut the readings that a change of those in `changed` (reading_id, machine_id, ts) can touch into chunks.
 
     Arguments:
+        connection: An open transaction.
         reach_seconds: The longest reach of anything that is computed from earlier readings.
-        is_context: Whether to take the bucket before too, that the computation needs to look back on.
     """
-    bucket = f"floor(epoch({{}}) / {max(reach_seconds, 1e-3)!r})"
-    shifts = "(0), (1), (-1)" if is_context else "(0), (1)"
+    seconds = max(reach_seconds, 1e-3)
+    for statement in duckdb.extract_statements(read_sql(__package__, "timing.sql")):
+        connection.execute(statement, {"reach_seconds": seconds, "rows_per_chunk": _ROWS_PER_CHUNK})
+    spans = connection.execute(
+        "SELECT chunk, min(bucket), max(bucket) FROM touched_buckets GROUP BY chunk ORDER BY chunk"
+    ).fetchall()
+    for chunk, first, last in spans:
+        yield Touched(*(_select_chunk(chunk, first - before, last, before, seconds) for before in (0, 1)))
+
+
+def _select_chunk(chunk: int, first: float, last: float, before: int, seconds: float) -> str:
+    """Return the query of the readings in the buckets of a chunk, and in those up to `before` buckets earlier."""
     return f"""
         SELECT reading.* FROM core.readings AS reading
         SEMI JOIN (
-            SELECT DISTINCT machine_id, {bucket.format("ts")} + shift AS bucket
-            FROM changed
-            CROSS JOIN (VALUES {shifts}) AS shifts (shift)
-        ) AS near ON reading.machine_id = near.machine_id AND {bucket.format("reading.ts")} = near.bucket
+            SELECT machine_id, bucket - shift AS bucket
+            FROM touched_buckets
+            CROSS JOIN range({before + 1:d}) AS shifts (shift)
+            WHERE chunk = {chunk:d}
+        ) AS near ON reading.machine_id = near.machine_id AND floor(epoch(reading.ts) / {seconds!r}) = near.bucket
+        WHERE epoch(reading.ts) BETWEEN {(first - 1) * seconds!r} AND {(last + 2) * seconds!r}
     """
