@@ -164,7 +164,7 @@ class FeaturesConfig(_Section):
 
     windows: Literal["auto"] | tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = "auto"
     """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant."""
-    statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean",)
+    statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
     """What is computed in each window; a slope is per second."""
     lags: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
     """Earlier values: 1 is the reading before."""

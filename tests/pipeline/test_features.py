@@ -13,6 +13,7 @@ from pwflow_core.pipeline.training_rows import select_training_rows, training_wi
 from tests.conftest import frame, learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 FEATURES = {"windows": [4], "statistics": ["mean", "std", "slope"], "lags": [1], "differences": [2]}
+FIVE = {"windows": [5], "statistics": ["mean"]}
 NAMES = ["mean_4", "std_4", "slope_4", "lag_1", "difference_2"]
 ALL = "SELECT * FROM core.model_readings ORDER BY machine_id, ts"
 
@@ -60,7 +61,7 @@ def test_a_missing_value_in_a_window_is_left_out_and_one_that_is_mostly_missing_
     table = steady(40)
     table.loc[10, "temperature"] = None
     table.loc[[20, 21], "temperature"] = None
-    plant = make_plant({"a.csv": table}, features={"windows": [4]})
+    plant = make_plant({"a.csv": table}, features={"windows": [4], "statistics": ["mean"]})
     read_all(plant)
     mean = frame(plant, ALL).temperature__mean_4
     assert mean[12] == pytest.approx(table.temperature[[9, 11, 12]].mean())
@@ -82,7 +83,7 @@ def test_readings_that_come_night_by_night_get_the_features_of_one_load(make_pla
 
 
 def test_a_late_reading_moves_the_scores_of_those_within_the_window_behind_it_and_no_others(trained_plant):
-    plant = reopen(trained_plant, features={"windows": [5]})
+    plant = reopen(trained_plant, features=FIVE)
     folder = plant.config.folder / "data"
     table = steady(60).drop(index=30)
     put_file(folder / "night.csv", table)
@@ -105,7 +106,7 @@ def test_a_late_reading_moves_the_scores_of_those_within_the_window_behind_it_an
 
 
 def test_a_reading_whose_window_is_not_full_is_scored_but_never_learned_from(trained_plant):
-    plant = reopen(trained_plant, features={"windows": [5]})
+    plant = reopen(trained_plant, features=FIVE)
     derive_readings(plant)
     learn_all(plant)
     statuses = dict(
@@ -151,7 +152,11 @@ def moving(table: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("table", "features", "why"),
     [
-        (steady(300), ["temperature__mean_20", "pressure__mean_20"], "is noise"),
+        (
+            steady(300),
+            ["temperature__mean_20", "pressure__mean_20", "temperature__std_20", "pressure__std_20"],
+            "is noise",
+        ),
         (irregular(steady(300)), [], "usual interval"),
         (moving(steady(300)), [], "is noise"),
         (steady(60), [], "too few"),
@@ -186,7 +191,7 @@ def test_what_auto_decided_stays_until_the_configuration_changes(make_plant):
 
 def test_other_features_want_other_regimes_and_the_models_refuse_to_score_without(trained_plant):
     assert not needs_cluster_model(trained_plant)
-    plant = reopen(trained_plant, features={"windows": [5]})
+    plant = reopen(trained_plant, features=FIVE)
     derive_readings(plant)
     assert needs_cluster_model(plant)
     with pytest.raises(SchemaMismatchError, match="pressure__mean_5"):
