@@ -163,7 +163,11 @@ class FeaturesConfig(_Section):
     """What the models see of a reading besides its values: the readings before it, per machine."""
 
     windows: Literal["auto"] | tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = "auto"
-    """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant."""
+    """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant.
+
+    Windows much longer than the 32 readings of a block share readings between learning and calibration: their
+    p-values come out too small, see the README.
+    """
     statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
     """What is computed in each window; a slope is per second."""
     lags: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()

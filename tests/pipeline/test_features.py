@@ -211,6 +211,31 @@ def test_a_feature_of_an_unknown_sensor_or_with_the_name_of_a_sensor_is_an_error
         read_all(make_plant(sensors=named, features={"lags": [1]}))
 
 
+def test_a_long_average_finds_a_slow_drift_that_single_readings_miss(make_plant, tmp_path):
+    """A sensor drifts by one and a half standard deviations over 1,500 readings, after 3,000 to learn from."""
+    table = steady(6000, seed=3)
+    table.loc[4500:, "temperature"] += np.linspace(0, 1.5, 1500)
+    found = {}
+    for name, windows in (("without", []), ("with", [60])):
+        put_file(tmp_path / name / "data" / "a.csv", table)
+        plant = open_plant(
+            tmp_path / name,
+            {
+                "features": {"windows": windows, "statistics": ["mean"], "sensors": ["temperature"]},
+                "training": {"until": "2024-01-03T02:00:00Z"},
+                "clustering": {"n_clusters": 1},
+                "scoring": {"alpha": 0.01},
+            },
+        )
+        read_all(plant)
+        learn_all(plant)
+        alarms = frame(plant, "SELECT is_anomaly FROM mart.anomaly_scores ORDER BY ts").is_anomaly.astype(float)
+        assert alarms[3100:4500].mean() < 0.06, "few false alarms before the drift"
+        found[name] = alarms[-300:].mean()
+    assert found["with"] > 0.9
+    assert found["without"] < 0.5
+
+
 def test_each_column_belongs_to_the_sensor_that_it_was_made_from():
     sensors = ["a", "a__mean_3", "b_mean"]
     columns = [*sensors, "a__mean_10", "b_mean__difference_1", "a__mean_3__lag_2", "a__std_5"]
