@@ -140,17 +140,16 @@ def read_features(connection: duckdb.DuckDBPyConnection) -> FeatureSet:
 
 
 def check_columns(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
-    """Check that the models saw the columns that the readings have now.
+    """Check that the readings still have every column that the models learned from.
 
     Raises:
-        SchemaMismatchError: The sensors or the features over time changed since the models were trained.
+        SchemaMismatchError: A sensor or a feature over time is gone since the models were trained.
     """
     have = read_features(connection).columns
-    if tuple(columns) != have:
-        changed = ", ".join(sorted(set(columns) ^ set(have))) or "their order"
+    if gone := [column for column in columns if column not in have]:
         raise SchemaMismatchError(
-            f"Expected the {len(columns)} columns that the regimes were learned from, got {len(have)}; they differ in "
-            f"{changed}: materialize cluster_model and cluster_flow again, or run `pwflow run`."
+            f"The regimes were learned from {len(columns)} columns, and {', '.join(map(repr, gone))} of them is no "
+            "longer made from the readings: configure it again, or run `pwflow run` to learn afresh."
         )
 
 

@@ -189,15 +189,18 @@ def test_what_auto_decided_stays_until_the_configuration_changes(make_plant):
     np.testing.assert_array_equal(lagged[lagged.machine_id == "m1"].pressure__lag_3[3:], steady(300).pressure[:-3])
 
 
-def test_other_features_want_other_regimes_and_the_models_refuse_to_score_without(trained_plant):
+def test_other_features_want_other_regimes_and_models_do_not_score_without_their_own(trained_plant):
     assert not needs_cluster_model(trained_plant)
     plant = reopen(trained_plant, features=FIVE)
     derive_readings(plant)
     assert needs_cluster_model(plant)
-    with pytest.raises(SchemaMismatchError, match="pressure__mean_5"):
-        assign_readings(plant)
+    score_all(plant)  # the models in force go on with the columns that they know
     learn_all(plant)
     assert not needs_cluster_model(plant)
+    back = reopen(trained_plant, features={"windows": []})
+    derive_readings(back)
+    with pytest.raises(SchemaMismatchError, match="'temperature__mean_5', 'pressure__mean_5'"):
+        assign_readings(back)
 
 
 def test_a_feature_of_an_unknown_sensor_or_with_the_name_of_a_sensor_is_an_error(make_plant):
