@@ -12,7 +12,8 @@ import pandas as pd
 from pwflow_core.modelling.calibration import Calibration, calibrate
 from pwflow_core.pipeline.model_sets import create_pins
 from pwflow_core.pipeline.progress import read_fact
-from pwflow_core.pipeline.readings import BLOCK_FACT, CALIBRATION_FOLDS
+from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
+from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql

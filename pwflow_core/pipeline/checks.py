@@ -15,10 +15,11 @@ import numpy as np
 
 from pwflow_core.errors import ChecksFailedError
 from pwflow_core.pipeline.progress import read_fact, read_progress
-from pwflow_core.pipeline.readings import BLOCK_FACT, STOPPING_FOLDS
 from pwflow_core.pipeline.readings import STEP as READINGS_STEP
+from pwflow_core.pipeline.readings import STOPPING_FOLDS
 from pwflow_core.pipeline.scores import SCORES_STEP
 from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql

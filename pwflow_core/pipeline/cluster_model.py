@@ -42,7 +42,7 @@ class ClusterModel:
     """The regimes of a plant.
 
     Attributes:
-        sensors: Names of the sensors, in the order of the features.
+        sensors: Names of the columns that the models see: the sensors, then the features over time.
         segments: One entry per segment that has enough readings.
     """
 

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.modelling.completion import share_among_clusters
 from pwflow_core.pipeline.cluster_model import (
     ClusterModel,
     SegmentClusters,
     check_cluster_keys,
     load_cluster_model,
 )
+from pwflow_core.pipeline.features import check_columns, read_features
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
+from pwflow_core.pipeline.quality import JUDGED
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, fetch_matrix, read_chunks
@@ -90,7 +93,7 @@ def cluster_settings(plant: Plant, connection: duckdb.DuckDBPyConnection) -> str
     source = read_source(connection)
     return json.dumps(
         {
-            "sensors": [sensor.name for sensor in source.sensors],
+            "sensors": read_features(connection).columns,
             "segments": source.segments,
             "clustering": plant.config.clustering.model_dump(),
             "training": plant.config.training.model_dump(mode="json"),
@@ -117,7 +120,7 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
     """
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
-        sensors = [sensor.name for sensor in read_source(connection).sensors]
+        sensors = list(read_features(connection).columns)
         earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
@@ -190,6 +193,7 @@ def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, As
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
+        check_columns(connection, model.sensors)
         latest = read_progress(connection, "readings").batch_id
         done = {key: read_progress(connection, ASSIGN_STEP, key) for key in keys}
     since = {key: p.batch_id if p.model == model_id else 0 for key, p in done.items()}
@@ -220,17 +224,17 @@ def _assign_segment(
         with plant.warehouse.snapshot() as connection:
             copy_out(
                 connection,
-                f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.readings "
-                "WHERE quality = 'ok' AND segment = $segment AND batch_id > $since AND batch_id <= $latest",
+                f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.model_readings "
+                f"WHERE quality IN {JUDGED} AND segment = $segment AND batch_id > $since AND batch_id <= $latest",
                 {"segment": part.segment, "since": since, "latest": latest},
                 rows,
             )
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
             spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
             for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
-                row, position = np.nonzero(part.seeds.candidates(X) & wanted)
-                share = part.seeds.responsibilities(X)[row, position]
-                spool.append(position=position, reading_id=reading_id[row], responsibility=share)
+                candidates, shares = share_among_clusters(part.seeds, X)
+                row, position = np.nonzero(candidates & wanted)
+                spool.append(position=position, reading_id=reading_id[row], responsibility=shares[row, position])
             spool.close(results)
         with plant.warehouse.transaction() as connection:
             for key, before in done.items():

@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pwflow_core.errors import LabelsError, NotFittedError
 from pwflow_core.pipeline.labels import Fault, Labels
 from pwflow_core.pipeline.progress import read_fact
-from pwflow_core.pipeline.readings import BLOCK_FACT, BLOCK_READINGS
+from pwflow_core.pipeline.timing import BLOCK_FACT, BLOCK_READINGS
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql

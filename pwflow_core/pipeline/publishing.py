@@ -20,7 +20,7 @@ from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
 
-_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality")
+_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
 _IN_TIME_ORDER = {
     "anomaly_scores": " ORDER BY machine_id, ts",
     "anomaly_events": " ORDER BY machine_id, started_at",
@@ -108,8 +108,8 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
     about = connection.execute(
-        "SELECT comment FROM duckdb_tables() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        "SELECT comment FROM (FROM duckdb_tables() UNION ALL BY NAME SELECT * RENAME (view_name AS table_name) "
+        "FROM duckdb_views()) WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
         [schema, table],
     ).fetchone()
     if about and about[0]:

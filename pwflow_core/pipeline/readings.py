@@ -8,20 +8,21 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from pwflow_core.config import PlantConfig
 from pwflow_core.errors import SourceError
-from pwflow_core.pipeline.progress import Progress, read_fact, read_progress, write_fact, write_progress
+from pwflow_core.pipeline.features import FeatureSet, read_features, settle_features, update_features
+from pwflow_core.pipeline.progress import Progress, read_fact, read_progress, write_progress
+from pwflow_core.pipeline.quality import settle_quality, update_quality
 from pwflow_core.pipeline.source import Sensor, Source, read_source
+from pwflow_core.pipeline.timing import BLOCK_FACT, pin_interval
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
-from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["CALIBRATION_FOLDS", "STOPPING_FOLDS", "ReadingsSummary", "derive_readings"]
 
 _log = logging.getLogger("pwflow.readings")
 
 STEP = "readings"
-BLOCK_FACT = "block_seconds"
-BLOCK_READINGS = 32
 CALIBRATION_FOLDS = (3, 8)
 """Folds that give the p-values; no flow ever learns from them."""
 STOPPING_FOLDS = (5,)
@@ -45,6 +46,8 @@ class ReadingsSummary:
         n_new: Readings that are new.
         n_changed: Readings whose values changed, because their file did.
         rejected: Rows and values refused in this run, by reason.
+        by_quality: Readings in the warehouse now, by quality.
+        features: What the models see of a reading.
         version: Changes when, and only when, the readings do.
     """
 
@@ -52,6 +55,8 @@ class ReadingsSummary:
     n_new: int
     n_changed: int
     rejected: dict[str, int]
+    by_quality: dict[str, int]
+    features: FeatureSet
     version: str
 
 
@@ -78,8 +83,11 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
         )
         started = datetime.now(UTC).replace(tzinfo=None)
         _run(connection, source, started)
-        _pin_block_length(connection)
-        n_new, n_changed = _insert(connection, source, before.batch_id + 1)
+        pin_interval(connection)
+        batch_id = before.batch_id + 1
+        _insert(connection, source, batch_id)
+        _settle_over_time(connection, plant.config, batch_id)
+        n_new, n_changed = _forget_changed(connection, batch_id)
         n_batches = before.batch_id + (1 if n_new or n_changed else 0)
         arrived = _count(connection, "SELECT coalesce(max(arrived_in), 0) FROM ingest.files")
         write_progress(connection, STEP, Progress(str(arrived), n_batches))
@@ -90,11 +98,17 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
                 [started],
             ).fetchall()
         )
-        n_readings = _count(connection, "SELECT count(*) FROM core.readings")
+        by_quality = dict(
+            connection.execute(
+                "SELECT quality, count(*) FROM core.readings GROUP BY quality ORDER BY quality"
+            ).fetchall()
+        )
+        n_readings = sum(by_quality.values())
+        features = read_features(connection)
         if n_readings == 0:
             raise SourceError(_explain_none(connection, source))
     _log.info("%s readings, %s new, %s changed", f"{n_readings:,}", f"{n_new:,}", f"{n_changed:,}")
-    return ReadingsSummary(n_readings, n_new, n_changed, rejected, version=str(n_batches))
+    return ReadingsSummary(n_readings, n_new, n_changed, rejected, by_quality, features, version=str(n_batches))
 
 
 def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -> None:
@@ -104,7 +118,6 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
         instant=_instant(source),
         is_naive=_is_naive(source),
         refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
-        any_missing=" OR ".join(f"{_finite(sensor)} IS NULL" for sensor in source.sensors),
         valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
     )
     for statement in duckdb.extract_statements(script):
@@ -181,37 +194,23 @@ def _refusal(sensor: Sensor) -> str:
     )
 
 
-def _pin_block_length(connection: duckdb.DuckDBPyConnection) -> None:
-    """Settle the length of the time blocks that the folds are made of, from the first readings."""
-    if read_fact(connection, BLOCK_FACT) is not None:
-        return
-    row = connection.execute(
-        """
-        SELECT median(gap) FROM (
-            SELECT epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap
-            FROM (SELECT machine_id, ts FROM accepted ORDER BY machine_id, ts LIMIT 200000)
-        ) WHERE gap > 0
-        """
-    ).fetchone()
-    if row and row[0]:
-        write_fact(connection, BLOCK_FACT, repr(max(float(row[0]) * BLOCK_READINGS, 1e-3)))
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int) -> tuple[int, int]:
-    """Insert the accepted rows; one that is as it was before keeps its batch and its scores."""
+def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int) -> None:
+    """Insert the accepted rows; one that is as it was before keeps its batch, its quality and its scores."""
     block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
-    columns = ["segment", "quality", *(sensor.name for sensor in source.sensors)]
-    same = " AND ".join(
-        f"old.{quote_identifier(name)} IS NOT DISTINCT FROM new.{quote_identifier(name)}" for name in columns
-    )
+    values = [quote_identifier(name) for name in ("segment", *(sensor.name for sensor in source.sensors))]
+    same = " AND ".join(f"old.{name} IS NOT DISTINCT FROM new.{name}" for name in values)
+    refused = "(CASE WHEN old.quality = 'invalid' THEN old.reason END) IS NOT DISTINCT FROM new.reason"
+    same = f"old.reading_id IS NOT NULL AND {refused} AND {same}"
     connection.execute(
         f"""
         INSERT INTO core.readings BY NAME
         SELECT
             new.reading_id, new.machine_id, new.ts,
-            {quote_columns(columns, "new.")},
+            CASE WHEN {same} THEN old.quality ELSE new.quality END AS quality,
+            CASE WHEN {same} THEN old.reason ELSE new.reason END AS reason,
+            {", ".join(f"new.{name}" for name in values)},
             {_FOLD} AS fold,
-            CASE WHEN old.reading_id IS NOT NULL AND {same} THEN old.batch_id ELSE $batch_id END AS batch_id,
+            CASE WHEN {same} THEN old.batch_id ELSE $batch_id END AS batch_id,
             new.file_id, new.row_number
         FROM accepted AS new
         LEFT JOIN taken_back AS old USING (reading_id)
@@ -229,6 +228,54 @@ def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int
         """,
         [batch_id],
     )
+
+
+def _settle_over_time(connection: duckdb.DuckDBPyConnection, config: PlantConfig, batch_id: int) -> None:
+    """Settle what depends on the readings before: quality and features. What it moves becomes part of the batch."""
+    connection.execute(
+        """
+        CREATE TEMP TABLE changed AS
+        SELECT reading_id, machine_id, ts FROM core.readings WHERE batch_id = $batch_id
+        UNION ALL
+        SELECT reading_id, machine_id, ts FROM taken_back ANTI JOIN core.readings USING (reading_id)
+        """,
+        {"batch_id": batch_id},
+    )
+    machines = settle_quality(connection, config)
+    _add_changed(connection, "true" if machines is None else "machine_id IN (SELECT unnest($machines))", machines)
+    update_quality(connection, config)
+    _move(connection, batch_id)
+    if settle_features(connection, config):
+        _add_changed(connection, "true")
+    update_features(connection, config)
+    _move(connection, batch_id)
+
+
+def _add_changed(connection: duckdb.DuckDBPyConnection, test: str, machines: list[str] | None = None) -> None:
+    """Have the readings that pass a test looked at again."""
+    if machines == []:
+        return
+    connection.execute(
+        "INSERT INTO changed SELECT reading_id, machine_id, ts FROM core.readings ANTI JOIN changed USING (reading_id) "
+        f"WHERE {test}",
+        None if machines is None else {"machines": machines},
+    )
+
+
+def _move(connection: duckdb.DuckDBPyConnection, batch_id: int) -> None:
+    """Make the readings in `moved` part of the batch, and of `changed`; earlier ones count as changed."""
+    earlier = "batch_id <> $batch_id AND reading_id IN (SELECT reading_id FROM moved)"
+    values = {"batch_id": batch_id}
+    connection.execute(f"INSERT INTO changed_readings SELECT reading_id FROM core.readings WHERE {earlier}", values)
+    connection.execute(f"UPDATE core.readings SET batch_id = $batch_id WHERE {earlier}", values)
+    connection.execute(
+        "INSERT INTO changed SELECT reading_id, machine_id, ts FROM core.readings "
+        "SEMI JOIN moved USING (reading_id) ANTI JOIN changed USING (reading_id)"
+    )
+
+
+def _forget_changed(connection: duckdb.DuckDBPyConnection, batch_id: int) -> tuple[int, int]:
+    """Take back what was derived from changed readings; return how many readings are new and how many changed."""
     for table in ("core.cluster_assignments", "core.component_log_density", "mart.anomaly_scores"):
         connection.execute(f"DELETE FROM {table} WHERE reading_id IN (SELECT reading_id FROM changed_readings)")
     n_changed = _count(connection, "SELECT count(*) FROM changed_readings")

@@ -113,17 +113,19 @@ JOIN ingest.files AS files USING (file_id)
 WHERE lines.file_id IN (SELECT file_id FROM fresh_files);
 
 -- Values that are no numbers, infinite, or physically impossible are refused; the reading stays, as `invalid`.
+-- What else is wrong with a reading shows beside the readings before it, see quality.sql.
 CREATE TEMP TABLE accepted AS
 SELECT
     reading_id,
     machine_id,
     instant AS ts,
     segment,
+    CASE WHEN len(refusals) > 0 THEN 'invalid' ELSE 'ok' END AS quality,
     CASE
-        WHEN len(refusals) > 0 THEN 'invalid'
-        WHEN /*any_missing*/ THEN 'missing'
-        ELSE 'ok'
-    END AS quality,
+        WHEN len(refusals) > 0 THEN 'refused: ' || array_to_string(
+            list_transform(refusals, lambda refusal: refusal.sensor || ' (' || refusal.reason || ')'), ', '
+        )
+    END AS reason,
     file_id,
     row_number,
     ts_text,

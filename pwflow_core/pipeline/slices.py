@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.pipeline.cluster_model import check_cluster_keys, load_cluster_model
+from pwflow_core.modelling.completion import complete_rows
+from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.pipeline.clusters import ASSIGN_STEP
+from pwflow_core.pipeline.features import check_columns
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.plant import Plant
@@ -68,30 +70,33 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
     _, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
+        check_columns(connection, model.sensors)
         pinned = dict(
             connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
     for key in keys:
         if key in pinned:
-            yield key, _score_slice(plant, key, pinned[key], model.sensors)
+            yield key, _score_slice(plant, key, pinned[key], model)
         else:
             _log.warning("%s has no flow yet: its readings stay unjudged", key)
             yield key, SliceSummary(None, 0, 0, float("nan"))
 
 
-def _score_slice(plant: Plant, key: str, version: str, sensors: tuple[str, ...]) -> SliceSummary:
+def _score_slice(plant: Plant, key: str, version: str, model: ClusterModel) -> SliceSummary:
+    part, position = model.locate(key)
+    mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
     with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".score-") as folder:
         rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
-            _copy_missing(connection, key, version, sensors, rows)
-        flow = _load_flow(plant, key, version, len(sensors))
+            _copy_missing(connection, key, version, model.sensors, rows)
+        flow = _load_flow(plant, key, version, len(model.sensors))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
             spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE"})
-            for reading_id, X in read_chunks(reader, rows, sensors, plant.config.compute.chunk_rows):
+            for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
                 started = time.perf_counter()
-                spool.append(reading_id=reading_id, log_density=flow.log_prob(X))
+                spool.append(reading_id=reading_id, log_density=flow.log_prob(complete_rows(X, mean, covariance)))
                 seconds += time.perf_counter() - started
                 n_new += len(X)
             spool.close(results)
@@ -108,7 +113,7 @@ def _copy_missing(
         connection,
         f"""
         SELECT reading.reading_id, {quote_columns(sensors, "reading.")}
-        FROM core.readings AS reading
+        FROM core.model_readings AS reading
         SEMI JOIN (
             SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = $key
             EXCEPT ALL

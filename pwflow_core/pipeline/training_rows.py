@@ -1,4 +1,4 @@
-"""Which readings the models may learn from, as SQL: valid ones, inside the configured window."""
+"""Which readings the models may learn from, as SQL: valid and complete ones, inside the configured window."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ LARGEST_READING_ID = 2**63
 
 def select_training_rows(config: TrainingConfig) -> str:
     """Return the query of the readings to learn from; bind `training_window(config)` to it."""
-    first = (
-        "QUALIFY row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) <= $first_rows"
-        if config.first_rows
-        else ""
-    )
-    return f"""
-        SELECT * FROM core.readings
-        WHERE quality = 'ok'
+    eligible = """
+        quality = 'ok'
           AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
           AND ts < coalesce($training_until::TIMESTAMP, 'infinity'::TIMESTAMP)
-        {first}
     """
+    first = f"""
+          AND reading_id IN (
+            SELECT reading_id FROM core.readings WHERE {eligible}
+            QUALIFY row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) <= $first_rows
+          )
+    """
+    return f"SELECT * FROM core.model_readings WHERE is_complete AND {eligible} {first if config.first_rows else ''}"
 
 
 def training_window(config: TrainingConfig) -> dict[str, object]:

@@ -50,6 +50,20 @@ CREATE TABLE IF NOT EXISTS core.readings (
     row_number BIGINT
 );
 
+ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
+
+-- Values that bridge short gaps, one column per sensor; NULL where the reading has its own, or none.
+CREATE TABLE IF NOT EXISTS core.filled_values (reading_id BIGINT);
+
+-- How long a sensor of a machine may go without a change; NULL if its history is too short or too still to tell.
+CREATE TABLE IF NOT EXISTS core.stuck_limits (
+    machine_id VARCHAR,
+    sensor VARCHAR,
+    max_readings INTEGER,
+    resting DOUBLE[],
+    n_runs BIGINT
+);
+
 -- How far each step has come: the last batch of readings that it has seen, and with which model.
 CREATE TABLE IF NOT EXISTS core.progress (
     step VARCHAR,
@@ -131,6 +145,16 @@ CREATE TABLE IF NOT EXISTS mart.rejected_readings (
     kept_file_id BIGINT,
     rejected_at TIMESTAMP
 );
+
+CREATE OR REPLACE VIEW mart.source_files AS
+SELECT
+    files.file_id,
+    files.path AS file,
+    files.n_rows + coalesce(malformed.n_lines, 0) AS n_rows,
+    files.ingested_at
+FROM ingest.files AS files
+LEFT JOIN (SELECT file_id, count(*) AS n_lines FROM ingest.malformed_lines GROUP BY file_id) AS malformed USING (file_id)
+WHERE files.status = 'ingested' AND files.superseded_in IS NULL;
 
 CREATE TABLE IF NOT EXISTS mart.clusters (
     cluster_key VARCHAR,
@@ -225,7 +249,7 @@ COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and 
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN core.readings.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN core.readings.segment IS 'Known process condition: the values of the segment columns, joined by " / "';
-COMMENT ON COLUMN core.readings.quality IS 'ok, missing (a sensor has no value) or invalid (a value was refused)';
+COMMENT ON COLUMN core.readings.quality IS 'ok, filled (short gaps bridged), partial (few sensors missing), missing, invalid (a value was refused) or stuck';
 COMMENT ON COLUMN core.readings.reason IS 'Why the quality is not ok, or what was filled in; NULL for an ordinary reading';
 COMMENT ON COLUMN core.readings.fold IS 'Share of the time blocks, 0 to 9: 3 and 8 calibrate, 5 stops the training early, the others train';
 COMMENT ON COLUMN core.readings.batch_id IS 'Number of the run of the readings step that made or last changed this row';
@@ -321,6 +345,12 @@ COMMENT ON COLUMN mart.flow_versions.data_hash IS 'SHA-256 of the readings and w
 COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it came into force, UTC';
 COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in force';
 COMMENT ON COLUMN mart.flow_versions.reason IS 'Why it was trained';
+
+COMMENT ON VIEW mart.source_files IS 'The files that the readings come from, each as it was read last: what arrived';
+COMMENT ON COLUMN mart.source_files.file_id IS 'Number of the file';
+COMMENT ON COLUMN mart.source_files.file IS 'Its path';
+COMMENT ON COLUMN mart.source_files.n_rows IS 'Rows that arrived in it, malformed lines included';
+COMMENT ON COLUMN mart.source_files.ingested_at IS 'When it was read, UTC';
 
 COMMENT ON TABLE mart.rejected_readings IS 'Rows and values that were refused, with the reason; nothing that arrived is lost';
 COMMENT ON COLUMN mart.rejected_readings.file IS 'File that it came from';

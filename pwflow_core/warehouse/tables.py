@@ -19,10 +19,11 @@ PUBLIC_TABLES = (
     "clusters",
     "flow_versions",
     "rejected_readings",
+    "source_files",
 )
 """Tables of schema `mart` that are published; `readings` is published beside them."""
 
-_SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"))
+_SENSOR_TABLES = (("ingest", "raw_readings"), ("core", "readings"), ("core", "filled_values"))
 
 
 @dataclass(frozen=True)

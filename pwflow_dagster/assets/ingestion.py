@@ -52,7 +52,8 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
         kinds={"duckdb", "sql"},
         deps=[raw_readings],
         description=(
-            "Valid readings: typed, in UTC, one per machine and time, inside the physical limits of the sensors. "
+            "Valid readings: typed, in UTC, one per machine and time, inside the physical limits of the sensors; "
+            "whether each can be judged, and what the models see of the readings before it. "
             "What is refused is kept in mart.rejected_readings with its reason."
         ),
     )
@@ -70,6 +71,11 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                     "dagster/row_count": summary.n_readings,
                     "new readings": summary.n_new,
                     "changed readings": summary.n_changed,
+                    "readings by quality": small_table(
+                        {"quality": quality, "readings": count} for quality, count in summary.by_quality.items()
+                    ),
+                    "features over time": ", ".join(f.name for f in summary.features.features) or "none",
+                    "why these features": summary.features.why,
                     "refused in this run": small_table(
                         {"reason": reason, "rows or values": count} for reason, count in summary.rejected.items()
                     ),

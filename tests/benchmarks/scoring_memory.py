@@ -1,6 +1,7 @@
 """Peak memory and time of every step on millions of readings, each step in a process of its own.
 
     python tests/benchmarks/scoring_memory.py --rows 5000000
+    python tests/benchmarks/scoring_memory.py --rows 5000000 --window 20 --until readings    # with features over time
 
 Eight sensors, eight bent regimes, one segment. Prints a Markdown table: seconds, peak resident memory, and how much
 of it is beyond the imports. Not part of the test suite: figures on a shared machine are no pass or fail.
@@ -25,11 +26,12 @@ SENSORS = [f"s{i}" for i in range(8)]
 STEPS = ("imports", "ingest", "readings", "fit", "assign", "flows", "slices", "scores", "health", "checks", "publish")
 
 
-def plant_in(folder: Path) -> Plant:
+def plant_in(folder: Path, window: int) -> Plant:
     values = {
         "source": {"path": "data/*.parquet", "timestamp": "ts", "machine": "machine"},
         "sensors": {name: {} for name in SENSORS},
         "clustering": {"n_clusters": 8},
+        "features": {"windows": [window] if window else []},
     }
     return Plant.open(parse_config(values, name="benchmark", folder=folder))
 
@@ -55,13 +57,13 @@ def write_readings(folder: Path, rows: int) -> None:
             )
 
 
-def run_step(step: str, folder: Path) -> None:
+def run_step(step: str, folder: Path, window: int) -> None:
     import pandas as pd  # noqa: F401 - part of the imports that are subtracted
     import torch  # noqa: F401
 
     from pwflow_core.pipeline import checks, clusters, flows, health, ingest, publishing, readings, scores, slices
 
-    plant = plant_in(folder)
+    plant = plant_in(folder, window)
     started = time.perf_counter()
     steps = {
         "imports": lambda: None,
@@ -84,19 +86,21 @@ def run_step(step: str, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--window", type=int, default=0, help="mean of so many readings per sensor; 0 for none")
+    parser.add_argument("--until", choices=STEPS[1:], default=STEPS[-1], help="last step to run")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        run_step(arguments.step, arguments.folder)
+        run_step(arguments.step, arguments.folder, arguments.window)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_readings(folder, arguments.rows)
         print("| step | seconds | peak memory (MiB) | beyond imports (MiB) |\n|---|---|---|---|")
         imports = 0.0
-        for step in STEPS:
-            command = [sys.executable, __file__, "--step", step, "--folder", name]
+        for step in STEPS[: STEPS.index(arguments.until) + 1]:
+            command = [sys.executable, __file__, "--step", step, "--folder", name, "--window", str(arguments.window)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             seconds, peak = map(float, done.stdout.split())
             imports = imports or peak

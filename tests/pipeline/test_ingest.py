@@ -301,7 +301,7 @@ CRASHES = {
     "while staging": ("pwflow_core.pipeline.ingest", "stage_file", INGEST),
     "between staging and insert": ("pwflow_core.pipeline.ingest", "_insert", INGEST),
     "between raw rows and readings": ("pwflow_core.pipeline.readings", "derive_readings", INGEST + READ),
-    "while making readings": ("pwflow_core.pipeline.readings", "_pin_block_length", INGEST + READ),
+    "while making readings": ("pwflow_core.pipeline.readings", "pin_interval", INGEST + READ),
     "at the end of the readings": ("pwflow_core.pipeline.readings", "write_progress", INGEST + READ),
     "before the first table": ("pwflow_core.warehouse.connection", "read_sql", INGEST),
 }

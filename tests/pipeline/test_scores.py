@@ -265,7 +265,7 @@ def test_a_budget_of_more_alarms_than_readings_is_an_error(trained_plant):
 
 def test_a_segment_that_appears_at_night_is_thin_and_never_normal(trained_plant):
     before = frame(trained_plant, SCORES)
-    add_night(trained_plant, recipe="C", temperature=20.0, pressure=3.0)
+    add_night(trained_plant, recipe="C", temperature=np.linspace(20, 21, 120), pressure=np.linspace(3, 4, 120))
     score_all(trained_plant)
     night = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE segment = 'C'")
     assert len(night) == 120

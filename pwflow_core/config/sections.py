@@ -1,46 +1,34 @@
-"""The configuration of one plant: what `pwflow.toml` may say, and the defaults of what it does not.
-
-Reading and validating the file lives here. What the words mean in the data lives in `pipeline`; guessing a
-configuration from a folder of exports lives in `onboarding`.
-"""
+"""The sections of `pwflow.toml`, with the defaults of what it does not say."""
 
 from __future__ import annotations
 
-import os
 import re
-import tomllib
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from pwflow_core.errors import ConfigurationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
-    "CONFIG_VARIABLE",
     "RESERVED_COLUMNS",
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
     "EventsConfig",
+    "FeaturesConfig",
     "FlowConfig",
     "ModelsConfig",
     "PlantConfig",
     "PlantIdentity",
+    "QualityConfig",
     "ScheduleConfig",
     "ScoringConfig",
     "SensorConfig",
     "SourceConfig",
     "TrainingConfig",
     "WarehouseConfig",
-    "load_config",
-    "locate_config",
 ]
-
-CONFIG_VARIABLE = "PWFLOW_CONFIG"
-DEFAULT_FILE = "pwflow.toml"
 
 RESERVED_COLUMNS = frozenset(
     {
@@ -50,6 +38,7 @@ RESERVED_COLUMNS = frozenset(
         "segment",
         "quality",
         "reason",
+        "is_complete",
         "fold",
         "batch_id",
         "file_id",
@@ -153,6 +142,56 @@ class TrainingConfig(_Section):
     """Learn only from readings before this time (with its offset, or UTC)."""
     first_rows: Annotated[int, Field(ge=20)] | None = None
     """Learn only from the first readings of every machine and segment: a run-in known to be good."""
+
+
+class QualityConfig(_Section):
+    """Which readings can be judged although something is wrong with them, and which sensors are stuck."""
+
+    fill_readings: Annotated[int, Field(ge=0, le=1_000)] = 0
+    """A missing value is filled with the sensor's last one if that is at most this many readings old."""
+    fill_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Besides: the last value is at most this old, in seconds."""
+    max_missing_sensors: Annotated[int, Field(ge=0)] = 0
+    """A reading that misses at most this many sensors is scored on the others, as `partial`."""
+    stuck: bool = True
+    """Whether a sensor that does not change for much longer than it ever did makes a reading `stuck`."""
+    stuck_readings: Annotated[int, Field(ge=3, le=1_000)] = 10
+    """A sensor is never stuck before it has had the same value for more than this many readings."""
+    stuck_factor: Annotated[float, Field(ge=1)] = 3.0
+    """Times the sensor's own healthy runs of equal values that a run has to exceed."""
+
+
+class FeaturesConfig(_Section):
+    """What the models see of a reading besides its values: the readings before it, per machine."""
+
+    windows: Literal["auto"] | tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = "auto"
+    """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant.
+
+    Windows much longer than the 32 readings of a block share readings between learning and calibration: their
+    p-values come out too small, see the README.
+    """
+    statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
+    """What is computed in each window; a slope is per second."""
+    lags: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
+    """Earlier values: 1 is the reading before."""
+    differences: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
+    """Changes since an earlier value: 1 is since the reading before."""
+    sensors: tuple[str, ...] | None = None
+    """Sensors that get these; all where it is not given."""
+    gap_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Nothing reaches across a longer time without a reading; five usual intervals where it is not given."""
+
+    @model_validator(mode="after")
+    def _computable(self) -> FeaturesConfig:
+        for name in ("windows", "statistics", "lags", "differences"):
+            given = getattr(self, name)
+            if given != "auto" and len(set(given)) < len(given):
+                raise ValueError(f"{name}: expected each value once, got {list(given)}")
+        if self.windows and not self.statistics:
+            raise ValueError("statistics: expected at least one of mean, std and slope for the windows, got none")
+        if self.windows != "auto" and min(self.windows, default=3) < 3 and "slope" in self.statistics:
+            raise ValueError("windows: expected at least 3 readings for a slope, got 2")
+        return self
 
 
 class ClusteringConfig(_Section):
@@ -295,6 +334,8 @@ class PlantConfig(_Section):
     source: SourceConfig
     sensors: dict[str, SensorConfig] = Field(default_factory=dict)
     """By sensor name. Without any: every numeric column of the first file."""
+    quality: QualityConfig = QualityConfig()
+    features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     flow: FlowConfig = FlowConfig()
@@ -326,6 +367,13 @@ class PlantConfig(_Section):
         return sensors
 
     @model_validator(mode="after")
+    def _features_of_known_sensors(self) -> PlantConfig:
+        for name in self.features.sensors or ():
+            if self.sensors and name not in self.sensors:
+                raise ValueError(f"features.sensors: expected names of [sensors], got {name!r}")
+        return self
+
+    @model_validator(mode="after")
     def _published_beside_the_warehouse(self) -> PlantConfig:
         if self.published_path == self.warehouse_path:
             raise ValueError("warehouse.published: expected another file than warehouse.url, got the same one")
@@ -350,91 +398,3 @@ class PlantConfig(_Section):
         """URL of the model store; a plain path is taken relative to the configuration file."""
         url = self.models.url
         return url if re.match(r"^[a-z0-9+]+://", url) else str(self.resolve_path(url))
-
-
-def locate_config(given: Path | None = None) -> Path | None:
-    """Return the configuration file in force, or None for the bundled simulated plant.
-
-    In this order: `given`, the file that PWFLOW_CONFIG names, `pwflow.toml` in the current folder.
-    """
-    if given is not None:
-        return given
-    if named := os.environ.get(CONFIG_VARIABLE):
-        return Path(named)
-    return Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
-
-
-def load_config(path: Path) -> PlantConfig:
-    """Read and validate a `pwflow.toml`.
-
-    Arguments:
-        path: The file.
-
-    Raises:
-        ConfigurationError: The file is missing or is not TOML, a key is unknown or missing, or a value has
-            the wrong type; the message names the key.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"There is no configuration file {path}: run `pwflow init FILE_OR_FOLDER` to write one from your "
-            "data, or unset PWFLOW_CONFIG to run the bundled simulated plant."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"The configuration file {path} cannot be read ({error}); expected a UTF-8 text file."
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}. Mend that line and run again.") from None
-    if "folder" in values:
-        raise ConfigurationError(f"{path}: unknown key 'folder'; remove it.")
-    return parse_config(values, name=str(path), folder=path.absolute().parent)
-
-
-def parse_config(values: dict[str, Any], *, name: str, folder: Path) -> PlantConfig:
-    """Validate the values of a configuration; see `load_config`."""
-    try:
-        return PlantConfig.model_validate({**values, "folder": folder})
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, name, values)) from None
-
-
-def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
-    sentences = []
-    for problem in error.errors():
-        parts = _written_parts(problem["loc"], values)
-        key = ".".join(parts) or "the file"
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(parts[:-1])
-            sentences.append(f"unknown key '{key}'" + (f" (known here: {', '.join(known)})" if known else ""))
-        elif problem["type"] == "missing":
-            sentences.append(f"'{key}' is missing")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
-            where = f"'{key}': " if parts else ""
-            sentences.append(f"{where}{message[0].lower()}{message[1:]}{got}")
-    return f"{name}: {'; '.join(dict.fromkeys(sentences))}. Mend the file and run again."
-
-
-def _written_parts(location: tuple[int | str, ...], values: object) -> list[str]:
-    """Return the keys of a location as the file writes them, without the names that pydantic gives to alternatives."""
-    parts = []
-    for part in location:
-        if isinstance(values, dict):
-            parts.append(str(part))
-            values = values.get(part)
-        elif isinstance(values, list | tuple) and isinstance(part, int):
-            parts.append(str(part))
-            values = values[part]
-    return parts
-
-
-def _known_keys(section: list[str]) -> list[str]:
-    """Return the keys that may stand in a section, e.g. ["flow"] or ["sensors", "pressure"]."""
-    found: Any = PlantConfig
-    for part in section:
-        fields = getattr(found, "model_fields", None)
-        found = fields[part].annotation if fields and part in fields else next(iter(get_args(found)[1:]), None)
-    return [key for key in getattr(found, "model_fields", ()) if key != "folder"]

@@ -1,0 +1,51 @@
+"""The configuration of one plant: what `pwflow.toml` may say, and the defaults of what it does not.
+
+Reading and validating the file lives here. What the words mean in the data lives in `pipeline`; guessing a
+configuration from a folder of exports lives in `onboarding`.
+"""
+
+from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
+from pwflow_core.config.sections import (
+    RESERVED_COLUMNS,
+    ClusterFlowConfig,
+    ClusteringConfig,
+    ComputeConfig,
+    EventsConfig,
+    FeaturesConfig,
+    FlowConfig,
+    ModelsConfig,
+    PlantConfig,
+    PlantIdentity,
+    QualityConfig,
+    ScheduleConfig,
+    ScoringConfig,
+    SensorConfig,
+    SourceConfig,
+    TrainingConfig,
+    WarehouseConfig,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_FILE",
+    "RESERVED_COLUMNS",
+    "ClusterFlowConfig",
+    "ClusteringConfig",
+    "ComputeConfig",
+    "EventsConfig",
+    "FeaturesConfig",
+    "FlowConfig",
+    "ModelsConfig",
+    "PlantConfig",
+    "PlantIdentity",
+    "QualityConfig",
+    "ScheduleConfig",
+    "ScoringConfig",
+    "SensorConfig",
+    "SourceConfig",
+    "TrainingConfig",
+    "WarehouseConfig",
+    "load_config",
+    "locate_config",
+    "parse_config",
+]
