@@ -48,6 +48,12 @@ def log_tail(squared_radius: NDArray[Any], n_features: int) -> NDArray[Any]:
     return np.asarray(constant - half * np.log1p(squared_radius / DEGREES))
 
 
+def heavy_gaussian(squared_radius: Array, n_features: int, tail: float) -> Array:
+    """Evaluate log [(1 − ε) N(u; 0, 1) + ε t(u)] in nats from |u|², shape (N,), for a tail of share ε."""
+    bell = math.log1p(-tail) + log_gaussian(squared_radius, n_features)
+    return np.asarray(np.logaddexp(bell, math.log(tail) + log_tail(squared_radius, n_features)))
+
+
 def blend(log_flow: Array | None, squared_radius: Array, n_features: int, shares: Shares) -> Array:
     """Return the log-density of the blend in white coordinates.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.autoregressive import Architecture, forward, inverse, mixing_log_det
-from pwflow_core.modelling.blending import Shares, blend, log_gaussian, sample_tail
+from pwflow_core.modelling.blending import Shares, blend, heavy_gaussian, log_gaussian, sample_tail
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
@@ -52,6 +52,25 @@ class TrainingHistory:
     def is_gaussian(self) -> bool:
         """Whether the cluster stayed a Gaussian."""
         return self.best_step == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a flow says of readings.
+
+    Attributes:
+        latents: Independent N(0, 1) while readings follow the model, shape (N, D).
+        log_prob: Log-density of the blend, nats, raw units, shape (N,).
+        conformity: How well each reading conforms to the flow alone, shape (N,): its log-density, with the heavy
+            tail around the latents. The Gaussian and the tail of the blend protect the density where readings drift,
+            but they also fill the holes of a regime, and a reading in such a hole is no normal one. What p-values
+            are made from.
+
+    """
+
+    latents: Array
+    log_prob: Array
+    conformity: Array
 
 
 class ClusterFlow:
@@ -105,11 +124,11 @@ class ClusterFlow:
             ValueError: NaN or infinite values.
 
         """
-        return self._evaluate(X, batch_rows)[1]
+        return self.evaluate(X, batch_rows).log_prob
 
     def latents(self, X: Array, batch_rows: int = 8192) -> Array:
         """Map readings to latents, shape (N, D): independent N(0, 1) while readings follow the model."""
-        return self._evaluate(X, batch_rows)[0]
+        return self.evaluate(X, batch_rows).latents
 
     def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> Array:
         """Draw `n` readings in raw units, shape (n, D)."""
@@ -190,22 +209,31 @@ class ClusterFlow:
         views = self.architecture.views(self.parameters[None])
         return views, mixing_log_det(views)
 
-    def _evaluate(self, X: Array, batch_rows: int) -> tuple[Array, Array]:
+    def evaluate(self, X: Array, batch_rows: int = 8192) -> Evaluation:
+        """Evaluate all that the flow says of readings, in one pass; see `log_prob` for what is raised.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D).
+            batch_rows: Rows evaluated at once.
+
+        """
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
-        z, log_prob = np.empty(X.shape), np.empty(len(X))
+        z, log_prob, conformity = np.empty(X.shape), np.empty(len(X)), np.empty(len(X))
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
             radius = np.einsum("nd,nd->n", u, u)
-            log_flow = None
+            log_flow, latent_radius, log_det = None, radius, np.zeros(len(u))
             if self.parameters is not None:
                 views, mixing = self._network
                 bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
                 with torch.no_grad():
                     rows = torch.from_numpy(bounded)[None]
-                    latent, log_det = forward(self.architecture, views, rows, mixing)
-                u = latent[0].double().numpy()
-                log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + log_det[0].numpy()
+                    latent, change = forward(self.architecture, views, rows, mixing)
+                u, log_det = latent[0].double().numpy(), change[0].double().numpy()
+                latent_radius = np.einsum("nd,nd->n", u, u)
+                log_flow = log_gaussian(latent_radius, self.n_features) + log_det
             z[block] = u
             log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
-        return z, log_prob + self.whitening.log_det
+            conformity[block] = log_det + heavy_gaussian(latent_radius, self.n_features, self.shares.tail)
+        return Evaluation(z, log_prob + self.whitening.log_det, conformity + self.whitening.log_det)

@@ -37,8 +37,8 @@ def calibrate_flows(plant: Plant) -> None:
     made: dict[_Flow, Calibration | None] = {}
     for version in held_out.flow_version.unique():
         of_flow = held_out[held_out.flow_version == version]
-        key, rows = str(of_flow.cluster_key.iloc[0]), of_flow.dropna(subset="log_density")
-        made[key, version] = calibrate(rows.log_density, blocks=rows.block) if len(rows) else None
+        key, rows = str(of_flow.cluster_key.iloc[0]), of_flow.dropna(subset="conformity")
+        made[key, version] = calibrate(rows.conformity, blocks=rows.block) if len(rows) else None
         _log_calibration(key, made[key, version])
     if made:
         with plant.warehouse.transaction() as connection:

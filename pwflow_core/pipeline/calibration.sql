@@ -1,4 +1,4 @@
--- The held-out readings of the regimes whose flow has no calibration yet, with the log-density in the regime that each
+-- The held-out readings of the regimes whose flow has no calibration yet, with their conformity to the regime that each
 -- is given to. Expects the temporary table `pins` (cluster_key, segment, weight, flow_version).
 
 WITH fresh AS (
@@ -14,7 +14,7 @@ WITH fresh AS (
     SELECT
         slice.reading_id,
         arg_max(
-            struct_pack(cluster_key := slice.cluster_key, log_density := slice.log_density),
+            struct_pack(cluster_key := slice.cluster_key, conformity := slice.conformity),
             ln(pins.weight) + slice.log_density
         ) AS winner
     FROM core.component_log_density AS slice
@@ -31,7 +31,7 @@ WITH fresh AS (
 SELECT
     fresh.cluster_key,
     fresh.flow_version,
-    best.winner.log_density AS log_density,
+    best.winner.conformity AS conformity,
     dense_rank() OVER (ORDER BY held_out.machine_id, floor(epoch(held_out.ts) / $block_seconds)) AS block
 FROM fresh
 LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 
 from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.pipeline.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.plant import Plant
@@ -80,28 +81,29 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
         ModelFileError: A model file is missing or damaged.
     """
     _, model = load_cluster_model(plant)
-    sensors = model.sensors
     with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".explain-") as name:
         folder = Path(name)
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
-            _copy_unexplained(connection, sensors, folder)
+            check_columns(connection, model.sensors)
+            _copy_unexplained(connection, model.sensors, folder)
             mixtures = _read_mixtures(connection, folder / _ANOMALIES)
-        _explain(plant, mixtures, sensors, folder)
-        summary = _write(plant, [(sensor, units.get(sensor, "")) for sensor in sensors], folder)
+        groups = features_by_sensor(model.sensors, list(units))
+        _explain(plant, mixtures, model.sensors, list(groups.values()), folder)
+        summary = _write(plant, [(sensor, units[sensor]) for sensor in groups], folder)
     _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
     return summary
 
 
-def _copy_unexplained(connection: duckdb.DuckDBPyConnection, sensors: Sequence[str], folder: Path) -> None:
-    """Copy the anomalies to explain, and what the sensors read, to two files: a sensor may have any name."""
-    complete = " AND ".join(f"{quote_identifier(sensor)} IS NOT NULL" for sensor in sensors)
+def _copy_unexplained(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], folder: Path) -> None:
+    """Copy the anomalies to explain, and what the models saw of them, to two files: a sensor may have any name."""
+    complete = " AND ".join(f"{quote_identifier(column)} IS NOT NULL" for column in columns)
     copy_out(
         connection,
         f"""
         SELECT score.reading_id, score.scored_at, score.model_set_id, score.segment
         FROM mart.anomaly_scores AS score
-        SEMI JOIN (SELECT reading_id FROM core.readings WHERE {complete}) AS reading USING (reading_id)
+        SEMI JOIN (SELECT reading_id FROM core.model_readings WHERE {complete}) AS reading USING (reading_id)
         ANTI JOIN mart.sensor_contributions AS explained
           ON score.reading_id = explained.reading_id AND score.scored_at = explained.scored_at
         WHERE score.is_anomaly
@@ -111,7 +113,7 @@ def _copy_unexplained(connection: duckdb.DuckDBPyConnection, sensors: Sequence[s
     )
     copy_out(
         connection,
-        f"SELECT reading_id, {quote_columns(sensors)} FROM core.readings "
+        f"SELECT reading_id, {quote_columns(columns)} FROM core.model_readings "
         "WHERE reading_id IN (SELECT reading_id FROM read_parquet($anomalies))",
         {"anomalies": str(folder / _ANOMALIES)},
         folder / _READINGS,
@@ -133,7 +135,9 @@ def _read_mixtures(connection: duckdb.DuckDBPyConnection, anomalies: Path) -> li
     return [_Mixture(row[0], row[1], *(tuple(values) for values in row[2:])) for row in rows]
 
 
-def _explain(plant: Plant, mixtures: list[_Mixture], sensors: Sequence[str], folder: Path) -> None:
+def _explain(
+    plant: Plant, mixtures: list[_Mixture], columns: Sequence[str], groups: list[list[int]], folder: Path
+) -> None:
     flows: dict[str, ClusterFlow] = {}
     with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
         spool = Spool(writer, _SPOOLED)
@@ -150,8 +154,8 @@ def _explain(plant: Plant, mixtures: list[_Mixture], sensors: Sequence[str], fol
                 },
                 folder / "part.parquet",
             )
-            attributor = _open_attributor(plant, mixture, flows)
-            for reading_id, X in read_chunks(reader, folder / "part.parquet", sensors, plant.config.compute.chunk_rows):
+            attributor = _open_attributor(plant, mixture, groups, flows)
+            for reading_id, X in read_chunks(reader, folder / "part.parquet", columns, plant.config.compute.chunk_rows):
                 found = attributor.attribute(X)
                 n_sensors = found.share.shape[1]
                 spool.append(
@@ -167,7 +171,9 @@ def _explain(plant: Plant, mixtures: list[_Mixture], sensors: Sequence[str], fol
         spool.close(folder / _RESULTS)
 
 
-def _open_attributor(plant: Plant, mixture: _Mixture, flows: dict[str, ClusterFlow]) -> SensorAttributor:
+def _open_attributor(
+    plant: Plant, mixture: _Mixture, groups: list[list[int]], flows: dict[str, ClusterFlow]
+) -> SensorAttributor:
     import torch
 
     from pwflow_core.modelling import ClusterFlow, SensorAttributor
@@ -176,7 +182,7 @@ def _open_attributor(plant: Plant, mixture: _Mixture, flows: dict[str, ClusterFl
     for version in mixture.versions:
         if version not in flows:
             flows[version] = ClusterFlow.from_bytes(plant.models.get(version))
-    return SensorAttributor(np.array(mixture.weights), [flows[version] for version in mixture.versions])
+    return SensorAttributor(np.array(mixture.weights), [flows[version] for version in mixture.versions], groups)
 
 
 def _write(plant: Plant, sensors: list[tuple[str, str]], folder: Path) -> ContributionsSummary:

@@ -6,7 +6,7 @@ CREATE TEMP TABLE joint AS
 SELECT
     slice.reading_id,
     pins.flow,
-    slice.log_density AS own_log_density,
+    slice.conformity,
     ln(pins.weight) + slice.log_density AS log_joint
 FROM core.component_log_density AS slice
 JOIN pins USING (cluster_key, flow_version)
@@ -25,7 +25,7 @@ WITH best AS (
         reading_id,
         count(*) AS n_candidates,
         max(log_joint) AS top,
-        arg_max(struct_pack(flow, own_log_density), log_joint) AS winner
+        arg_max(struct_pack(flow, conformity), log_joint) AS winner
     FROM joint
     GROUP BY reading_id
 ), shared AS (
@@ -39,7 +39,7 @@ SELECT
     best.reading_id,
     best.top + coalesce(shared.excess, 0) AS log_density,
     best.winner.flow AS flow,
-    best.winner.own_log_density AS own_log_density
+    best.winner.conformity AS conformity
 FROM best
 LEFT JOIN shared USING (reading_id);
 
@@ -61,10 +61,10 @@ WITH ranked AS (
         calibration.flow_version,
         calibration.n_rows,
         CASE
-            WHEN mixture.own_log_density >= calibration.threshold THEN steps.p_value
+            WHEN mixture.conformity >= calibration.threshold THEN steps.p_value
             ELSE greatest(
                 calibration.threshold_p_value * pow(
-                    1 + calibration.tail_shape * (calibration.threshold - mixture.own_log_density)
+                    1 + calibration.tail_shape * (calibration.threshold - mixture.conformity)
                         / calibration.tail_scale,
                     -1 / calibration.tail_shape
                 ),
@@ -72,7 +72,7 @@ WITH ranked AS (
             )
         END AS p_value
     FROM mixture
-    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.own_log_density >= steps.log_density
+    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.conformity >= steps.log_density
     JOIN pins ON pins.flow = mixture.flow
     JOIN core.calibration AS calibration USING (cluster_key, flow_version)
 ), judged AS (

@@ -93,10 +93,11 @@ def _score_slice(plant: Plant, key: str, version: str, model: ClusterModel) -> S
         flow = _load_flow(plant, key, version, len(model.sensors))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
-            spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE"})
+            spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
             for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
                 started = time.perf_counter()
-                spool.append(reading_id=reading_id, log_density=flow.log_prob(complete_rows(X, mean, covariance)))
+                found = flow.evaluate(complete_rows(X, mean, covariance))
+                spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)
                 seconds += time.perf_counter() - started
                 n_new += len(X)
             spool.close(results)
@@ -151,7 +152,7 @@ def _write_slice(plant: Plant, key: str, version: str, latest: int, results: Pat
         connection.execute(
             """
             INSERT INTO core.component_log_density BY NAME
-            SELECT $key AS cluster_key, reading_id, log_density, $version AS flow_version, $now AS scored_at
+            SELECT $key AS cluster_key, reading_id, log_density, conformity, $version AS flow_version, $now AS scored_at
             FROM read_parquet($results)
             SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
             ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)

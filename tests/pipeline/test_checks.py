@@ -98,7 +98,7 @@ def test_slices_of_a_flow_that_was_not_calibrated_fail_the_uniformity(trained_pl
     """The p-values of a regime come from a calibration that does not belong to its log-densities."""
     change(
         trained_plant,
-        "UPDATE core.component_log_density SET log_density = log_density - 3 WHERE cluster_key = 'c0001';"
+        "UPDATE core.component_log_density SET conformity = conformity - 3 WHERE cluster_key = 'c0001';"
         "DELETE FROM core.progress WHERE step = 'scores'",
     )
     derive_scores(trained_plant)
