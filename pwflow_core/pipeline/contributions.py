@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
-from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.pipeline.cluster_model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
@@ -86,18 +88,20 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
             check_columns(connection, model.sensors)
-            _copy_unexplained(connection, model.sensors, folder)
+            _copy_unexplained(connection, list(units), model.sensors, folder)
             mixtures = _read_mixtures(connection, folder / _ANOMALIES)
         groups = features_by_sensor(model.sensors, list(units))
-        _explain(plant, mixtures, model.sensors, list(groups.values()), folder)
+        _explain(plant, model, mixtures, list(groups.values()), folder)
         summary = _write(plant, [(sensor, units[sensor]) for sensor in groups], folder)
     _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
     return summary
 
 
-def _copy_unexplained(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], folder: Path) -> None:
+def _copy_unexplained(
+    connection: duckdb.DuckDBPyConnection, sensors: Sequence[str], columns: Sequence[str], folder: Path
+) -> None:
     """Copy the anomalies to explain, and what the models saw of them, to two files: a sensor may have any name."""
-    complete = " AND ".join(f"{quote_identifier(column)} IS NOT NULL" for column in columns)
+    complete = " AND ".join(f"{quote_identifier(sensor)} IS NOT NULL" for sensor in sensors if sensor in columns)
     copy_out(
         connection,
         f"""
@@ -136,7 +140,7 @@ def _read_mixtures(connection: duckdb.DuckDBPyConnection, anomalies: Path) -> li
 
 
 def _explain(
-    plant: Plant, mixtures: list[_Mixture], columns: Sequence[str], groups: list[list[int]], folder: Path
+    plant: Plant, model: ClusterModel, mixtures: list[_Mixture], groups: list[list[int]], folder: Path
 ) -> None:
     flows: dict[str, ClusterFlow] = {}
     with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
@@ -155,8 +159,10 @@ def _explain(
                 folder / "part.parquet",
             )
             attributor = _open_attributor(plant, mixture, groups, flows)
-            for reading_id, X in read_chunks(reader, folder / "part.parquet", columns, plant.config.compute.chunk_rows):
-                found = attributor.attribute(X)
+            for reading_id, X in read_chunks(
+                reader, folder / "part.parquet", model.sensors, plant.config.compute.chunk_rows
+            ):
+                found = attributor.attribute(_completed(X, model, mixture.segment))
                 n_sensors = found.share.shape[1]
                 spool.append(
                     reading_id=np.repeat(reading_id, n_sensors),
@@ -169,6 +175,20 @@ def _explain(
                     cluster_key=np.repeat(np.array(mixture.keys, dtype=object)[found.cluster], n_sensors),
                 )
         spool.close(folder / _RESULTS)
+
+
+def _completed(X: NDArray[np.float64], model: ClusterModel, segment: str) -> NDArray[np.float64]:
+    """Complete the readings that have too little history for a feature, each by its most likely regime."""
+    gaps = np.isnan(X).any(axis=1)
+    seeds = next((part.seeds for part in model.segments if part.segment == segment), None)
+    if not gaps.any() or seeds is None:
+        return X
+    X, rows = X.copy(), np.flatnonzero(gaps)
+    cluster = share_among_clusters(seeds, X[rows])[1].argmax(axis=1)
+    for k in np.unique(cluster):
+        mine = rows[cluster == k]
+        X[mine] = complete_rows(X[mine], seeds.means[k], seeds.covariances[k])
+    return X
 
 
 def _open_attributor(

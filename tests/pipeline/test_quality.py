@@ -238,7 +238,7 @@ def test_each_bad_row_ends_in_the_status_that_it_should_and_every_row_is_account
     publish_warehouse(plant)
     outcome = query(
         plant,
-        "SELECT strftime(ts, '%M')::INTEGER, status, quality, reason, anomaly_score IS NULL, is_anomaly "
+        "SELECT strftime(ts, '%M')::INTEGER, status, quality, anomaly_scores.reason, anomaly_score IS NULL, is_anomaly "
         "FROM mart.anomaly_scores JOIN (SELECT reading_id, quality, reason AS reason FROM core.readings) "
         "USING (reading_id) WHERE ts >= '2024-05-01' ORDER BY ts",
     )
@@ -256,7 +256,7 @@ def test_each_bad_row_ends_in_the_status_that_it_should_and_every_row_is_account
         7: ("missing", "missing", "missing: temperature, pressure", True, None),
         8: ("invalid", "invalid", "refused: temperature (above_limit)", True, None),
         9: ("scored", "ok", None, False, False),
-        13: ("thin", "ok", None, True, None),
+        13: ("thin", "ok", "No operating regime has been learned for segment C", True, None),
     }
     assert by_minute[0][3:] == by_minute[4][3:] == (True, None)
     assert by_minute[0][0] in ("missing", "invalid")

@@ -19,7 +19,7 @@ SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
 UNKNOWN_SEGMENT = "No operating regime has been learned for segment C"
 NUMBERS = ["log_density", "p_value", "anomaly_score"]
 JOINT = """
-    SELECT slice.reading_id, cluster_key, weight, slice.log_density, slice.flow_version
+    SELECT slice.reading_id, cluster_key, weight, slice.log_density, slice.conformity, slice.flow_version
     FROM core.component_log_density AS slice JOIN mart.clusters USING (cluster_key) ORDER BY reading_id, cluster_key
 """
 
@@ -43,7 +43,7 @@ def mixture(plant) -> pd.DataFrame:
     groups = joint.groupby("reading_id")
     best = joint.loc[groups.log_joint.idxmax()].set_index("reading_id")
     total = groups.log_joint.apply(lambda values: logsumexp(values.to_numpy()))
-    return pd.DataFrame({"log_density": total, "cluster_key": best.cluster_key, "own": best.log_density})
+    return pd.DataFrame({"log_density": total, "cluster_key": best.cluster_key, "own": best.conformity})
 
 
 def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
