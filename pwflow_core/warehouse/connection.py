@@ -105,10 +105,11 @@ class Warehouse:
         finally:
             connection.close()
 
-    def _open(self, database: str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    def _open(self, database: str, *, read_only: bool = False, keep_order: bool = True) -> duckdb.DuckDBPyConnection:
         limits: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self._memory_limit,
             "temp_directory": str(self.path.parent / "spill"),
+            "preserve_insertion_order": keep_order,
         }
         connection = duckdb.connect(database, read_only=read_only, config=limits)
         connection.execute("SET TimeZone = 'UTC'")
@@ -119,7 +120,9 @@ class Warehouse:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._open(str(self.path), read_only=read_only)
+                # DuckDB 2.0.0 loses what a large insert writes behind an empty one into the same table, in one
+                # transaction, where it keeps the order of insertion on several threads
+                return self._open(str(self.path), read_only=read_only, keep_order=read_only)
             except (duckdb.IOException, duckdb.ConnectionException) as error:
                 if not any(sign in str(error) for sign in _BUSY):
                     if "not a valid DuckDB database" in str(error):

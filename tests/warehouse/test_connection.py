@@ -125,3 +125,18 @@ def test_every_public_column_is_described(make_plant):
             columns = describe_table(connection, "mart", table)
             assert columns
             assert [column.name for column in columns if not column.description] == []
+
+
+def test_a_large_insert_behind_an_empty_one_loses_nothing(make_plant):
+    warehouse = make_plant().warehouse
+    with warehouse.transaction() as connection:
+        connection.execute("SET threads = 2")
+        connection.execute("CREATE TABLE numbers AS SELECT range AS n FROM range(200000)")
+        connection.execute("CREATE TABLE copied (n BIGINT)")
+    with warehouse.transaction() as connection:
+        connection.execute("SET threads = 2")
+        connection.execute("INSERT INTO copied SELECT n FROM numbers WHERE n < 0")
+        connection.execute("INSERT INTO copied SELECT n FROM numbers")
+        assert connection.execute("SELECT count(*), min(n), max(n) FROM copied").fetchone() == (200_000, 0, 199_999)
+    with warehouse.snapshot() as connection:
+        assert connection.execute("SELECT count(*), min(n), max(n) FROM copied").fetchone() == (200_000, 0, 199_999)
