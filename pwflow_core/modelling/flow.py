@@ -60,17 +60,27 @@ class Evaluation:
 
     Attributes:
         latents: Independent N(0, 1) while readings follow the model, shape (N, D).
+        log_det: Log volume change from raw units to latents, nats, shape (N,).
         log_prob: Log-density of the blend, nats, raw units, shape (N,).
-        conformity: How well each reading conforms to the flow alone, shape (N,): its log-density, with the heavy
-            tail around the latents. The Gaussian and the tail of the blend protect the density where readings drift,
-            but they also fill the holes of a regime, and a reading in such a hole is no normal one. What p-values
-            are made from.
+        tail: Share of the heavy tail.
 
     """
 
     latents: Array
+    log_det: Array
     log_prob: Array
-    conformity: Array
+    tail: float
+
+    @property
+    def conformity(self) -> Array:
+        """How well each reading conforms to the flow alone, nats, shape (N,): what p-values are made from.
+
+        Its log-density under the flow, with the heavy tail around the latents. The Gaussian and the tail of the
+        blend protect the density where readings drift, but they fill the holes of a regime too, and a reading in
+        such a hole is no normal one.
+        """
+        squared_radius = np.einsum("nd,nd->n", self.latents, self.latents)
+        return self.log_det + heavy_gaussian(squared_radius, self.latents.shape[1], self.tail)
 
 
 class ClusterFlow:
@@ -218,22 +228,21 @@ class ClusterFlow:
 
         """
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
-        z, log_prob, conformity = np.empty(X.shape), np.empty(len(X)), np.empty(len(X))
+        z, log_prob, volume = np.empty(X.shape), np.empty(len(X)), np.zeros(len(X))
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             u = self.whitening.whiten(X[block])
             radius = np.einsum("nd,nd->n", u, u)
-            log_flow, latent_radius, log_det = None, radius, np.zeros(len(u))
+            log_flow = None
             if self.parameters is not None:
                 views, mixing = self._network
                 bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
                 with torch.no_grad():
                     rows = torch.from_numpy(bounded)[None]
                     latent, change = forward(self.architecture, views, rows, mixing)
-                u, log_det = latent[0].double().numpy(), change[0].double().numpy()
-                latent_radius = np.einsum("nd,nd->n", u, u)
-                log_flow = log_gaussian(latent_radius, self.n_features) + log_det
+                u, volume[block] = latent[0].double().numpy(), change[0].numpy()
+                log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + volume[block]
             z[block] = u
             log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
-            conformity[block] = log_det + heavy_gaussian(latent_radius, self.n_features, self.shares.tail)
-        return Evaluation(z, log_prob + self.whitening.log_det, conformity + self.whitening.log_det)
+        log_det = self.whitening.log_det
+        return Evaluation(z, volume + log_det, log_prob + log_det, self.shares.tail)
