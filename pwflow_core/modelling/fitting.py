@@ -20,7 +20,6 @@ from pwflow_core.modelling.validation import paired_gain
 
 Array = NDArray[np.float64]
 
-_RARE = 0.01  # share of the rows below which a cluster is no regime
 _TRACE = 1e-3  # responsibility below which a row says nothing about a cluster
 
 
@@ -130,18 +129,19 @@ def choose_clusters(
     selection: Selection,
     settings: FlowSettings,
     random_state: int,
+    least_share: float = 0.01,
 ) -> ClusterSeeds:
     """Find the clusters alone, no more of them than the evidence asks for.
 
     As `fit_piecewise` does, but with `held_out` selection it takes the smallest K whose flows are within one
     standard error of the best: a regime that people look at, and that has to be calibrated, has its price.
-    Where K is open, a cluster with less than 1% of the rows is no regime but what did not fit one, faults perhaps:
-    its rows are left to be improbable in the others.
+    Where K is open, a cluster with less than `least_share` of the rows is no regime but what did not fit one, faults
+    perhaps: its rows are left to be improbable in the others.
     Neighbouring readings are not independent, so the error is that of contiguous blocks of held-out rows.
     """
     worth = _worth_trying(data, method, sizes, selection, random_state)
     if len(sizes) > 1:
-        worth = [_without_rare(seeds) for seeds in worth]
+        worth = [_without_rare(seeds, least_share) for seeds in worth]
     if len(worth) == 1:
         return worth[0]
     tried = [_start(seeds, data, _brief(settings), random_state) for seeds in worth]
@@ -157,8 +157,8 @@ def choose_clusters(
     return min(enough, key=lambda seeds: seeds.n_clusters)
 
 
-def _without_rare(seeds: ClusterSeeds) -> ClusterSeeds:
-    keep = seeds.weights >= min(_RARE, seeds.weights.max())
+def _without_rare(seeds: ClusterSeeds, least_share: float) -> ClusterSeeds:
+    keep = seeds.weights >= min(least_share, seeds.weights.max())
     weights = seeds.weights[keep] / seeds.weights[keep].sum()
     return replace(seeds, weights=weights, means=seeds.means[keep], covariances=seeds.covariances[keep])
 

@@ -20,7 +20,9 @@ WRITTEN_SECTIONS = ("plant", "source", "sensors", "schedule")
 _SECTIONS = {
     "training": "Which readings the models learn from. Without any of these: all that have arrived.",
     "clustering": "How operating regimes are found, inside every segment.",
-    "flow": "How the normalizing flow of a regime is trained.",
+    "quality": "Which readings can be judged: gaps, missing sensors, stuck sensors.",
+    "features": "What the models see of a sensor besides its value: its last readings.",
+    "flow": "How the normalizing flow of a regime is built and trained; [flow.clusters.KEY] for one regime alone.",
     "scoring": "When a reading is an anomaly.",
     "events": "When anomalies of a machine are one event.",
     "drift": "When a regime counts as changed, and what happens then.",
@@ -38,6 +40,22 @@ _KEYS = {
     "clustering.selection": 'how "auto" chooses: "held_out", "bic" or "silhouette"',
     "clustering.max_rows": "readings per segment that the clustering looks at",
     "clustering.random_state": "seed",
+    "quality.fill_readings": "bridge gaps of at most so many readings with the value before",
+    "quality.fill_seconds": "and of at most so many seconds",
+    "quality.max_missing_sensors": "score readings with at most so many sensors missing",
+    "quality.stuck": "do not judge sensors that show no change for implausibly long",
+    "quality.stuck_readings": "fewest equal readings in a row that count as stuck",
+    "quality.stuck_factor": "how many times as long as healthy runs of equal values",
+    "features.windows": 'readings per window, such as [20], or "auto"',
+    "features.statistics": 'of each window: "mean", "std", "slope"',
+    "features.lags": "values so many readings ago",
+    "features.differences": "change since so many readings ago",
+    "features.sensors": "which sensors; without any, all",
+    "features.gap_seconds": "no window reaches across a longer silence; by default five usual intervals",
+    "flow.kind": '"affine", "spline", or "auto" for what suits each regime',
+    "flow.transforms": "autoregressive transforms",
+    "flow.hidden": "hidden units of each transform",
+    "flow.max_steps": "most gradient steps",
     "flow.max_rows": "readings per regime that its flow learns from",
     "flow.min_rows": "a regime with fewer readings keeps its Gaussian",
     "flow.random_state": "seed",
@@ -74,6 +92,8 @@ def render_tour(examples: Mapping[str, object]) -> str:
         lines = [f"# {_SECTIONS[section]}"] if section in _SECTIONS else []
         lines.append(f"# [{toml_key(section)}]")
         for key, default in kind().model_dump().items():
+            if isinstance(default, dict):
+                continue  # a table of its own, by name
             value = examples.get(f"{section}.{key}", _EXAMPLE) if default is None else default
             setting = f"# {toml_key(key)} = {toml_value(value)}"
             explanation = _KEYS.get(f"{section}.{key}")

@@ -163,7 +163,10 @@ def _schedule(timezone: str | None) -> str:
 
 
 def _examples(inspection: Inspection) -> Mapping[str, object]:
-    examples: dict[str, object] = {"events.max_gap_minutes": 10.0}
+    examples: dict[str, object] = {
+        "events.max_gap_minutes": 10.0,
+        "features.sensors": [sensor.name for sensor in inspection.sensors[:1]],
+    }
     if inspection.first and inspection.last:
         start, until = (time.replace(microsecond=0, tzinfo=UTC) for time in (inspection.first, inspection.last))
         examples |= {"training.start": start, "training.until": until + timedelta(seconds=1)}

@@ -45,6 +45,7 @@ __all__ = [
 
 _log = logging.getLogger("pwflow.clusters")
 
+_RARE = 0.01
 ASSIGN_STEP = "assign"
 _MIN_SEGMENT_ROWS = 30
 _SAME_REGIME_OVERLAP = 0.5
@@ -147,6 +148,7 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
                 selection=clustering.selection,
                 settings=FlowSettings(threads=plant.config.compute.threads),
                 random_state=clustering.random_state,
+                least_share=_least_share(plant, size),
             )
         kept = _kept_keys(previous, segment, X, seeds.responsibilities(X).argmax(axis=1), seeds.n_clusters)
         keys = []
@@ -300,12 +302,20 @@ def _training_sample(
     return X, np.isin(others["fold"], STOPPING_FOLDS)
 
 
+def _calibration_rows(size: int) -> float:
+    """Return how many readings calibrate where `size` readings are learned from."""
+    return size * len(CALIBRATION_FOLDS) / (10 - len(CALIBRATION_FOLDS))
+
+
 def _affordable(plant: Plant, size: int) -> list[int]:
     """Return the numbers of regimes whose p-values `size` training readings leave enough others to calibrate."""
-    learning_folds = 10 - len(CALIBRATION_FOLDS)
-    n_calibration = size * len(CALIBRATION_FOLDS) / learning_folds
     enough = 2 * plant.config.scoring.min_calibration_rows
-    return [k for k in plant.config.clustering.candidates if k * enough <= n_calibration] or [1]
+    return [k for k in plant.config.clustering.candidates if k * enough <= _calibration_rows(size)] or [1]
+
+
+def _least_share(plant: Plant, size: int) -> float:
+    """Return the share of the readings that a regime needs to be calibrated, with a margin; at least 1%."""
+    return max(_RARE, 1.5 * plant.config.scoring.min_calibration_rows / _calibration_rows(size))
 
 
 def _minted_keys(used: list[str]) -> Iterator[str]:

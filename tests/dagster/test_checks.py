@@ -19,7 +19,7 @@ FAULTS = {
     "schema_is_unchanged": "ALTER TABLE mart.flow_versions ALTER train_seconds TYPE VARCHAR",
     "model_sets_agree": "UPDATE mart.anomaly_scores SET model_set_id = 'other' WHERE ts < '2026-01-05 01:00'",
     "p_values_are_uniform": (
-        "UPDATE core.component_log_density SET log_density = log_density - 5 WHERE cluster_key = 'c0001';"
+        "UPDATE core.component_log_density SET conformity = conformity - 5 WHERE cluster_key = 'c0001';"
         "DELETE FROM core.progress WHERE step = 'scores'"
     ),
 }
