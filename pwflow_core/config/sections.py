@@ -243,7 +243,8 @@ class ScoringConfig(_Section):
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
     """A reading is an anomaly if its p-value is at most this: the false-alarm rate per normal reading."""
     alarms_per_week: Annotated[float, Field(gt=0)] | None = None
-    """Instead of `alpha`: false alarms per week that the plant may raise; converted once for a cluster model."""
+    """Instead of `alpha`: false events per week that the plant may raise, by the rule of `[events]`; converted once
+    for a cluster model."""
     min_calibration_rows: Annotated[int, Field(ge=10)] = 50
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
 

@@ -60,7 +60,7 @@ _KEYS = {
     "flow.min_rows": "a regime with fewer readings keeps its Gaussian",
     "flow.random_state": "seed",
     "scoring.alpha": "false alarms per normal reading: 0.001 is one in a thousand",
-    "scoring.alarms_per_week": "instead of alpha: false alarms per week in the whole plant",
+    "scoring.alarms_per_week": "instead of alpha: false events per week in the whole plant",
     "scoring.min_calibration_rows": "a regime with fewer held-out readings is not judged",
     "events.max_gap_minutes": "anomalies this close are one event; by default ten usual intervals",
     "events.min_readings": "fewer make no event, unless one is a hundred times rarer than alpha asks",

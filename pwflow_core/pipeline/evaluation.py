@@ -22,21 +22,19 @@ from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.pipeline.timing import BLOCK_FACT, BLOCK_READINGS
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
 
 __all__ = [
-    "Episodes",
     "Evaluation",
+    "Events",
     "FaultKindScore",
     "describe_evaluation",
     "evaluate_plant",
-    "fetch_episodes",
+    "fetch_events",
     "tabulate_evaluation",
     "to_json",
 ]
 
 TOTAL = "all"
-_GAP_READINGS = 5
 
 Bools = NDArray[np.bool_]
 Times = NDArray[np.datetime64]
@@ -82,7 +80,7 @@ class Evaluation:
         kinds: One entry per kind of fault, then one for all of them.
         n_readings: Readings that were evaluated.
         n_days: Days that they cover, however many machines there are.
-        n_false_alarms: Episodes of alarms that touch no fault.
+        n_false_alarms: Events of alarms that touch no fault.
         mean_auroc_of_machines: Mean over the machines that have both kinds of readings.
         is_unseen: Whether the readings that the models learned from were left out.
     """
@@ -96,7 +94,7 @@ class Evaluation:
 
     @property
     def false_alarms_per_day(self) -> float:
-        """Episodes of false alarms per day of the plant."""
+        """Events of false alarms per day of the plant."""
         return self.n_false_alarms / self.n_days if self.n_days else float("nan")
 
 
@@ -113,7 +111,7 @@ class _Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class Episodes:
+class Events:
     """Alarms of one machine that follow each other, by start: first and last time, UTC, shape (n,)."""
 
     started_at: Times
@@ -124,7 +122,7 @@ class Episodes:
         return np.asarray((self.started_at <= end) & (self.ended_at >= start))
 
 
-_NO_EPISODES = Episodes(np.array([], dtype="datetime64[us]"), np.array([], dtype="datetime64[us]"))
+_NO_EVENTS = Events(np.array([], dtype="datetime64[us]"), np.array([], dtype="datetime64[us]"))
 
 
 def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False) -> Evaluation:
@@ -143,7 +141,7 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
     is_unseen = not with_training and any(plant.config.training.model_dump().values())
     with plant.warehouse.snapshot() as connection:
         judged = _fetch_readings(plant, connection, labels, is_unseen)
-        episodes = fetch_episodes(connection, _GAP_READINGS * judged.interval_seconds)
+        events = fetch_events(connection)
     faults = [(fault, rows) for fault in labels.faults if (rows := _rows_of(fault, judged)) is not None]
     if not faults:
         raise LabelsError(
@@ -156,11 +154,11 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
         is_faulty[rows] = True
     of_kind = {kind: [pair for pair in faults if pair[0].kind == kind] for kind in sorted({f.kind for f, _ in faults})}
     return Evaluation(
-        kinds=[_score_kind(kind, own, judged, is_faulty, episodes) for kind, own in {**of_kind, TOTAL: faults}.items()],
+        kinds=[_score_kind(kind, own, judged, is_faulty, events) for kind, own in {**of_kind, TOTAL: faults}.items()],
         n_readings=len(judged.ts),
         n_days=len(np.unique(judged.ts)) * judged.interval_seconds / 86_400,
         n_false_alarms=sum(
-            _count_false(episodes.get(machine, _NO_EPISODES), judged.ts[place], _of_machine(labels, machine))
+            _count_false(events.get(machine, _NO_EVENTS), judged.ts[place], _of_machine(labels, machine))
             for machine, place in judged.place.items()
         ),
         mean_auroc_of_machines=_mean_auroc(judged, is_faulty),
@@ -168,11 +166,13 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
     )
 
 
-def fetch_episodes(connection: duckdb.DuckDBPyConnection, gap_seconds: float) -> dict[str, Episodes]:
-    """Return the episodes of alarms by machine; alarms within `gap_seconds` of each other belong together."""
-    frame = connection.execute(read_sql(__package__, "episodes.sql"), {"gap_seconds": gap_seconds}).df()
+def fetch_events(connection: duckdb.DuckDBPyConnection) -> dict[str, Events]:
+    """Return the events of each machine, in the order of time."""
+    frame = connection.execute(
+        "SELECT machine_id, started_at, ended_at FROM mart.anomaly_events ORDER BY machine_id, started_at"
+    ).df()
     return {
-        str(machine): Episodes(_microseconds(own["started_at"]), _microseconds(own["ended_at"]))
+        str(machine): Events(_microseconds(own["started_at"]), _microseconds(own["ended_at"]))
         for machine, own in frame.groupby("machine_id")
     }
 
@@ -280,14 +280,14 @@ def _of_machine(labels: Labels, machine: str) -> list[Fault]:
 
 
 def _score_kind(
-    kind: str, faults: list[tuple[Fault, slice]], judged: _Judged, is_faulty: Bools, episodes: dict[str, Episodes]
+    kind: str, faults: list[tuple[Fault, slice]], judged: _Judged, is_faulty: Bools, events: dict[str, Events]
 ) -> FaultKindScore:
     of_kind = np.zeros(len(judged.ts), dtype=np.bool_)
     delays: list[float] = []
     n_by_status = 0
     for fault, rows in faults:
         of_kind[rows] = True
-        delay = _delay_minutes(fault, episodes.get(fault.machine_id, _NO_EPISODES))
+        delay = _delay_minutes(fault, events.get(fault.machine_id, _NO_EVENTS))
         if delay is not None:
             delays.append(delay)
         elif judged.is_stuck[rows].any():
@@ -307,20 +307,20 @@ def _score_kind(
     )
 
 
-def _delay_minutes(fault: Fault, episodes: Episodes) -> float | None:
+def _delay_minutes(fault: Fault, events: Events) -> float | None:
     """Return the minutes from the start of a fault to its first alarm, or None if there is none."""
-    inside = episodes.touching(fault.started_at, fault.ended_at)
+    inside = events.touching(fault.started_at, fault.ended_at)
     if not inside.any():
         return None
-    first: np.timedelta64 = episodes.started_at[inside].min() - fault.started_at
+    first: np.timedelta64 = events.started_at[inside].min() - fault.started_at
     return max(float(first / np.timedelta64(1, "m")), 0.0)
 
 
-def _count_false(episodes: Episodes, ts: Times, faults: list[Fault]) -> int:
-    """Count the episodes of a machine that begin in the evaluated time and touch no fault."""
-    is_false = np.isin(episodes.started_at, ts)
+def _count_false(events: Events, ts: Times, faults: list[Fault]) -> int:
+    """Count the events of a machine that begin in the evaluated time and touch no fault."""
+    is_false = np.isin(events.started_at, ts)
     for fault in faults:
-        is_false &= ~episodes.touching(fault.started_at, fault.ended_at)
+        is_false &= ~events.touching(fault.started_at, fault.ended_at)
     return int(is_false.sum())
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import duckdb
 
+from pwflow_core.pipeline.model_sets import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
@@ -57,7 +58,9 @@ def derive_events(plant: Plant) -> EventsSummary:
     with plant.warehouse.transaction() as connection:
         values = {
             "max_gap_minutes": events.max_gap_minutes,
+            "default_gap_intervals": DEFAULT_GAP_INTERVALS,
             "min_readings": events.min_readings,
+            "rare_factor": RARE_FACTOR,
             "segment_columns": list(read_source(connection).segments),
         }
         for statement in duckdb.extract_statements(read_sql(__package__, "events.sql")):

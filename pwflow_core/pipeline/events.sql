@@ -1,4 +1,5 @@
--- From anomalies to events, derived as a whole. Binds $max_gap_minutes, $min_readings and $segment_columns.
+-- From anomalies to events, derived as a whole. Binds $max_gap_minutes,
+-- $default_gap_intervals, $min_readings, $rare_factor and $segment_columns.
 
 CREATE OR REPLACE TEMP MACRO decimals_for(width) AS
     CASE WHEN width > 0 THEN greatest(0, least(7, -floor(log10(width / 2))::INTEGER)) ELSE 0 END;
@@ -49,11 +50,11 @@ WITH spaced AS (
 )
 SELECT
     * EXCLUDE (pause_seconds),
-    count(*) FILTER (pause_seconds > coalesce(60 * $max_gap_minutes::DOUBLE, 10 * usual_seconds))
+    count(*) FILTER (pause_seconds > coalesce(60 * $max_gap_minutes::DOUBLE, $default_gap_intervals * usual_seconds))
         OVER (PARTITION BY machine_id ORDER BY ts) AS number
 FROM spaced;
 
--- Enough anomalies, or one that is a hundred times rarer than alpha asks for.
+-- Enough anomalies, or one that is so much rarer than alpha asks for.
 CREATE TEMP TABLE events AS
 SELECT
     machine_id,
@@ -68,7 +69,7 @@ SELECT
 FROM anomalies
 GROUP BY machine_id, number
 HAVING count(*) >= $min_readings
-    OR bool_or(p_value <= 0.01 * (
+    OR bool_or(p_value <= $rare_factor * (
         SELECT max(alpha) FROM core.model_sets WHERE model_sets.model_set_id = anomalies.model_set_id
     ));
 

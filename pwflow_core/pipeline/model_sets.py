@@ -8,14 +8,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import binom
 
-from pwflow_core.config import ScoringConfig
+from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.pipeline.slices import SCORE_STEP
+from pwflow_core.pipeline.timing import read_timing
 
 __all__ = ["FalseAlarmRate", "create_pins", "record_model_set"]
 
+DEFAULT_GAP_INTERVALS = 10
+"""Anomalies so many usual intervals apart are one event, where the configuration names no gap."""
+RARE_FACTOR = 0.01
+"""One anomaly is an event of its own if its p-value is at most this times alpha."""
 _FEWEST_DAYS = 3
+_SMALLEST_LOG_ALPHA, _LARGEST_ALPHA = -600.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class FalseAlarmRate:
 
     Attributes:
         alpha: A reading is an anomaly if its p-value is at most this.
-        alarms_per_week: The budget of the plant that it was converted from; None if alpha was given.
+        alarms_per_week: The budget of false events of the plant that it was converted from; None if alpha was given.
         readings_per_week: Readings of the plant in a week that it was converted with; None if alpha was given.
     """
 
@@ -57,7 +66,7 @@ def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
         raise NotFittedError("Nothing has been scored yet: materialize component_log_density, or run `pwflow run`.")
 
 
-def record_model_set(connection: duckdb.DuckDBPyConnection, scoring: ScoringConfig) -> tuple[str, FalseAlarmRate]:
+def record_model_set(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> tuple[str, FalseAlarmRate]:
     """Record the pinned clusters, weights and flows with the rules of judging; return their id and those rules.
 
     Raises:
@@ -66,7 +75,7 @@ def record_model_set(connection: duckdb.DuckDBPyConnection, scoring: ScoringConf
     pins = connection.execute(
         "SELECT cluster_model_id, cluster_key, weight, flow_version FROM pins ORDER BY cluster_key"
     ).fetchall()
-    rate = _false_alarm_rate(connection, scoring)
+    rate, scoring = _false_alarm_rate(connection, config), config.scoring
     rules = [rate.alpha, scoring.min_calibration_rows]
     model_set_id = hashlib.sha256(json.dumps([pins, *rules]).encode()).hexdigest()[:16]
     connection.execute(
@@ -90,11 +99,11 @@ def record_model_set(connection: duckdb.DuckDBPyConnection, scoring: ScoringConf
     return model_set_id, rate
 
 
-def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, scoring: ScoringConfig) -> FalseAlarmRate:
+def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> FalseAlarmRate:
     """Return the rate in force; a budget is converted once for a cluster model, so that no night changes the rate."""
-    budget = scoring.alarms_per_week
+    budget = config.scoring.alarms_per_week
     if budget is None:
-        return FalseAlarmRate(scoring.alpha)
+        return FalseAlarmRate(config.scoring.alpha)
     settled = connection.execute(
         """
         SELECT alpha, alarms_per_week, readings_per_week
@@ -113,7 +122,39 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, scoring: ScoringCon
             f"Expected scoring.alarms_per_week below the {readings:,.0f} readings that the plant delivers in a week, "
             f"got {budget:g}: lower it, or give scoring.alpha instead."
         )
-    return FalseAlarmRate(budget / readings, budget, readings)
+    timing, gap_minutes = read_timing(connection, config), config.events.max_gap_minutes
+    reach = (
+        DEFAULT_GAP_INTERVALS if gap_minutes is None or timing is None else 60 * gap_minutes / timing.interval_seconds
+    )
+    alpha = rate_of_events(budget / readings, config.events.min_readings, reach)
+    return FalseAlarmRate(alpha, budget, readings)
+
+
+def rate_of_events(per_reading: float, min_readings: int, reach: float) -> float:
+    r"""Return the alpha at which normal readings make so many false events each.
+
+    An event is `min_readings` anomalies within reach of each other, or one with p at most alpha / 100:
+
+        events per reading = alpha / 100 + C(reach, min_readings - 1) alpha^min_readings
+
+    if false alarms are independent; where they come in clusters, each cluster is an event.
+
+    Arguments:
+        per_reading: Budget of false events per reading, above 0 and below 1.
+        min_readings: Fewest anomalies of an event.
+        reach: Readings after an anomaly that can belong to its event.
+    """
+    if min_readings == 1:
+        return per_reading
+
+    def excess(log_alpha: float) -> float:
+        alpha = np.exp(log_alpha)
+        together = binom(max(reach, min_readings - 1), min_readings - 1) * alpha**min_readings
+        return float(np.log(alpha * RARE_FACTOR + together) - np.log(per_reading))
+
+    if excess(np.log(_LARGEST_ALPHA)) <= 0:
+        return _LARGEST_ALPHA
+    return float(np.exp(brentq(excess, _SMALLEST_LOG_ALPHA, np.log(_LARGEST_ALPHA))))
 
 
 def _readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:

@@ -83,7 +83,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
     with plant.warehouse.transaction() as connection:
         create_pins(connection)
         _drop_uncalibrated_pins(connection)
-        model_set_id, rate = record_model_set(connection, scoring)
+        model_set_id, rate = record_model_set(connection, plant.config)
         before = read_progress(connection, SCORES_STEP)
         latest = _find_affected(connection, before, model_set_id)
         values = {
@@ -186,7 +186,7 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
     rate = summary.rate
     if rate.alarms_per_week is not None:
         _log.info(
-            "%g false alarms per week among %s readings are alpha = %.3g, if every false alarm is one reading",
+            "%g false events per week among %s readings are alpha = %.3g, if false alarms are independent",
             rate.alarms_per_week,
             f"{rate.readings_per_week:,.0f}",
             rate.alpha,

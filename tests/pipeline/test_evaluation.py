@@ -8,6 +8,7 @@ import pytest
 
 from pwflow_core.errors import LabelsError
 from pwflow_core.pipeline.evaluation import evaluate_plant, tabulate_evaluation, to_json
+from pwflow_core.pipeline.events import derive_events
 from pwflow_core.pipeline.labels import labels_from_column, labels_from_file, labels_of_simulation
 from tests.conftest import MakePlant, frame, put_file, reopen
 
@@ -26,6 +27,7 @@ def arrange(plant, *statements: str) -> None:
     with plant.warehouse.transaction() as connection:
         for statement in (CALM, *statements):
             connection.execute(statement)
+    derive_events(plant)
 
 
 def labels(plant, text: str, timezone: str | None = None):
@@ -68,7 +70,7 @@ def test_faults_are_found_late_by_status_or_not_at_all(arranged):
     assert jam.n_unjudged >= 4
 
 
-def test_alarms_outside_of_faults_are_counted_as_episodes(arranged):
+def test_alarms_outside_of_faults_are_counted_as_events(arranged):
     evaluation = evaluate_plant(arranged, labels(arranged, INTERVALS))
     assert evaluation.n_false_alarms == 1
     assert evaluation.n_days == pytest.approx(1500 / 1440)
