@@ -26,6 +26,8 @@ _SHAPE_SPREAD = 0.1
 _LOG_SCALES = (-20.0, 35.0)
 _FLOOR_DOUBT = 0.01
 
+_RARE_SHARE, _FEWEST_RARE = 0.01, 5
+
 # Gross outliers among the readings that calibrate.
 _SET_ASIDE_SHARE = 0.05
 _SET_ASIDE_CHANCE = 0.01
@@ -60,6 +62,8 @@ class Calibration:
         n_rows: Held-out readings behind it.
         n_effective: Independent readings that they are worth.
         n_set_aside: Readings that were left out as gross outliers.
+        company: How much more often than by chance one of the most improbable 1% of the readings has another in its
+            block, 0 to 1: false alarms that come together make an event. 1 where there are too few readings to tell.
 
     References:
         Conformal p-values: Vovk, Gammerman, Shafer (2005). Excesses over a threshold: Pickands (1975).
@@ -73,6 +77,7 @@ class Calibration:
     n_rows: int
     n_effective: float
     n_set_aside: int
+    company: float = 1.0
 
     @property
     def threshold_p_value(self) -> float:
@@ -158,7 +163,21 @@ def _calibrate(values: Array, mass: Array, group: NDArray[np.intp], n_set_aside:
         n_rows=round(n_rows),
         n_effective=n_effective,
         n_set_aside=n_set_aside,
+        company=_company(values, mass, group),
     )
+
+
+def _company(values: Array, mass: Array, group: NDArray[np.intp]) -> float:
+    """Return by how much the share of rare readings with another one in their block exceeds chance, 0 to 1."""
+    order = np.argsort(values, kind="stable")
+    limit = values[order][np.searchsorted(np.cumsum(mass[order]), _RARE_SHARE * mass.sum())]
+    rare = values <= limit
+    rows, own = np.bincount(group), np.bincount(group[rare], minlength=int(group.max()) + 1)
+    if rare.sum() < _FEWEST_RARE:
+        return 1.0
+    together = float(own[own > 1].sum() / own.sum())
+    by_chance = float(1 - own @ (1 - _RARE_SHARE) ** (rows - 1) / own.sum())
+    return max(0.0, (together - by_chance) / max(1 - by_chance, 1e-9))
 
 
 def _tail_share(n_effective: float) -> float:

@@ -48,7 +48,7 @@ def calibrate_flows(plant: Plant) -> None:
 def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: str) -> Calibration | None:
     """Return the calibration of a flow; None if it had no readings to be calibrated on, or has not been yet."""
     row = connection.execute(
-        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside FROM core.calibration "
+        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside, company FROM core.calibration "
         "WHERE cluster_key = ? AND flow_version = ? AND n_rows > 0",
         [key, version],
     ).fetchone()
@@ -106,6 +106,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration
                 "n_rows": calibration.n_rows,
                 "n_effective": calibration.n_effective,
                 "n_set_aside": calibration.n_set_aside,
+                "company": calibration.company,
                 "threshold": calibration.threshold,
                 "threshold_p_value": calibration.threshold_p_value,
                 "tail_scale": calibration.scale,

@@ -186,7 +186,7 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
     rate = summary.rate
     if rate.alarms_per_week is not None:
         _log.info(
-            "%g false events per week among %s readings are alpha = %.3g, if false alarms are independent",
+            "%g false events per week among %s readings are alpha = %.3g, by how held-out readings come together",
             rate.alarms_per_week,
             f"{rate.readings_per_week:,.0f}",
             rate.alpha,

@@ -105,6 +105,7 @@ CREATE TABLE IF NOT EXISTS core.calibration (
     n_rows BIGINT,
     n_effective DOUBLE,
     n_set_aside BIGINT,
+    company DOUBLE,
     threshold DOUBLE,
     threshold_p_value DOUBLE,
     tail_scale DOUBLE,

@@ -200,3 +200,13 @@ def test_the_order_of_the_rows_does_not_matter():
 def test_nothing_to_calibrate_on_is_an_error(rows):
     with pytest.raises(ValueError, match="finite log-densities of at least one"):
         calibrate(rows)
+
+
+def test_rare_readings_that_come_together_are_told_from_those_that_do_by_chance():
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(1000), 20)
+    alone = calibrate(rng.standard_normal(20_000), blocks=blocks)
+    together = calibrate(np.sort(rng.standard_normal(20_000)), blocks=blocks)  # ten blocks hold all that is rare
+    assert alone.company < 0.05
+    assert together.company > 0.8
+    assert calibrate(rng.standard_normal(100)).company == 1.0  # too few to tell
