@@ -132,6 +132,11 @@ def test_own_data_in_three_commands(tmp_path):
     assert scored > 4000
     asked = pwflow(tmp_path, "sql", "SELECT count(*) AS n FROM mart.readings")
     assert asked.stdout.split() == ["n", "4320"]
+    (tmp_path / "labels.csv").write_text("machine,start,end,kind\nP1,2024-01-02T10:00Z,2024-01-02T10:30Z,leak\n")
+    judged = pwflow(tmp_path, "evaluate", "labels.csv")
+    assert judged.returncode == 0, judged.stderr
+    assert "leak" in judged.stdout
+    assert "false alarms" in judged.stdout
     refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
     assert refused.returncode == 1
     assert not (tmp_path / "out.csv").exists()

@@ -16,8 +16,8 @@ QUERIES = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 
 
-def test_there_are_five_queries():
-    assert len(QUERIES) == 5
+def test_there_are_seven_queries():
+    assert len(QUERIES) == 7
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -45,7 +45,7 @@ def test_every_command_is_one_that_the_suite_or_ci_runs():
             assert f"\n{verb}: " in makefile
         else:
             assert program == "pwflow"
-            assert verb in {"init", "run", "ui"}  # run by test_cli.py and test_ui.py
+            assert verb in {"init", "run", "ui", "evaluate"}  # run by test_cli.py and test_ui.py
 
 
 def test_pictures_are_there():
