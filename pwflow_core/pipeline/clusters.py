@@ -119,15 +119,15 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
     Raises:
         NotFittedError: No segment has enough valid readings.
     """
+    from pwflow_core.modelling import FlowSettings
+    from pwflow_core.modelling.fitting import TrainingData, choose_clusters
+
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
         sensors = list(read_features(connection).columns)
         earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
-    from pwflow_core.modelling import FlowSettings
-    from pwflow_core.modelling.fitting import TrainingData, choose_clusters
-
     previous = load_cluster_model(plant)[1] if earlier and earlier[0] else None
     if previous is not None and previous.sensors != tuple(sensors):
         previous = None

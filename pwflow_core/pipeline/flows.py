@@ -101,6 +101,8 @@ def train_cluster_flows(
             f"Cluster {', '.join(empty)} has no readings to learn from: materialize its cluster_assignments "
             "partition first, or widen [training] in pwflow.toml."
         )
+    if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
+        _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
     rows = []
     for key, training in sets.items():

@@ -33,8 +33,9 @@ def test_retraining_one_cluster_leaves_the_slices_of_the_others_byte_equal(train
     assert {key for key in versions if versions[key] != versions_after[key]} == {"c0002"}
 
 
-def test_a_regime_can_have_a_flow_of_its_own_kind(trained_plant):
-    changed = reopen(trained_plant, flow={"hidden": 16, "clusters": {"c0002": {"kind": "spline", "max_steps": 160}}})
+def test_a_regime_can_have_a_flow_of_its_own_kind(trained_plant, caplog):
+    own = {"c0002": {"kind": "spline", "max_steps": 160}, "c0099": {"hidden": 8}}
+    changed = reopen(trained_plant, flow={"hidden": 16, "clusters": own})
     summaries = train_cluster_flows(changed, ["c0001", "c0002"], reason="test", promoted_by="test")
     settings = {
         key: json.loads(row)
@@ -43,6 +44,7 @@ def test_a_regime_can_have_a_flow_of_its_own_kind(trained_plant):
     assert [settings[key]["kind"] for key in ("c0001", "c0002")] == ["affine", "spline"]
     assert [settings[key]["hidden"] for key in ("c0001", "c0002", "c0003")] == [16, 16, 32]
     assert max(summaries["c0002"].history.steps) <= 160
+    assert "c0099, which is no regime in force" in caplog.text
 
 
 def test_the_same_data_and_seed_give_the_same_version(trained_plant):
