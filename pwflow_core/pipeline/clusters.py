@@ -24,7 +24,7 @@ from pwflow_core.pipeline.cluster_model import (
     check_cluster_keys,
     load_cluster_model,
 )
-from pwflow_core.pipeline.features import check_columns, read_features
+from pwflow_core.pipeline.features import are_settled, check_columns, read_features
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
 from pwflow_core.pipeline.quality import JUDGED
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
@@ -107,7 +107,9 @@ def needs_cluster_model(plant: Plant) -> bool:
     """Whether there are no regimes yet, or their configuration changed since they were fitted."""
     with plant.warehouse.snapshot() as connection:
         row = connection.execute("SELECT settings FROM core.cluster_models WHERE in_force").fetchone()
-        return row is None or str(row[0]) != cluster_settings(plant, connection)
+        if row is None or not are_settled(connection, plant.config):
+            return True
+        return str(row[0]) != cluster_settings(plant, connection)
 
 
 def fit_cluster_model(plant: Plant) -> ClusterModelSummary:

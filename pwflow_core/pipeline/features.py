@@ -26,6 +26,7 @@ from pwflow_core.warehouse.sql import quote_columns
 __all__ = [
     "Feature",
     "FeatureSet",
+    "are_settled",
     "check_columns",
     "features_by_sensor",
     "read_features",
@@ -148,9 +149,24 @@ def check_columns(connection: duckdb.DuckDBPyConnection, columns: Sequence[str])
     have = read_features(connection).columns
     if gone := [column for column in columns if column not in have]:
         raise SchemaMismatchError(
-            f"The regimes were learned from {len(columns)} columns, and {', '.join(map(repr, gone))} of them is no "
-            "longer made from the readings: configure it again, or run `pwflow run` to learn afresh."
+            f"The regimes were learned from {len(columns)} columns, and {len(gone)} of them ({gone[0]!r} first) are no "
+            "longer made from the readings: configure them again, or run `pwflow run` to learn afresh."
         )
+
+
+def are_settled(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> bool:
+    """Whether the features were settled for this configuration and these sensors."""
+    before = json.loads(read_fact(connection, FEATURES_FACT) or "{}")
+    return bool(before.get("given") == _given(connection, config))
+
+
+def _given(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> dict[str, object]:
+    """Return what the choice of features follows from."""
+    return {
+        "configuration": config.features.model_dump(mode="json"),
+        "sensors": [sensor.name for sensor in read_source(connection).sensors],
+        "has_interval": read_timing(connection, config) is not None,
+    }
 
 
 def settle_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> bool:
@@ -161,20 +177,14 @@ def settle_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     Raises:
         ConfigurationError: A feature is configured for a sensor that the plant has not, or clashes with one.
     """
+    if are_settled(connection, config):
+        return False
     sensors = [sensor.name for sensor in read_source(connection).sensors]
     timing = read_timing(connection, config)
-    given = {
-        "configuration": config.features.model_dump(mode="json"),
-        "sensors": sensors,
-        "has_interval": timing is not None,
-    }
-    before = json.loads(read_fact(connection, FEATURES_FACT) or "{}")
-    if before.get("given") == given:
-        return False
     settled, why = _choose(connection, config, sensors, timing)
     features = _configured(settled, sensors) if timing else ()
     _log.info("features over time: %s (%s)", _describe(settled) or "none", why)
-    document = {"given": given, "features": [asdict(feature) for feature in features], "why": why}
+    document = {"given": _given(connection, config), "features": [asdict(feature) for feature in features], "why": why}
     write_fact(connection, FEATURES_FACT, json.dumps(document))
     _make_table(connection, FeatureSet(tuple(sensors), features))
     return True

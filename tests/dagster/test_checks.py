@@ -124,4 +124,4 @@ def test_the_checks_of_a_plant_in_order_pass_and_are_described(finished):
             evaluation = record.event.dagster_event.event_specific_data
             assert evaluation.passed == result.passed
             assert evaluation.description == result.sentence
-            assert evaluation.blocking
+            assert evaluation.blocking == result.is_blocking
