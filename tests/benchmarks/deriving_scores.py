@@ -56,7 +56,8 @@ SELECT format('c{{:04d}}', 1 + (row_number // 640 + other) % 8 + CASE WHEN segme
 FROM core.readings, (VALUES (0), (1)) AS candidates (other)
 WHERE other = 0 OR reading_id % 4 = 0;
 INSERT INTO core.component_log_density BY NAME
-SELECT cluster_key, reading_id, 3 + ln(random()) + ln(random()) AS log_density, log_density AS conformity, flow_version,
+SELECT cluster_key, reading_id, 3 + ln(random()) + ln(random()) AS log_density,
+       3 + ln(random()) + ln(random()) AS conformity, flow_version,
        TIMESTAMP '2026-04-01' AS scored_at
 FROM core.cluster_assignments
 JOIN mart.flow_versions USING (cluster_key);
