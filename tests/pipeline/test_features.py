@@ -200,7 +200,7 @@ def test_other_features_want_other_regimes_and_models_do_not_score_without_their
     assert not needs_cluster_model(plant)
     back = reopen(trained_plant, features={"windows": []})
     derive_readings(back)
-    with pytest.raises(SchemaMismatchError, match="2 of them .'temperature__mean_5' first. are no longer"):
+    with pytest.raises(SchemaMismatchError, match=r"2 of them .'temperature__mean_5' first. are no longer"):
         assign_readings(back)
 
 
