@@ -62,8 +62,8 @@ class Calibration:
         n_rows: Held-out readings behind it.
         n_effective: Independent readings that they are worth.
         n_set_aside: Readings that were left out as gross outliers.
-        company: How much more often than by chance one of the most improbable 1% of the readings has another in its
-            block, 0 to 1: false alarms that come together make an event. 1 where there are too few readings to tell.
+        tail_dependence: How much more often than by chance one of the most improbable 1% of the readings has another
+            in its block, 0 to 1: false alarms that come together make an event. 1 where there are too few to tell.
 
     References:
         Conformal p-values: Vovk, Gammerman, Shafer (2005). Excesses over a threshold: Pickands (1975).
@@ -77,7 +77,7 @@ class Calibration:
     n_rows: int
     n_effective: float
     n_set_aside: int
-    company: float = 1.0
+    tail_dependence: float = 1.0
 
     @property
     def threshold_p_value(self) -> float:
@@ -163,11 +163,11 @@ def _calibrate(values: Array, mass: Array, group: NDArray[np.intp], n_set_aside:
         n_rows=round(n_rows),
         n_effective=n_effective,
         n_set_aside=n_set_aside,
-        company=_company(values, mass, group),
+        tail_dependence=_tail_dependence(values, mass, group),
     )
 
 
-def _company(values: Array, mass: Array, group: NDArray[np.intp]) -> float:
+def _tail_dependence(values: Array, mass: Array, group: NDArray[np.intp]) -> float:
     """Return by how much the share of rare readings with another one in their block exceeds chance, 0 to 1."""
     order = np.argsort(values, kind="stable")
     limit = values[order][np.searchsorted(np.cumsum(mass[order]), _RARE_SHARE * mass.sum())]

@@ -48,18 +48,18 @@ def calibrate_flows(plant: Plant) -> None:
 def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: str) -> Calibration | None:
     """Return the calibration of a flow; None if it had no readings to be calibrated on, or has not been yet."""
     row = connection.execute(
-        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside, company FROM core.calibration "
-        "WHERE cluster_key = ? AND flow_version = ? AND n_rows > 0",
+        "SELECT threshold, tail_scale, tail_shape, n_rows, n_effective, n_set_aside, tail_dependence "
+        "FROM core.calibration WHERE cluster_key = ? AND flow_version = ? AND n_rows > 0",
         [key, version],
     ).fetchone()
     if row is None:
         return None
     steps = connection.execute(
-        "SELECT log_density, p_value FROM core.calibration_steps WHERE cluster_key = ? AND flow_version = ? "
-        "ORDER BY log_density",
+        "SELECT conformity, p_value FROM core.calibration_steps WHERE cluster_key = ? AND flow_version = ? "
+        "ORDER BY conformity",
         [key, version],
     ).fetchnumpy()
-    return Calibration(np.asarray(steps["log_density"]), np.asarray(steps["p_value"]), *row)
+    return Calibration(np.asarray(steps["conformity"]), np.asarray(steps["p_value"]), *row)
 
 
 def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
@@ -106,17 +106,17 @@ def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration
                 "n_rows": calibration.n_rows,
                 "n_effective": calibration.n_effective,
                 "n_set_aside": calibration.n_set_aside,
-                "company": calibration.company,
+                "tail_dependence": calibration.tail_dependence,
                 "threshold": calibration.threshold,
                 "threshold_p_value": calibration.threshold_p_value,
                 "tail_scale": calibration.scale,
                 "tail_shape": calibration.shape,
             }
-            steps = pd.DataFrame({"log_density": calibration.log_density, "p_value": calibration.p_value})
+            steps = pd.DataFrame({"conformity": calibration.log_density, "p_value": calibration.p_value})
             connection.register("steps", steps)
             connection.execute(
                 "INSERT INTO core.calibration_steps BY NAME "
-                "SELECT ? AS cluster_key, ? AS flow_version, log_density, p_value FROM steps",
+                "SELECT ? AS cluster_key, ? AS flow_version, conformity, p_value FROM steps",
                 [key, version],
             )
             connection.unregister("steps")

@@ -126,25 +126,25 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig
     reach = (
         DEFAULT_GAP_INTERVALS if gap_minutes is None or timing is None else 60 * gap_minutes / timing.interval_seconds
     )
-    alpha = rate_of_events(budget / readings, config.events.min_readings, reach, _company(connection))
+    alpha = rate_of_events(budget / readings, config.events.min_readings, reach, _tail_dependence(connection))
     return FalseAlarmRate(alpha, budget, readings)
 
 
-def _company(connection: duckdb.DuckDBPyConnection) -> float:
+def _tail_dependence(connection: duckdb.DuckDBPyConnection) -> float:
     """Return how much more often than by chance rare readings come together, over all regimes."""
     row = connection.execute(
-        "SELECT sum(n_rows * company) / sum(n_rows) FROM core.calibration JOIN pins USING (cluster_key, flow_version) "
-        "WHERE n_rows > 0"
+        "SELECT sum(n_rows * tail_dependence) / sum(n_rows) FROM core.calibration "
+        "JOIN pins USING (cluster_key, flow_version) WHERE n_rows > 0"
     ).fetchone()
     return float(row[0]) if row is not None and row[0] is not None else 1.0
 
 
-def rate_of_events(per_reading: float, min_readings: int, reach: float, company: float) -> float:
+def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dependence: float) -> float:
     r"""Return the alpha at which normal readings make so many false events each.
 
     An event is `min_readings` anomalies within reach of each other, or one with p at most alpha / 100:
 
-        events per reading = alpha [1/100 + company + C(reach, min_readings - 1) alpha^(min_readings - 1)]
+        events per reading = alpha [1/100 + tail_dependence + C(reach, min_readings - 1) alpha^(min_readings - 1)]
 
     The last term is chance. False alarms come together more often than that, since neighbouring readings are alike:
     how much more often is measured on the held-out readings, and taken to be enough for an event.
@@ -153,7 +153,7 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, company:
         per_reading: Budget of false events per reading, above 0 and below 1.
         min_readings: Fewest anomalies of an event.
         reach: Readings after an anomaly that can belong to its event.
-        company: Share of false alarms that come with another one beyond chance, 0 to 1.
+        tail_dependence: Share of false alarms that come with another one beyond chance, 0 to 1.
     """
     if min_readings == 1:
         return per_reading
@@ -161,7 +161,7 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, company:
     def excess(log_alpha: float) -> float:
         alpha = np.exp(log_alpha)
         by_chance = binom(max(reach, min_readings - 1), min_readings - 1) * alpha ** (min_readings - 1)
-        return float(log_alpha + np.log(RARE_FACTOR + company + by_chance) - np.log(per_reading))
+        return float(log_alpha + np.log(RARE_FACTOR + tail_dependence + by_chance) - np.log(per_reading))
 
     if excess(np.log(_LARGEST_ALPHA)) <= 0:
         return _LARGEST_ALPHA

@@ -44,7 +44,7 @@ FROM best
 LEFT JOIN shared USING (reading_id);
 
 CREATE TEMP TABLE steps AS
-SELECT pins.flow, step.log_density, step.p_value
+SELECT pins.flow, step.conformity, step.p_value
 FROM core.calibration_steps AS step
 JOIN pins USING (cluster_key, flow_version);
 
@@ -72,7 +72,7 @@ WITH ranked AS (
             )
         END AS p_value
     FROM mixture
-    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.conformity >= steps.log_density
+    ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.conformity >= steps.conformity
     JOIN pins ON pins.flow = mixture.flow
     JOIN core.calibration AS calibration USING (cluster_key, flow_version)
 ), judged AS (

@@ -105,7 +105,7 @@ CREATE TABLE IF NOT EXISTS core.calibration (
     n_rows BIGINT,
     n_effective DOUBLE,
     n_set_aside BIGINT,
-    company DOUBLE,
+    tail_dependence DOUBLE,
     threshold DOUBLE,
     threshold_p_value DOUBLE,
     tail_scale DOUBLE,
@@ -116,7 +116,7 @@ CREATE TABLE IF NOT EXISTS core.calibration (
 CREATE TABLE IF NOT EXISTS core.calibration_steps (
     cluster_key VARCHAR,
     flow_version VARCHAR,
-    log_density DOUBLE,
+    conformity DOUBLE,
     p_value DOUBLE
 );
 

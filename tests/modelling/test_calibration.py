@@ -207,6 +207,6 @@ def test_rare_readings_that_come_together_are_told_from_those_that_do_by_chance(
     blocks = np.repeat(np.arange(1000), 20)
     alone = calibrate(rng.standard_normal(20_000), blocks=blocks)
     together = calibrate(np.sort(rng.standard_normal(20_000)), blocks=blocks)  # ten blocks hold all that is rare
-    assert alone.company < 0.05
-    assert together.company > 0.8
-    assert calibrate(rng.standard_normal(100)).company == 1.0  # too few to tell
+    assert alone.tail_dependence < 0.05
+    assert together.tail_dependence > 0.8
+    assert calibrate(rng.standard_normal(100)).tail_dependence == 1.0  # too few to tell

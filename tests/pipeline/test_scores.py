@@ -241,8 +241,8 @@ def test_a_budget_of_alarms_per_week_becomes_a_rate_per_reading_and_stays_that_r
     plant = reopen(trained_plant, scoring={"alpha": None, "alarms_per_week": 100})
     rate = derive_scores(plant).rate
     assert rate.readings_per_week == pytest.approx(20_160, rel=0.05)
-    [(company,)] = query(plant, "SELECT sum(n_rows * company) / sum(n_rows) FROM core.calibration")
-    alone_or_two_of_ten = rate.alpha * (0.01 + company + 10 * rate.alpha)
+    [(tail_dependence,)] = query(plant, "SELECT sum(n_rows * tail_dependence) / sum(n_rows) FROM core.calibration")
+    alone_or_two_of_ten = rate.alpha * (0.01 + tail_dependence + 10 * rate.alpha)
     assert rate.readings_per_week * alone_or_two_of_ten == pytest.approx(100)
     assert query(plant, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly <> (p_value <= ?)", rate.alpha) == [
         (0,)
