@@ -85,6 +85,11 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
     zone = timezone or plant.config.source.timezone
     if zone is not None and zone not in available_timezones():
         raise LabelsError(f"Expected a time zone such as 'UTC' or 'Europe/Berlin', got {zone!r}.")
+    if not path.is_file():
+        raise LabelsError(
+            f"Expected a CSV or Parquet file with labels, but there is {'a folder' if path.is_dir() else 'no file'} at "
+            f"{path}: name a file with the columns machine, start, end, or machine, time, label."
+        )
     with plant.warehouse.scratch() as scratch:
         name = quote_literal(str(path))
         reader = f"read_parquet({name})" if is_parquet(str(path)) else f"read_csv({name}, all_varchar = true)"

@@ -67,6 +67,11 @@ MISTAKES = {
     "init on nothing": ({}, ["init", "nowhere"], "nowhere"),
     "init on an empty file": ({"data.csv": ""}, ["init", "data.csv"], "data.csv"),
     "an evaluation without labels": ({"pwflow.toml": CONFIG, "data.csv": ROWS}, ["evaluate"], "name a file with them"),
+    "an evaluation with a file that is not there": (
+        {"pwflow.toml": CONFIG, "data.csv": ROWS},
+        ["evaluate", "nosuch.csv"],
+        "there is no file at nosuch.csv: name a file with the columns machine, start, end",
+    ),
     "an evaluation before the first run": (
         {"pwflow.toml": CONFIG, "data.csv": ROWS, "labels.csv": "start,end\n2024-01-01T01:00Z,2024-01-01T02:00Z\n"},
         ["evaluate", "labels.csv"],

@@ -181,7 +181,7 @@ MISTAKES = {
     "other times": (INTERVALS.replace("2024", "1999"), "none of the 4 faults holds a reading"),
     "labels of 2": ("machine,time,label\npress-1,2024-03-01T10:00:00Z,2\n", "Expected labels of 0 or 1"),
     "unreadable times": (INTERVALS.replace("2024-03-01T15:00:00Z", "noon:00Z"), "without a readable time"),
-    "no file": (None, "cannot be read"),
+    "no file": (None, "there is no file at .*: name a file with the columns"),
 }
 
 
