@@ -15,6 +15,7 @@ __all__ = [
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
+    "DriftConfig",
     "EventsConfig",
     "FeaturesConfig",
     "FlowConfig",
@@ -265,6 +266,20 @@ class EventsConfig(_Section):
     """An event has at least so many anomalies, or one with a p-value of at most a hundredth of alpha."""
 
 
+class DriftConfig(_Section):
+    """What happens when a regime no longer behaves as it was learned."""
+
+    policy: Literal["retrain", "propose", "observe"] = "retrain"
+    """`retrain`: a regime that moved is learned again on its own, and the new flow is put in force if it proves better.
+    `propose`: a person is told what to materialize. `observe`: evidence and verdicts only."""
+    false_refits_per_5_years: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    """Error budget of the whole plant: how often in five years a regime that did not move may be taken to have moved."""
+    min_effect: Annotated[float, Field(ge=0, le=10)] = 0.25
+    """A shift smaller than this, in standard deviations of a reading within its regime, is never acted on."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.02
+    """A new flow comes into force if it is better than the old one by this, in nats per recent held-out reading."""
+
+
 _CRON_RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(8))
 _CRON_NAMES = ("", "", "", "jan feb mar apr may jun jul aug sep oct nov dec", "sun mon tue wed thu fri sat")
 
@@ -315,6 +330,8 @@ class ModelsConfig(_Section):
 
     url: str = ".pwflow/models"
     """A folder, or any URL that fsspec opens."""
+    keep_days: Annotated[int, Field(ge=0)] = 365
+    """Files of flows out of force are kept this long after they were in force, and while any score refers to them."""
 
 
 class ComputeConfig(_Section):
@@ -342,6 +359,7 @@ class PlantConfig(_Section):
     flow: FlowConfig = FlowConfig()
     scoring: ScoringConfig = ScoringConfig()
     events: EventsConfig = EventsConfig()
+    drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()

@@ -243,6 +243,37 @@ CREATE TABLE IF NOT EXISTS mart.cluster_health (
     n_readings BIGINT
 );
 
+CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
+    verdict_id VARCHAR,
+    night DATE,
+    verdict VARCHAR,
+    cluster_keys VARCHAR[],
+    machine_ids VARCHAR[],
+    sensors VARCHAR[],
+    since DATE,
+    effect_size DOUBLE,
+    summary VARCHAR,
+    answer VARCHAR,
+    status VARCHAR,
+    decided_at TIMESTAMP,
+    decided_by VARCHAR,
+    made_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.flow_decisions (
+    decided_at TIMESTAMP,
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    decision VARCHAR,
+    previous_version VARCHAR,
+    n_recent BIGINT,
+    gain_recent DOUBLE,
+    gain_recent_error DOUBLE,
+    gain_reference DOUBLE,
+    decided_by VARCHAR,
+    reason VARCHAR
+);
+
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 
@@ -376,3 +407,32 @@ COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the 
 COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with, ten times alpha for alarms; NULL if it is only counted';
 COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, or counted where there is no threshold';
 COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm';
+
+COMMENT ON TABLE mart.drift_verdicts IS 'What the evidence of drift came to, one row per finding, with what is to be done about it';
+COMMENT ON COLUMN mart.drift_verdicts.verdict_id IS 'Made from night, verdict and regimes: the same finding has the same one when a night is replayed';
+COMMENT ON COLUMN mart.drift_verdicts.night IS 'Calendar day in the time zone of the schedule on which the evidence sufficed';
+COMMENT ON COLUMN mart.drift_verdicts.verdict IS 'regime_moved, mix_moved, new_regime, sensor_suspected, machine_moved or outage';
+COMMENT ON COLUMN mart.drift_verdicts.cluster_keys IS 'Operating regimes that it is about';
+COMMENT ON COLUMN mart.drift_verdicts.machine_ids IS 'Machines that it is about';
+COMMENT ON COLUMN mart.drift_verdicts.sensors IS 'Sensors that moved, the one that moved most first';
+COMMENT ON COLUMN mart.drift_verdicts.since IS 'Day on which it began, as the evidence has it';
+COMMENT ON COLUMN mart.drift_verdicts.effect_size IS 'Largest shift, in standard deviations of a reading within its regime; of a mix or an outage: share of the readings';
+COMMENT ON COLUMN mart.drift_verdicts.summary IS 'What happened, as a sentence';
+COMMENT ON COLUMN mart.drift_verdicts.answer IS 'retrain, update_weights, ask (a person decides) or none';
+COMMENT ON COLUMN mart.drift_verdicts.status IS 'open, requested (a run is to answer it), done, failed or dismissed';
+COMMENT ON COLUMN mart.drift_verdicts.decided_at IS 'When the status last changed, UTC';
+COMMENT ON COLUMN mart.drift_verdicts.decided_by IS 'Who or what changed it';
+COMMENT ON COLUMN mart.drift_verdicts.made_at IS 'When the verdict was made, UTC';
+
+COMMENT ON TABLE mart.flow_decisions IS 'Every decision about a flow: promoted, refused or rolled back, by whom and why';
+COMMENT ON COLUMN mart.flow_decisions.decided_at IS 'When, UTC';
+COMMENT ON COLUMN mart.flow_decisions.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN mart.flow_decisions.flow_version IS 'Flow that it is about: the new one, or the one that was returned to';
+COMMENT ON COLUMN mart.flow_decisions.decision IS 'promoted, refused (the one before stays in force) or rolled_back';
+COMMENT ON COLUMN mart.flow_decisions.previous_version IS 'Flow that was in force before; NULL for the first one of a regime';
+COMMENT ON COLUMN mart.flow_decisions.n_recent IS 'Recent held-out readings on which both were compared; NULL if they were not';
+COMMENT ON COLUMN mart.flow_decisions.gain_recent IS 'How much better the new one describes those, in nats per reading';
+COMMENT ON COLUMN mart.flow_decisions.gain_recent_error IS 'Standard error of that gain, in nats per reading';
+COMMENT ON COLUMN mart.flow_decisions.gain_reference IS 'How much better the new one describes the held-out readings of the old one, in nats per reading';
+COMMENT ON COLUMN mart.flow_decisions.decided_by IS 'Who or what decided';
+COMMENT ON COLUMN mart.flow_decisions.reason IS 'Why';

@@ -16,8 +16,10 @@ PUBLIC_TABLES = (
     "anomaly_events",
     "sensor_contributions",
     "cluster_health",
+    "drift_verdicts",
     "clusters",
     "flow_versions",
+    "flow_decisions",
     "rejected_readings",
     "source_files",
 )
