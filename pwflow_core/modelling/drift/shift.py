@@ -1,0 +1,185 @@
+"""How far a cluster moved, in standard deviations of a reading: the cluster as a whole and each of its machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.modelling.drift.blocks import Blocks
+from pwflow_core.modelling.drift.reference import DriftReference, stacked, trimmed_mean
+
+__all__ = ["Effects", "ImprobablePart", "Shift", "measure_shift"]
+
+Array = NDArray[np.float64]
+
+_FEWEST_BLOCKS = 3
+_MOSTLY = 0.5
+_SURELY = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Shifts in standard deviations of a reading, and their standard errors.
+
+    Attributes:
+        size: Shape (..., n).
+        error: Shape (..., n).
+    """
+
+    size: Array
+    error: Array
+
+    @property
+    def sure(self) -> Array:
+        """The sizes, with 0 for those that are within three standard errors of 0."""
+        return np.where(np.abs(self.size) > _SURELY * self.error, self.size, 0.0)
+
+    @property
+    def largest(self) -> float:
+        """The largest sure size, whatever its sign."""
+        return float(np.abs(self.sure).max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class ImprobablePart:
+    """The recent blocks most of whose readings are improbable in their own cluster.
+
+    Attributes:
+        share: Share of the recent readings that lie in such blocks.
+        n_nights: Nights with such a block.
+        machines: Machines with such a block.
+        offset: Mean of these blocks less what is typical, standard deviations of a reading, shape (S,).
+        scatter: Standard deviation between these blocks, in the same unit, shape (S,).
+    """
+
+    share: float
+    n_nights: int
+    machines: tuple[str, ...]
+    offset: Array
+    scatter: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """Where the middle half of the recent blocks lies, against the reference.
+
+    The middle half, so that a fault of a few hours, or readings of another kind among those of the cluster, are no
+    shift of the cluster; such readings are in `improbable`.
+
+    Attributes:
+        since: Night on which it began, by the evidence, days since 1970-01-01.
+        n_nights: Nights since then that have blocks.
+        sensors: Effect on each sensor, shape (S,).
+        raw: The same in raw units, shape (S,).
+        latents: Effect on each latent, shape (D,).
+        log_density: Effect on the log-density, shape (1,); a standard deviation is √(D / 2) nats, as for a Gaussian.
+        machines: Machines with at least three blocks since then.
+        machine_sensors: Effect by machine, shape (M, S).
+        machine_latents: Effect by machine, shape (M, D).
+        improbable: What is improbable; None without any such block.
+    """
+
+    since: int
+    n_nights: int
+    sensors: Effects
+    raw: Array
+    latents: Effects
+    log_density: Effects
+    machines: tuple[str, ...]
+    machine_sensors: Effects
+    machine_latents: Effects
+    improbable: ImprobablePart | None
+
+    @property
+    def effect(self) -> float:
+        """The largest effect that is more than three standard errors from 0."""
+        return max(self.sensors.largest, self.latents.largest, self.log_density.largest)
+
+
+def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
+    """Measure by how much a cluster moved, and since when.
+
+    Arguments:
+        reference: Of the flow in force.
+        recent: Blocks of the last nights, say 30, in any order.
+
+    Returns:
+        None if there are fewer than three blocks of machines that the reference knows.
+    """
+    known, place = reference.known(recent)
+    if len(known) < _FEWEST_BLOCKS:
+        return None
+    since = _began(reference, known)
+    rows = known.night >= since
+    if rows.sum() < _FEWEST_BLOCKS:
+        rows = known.night >= np.sort(known.night)[-_FEWEST_BLOCKS]
+    known, place = known.take(rows), place[rows]
+    moved = stacked(known) - reference.typical[place]
+    whole = _effects(reference, known, moved, 1.0)
+    share = np.bincount(place, minlength=len(reference.machines))
+    measured = [m for m in range(len(reference.machines)) if share[m] >= _FEWEST_BLOCKS]
+    parts = [
+        _effects(reference, known.take(place == m), moved[place == m], float(reference.machine_share[m]))
+        for m in measured
+    ]
+    size = np.stack([part.size for part in parts]) if parts else np.empty((0, moved.shape[1]))
+    error = np.stack([part.error for part in parts]) if parts else np.empty((0, moved.shape[1]))
+    latents, sensors = slice(1, 1 + reference.n_latents), slice(reference.n_channels, None)
+    return Shift(
+        since=since,
+        n_nights=len(np.unique(known.night)),
+        sensors=Effects(whole.size[sensors], whole.error[sensors]),
+        raw=whole.size[sensors] * reference.reading_spread[sensors],
+        latents=Effects(whole.size[latents], whole.error[latents]),
+        log_density=Effects(whole.size[:1], whole.error[:1]),
+        machines=tuple(reference.machines[m] for m in measured),
+        machine_sensors=Effects(size[:, sensors], error[:, sensors]),
+        machine_latents=Effects(size[:, latents], error[:, latents]),
+        improbable=_improbable(reference, known, moved[:, sensors]),
+    )
+
+
+def _effects(reference: DriftReference, blocks: Blocks, moved: Array, share: float) -> Effects:
+    """Return the effect on each column, and its error from the nights and from the reference."""
+    n_blocks = reference.nights(blocks).n_blocks
+    scale = reference.lasting * reference.scale
+    precision = (1.0 / np.maximum(reference.variance(n_blocks, scale), 1e-300)).sum(axis=0)
+    variance = 1.0 / precision + scale / (reference.precision * share)
+    unit = np.where(reference.reading_spread > 0, reference.reading_spread, np.inf)
+    return Effects(trimmed_mean(moved) / unit, np.sqrt(variance) * reference.spread / unit)
+
+
+def _began(reference: DriftReference, known: Blocks) -> int:
+    """Return the night from which on the channel that moved most surely differs from the reference.
+
+    The night ν with the largest squared, standardised mean of the nights from ν to the last, over channels and ν.
+    """
+    nights = reference.nights(known)
+    channels = slice(reference.n_channels)
+    scale = (reference.lasting * reference.scale)[channels]
+    weight = 1.0 / np.maximum(reference.variance(nights.n_blocks, scale), 1e-300)
+    weight = np.where(reference.spread[channels] > 0, weight, 1e-300)
+    residual = nights.means[:, channels] - reference.offset[channels]
+    total = np.cumsum(weight[::-1], axis=0)[::-1]
+    sums = np.cumsum((weight * residual)[::-1], axis=0)[::-1]
+    known_to = np.where(scale > 0, reference.precision[channels] / np.maximum(scale, 1e-300), np.inf)
+    evidence = sums**2 / (total + total**2 / known_to)
+    first, _ = np.unravel_index(int(evidence.argmax()), evidence.shape)
+    return int(nights.night[first])
+
+
+def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> ImprobablePart | None:
+    mostly = blocks.improbable >= _MOSTLY
+    if not mostly.any():
+        return None
+    spread = reference.reading_spread[reference.n_channels :]
+    offset = moved[mostly] / np.where(spread > 0, spread, np.inf)
+    return ImprobablePart(
+        share=float(blocks.n_readings[mostly].sum() / blocks.n_readings.sum()),
+        n_nights=len(np.unique(blocks.night[mostly])),
+        machines=tuple(np.unique(blocks.machine[mostly]).tolist()),
+        offset=np.median(offset, axis=0),
+        scatter=offset.std(axis=0),
+    )

@@ -1,0 +1,357 @@
+"""Verdicts: what the evidence of a whole plant comes to, and what is to be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.modelling.drift import sentences
+from pwflow_core.modelling.drift.plant import Availability, ClusterEvidence, MixEvidence, SensorLevels
+from pwflow_core.modelling.drift.sentences import SensorName
+from pwflow_core.modelling.drift.shift import Effects, Shift
+from pwflow_core.modelling.drift.units import Conversion, find_conversion
+
+__all__ = ["Answer", "Kind", "Verdict", "judge"]
+
+Kind = Literal["regime_moved", "mix_moved", "new_regime", "sensor_suspected", "machine_moved", "outage"]
+Answer = Literal["retrain", "update_weights", "ask", "none"]
+
+_OUTAGE = 0.5
+_SMALL = 0.5  # of the largest effect: what moved less than this held still
+_FEWEST_NIGHTS_OF_NEW = 2
+_SMALLEST_SHARE_OF_NEW, _LARGEST_SHARE_OF_NEW = 0.02, 0.8
+_HANG_TOGETHER = 1.0  # largest offset of a new regime, in units of its scatter there
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding.
+
+    Attributes:
+        verdict: What happened.
+        answer: What is to be done: `retrain` these clusters, `update_weights` of these, `ask` a person, or nothing.
+        cluster_keys: Clusters that it is about, sorted.
+        machine_ids: Machines that it is about, sorted.
+        sensors: Sensors that moved, the one that moved most first.
+        since: Night on which it began, days since 1970-01-01.
+        effect_size: Largest shift, in standard deviations of a reading; of a mix, a new regime or an outage: share of
+            the readings; of a change of units: the factor.
+        summary: The same as a sentence.
+    """
+
+    verdict: Kind
+    answer: Answer
+    cluster_keys: tuple[str, ...]
+    machine_ids: tuple[str, ...]
+    sensors: tuple[str, ...]
+    since: int
+    effect_size: float
+    summary: str
+
+
+def judge(
+    night: int,
+    clusters: Sequence[ClusterEvidence],
+    *,
+    threshold: float,
+    sensors: Sequence[SensorName],
+    mixes: Sequence[MixEvidence] = (),
+    availability: Availability | None = None,
+    levels: SensorLevels | None = None,
+    min_effect: float = 0.25,
+    min_mix: float = 0.1,
+) -> list[Verdict]:
+    """Judge a night. The order of the clusters, mixes and rows does not matter.
+
+    An outage is told whatever else there is. While a sensor reads in another unit, nothing else is concluded: it
+    confuses every cluster. The mix of a segment is judged only where no cluster of it moved and no machine is out.
+
+    Arguments:
+        night: The night to judge, days since 1970-01-01.
+        clusters: Evidence of every cluster in force.
+        threshold: `log_threshold`.
+        sensors: Names and units, in the order of the columns.
+        mixes: Evidence of every segment with more than one cluster.
+        availability: Readings per machine in the last nights; only outages of `night` count.
+        levels: Levels of the sensors per machine in the last nights.
+        min_effect: A smaller shift is never acted on, standard deviations of a reading.
+        min_mix: A smaller change of mix is never acted on, share of the readings.
+    """
+    outages = _outages(night, availability) if availability is not None else []
+    if levels is not None and (rescaled := _changes_of_unit(night, levels, sensors)):
+        return [*outages, *rescaled]
+    clusters = sorted(clusters, key=lambda c: c.cluster_key)
+    moved = [(c, c.shift) for c in clusters if c.shift is not None and c.log_evidence >= threshold]
+    fresh = [(c, s) for c, s in moved if _is_new_regime(s, min_effect)]
+    shifted = [(c, s) for c, s in moved if not _is_new_regime(s, min_effect) and s.effect >= min_effect]
+    found = _new_regimes(fresh, sensors)
+    if shifted:
+        found += _common_sensor(clusters, shifted, sensors, min_effect) or _moves(shifted, sensors, min_effect)
+    busy = {c.segment for c, _ in moved}
+    if not outages:
+        found += _mixes([m for m in mixes if m.segment not in busy and m.log_evidence >= threshold], min_mix)
+    return [*outages, *found]
+
+
+_Moved = list[tuple[ClusterEvidence, Shift]]
+
+
+def _outages(night: int, availability: Availability) -> list[Verdict]:
+    bad = (availability.usual > 0) & (availability.n_judged < _OUTAGE * availability.usual)
+    verdicts = []
+    for machine in np.unique(availability.machine[(availability.night == night) & bad]):
+        rows = np.flatnonzero(availability.machine == machine)
+        rows = rows[np.argsort(availability.night[rows])]
+        rows = rows[availability.night[rows] <= night]
+        since = _start_of_run(availability.night[rows], bad[rows])
+        last = rows[-1]
+        came, judged, usual = (
+            int(a[last]) for a in (availability.n_readings, availability.n_judged, availability.usual)
+        )
+        verdicts.append(
+            Verdict(
+                verdict="outage",
+                answer="none",
+                cluster_keys=(),
+                machine_ids=(str(machine),),
+                sensors=(),
+                since=since,
+                effect_size=1 - min(judged / usual, 1.0),
+                summary=sentences.outage(str(machine), came, judged, usual, since),
+            )
+        )
+    return verdicts
+
+
+def _start_of_run(nights: NDArray[np.int64], bad: NDArray[np.bool_]) -> int:
+    """Return the first night of the unbroken run of bad nights that ends with the last one."""
+    good = np.flatnonzero(~bad)
+    return int(nights[good[-1] + 1 if len(good) else 0])
+
+
+def _changes_of_unit(night: int, levels: SensorLevels, sensors: Sequence[SensorName]) -> list[Verdict]:
+    suspected: dict[tuple[int, Conversion], list[tuple[str, int]]] = {}
+    for row in np.flatnonzero(levels.night == night):
+        machine = levels.machine[row]
+        for s in range(len(sensors)):
+            conversion = find_conversion(levels.reference[row, s], levels.recent[row, s])
+            if conversion is None:
+                continue
+            rows = np.flatnonzero((levels.machine == machine) & (levels.night <= night))
+            rows = rows[np.argsort(levels.night[rows])]
+            same = np.array([find_conversion(levels.reference[r, s], levels.recent[r, s]) == conversion for r in rows])
+            since = _start_of_run(levels.night[rows], same)
+            suspected.setdefault((s, conversion), []).append((str(machine), since))
+    verdicts = []
+    for (s, conversion), seen in sorted(suspected.items(), key=lambda item: item[0][0]):
+        machines, since = tuple(sorted(m for m, _ in seen)), min(n for _, n in seen)
+        verdicts.append(
+            Verdict(
+                verdict="sensor_suspected",
+                answer="ask",
+                cluster_keys=(),
+                machine_ids=machines,
+                sensors=(sensors[s].name,),
+                since=since,
+                effect_size=conversion.factor,
+                summary=sentences.change_of_unit(sensors[s], conversion, machines, since),
+            )
+        )
+    return verdicts
+
+
+def _is_new_regime(shift: Shift, min_effect: float) -> bool:
+    """Tell readings of another kind among those of a cluster from a cluster that moved as a whole."""
+    part = shift.improbable
+    if part is None or part.n_nights < _FEWEST_NIGHTS_OF_NEW:
+        return False
+    return _SMALLEST_SHARE_OF_NEW <= part.share <= _LARGEST_SHARE_OF_NEW and shift.sensors.largest < max(
+        min_effect, _SMALL * float(np.abs(part.offset).max(initial=0.0))
+    )
+
+
+def _new_regimes(fresh: _Moved, sensors: Sequence[SensorName]) -> list[Verdict]:
+    verdicts = []
+    for segment in sorted({c.segment for c, _ in fresh}):
+        parts = [(c, s, s.improbable) for c, s in fresh if c.segment == segment and s.improbable is not None]
+        _, _, most = max(parts, key=lambda part: part[2].share)
+        order = np.argsort(-np.abs(most.offset))
+        apart = np.abs(most.offset) > np.maximum(most.scatter * _HANG_TOGETHER, 1.0)
+        named = tuple(sensors[i].name for i in order if apart[i])
+        machines = tuple(sorted({m for _, _, part in parts for m in part.machines}))
+        single = len(named) == 1 and len(sensors) > 2
+        since = min(s.since for _, s, _ in parts)
+        keys = tuple(c.cluster_key for c, _, _ in parts)
+        top = sensors[int(order[0])]
+        verdicts.append(
+            Verdict(
+                verdict="sensor_suspected" if single else "new_regime",
+                answer="ask",
+                cluster_keys=keys,
+                machine_ids=machines,
+                sensors=named,
+                since=since,
+                effect_size=float(np.abs(most.offset).max()) if single else most.share,
+                summary=sentences.improbable_sensor(top, most, keys, machines, since)
+                if single
+                else sentences.new_regime(most, keys, machines, named, since),
+            )
+        )
+    return verdicts
+
+
+def _common_sensor(
+    clusters: Sequence[ClusterEvidence], shifted: _Moved, sensors: Sequence[SensorName], min_effect: float
+) -> list[Verdict]:
+    """Find the sensor that moved in the same direction in every cluster that can be judged."""
+    judged = [(c, c.shift) for c in clusters if c.shift is not None and _can_judge(c.shift, min_effect)]
+    judged += [pair for pair in shifted if pair[0].cluster_key not in {c.cluster_key for c, _ in judged}]
+    if len(judged) < 2:
+        return []
+    sure = np.stack([shift.sensors.sure for _, shift in judged])
+    common = np.flatnonzero((sure > 0).all(axis=0) | (sure < 0).all(axis=0))
+    if not 0 < len(common) <= max(1, len(sensors) // 4):
+        return []
+    common = common[np.argsort(-np.abs(sure[:, common]).max(axis=0), kind="stable")]
+    top = int(common[0])
+    if float(np.abs(sure[:, top]).max()) < min_effect:
+        return []
+    machines = sorted({m for _, shift in shifted for m in _machines(shift, shift.machine_sensors, top)[0]})
+    since = min(shift.since for _, shift in shifted)
+    _, example = max(judged, key=lambda pair: abs(float(pair[1].sensors.size[top])))
+    return [
+        Verdict(
+            verdict="sensor_suspected",
+            answer="ask",
+            cluster_keys=tuple(sorted(c.cluster_key for c, _ in judged)),
+            machine_ids=tuple(machines),
+            sensors=tuple(sensors[int(s)].name for s in common),
+            since=since,
+            effect_size=float(np.abs(sure[:, top]).max()),
+            summary=sentences.common_sensor(
+                sensors[top], float(example.raw[top]), float(example.sensors.size[top]), len(judged), machines, since
+            ),
+        )
+    ]
+
+
+def _can_judge(shift: Shift, min_effect: float) -> bool:
+    """Tell whether a shift of the smallest size that matters would have been seen in most sensors."""
+    return shift.n_nights > 1 and float(np.median(shift.sensors.error)) * 2 <= max(min_effect, 1e-9)
+
+
+def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    asked: dict[tuple[tuple[str, ...], str], _Moved] = {}
+    for cluster, shift in shifted:
+        of_machines, top = _largest(shift)
+        some, still = _machines(shift, of_machines, top)
+        named = _named(shift, sensors, min_effect)
+        alone = len(shift.machines) < 2 and _one_sensor_alone(shift, sensors)
+        if (still and some) or alone:
+            asked.setdefault((tuple(some) or shift.machines, named[0] if named else ""), []).append((cluster, shift))
+            continue
+        verdicts.append(
+            Verdict(
+                verdict="regime_moved",
+                answer="retrain",
+                cluster_keys=(cluster.cluster_key,),
+                machine_ids=shift.machines,
+                sensors=named,
+                since=shift.since,
+                effect_size=shift.effect,
+                summary=sentences.regime_moved(cluster.cluster_key, shift, sensors, named, shift.machines),
+            )
+        )
+    for (machines, _), group in sorted(asked.items()):
+        _, strongest = max(group, key=lambda pair: pair[1].effect)
+        keys = tuple(c.cluster_key for c, _ in group)
+        named = _named(strongest, sensors, min_effect)
+        verdicts.append(
+            Verdict(
+                verdict="machine_moved",
+                answer="ask",
+                cluster_keys=keys,
+                machine_ids=machines,
+                sensors=named,
+                since=min(s.since for _, s in group),
+                effect_size=max(_effect_on(s, machines) for _, s in group),
+                summary=sentences.machine_moved(keys, strongest, sensors, named, machines),
+            )
+        )
+    return verdicts
+
+
+def _largest(shift: Shift) -> tuple[Effects, int]:
+    """Return the effects by machine, on sensors or on latents, where the surest one is, and its position."""
+    pairs = [(shift.sensors, shift.machine_sensors), (shift.latents, shift.machine_latents)]
+    sureness = [np.abs(e.size) / np.maximum(e.error, 1e-300) for e, _ in pairs]
+    best = int(np.argmax([s.max(initial=0.0) for s in sureness]))
+    return pairs[best][1], int(sureness[best].argmax())
+
+
+def _machines(shift: Shift, effects: Effects, column: int) -> tuple[list[str], list[str]]:
+    """Return the machines that moved in a column, and those that surely held still."""
+    size, error = effects.size[:, column], effects.error[:, column]
+    if len(size) == 0:
+        return [], []
+    strongest = int((np.abs(size) - error).argmax())
+    along = size * np.sign(size[strongest])
+    moved = along > np.maximum(3 * error, _SMALL * along[strongest])
+    still = along + 2 * error < _SMALL * along[strongest]
+    return (
+        [m for m, is_one in zip(shift.machines, moved, strict=True) if is_one],
+        [m for m, is_one in zip(shift.machines, still, strict=True) if is_one],
+    )
+
+
+def _effect_on(shift: Shift, machines: Sequence[str]) -> float:
+    rows = [i for i, machine in enumerate(shift.machines) if machine in machines]
+    largest = [e.largest for e in (_rows(shift.machine_sensors, rows), _rows(shift.machine_latents, rows))]
+    return max(*largest, shift.effect)
+
+
+def _rows(effects: Effects, rows: list[int]) -> Effects:
+    return Effects(effects.size[rows], effects.error[rows])
+
+
+def _named(shift: Shift, sensors: Sequence[SensorName], min_effect: float) -> tuple[str, ...]:
+    """Name the sensors that moved, the one that moved most first."""
+    size = np.abs(shift.sensors.sure)
+    order = np.argsort(-size, kind="stable")
+    limit = max(_SMALL * min_effect, 0.2 * float(size.max(initial=0.0)))
+    return tuple(sensors[i].name for i in order if size[i] > 0 and size[i] >= limit)
+
+
+def _one_sensor_alone(shift: Shift, sensors: Sequence[SensorName]) -> bool:
+    """Tell whether one sensor moved against all the others, which held still."""
+    size = np.abs(shift.sensors.sure)
+    if len(sensors) < 3 or size.max() == 0:
+        return False
+    return bool(np.sort(size)[-2] < 0.2 * size.max())
+
+
+def _mixes(mixes: Sequence[MixEvidence], min_mix: float) -> list[Verdict]:
+    verdicts = []
+    for mix in sorted(mixes, key=lambda m: m.segment):
+        if mix.shift is None or mix.shift.effect < min_mix:
+            continue
+        order = np.argsort(mix.cluster_keys)
+        keys = tuple(mix.cluster_keys[i] for i in order)
+        verdicts.append(
+            Verdict(
+                verdict="mix_moved",
+                answer="update_weights",
+                cluster_keys=keys,
+                machine_ids=(),
+                sensors=(),
+                since=mix.shift.since,
+                effect_size=mix.shift.effect,
+                summary=sentences.mix_moved(mix.segment, mix.cluster_keys, mix.shift),
+            )
+        )
+    return verdicts
