@@ -17,6 +17,7 @@ __all__ = [
     "SchemaMismatchError",
     "SourceError",
     "UnknownClusterError",
+    "UnknownVerdictError",
     "WarehouseLockedError",
 ]
 
@@ -59,6 +60,10 @@ class ModelFileError(PwflowError, ValueError):
 
 class UnknownClusterError(PwflowError, LookupError):
     """A cluster key is not one of the clusters in force."""
+
+
+class UnknownVerdictError(PwflowError, LookupError):
+    """A verdict id is not one of those on record."""
 
 
 class WarehouseLockedError(PwflowError, TimeoutError):

@@ -17,6 +17,7 @@ from pwflow_dagster.jobs import build_jobs
 from pwflow_dagster.partitions import cluster_partitions
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.schedules import build_nightly_schedule
+from pwflow_dagster.sensors import build_sensors
 
 __all__ = ["build", "defs"]
 
@@ -41,6 +42,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         asset_checks=build_checks(name),
         jobs=build_jobs(config),
         schedules=[build_nightly_schedule(config.schedule, partitions)],
+        sensors=build_sensors(config),
         resources={"plant": PlantResource(config)},
         executor=dg.in_process_executor,
     )

@@ -1,27 +1,38 @@
-"""Jobs: the whole path, its two halves, the nightly scoring, and the re-learning of one regime.
+"""Jobs: the whole path, its two halves, the nightly scoring, the re-learning of one regime, and the answer to drift.
 
 A Dagster run is for partitions that are known when it starts, and the regimes are not known before they are
 learned. So the whole path is two runs: one that finds the regimes, and one over all of them.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from pwflow_core.config import PlantConfig
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-__all__ = ["LEARN_REGIMES", "NIGHTLY_SCORING", "RETRAIN_CLUSTER", "TRAIN_AND_SCORE", "WHOLE_PATH", "build_jobs"]
+    from pwflow_dagster.runs import RunOutcome
+
+__all__ = [
+    "ANSWER_DRIFT",
+    "LEARN_REGIMES",
+    "NIGHTLY_SCORING",
+    "RETRAIN_CLUSTER",
+    "TRAIN_AND_SCORE",
+    "WHOLE_PATH",
+    "build_jobs",
+]
 
 WHOLE_PATH = "whole_path"
 LEARN_REGIMES = "learn_regimes"
 TRAIN_AND_SCORE = "train_and_score"
 NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
+ANSWER_DRIFT = "answer_drift"
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -34,15 +45,16 @@ _SCORE = (
 )
 
 
-def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
+def build_jobs(config: PlantConfig) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
     """Return the jobs of a plant."""
 
-    def job(name: str, description: str, *assets: str) -> UnresolvedAssetJobDefinition:
+    def job(name: str, description: str, *assets: str) -> "UnresolvedAssetJobDefinition":
         selection = dg.AssetSelection.assets(*([config.plant.name, asset] for asset in assets))
         return dg.define_asset_job(name, selection, description=description)
 
     return [
         _whole_path(config),
+        _answer_drift(config),
         job(
             LEARN_REGIMES,
             "Ingest what is new and find the operating regimes; adds a partition for each new one.",
@@ -77,10 +89,7 @@ def _whole_path(config: PlantConfig) -> dg.JobDefinition:
     def run_whole_path(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
         from pwflow_dagster.runs import run_plant
 
-        for outcome in run_plant(config, context.instance):
-            context.log.info(f"{outcome.job}: run {outcome.run_id} {'failed' if outcome.error else 'succeeded'}")
-            if outcome.error is not None:
-                raise dg.Failure(description=outcome.error, allow_retries=False)
+        _follow(context, run_plant(config, context.instance))
 
     @dg.job(
         name=WHOLE_PATH,
@@ -94,3 +103,45 @@ def _whole_path(config: PlantConfig) -> dg.JobDefinition:
         run_whole_path()
 
     return whole_path
+
+
+class AnswerDriftConfig(dg.Config):
+    """Run configuration of `answer_drift`."""
+
+    verdict_ids: list[str] = Field(description="The verdicts to answer, see mart.drift_verdicts.")
+    given_up: list[str] = Field(
+        default=[], description="Runs that took these verdicts on before, and ended without an answer."
+    )
+
+
+def _answer_drift(plant_config: PlantConfig) -> dg.JobDefinition:
+    @dg.op(name=ANSWER_DRIFT, description="Learns again what moved, and only that, one run per group of regimes.")
+    def answer_drift(context, config: AnswerDriftConfig) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        from pwflow_dagster.runs import answer_findings
+
+        _follow(
+            context,
+            answer_findings(plant_config, context.instance, context.run_id, config.verdict_ids, config.given_up),
+        )
+
+    @dg.job(
+        name=ANSWER_DRIFT,
+        executor_def=dg.in_process_executor,
+        description=(
+            "Answer verdicts on drift: train the flows of the regimes that moved, put each in force if it proves "
+            "better, score those slices alone, derive what depends on them, publish. The drift sensor starts it; so "
+            "can you, with the ids of verdicts from mart.drift_verdicts."
+        ),
+    )
+    def answer() -> None:
+        answer_drift()
+
+    return answer
+
+
+def _follow(context, outcomes: "Iterable[RunOutcome]") -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Log the runs that an op starts; fail with the first one that does."""
+    for outcome in outcomes:
+        context.log.info(f"{outcome.job}: run {outcome.run_id} {'failed' if outcome.error else 'succeeded'}")
+        if outcome.error is not None:
+            raise dg.Failure(description=outcome.error, allow_retries=False)

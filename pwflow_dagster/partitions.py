@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -10,7 +10,7 @@ import dagster as dg
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
 
-__all__ = ["add_clusters", "cluster_partitions", "partition_range_tags", "selected_clusters"]
+__all__ = ["add_clusters", "adjacent_groups", "cluster_partitions", "partition_range_tags", "selected_clusters"]
 
 
 def cluster_partitions(plant_name: str) -> dg.DynamicPartitionsDefinition:
@@ -49,3 +49,14 @@ def partition_range_tags(keys: Sequence[str]) -> dict[str, str]:
         "dagster/asset_partition_range_start": keys[0],
         "dagster/asset_partition_range_end": keys[-1],
     }
+
+
+def adjacent_groups(order: Sequence[str], keys: Collection[str]) -> list[list[str]]:
+    """Return some keys in groups that lie side by side: a run over a range of partitions is for all that lie in it."""
+    groups: list[list[str]] = [[]]
+    for key in order:
+        if key in keys:
+            groups[-1].append(key)
+        elif groups[-1]:
+            groups.append([])
+    return [group for group in groups if group]

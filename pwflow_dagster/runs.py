@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
+from pwflow_core.pipeline.verdicts import claim_findings, settle_findings
 from pwflow_core.plant import Plant
 from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
-from pwflow_dagster.partitions import add_clusters, cluster_partitions, partition_range_tags
+from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, RETRAIN_CLUSTER, TRAIN_AND_SCORE
+from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
 
-__all__ = ["RunOutcome", "run_plant"]
+__all__ = ["RunOutcome", "answer_findings", "run_plant"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,40 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, ops=only_missing)
     else:
         yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
+
+
+def answer_findings(
+    config: PlantConfig, instance: dg.DagsterInstance, run_id: str, verdict_ids: Sequence[str], given_up: Sequence[str]
+) -> Iterator[RunOutcome]:
+    """Answer verdicts on drift: learn again the regimes that moved, or weigh regimes anew.
+
+    Each run is for regimes whose partitions lie side by side, so that no other partition is materialized.
+
+    Arguments:
+        config: The plant.
+        instance: Its Dagster instance.
+        run_id: The run that answers them.
+        verdict_ids: The verdicts.
+        given_up: Runs that took them on before, and ended without an answer.
+
+    Yields:
+        The outcome of each run as it ends; the last one if a run fails.
+    """
+    plant = Plant.open(config)
+    definitions = build(config)
+    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
+    by = f"dagster run {run_id}"
+    for finding in claim_findings(
+        plant, verdict_ids, claimed_by=by, given_up=[f"dagster run {run}" for run in given_up]
+    ):
+        for group in adjacent_groups(partitions, finding.cluster_keys):
+            learn = {f"{config.plant.name}__cluster_flow": {"config": {"learn_from": finding.since.isoformat()}}}
+            tags = partition_range_tags(group) | {"pwflow/reason": finding.summary}
+            outcome = _run(definitions, instance, RETRAIN_CLUSTER, tags=tags, ops=learn)
+            yield outcome
+            if outcome.error is not None:
+                return
+        settle_findings(plant, [finding.verdict_id], "done", decided_by=by)
 
 
 def _run(

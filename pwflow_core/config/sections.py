@@ -270,7 +270,7 @@ class DriftConfig(_Section):
     """What happens when a regime no longer behaves as it was learned."""
 
     policy: Literal["retrain", "propose", "observe"] = "retrain"
-    """`retrain`: a regime that moved is learned again on its own, and the new flow is put in force if it proves better.
+    """`retrain`: a regime that moved is learned again on its own, and its new flow comes into force if it proves better.
     `propose`: a person is told what to materialize. `observe`: evidence and verdicts only."""
     false_refits_per_5_years: Annotated[float, Field(gt=0, le=1_000)] = 1.0
     """Error budget of the whole plant: how often in five years a regime that did not move may be taken to have moved."""

@@ -16,6 +16,7 @@ __all__ = [
     "SegmentClusters",
     "active_cluster_keys",
     "check_cluster_keys",
+    "cluster_model_in_force",
     "load_cluster_model",
 ]
 
@@ -97,11 +98,17 @@ def load_cluster_model(plant: Plant) -> tuple[str, ClusterModel]:
         NotFittedError: No cluster model has been fitted yet.
         ModelFileError: Its file is missing or damaged.
     """
+    model_id = cluster_model_in_force(plant)
+    if model_id is None:
+        raise NotFittedError("There are no regimes yet: materialize cluster_model, or run `pwflow run`.")
+    return model_id, ClusterModel.from_bytes(plant.models.get(model_id))
+
+
+def cluster_model_in_force(plant: Plant) -> str | None:
+    """Return the id of the cluster model in force; None if there is none yet."""
     with plant.warehouse.snapshot() as connection:
         row = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
-    if row is None:
-        raise NotFittedError("There are no regimes yet: materialize cluster_model, or run `pwflow run`.")
-    return str(row[0]), ClusterModel.from_bytes(plant.models.get(row[0]))
+    return str(row[0]) if row else None
 
 
 def active_cluster_keys(connection: duckdb.DuckDBPyConnection) -> list[str]:

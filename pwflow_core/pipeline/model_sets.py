@@ -144,10 +144,10 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
 
     An event is `min_readings` anomalies within reach of each other, or one with p at most alpha / 100:
 
-        events per reading = alpha [1/100 + tail_dependence + C(reach, min_readings - 1) alpha^(min_readings - 1)]
+        events per reading = alpha [1/100 + tail_dependence / m + C(reach, m - 1) alpha^(m - 1)],  m = min_readings
 
     The last term is chance. False alarms come together more often than that, since neighbouring readings are alike:
-    how much more often is measured on the held-out readings, and taken to be enough for an event.
+    the share of them that do is measured on the held-out readings, and an event takes up at least `min_readings`.
 
     Arguments:
         per_reading: Budget of false events per reading, above 0 and below 1.
@@ -161,7 +161,7 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
     def excess(log_alpha: float) -> float:
         alpha = np.exp(log_alpha)
         by_chance = binom(max(reach, min_readings - 1), min_readings - 1) * alpha ** (min_readings - 1)
-        return float(log_alpha + np.log(RARE_FACTOR + tail_dependence + by_chance) - np.log(per_reading))
+        return float(log_alpha + np.log(RARE_FACTOR + tail_dependence / min_readings + by_chance) - np.log(per_reading))
 
     if excess(np.log(_LARGEST_ALPHA)) <= 0:
         return _LARGEST_ALPHA

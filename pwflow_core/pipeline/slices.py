@@ -26,7 +26,7 @@ from pwflow_core.warehouse.sql import quote_columns
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow
 
-__all__ = ["SliceSummary", "score_slices"]
+__all__ = ["SliceSummary", "load_flow", "score_slices"]
 
 _log = logging.getLogger("pwflow.slices")
 
@@ -90,7 +90,7 @@ def _score_slice(plant: Plant, key: str, version: str, model: ClusterModel) -> S
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
             _copy_missing(connection, key, version, model.sensors, rows)
-        flow = _load_flow(plant, key, version, len(model.sensors))
+        flow = load_flow(plant, key, version, len(model.sensors))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
             spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
@@ -127,7 +127,12 @@ def _copy_missing(
     )
 
 
-def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
+def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
+    """Return a flow of a cluster from the model store.
+
+    Raises:
+        ModelFileError: Its file is missing or damaged, or it is for another number of columns.
+    """
     import torch
 
     from pwflow_core.modelling import ClusterFlow

@@ -243,6 +243,40 @@ CREATE TABLE IF NOT EXISTS mart.cluster_health (
     n_readings BIGINT
 );
 
+-- Means of the readings of a regime over blocks of time, by which drift is followed: what the flow in force makes of
+-- them (channels: conformity, then latents), and what the sensors read, in the order of the model's sensors.
+CREATE TABLE IF NOT EXISTS core.drift_blocks (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    is_reference BOOLEAN,
+    night DATE,
+    machine_id VARCHAR,
+    block BIGINT,
+    n_readings BIGINT,
+    channels DOUBLE[],
+    sensors DOUBLE[],
+    improbable DOUBLE
+);
+
+-- What nights are compared with: one row per flow that is followed, JSON.
+CREATE TABLE IF NOT EXISTS core.drift_references (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    watched_from DATE,
+    reference VARCHAR,
+    made_at TIMESTAMP
+);
+
+-- The evidence at the end of each night, JSON, and the scores that it was drawn from.
+CREATE TABLE IF NOT EXISTS core.drift_states (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    night DATE,
+    n_scores BIGINT,
+    last_scored_at TIMESTAMP,
+    state VARCHAR
+);
+
 CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
     verdict_id VARCHAR,
     night DATE,

@@ -19,6 +19,13 @@ class ClusterFlowConfig(dg.Config):
     only_missing: bool = Field(
         default=False, description="Train only those regimes of the run that have no flow in force yet."
     )
+    learn_from: str = Field(
+        default="",
+        description=(
+            "Learn only from readings at or after this time (ISO 8601, UTC), as after a drift. Without it: from the "
+            "readings of [training], or since the drift began where a verdict on the regime is open."
+        ),
+    )
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:

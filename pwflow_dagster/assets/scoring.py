@@ -225,21 +225,24 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         key_prefix=plant_name,
         group_name="3_scoring",
         owners=OWNERS,
-        kinds={"duckdb", "sql"},
-        deps=[anomaly_scores],
+        kinds={"pytorch", "duckdb"},
+        deps=[anomaly_scores, sensor_contributions, flow_key],
         description=(
-            "What is known about each night and regime: readings that could not be judged, by reason, and the share "
-            "of alarms beside ten times the false-alarm rate. Only nights whose scores changed are derived."
+            "What is known about each night and regime: readings that could not be judged, by reason, the share of "
+            "alarms beside ten times the false-alarm rate, and evidence that the regime moved, which may be looked at "
+            "every night. Verdicts on drift follow from it. Only nights whose scores changed are derived."
         ),
     )
     def cluster_health(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.drift import follow_drift
         from pwflow_core.pipeline.health import derive_health
 
         with running(context):
             opened = plant.open()
             summary = derive_health(opened)
+            drift = follow_drift(opened)
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_rows,
@@ -251,13 +254,30 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         {"night": night, "cluster_key": key, "channel": channel}
                         for night, key, channel in summary.exceeded[:MOST_SHOWN]
                     ),
+                    "evidence of drift (log10)": small_table(
+                        {"cluster_key": key, "evidence": round(evidence, 2), "threshold": round(drift.threshold, 2)}
+                        for key, evidence in drift.evidence.items()
+                    ),
+                    "verdicts of this run": small_table(
+                        {
+                            "night": finding.night.isoformat(),
+                            "verdict": finding.verdict,
+                            "what happened": finding.summary,
+                        }
+                        for finding in drift.findings
+                    ),
+                    "regimes with too few readings to follow": ", ".join(drift.unfollowed) or "none",
                     "dagster/column_schema": column_schema(opened, "mart", "cluster_health"),
                     "dagster/column_lineage": column_lineage(
                         {
                             "night": [(anomaly_scores.key, "ts")],
                             "cluster_key": [(anomaly_scores.key, "cluster_key")],
                             "channel": [(anomaly_scores.key, "status")],
-                            "evidence": [(anomaly_scores.key, "status"), (anomaly_scores.key, "is_anomaly")],
+                            "evidence": [
+                                (anomaly_scores.key, "status"),
+                                (anomaly_scores.key, "is_anomaly"),
+                                (flow_key, "flow_version"),
+                            ],
                             "n_readings": [(anomaly_scores.key, "status"), (anomaly_scores.key, "is_anomaly")],
                         }
                     ),

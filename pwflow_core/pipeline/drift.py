@@ -1,0 +1,278 @@
+"""Drift: evidence per regime and night that a regime moved, and the verdicts that follow from it; only what changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance, log_threshold
+from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.pipeline.drift_blocks import Followed, FreshBlocks, find_followed, fresh_blocks
+from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.verdicts import Finding
+from pwflow_core.plant import Plant
+
+__all__ = ["DriftSummary", "follow_drift"]
+
+_log = logging.getLogger("pwflow.drift")
+
+ALL_CHANNELS = "drift"
+"""Channel of `mart.cluster_health` for the evidence of all channels together."""
+_EPOCH = date(1970, 1, 1)
+_TABLES = ("core.drift_blocks", "core.drift_references", "core.drift_states")
+
+
+@dataclass(frozen=True)
+class DriftSummary:
+    """What following the drift of the regimes came to.
+
+    Attributes:
+        n_nights: Nights of regimes whose evidence was drawn in this run.
+        evidence: Evidence after the last night in units of log10, by cluster key.
+        threshold: Evidence from which a regime has moved, in units of log10.
+        unfollowed: Regimes whose flow has too few held-out readings to compare nights with.
+        findings: Verdicts made in this run.
+    """
+
+    n_nights: int
+    evidence: dict[str, float]
+    threshold: float
+    unfollowed: list[str]
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, eq=False)
+class _Night:
+    """One night of one regime: the state after it, and the scores that it was drawn from."""
+
+    night: date
+    n_scores: int
+    last_scored_at: datetime
+    state: DriftState
+
+
+@dataclass(frozen=True, eq=False)
+class _History:
+    """The nights of one regime from the first that changed.
+
+    Attributes:
+        fresh: The regime, the flow, and the block means that are new.
+        reference: What its nights are compared with; None if it has too few held-out readings.
+        blocks: Block means of all nights from the first that changed.
+        nights: Each of those nights, in their order.
+    """
+
+    fresh: FreshBlocks
+    reference: DriftReference | None
+    blocks: Blocks
+    nights: list[_Night]
+
+
+def follow_drift(plant: Plant) -> DriftSummary:
+    """Draw the evidence of the nights whose scores changed, and of all that follow them.
+
+    Evidence is a few numbers per regime and night that continue those of the night before: late readings change the
+    night that they belong to, and the nights after it are replayed from their stored block means.
+
+    Raises:
+        NotFittedError: Nothing has been scored yet.
+        ModelFileError: A model file is missing or damaged.
+    """
+    _, model = load_cluster_model(plant)
+    with plant.warehouse.snapshot() as connection:
+        n_sensors = sum(sensor.name in model.sensors for sensor in read_source(connection).sensors)
+    threshold = log_threshold(plant.config.drift.false_refits_per_5_years, len(model.keys))
+    histories = []
+    for fresh in fresh_blocks(plant, model, n_sensors):
+        with plant.warehouse.snapshot() as connection:
+            stored = _read_stored(connection, plant, fresh.followed)
+        histories.append(_replay(fresh, stored, threshold))
+    with plant.warehouse.transaction() as connection:
+        _forget_others(connection)
+        for history in histories:
+            _write(connection, history, threshold)
+        summary = _summarise(connection, histories, threshold)
+    _log.info("evidence of drift drawn for %d nights of %d regimes", summary.n_nights, len(histories))
+    return summary
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What earlier runs wrote about one regime.
+
+    Attributes:
+        reference: JSON; None if there is none yet.
+        before: State after the last night before the first that changed, JSON; None if there is none.
+        blocks: Block means from the first night that changed on, of nights that did not.
+        nights: Scores of each night from that one on: night, n_scores, last_scored_at.
+    """
+
+    reference: str | None
+    before: str | None
+    blocks: pd.DataFrame
+    nights: list[tuple[date, int, datetime]]
+
+
+def _read_stored(connection: duckdb.DuckDBPyConnection, plant: Plant, followed: Followed) -> _Stored:
+    find_followed(connection, plant.config.schedule.timezone)
+    about = {"key": followed.cluster_key, "version": followed.flow_version}
+    of_flow = "cluster_key = $key AND flow_version = $version"
+    first = min(followed.stale, default=date.max)
+    reference = connection.execute(f"SELECT reference FROM core.drift_references WHERE {of_flow}", about).fetchone()
+    before = connection.execute(
+        f"SELECT state FROM core.drift_states WHERE {of_flow} AND night < $first ORDER BY night DESC LIMIT 1",
+        about | {"first": first},
+    ).fetchone()
+    blocks = connection.execute(
+        "SELECT night, machine_id, block, n_readings, channels, sensors, improbable FROM core.drift_blocks "
+        f"WHERE {of_flow} AND NOT is_reference AND night >= $first AND NOT list_contains($stale, night)",
+        about | {"first": first, "stale": list(followed.stale)},
+    ).df()
+    nights = connection.execute(
+        f"SELECT night, n_scores, last_scored_at FROM nights WHERE {of_flow} AND night >= $first ORDER BY night",
+        about | {"first": first},
+    ).fetchall()
+    return _Stored(reference[0] if reference else None, before[0] if before else None, blocks, nights)
+
+
+def _replay(fresh: FreshBlocks, stored: _Stored, threshold: float) -> _History:
+    """Advance the evidence of a regime over the nights from the first that changed."""
+    followed = fresh.followed
+    is_reference = fresh.blocks.is_reference.to_numpy(dtype=bool)
+    blocks = _to_blocks(pd.concat([fresh.blocks[~is_reference], stored.blocks], ignore_index=True))
+    if stored.reference is not None:
+        reference = DriftReference.from_dict(json.loads(stored.reference))
+    else:
+        try:
+            reference = DriftReference.fit(_to_blocks(fresh.blocks[is_reference]), fresh.sensor_spread)
+        except ValueError as error:
+            _log.warning("%s: its drift cannot be followed: %s", followed.cluster_key, error)
+            return _History(fresh, None, blocks, [])
+    state = DriftState.from_dict(json.loads(stored.before)) if stored.before else DriftState.start(reference)
+    nights = []
+    for night, n_scores, last_scored_at in stored.nights:
+        if state.combined >= threshold:
+            state = DriftState.start(reference)
+        state = advance(reference, state, blocks.take(blocks.night == (night - _EPOCH).days))
+        nights.append(_Night(night, n_scores, last_scored_at, state))
+    return _History(fresh, reference, blocks, nights)
+
+
+def _to_blocks(frame: pd.DataFrame) -> Blocks:
+    frame = frame.sort_values(["night", "block", "machine_id"], ignore_index=True)
+
+    def stacked(column: str) -> np.ndarray:  # type: ignore[type-arg]
+        return np.stack(frame[column].tolist()) if len(frame) else np.empty((0, 1))
+
+    return Blocks(
+        night=pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+        machine=frame.machine_id.to_numpy().astype(np.str_),
+        n_readings=frame.n_readings.to_numpy(dtype=np.int64),
+        means=stacked("channels"),
+        sensors=stacked("sensors"),
+        improbable=frame.improbable.to_numpy(dtype=np.float64),
+    )
+
+
+def _forget_others(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what was kept of flows that score nothing any more; the health of their nights stays."""
+    for table in _TABLES:
+        connection.execute(
+            f"DELETE FROM {table} WHERE (cluster_key, flow_version) NOT IN "
+            "(SELECT (cluster_key, model) FROM core.progress WHERE step = 'score')"
+        )
+
+
+def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: float) -> None:
+    followed, reference = history.fresh.followed, history.reference
+    about = {"key": followed.cluster_key, "version": followed.flow_version}
+    of_flow = "cluster_key = $key AND flow_version = $version"
+    if not followed.has_reference:
+        connection.execute(f"DELETE FROM core.drift_references WHERE {of_flow}", about)
+        made = {
+            "watched_from": followed.watched_from,
+            "reference": json.dumps(reference.to_dict()) if reference else None,
+            "now": datetime.now(UTC).replace(tzinfo=None),
+        }
+        connection.execute(
+            "INSERT INTO core.drift_references BY NAME SELECT $key AS cluster_key, $version AS flow_version, "
+            "$watched_from AS watched_from, $reference AS reference, $now AS made_at",
+            about | made,
+        )
+    connection.execute(
+        f"DELETE FROM core.drift_blocks WHERE {of_flow} AND "
+        "CASE WHEN is_reference THEN $afresh ELSE list_contains($stale, night) END",
+        about | {"stale": list(followed.stale), "afresh": not followed.has_reference},
+    )
+    _insert(connection, "core.drift_blocks", history.fresh.blocks, about)
+    if not followed.stale or reference is None:
+        return
+    since = about | {"first": min(followed.stale)}
+    connection.execute(f"DELETE FROM core.drift_states WHERE {of_flow} AND night >= $first", since)
+    connection.execute(
+        "DELETE FROM mart.cluster_health "
+        "WHERE cluster_key = $key AND night >= $first AND list_contains($channels, channel)",
+        {"key": since["key"], "first": since["first"], "channels": [ALL_CHANNELS, *reference.channels]},
+    )
+    states = [
+        {
+            "night": night.night,
+            "n_scores": night.n_scores,
+            "last_scored_at": night.last_scored_at,
+            "state": json.dumps(night.state.to_dict()),
+        }
+        for night in history.nights
+    ]
+    health = [
+        {
+            "night": night.night,
+            "channel": channel,
+            "evidence": float(evidence / np.log(10)),
+            "threshold": threshold / np.log(10),
+            "verdict": "exceeded" if evidence >= threshold else "normal",
+            "n_readings": night.n_scores,
+        }
+        for night in history.nights
+        for channel, evidence in [
+            (ALL_CHANNELS, night.state.combined),
+            *zip(reference.channels, night.state.log_evidence, strict=True),
+        ]
+    ]
+    _insert(connection, "core.drift_states", pd.DataFrame(states), about)
+    _insert(connection, "mart.cluster_health", pd.DataFrame(health), {"key": followed.cluster_key})
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, about: dict[str, str]) -> None:
+    """Insert rows about a regime, or about one flow of it."""
+    if rows.empty:
+        return
+    of_flow = "$key AS cluster_key, $version AS flow_version" if "version" in about else "$key AS cluster_key"
+    connection.register("new_rows", rows)
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT {of_flow}, * FROM new_rows", about)
+    connection.unregister("new_rows")
+
+
+def _summarise(connection: duckdb.DuckDBPyConnection, histories: Sequence[_History], threshold: float) -> DriftSummary:
+    latest = connection.execute(
+        "SELECT cluster_key, arg_max(evidence, night) FROM mart.cluster_health "
+        "SEMI JOIN (SELECT cluster_key FROM mart.clusters WHERE status = 'active') AS active USING (cluster_key) "
+        "WHERE channel = ? GROUP BY cluster_key ORDER BY cluster_key",
+        [ALL_CHANNELS],
+    ).fetchall()
+    unfollowed = connection.execute(
+        "SELECT cluster_key FROM core.drift_references WHERE reference IS NULL ORDER BY cluster_key"
+    ).fetchall()
+    return DriftSummary(
+        sum(len(history.nights) for history in histories),
+        dict(latest),
+        threshold / float(np.log(10)),
+        [row[0] for row in unfollowed],
+        [],
+    )

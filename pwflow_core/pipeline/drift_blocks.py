@@ -1,0 +1,177 @@
+"""Blocks: means over short stretches of time of what a flow makes of its readings, for the nights that changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pwflow_core.pipeline.cluster_model import ClusterModel
+from pwflow_core.pipeline.model_sets import create_pins
+from pwflow_core.pipeline.progress import read_fact
+from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.slices import load_flow
+from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
+from pwflow_core.pipeline.timing import BLOCK_FACT
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import quote_literal, read_sql
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks"]
+
+_IMPROBABLE = 0.01
+_HELD_OUT = str(CALIBRATION_FOLDS + STOPPING_FOLDS)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A regime whose nights are followed by the flow in force.
+
+    Attributes:
+        cluster_key: The regime.
+        flow_version: The flow.
+        watched_from: The first night that can show drift.
+        has_reference: Whether what nights are compared with was made before.
+        stale: Nights whose evidence has to be drawn, or drawn again.
+    """
+
+    cluster_key: str
+    flow_version: str
+    watched_from: date
+    has_reference: bool
+    stale: tuple[date, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FreshBlocks:
+    """Block means that were just computed.
+
+    Attributes:
+        followed: The regime and the flow.
+        blocks: One row per block: is_reference, night, machine_id, block, n_readings, channels, sensors, improbable.
+        sensor_spread: Standard deviation of a reading of each sensor in the reference, shape (S,); empty without one.
+    """
+
+    followed: Followed
+    blocks: pd.DataFrame
+    sensor_spread: NDArray[np.float64]
+
+
+def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[Followed]:
+    """Return the regimes in force with the nights that need evidence; leaves `nights` and `stale` as temporary tables.
+
+    Raises:
+        NotFittedError: No slice has been scored yet.
+    """
+    create_pins(connection)
+    for statement in duckdb.extract_statements(read_sql(__package__, "drift_nights.sql")):
+        values = {"timezone": timezone}
+        connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+    rows = connection.execute(
+        """
+        SELECT cluster_key, flow_version, watched_from, has_reference,
+               (SELECT list(night ORDER BY night) FROM stale WHERE stale.cluster_key = followed.cluster_key)
+        FROM followed ORDER BY cluster_key
+        """
+    ).fetchall()
+    return [Followed(*row[:4], tuple(row[4] or ())) for row in rows]
+
+
+def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[FreshBlocks]:
+    """Compute the block means of every regime that has stale nights, or no reference yet.
+
+    Arguments:
+        plant: The plant.
+        model: The cluster model in force.
+        n_sensors: How many of the columns of the model are sensors; they come first.
+    """
+    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".drift-") as name:
+        folder = Path(name)
+        with plant.warehouse.snapshot() as connection:
+            wanted = [
+                followed
+                for followed in find_followed(connection, plant.config.schedule.timezone)
+                if followed.stale or not followed.has_reference
+            ]
+            block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+            for followed in wanted:
+                _copy_rows(plant, connection, followed, model, block_seconds, folder)
+        for followed in wanted:
+            yield _evaluate(plant, followed, model, n_sensors, folder)
+
+
+def _copy_rows(
+    plant: Plant,
+    connection: duckdb.DuckDBPyConnection,
+    followed: Followed,
+    model: ClusterModel,
+    block_seconds: float,
+    folder: Path,
+) -> None:
+    rows = read_sql(__package__, "drift_rows.sql", held_out_folds=_HELD_OUT)
+    values = {
+        "key": followed.cluster_key,
+        "version": followed.flow_version,
+        "timezone": plant.config.schedule.timezone,
+        "block_seconds": block_seconds,
+        "with_reference": not followed.has_reference,
+    }
+    places, readings = _files(folder, followed)
+    copy_out(connection, rows, values, places)
+    copy_out(
+        connection,
+        f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.model_readings "
+        f"SEMI JOIN read_parquet({quote_literal(str(places))}) AS wanted USING (reading_id)",
+        {},
+        readings,
+    )
+
+
+def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: int, folder: Path) -> FreshBlocks:
+    places, readings = _files(folder, followed)
+    results = folder / f"{followed.cluster_key}.results.parquet"
+    flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.sensors))
+    channels = [f"channel_{position}" for position in range(1 + len(model.sensors))]
+    sensors = [f"sensor_{position}" for position in range(n_sensors)]
+    with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+        spool = Spool(writer, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
+        for reading_id, X in read_chunks(reader, readings, model.sensors, plant.config.compute.chunk_rows):
+            found = flow.evaluate(X)
+            values = np.column_stack([found.conformity, found.latents])
+            spool.append(
+                reading_id=reading_id,
+                **dict(zip(channels, values.T, strict=True)),
+                **dict(zip(sensors, X[:, :n_sensors].T, strict=True)),
+            )
+        spool.close(results)
+        joined = (
+            f"read_parquet({quote_literal(str(places))}) JOIN read_parquet({quote_literal(str(results))}) "
+            "USING (reading_id)"
+        )
+        blocks = reader.execute(
+            f"""
+            SELECT is_reference, night, machine_id, block, count(*) AS n_readings,
+                   [{", ".join(f"avg({name})" for name in channels)}] AS channels,
+                   [{", ".join(f"avg({name})" for name in sensors)}] AS sensors,
+                   avg((p_value <= {_IMPROBABLE})::INTEGER) AS improbable
+            FROM {joined}
+            GROUP BY ALL
+            ORDER BY is_reference, night, block, machine_id
+            """
+        ).df()
+        spread = reader.execute(
+            f"SELECT {', '.join(f'stddev_samp({name})' for name in sensors)} FROM {joined} WHERE is_reference"
+        ).fetchone()
+    return FreshBlocks(followed, blocks, np.array([value or 0.0 for value in spread or ()], dtype=np.float64))
+
+
+def _files(folder: Path, followed: Followed) -> tuple[Path, Path]:
+    """Return the file of the places of the readings of a regime in time, and the one of their values."""
+    return folder / f"{followed.cluster_key}.places.parquet", folder / f"{followed.cluster_key}.readings.parquet"

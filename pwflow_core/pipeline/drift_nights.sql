@@ -1,0 +1,54 @@
+-- The nights of each regime that can show drift: those after the flow in force learned, with the scores that they hold.
+-- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there.
+
+CREATE TEMP TABLE followed AS
+SELECT
+    pins.cluster_key,
+    pins.flow_version,
+    known.flow_version IS NOT NULL AS has_reference,
+    coalesce(
+        known.watched_from,
+        -- A person returned to this flow: what happened before is what it was returned to in spite of.
+        CASE WHEN last_decision.decision = 'rolled_back' THEN last_night.night + 1 END,
+        (trained.trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE + 1
+    ) AS watched_from
+FROM pins
+JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
+LEFT JOIN core.drift_references AS known USING (cluster_key, flow_version)
+LEFT JOIN (
+    SELECT cluster_key, flow_version, arg_max(decision, decided_at) AS decision
+    FROM mart.flow_decisions
+    GROUP BY cluster_key, flow_version
+) AS last_decision USING (cluster_key, flow_version)
+CROSS JOIN (
+    SELECT max((ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE) AS night
+    FROM mart.anomaly_scores
+    WHERE ts < now() AT TIME ZONE 'UTC'
+) AS last_night
+WHERE trained.trained_until IS NOT NULL
+  -- Some flows have too few readings to be compared with.
+  AND (known.flow_version IS NULL OR known.reference IS NOT NULL);
+
+CREATE TEMP TABLE nights AS
+SELECT
+    score.cluster_key,
+    score.flow_version,
+    (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    count(*) AS n_scores,
+    max(score.scored_at) AS last_scored_at
+FROM mart.anomaly_scores AS score
+JOIN followed USING (cluster_key, flow_version)
+WHERE score.status = 'scored'
+  AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= followed.watched_from
+  AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
+GROUP BY ALL;
+
+-- Nights whose scores changed or went since their evidence was drawn, and those that are new.
+CREATE TEMP TABLE stale AS
+SELECT cluster_key, flow_version, night
+FROM (FROM nights EXCEPT SELECT cluster_key, flow_version, night, n_scores, last_scored_at FROM core.drift_states)
+UNION
+SELECT state.cluster_key, state.flow_version, state.night
+FROM core.drift_states AS state
+SEMI JOIN followed USING (cluster_key, flow_version)
+ANTI JOIN nights USING (cluster_key, flow_version, night);

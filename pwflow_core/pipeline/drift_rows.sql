@@ -1,0 +1,26 @@
+-- The readings of one regime whose block means are wanted: those of stale nights, and, where $with_reference, those that
+-- its flow did not learn from in the time that it learned from. Expects what drift_nights.sql made.
+
+SELECT
+    score.reading_id,
+    is_reference,
+    (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    score.machine_id,
+    floor(epoch(score.ts) / $block_seconds)::BIGINT AS block,
+    score.p_value
+FROM mart.anomaly_scores AS score
+JOIN core.readings AS reading USING (reading_id)
+JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
+CROSS JOIN (VALUES (true), (false)) AS roles (is_reference)
+WHERE score.cluster_key = $key
+  AND score.flow_version = $version
+  AND score.status = 'scored'
+  AND reading.quality IN ('ok', 'filled')
+  AND CASE
+      WHEN is_reference THEN
+          $with_reference
+          AND reading.fold IN /*held_out_folds*/
+          AND score.ts BETWEEN trained.trained_from AND trained.trained_until
+      ELSE (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE IN
+          (SELECT night FROM stale WHERE cluster_key = $key AND flow_version = $version)
+  END

@@ -1,0 +1,145 @@
+"""Verdicts on drift: what was found, what is to be done about it, and how far that has come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import duckdb
+
+from pwflow_core.errors import UnknownVerdictError
+from pwflow_core.plant import Plant
+
+__all__ = [
+    "OPEN",
+    "Finding",
+    "claim_findings",
+    "find_finding",
+    "give_up_findings",
+    "identify_finding",
+    "pending_findings",
+    "settle_findings",
+]
+
+OPEN = ("open", "requested")
+"""Statuses of a finding that still wants its answer."""
+
+_COLUMNS = (
+    "verdict_id, night, verdict, cluster_keys, machine_ids, sensors, since, effect_size, summary, answer, status, "
+    "decided_by"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of `mart.drift_verdicts`; see there for what each column means."""
+
+    verdict_id: str
+    night: date
+    verdict: str
+    cluster_keys: tuple[str, ...]
+    machine_ids: tuple[str, ...]
+    sensors: tuple[str, ...]
+    since: date | None
+    effect_size: float | None
+    summary: str
+    answer: str
+    status: str = "open"
+    decided_by: str | None = None
+
+
+def identify_finding(night: date, verdict: str, about: Sequence[str], versions: Sequence[str]) -> str:
+    """Return the id of a finding: the same when the same night is replayed on the same flows."""
+    named = json.dumps([night.isoformat(), verdict, sorted(about), sorted(versions)])
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
+
+
+def pending_findings(plant: Plant) -> list[Finding]:
+    """Return the findings that a run can answer and none has yet, the first night first."""
+    with plant.warehouse.snapshot() as connection:
+        return _select(
+            connection,
+            f"status IN {OPEN} AND answer IN ('retrain', 'update_weights') ORDER BY night, verdict_id",
+        )
+
+
+def find_finding(plant: Plant, verdict_id: str) -> Finding:
+    """Return a finding by its id.
+
+    Raises:
+        UnknownVerdictError: There is none with this id.
+    """
+    with plant.warehouse.snapshot() as connection:
+        found = _select(connection, "verdict_id = $id", {"id": verdict_id})
+        known = _select(connection, f"status IN {OPEN} ORDER BY night")
+    if not found:
+        ids = ", ".join(finding.verdict_id for finding in known) or "there is none"
+        raise UnknownVerdictError(
+            f"Expected the id of a verdict in mart.drift_verdicts (open ones: {ids}), got {verdict_id[:80]!r}."
+        )
+    return found[0]
+
+
+def claim_findings(plant: Plant, ids: Sequence[str], *, claimed_by: str, given_up: Sequence[str] = ()) -> list[Finding]:
+    """Take on findings to answer them, so that no other run does; return those that were still to be had.
+
+    Arguments:
+        plant: The plant.
+        ids: The findings.
+        claimed_by: Who takes them on.
+        given_up: Earlier claimants that are known to have ended without an answer.
+    """
+    with plant.warehouse.transaction() as connection:
+        found = _select(
+            connection,
+            "list_contains($ids, verdict_id) AND (status = 'open' OR (status = 'requested' AND "
+            "list_contains($free, decided_by))) ORDER BY night, verdict_id",
+            {"ids": list(ids), "free": [claimed_by, *given_up]},
+        )
+        _write_status(connection, [finding.verdict_id for finding in found], "requested", claimed_by)
+    return found
+
+
+def settle_findings(plant: Plant, ids: Sequence[str], status: str, *, decided_by: str) -> None:
+    """Record what became of findings: done, failed or dismissed."""
+    with plant.warehouse.transaction() as connection:
+        _write_status(connection, ids, status, decided_by)
+
+
+def give_up_findings(plant: Plant, ids: Sequence[str], *, decided_by: str) -> None:
+    """Record that the answer to findings failed for good: their regimes keep their flows, and the health says so."""
+    with plant.warehouse.transaction() as connection:
+        _write_status(connection, ids, "failed", decided_by)
+        connection.execute(
+            """
+            UPDATE mart.cluster_health AS health
+            SET verdict = 'refit_failed'
+            FROM mart.drift_verdicts AS found
+            WHERE list_contains($ids, found.verdict_id)
+              AND health.night = found.night
+              AND health.channel = 'drift'
+              AND list_contains(found.cluster_keys, health.cluster_key)
+            """,
+            {"ids": list(ids)},
+        )
+
+
+def _select(
+    connection: duckdb.DuckDBPyConnection, condition: str, values: dict[str, object] | None = None
+) -> list[Finding]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM mart.drift_verdicts WHERE {condition}", values or {}).fetchall()
+    return [
+        Finding(row[0], row[1], row[2], *(tuple(names or ()) for names in row[3:6]), *row[6:])  # type: ignore[misc]
+        for row in rows
+    ]
+
+
+def _write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, decided_by: str) -> None:
+    connection.execute(
+        "UPDATE mart.drift_verdicts SET status = $status, decided_by = $by, decided_at = $now "
+        "WHERE list_contains($ids, verdict_id)",
+        {"status": status, "by": decided_by, "now": datetime.now(UTC).replace(tzinfo=None), "ids": list(ids)},
+    )

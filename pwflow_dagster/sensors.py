@@ -1,0 +1,195 @@
+"""Sensors: what has to run because of what the nights found, and only that.
+
+A sensor writes nothing down: it reads the warehouse and the runs on record, and asks for a run whose key says what it
+is for. So a tick that is repeated, or that dies half-way, asks for the same run again, and Dagster starts it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from pwflow_core.config import PlantConfig
+from pwflow_dagster.jobs import ANSWER_DRIFT, LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE, WHOLE_PATH
+
+__all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
+
+DRIFT_SENSOR = "drift"
+REGIMES_SENSOR = "regimes"
+
+_MOST_ATTEMPTS = 3
+_PAUSES = (timedelta(minutes=1), timedelta(minutes=10))
+_LONGEST_RUN = timedelta(hours=12)
+_WAIT_SECONDS = 5.0
+_ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """The runs that were asked for one thing.
+
+    Attributes:
+        ended: Ids of those that ended, the last first.
+        active: Id of one that is waiting or under way; None if there is none.
+        last_ended_at: When the last one ended, UTC.
+    """
+
+    ended: tuple[str, ...]
+    active: str | None
+    last_ended_at: datetime | None
+
+    def pause_left(self, now: datetime) -> timedelta:
+        """Return how long the next attempt has to wait; at most zero if it need not."""
+        if not self.ended or self.last_ended_at is None:
+            return timedelta(0)
+        return self.last_ended_at + _PAUSES[min(len(self.ended), len(_PAUSES)) - 1] - now
+
+
+def build_sensors(config: PlantConfig) -> list[dg.SensorDefinition]:
+    """Return the sensors of a plant, running by default."""
+    return [_build_drift_sensor(config), _build_regimes_sensor(config)]
+
+
+def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=DRIFT_SENSOR,
+        job_name=ANSWER_DRIFT,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Asks for one run that answers the open verdicts on drift: the regimes that moved are learned again, and "
+            "only they. Follows drift.policy."
+        ),
+    )
+    def drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from pwflow_core.errors import PwflowError
+        from pwflow_core.pipeline.verdicts import give_up_findings, pending_findings
+
+        if config.drift.policy != "retrain":
+            return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is learned again.")
+        plant = _open(config)
+        now = datetime.now(UTC)
+        try:
+            pending = pending_findings(plant)
+            wanted, waiting = [], []
+            for finding in pending:
+                attempts = _attempts(context.instance, _verdict_tag(finding.verdict_id), now)
+                if attempts.active is not None:
+                    waiting.append(f"run {attempts.active[:8]} answers {finding.verdict_id}")
+                elif len(attempts.ended) >= _MOST_ATTEMPTS:
+                    reason = f"given up after {len(attempts.ended)} runs without an answer"
+                    give_up_findings(plant, [finding.verdict_id], decided_by=reason)
+                    waiting.append(f"{finding.verdict_id} was {reason}")
+                elif (pause := attempts.pause_left(now)) > timedelta(0):
+                    waiting.append(f"{finding.verdict_id} is tried again in {pause.seconds + 1} s")
+                else:
+                    wanted.append((finding, attempts))
+        except PwflowError as error:
+            return dg.SkipReason(str(error))
+        if not wanted:
+            return dg.SkipReason("; ".join(waiting) or "No verdict on drift is open.")
+        keys = sorted({key for finding, _ in wanted for key in finding.cluster_keys})
+        named = [f"{finding.verdict_id}.{len(attempts.ended)}" for finding, attempts in wanted]
+        ids = [finding.verdict_id for finding, _ in wanted]
+        given_up = [run_id for _, attempts in wanted for run_id in attempts.ended]
+        return dg.RunRequest(
+            run_key=f"drift:{_digest(named)}",
+            run_config={"ops": {ANSWER_DRIFT: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
+            tags={
+                "pwflow/reason": _shortened(" ".join(finding.summary for finding, _ in wanted)),
+                "pwflow/clusters": _shortened(",".join(keys)),
+                **{_verdict_tag(verdict_id): "asked" for verdict_id in ids},
+            },
+        )
+
+    return drift
+
+
+def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=REGIMES_SENSOR,
+        job_name=WHOLE_PATH,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for the run that trains regimes which have no flow yet, after the regimes were learned anew.",
+    )
+    def regimes(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from pwflow_core.errors import PwflowError
+        from pwflow_core.pipeline.cluster_model import cluster_model_in_force
+        from pwflow_core.pipeline.flows import clusters_without_flow
+
+        plant = _open(config)
+        now = datetime.now(UTC)
+        try:
+            missing = clusters_without_flow(plant)
+            model_id = cluster_model_in_force(plant)
+        except PwflowError as error:
+            return dg.SkipReason(str(error))
+        if not missing or model_id is None:
+            return dg.SkipReason("Every regime in force has a flow.")
+        for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
+            if (active := _active_run(context.instance, job, now)) is not None:
+                return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")
+        tag = f"pwflow/regimes.{_digest([model_id, *missing])}"
+        attempts = _attempts(context.instance, tag, now)
+        if len(attempts.ended) >= _MOST_ATTEMPTS:
+            return dg.SkipReason(
+                f"{len(attempts.ended)} runs left {', '.join(missing)} without a flow: look at the last one, "
+                f"{attempts.ended[0][:8]}, then materialize cluster_flow."
+            )
+        if (pause := attempts.pause_left(now)) > timedelta(0):
+            return dg.SkipReason(f"{', '.join(missing)}: tried again in {pause.seconds + 1} s.")
+        return dg.RunRequest(
+            run_key=f"{tag}:{len(attempts.ended)}",
+            tags={tag: "asked", "pwflow/reason": _shortened(f"No flow yet: {', '.join(missing)}")},
+        )
+
+    return regimes
+
+
+def _open(config: PlantConfig):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported when a sensor needs it
+    """Return the plant, with a short wait: a tick that cannot have the warehouse comes again."""
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(config)
+    plant.warehouse.wait_seconds = min(plant.warehouse.wait_seconds, _WAIT_SECONDS)
+    return plant
+
+
+def _verdict_tag(verdict_id: str) -> str:
+    return f"pwflow/verdict.{verdict_id}"
+
+
+def _attempts(instance: dg.DagsterInstance, tag: str, now: datetime) -> _Attempts:
+    records = instance.get_run_records(dg.RunsFilter(tags={tag: "asked"}))
+    active = [record for record in records if _is_active(record, now)]
+    ended = [record for record in records if not _is_active(record, now)]
+    return _Attempts(
+        tuple(record.dagster_run.run_id for record in ended),
+        active[0].dagster_run.run_id if active else None,
+        max((record.update_timestamp for record in ended), default=None),
+    )
+
+
+def _active_run(instance: dg.DagsterInstance, job: str, now: datetime) -> str | None:
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=5):
+        if _is_active(record, now):
+            return str(record.dagster_run.run_id)
+    return None
+
+
+def _is_active(record: dg.RunRecord, now: datetime) -> bool:
+    """Whether a run may still do something; one that was killed stays under way on record, but not for ever."""
+    return record.dagster_run.status not in _ENDED and now - record.update_timestamp < _LONGEST_RUN
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:16]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 240 else f"{text[:239]}…"
