@@ -12,8 +12,8 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
+from pwflow_core.pipeline.drift.findings import claim_findings, settle_findings
 from pwflow_core.pipeline.flows import clusters_without_flow
-from pwflow_core.pipeline.verdicts import claim_findings, settle_findings
 from pwflow_core.plant import Plant
 from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build

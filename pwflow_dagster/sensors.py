@@ -67,7 +67,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
     )
     def drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from pwflow_core.errors import PwflowError
-        from pwflow_core.pipeline.verdicts import give_up_findings, pending_findings
+        from pwflow_core.pipeline.drift.findings import give_up_findings, pending_findings
 
         if config.drift.policy != "retrain":
             return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is learned again.")

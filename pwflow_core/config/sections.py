@@ -270,10 +270,10 @@ class DriftConfig(_Section):
     """What happens when a regime no longer behaves as it was learned."""
 
     policy: Literal["retrain", "propose", "observe"] = "retrain"
-    """`retrain`: a regime that moved is learned again on its own, and its new flow comes into force if it proves better.
+    """`retrain`: a regime that moved is learned again on its own; its new flow comes into force if it proves better.
     `propose`: a person is told what to materialize. `observe`: evidence and verdicts only."""
     false_refits_per_5_years: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    """Error budget of the whole plant: how often in five years a regime that did not move may be taken to have moved."""
+    """Error budget of the plant: how often in five years a regime that did not move may be taken to have moved."""
     min_effect: Annotated[float, Field(ge=0, le=10)] = 0.25
     """A shift smaller than this, in standard deviations of a reading within its regime, is never acted on."""
     min_gain: Annotated[float, Field(ge=0)] = 0.02

@@ -267,15 +267,19 @@ CREATE TABLE IF NOT EXISTS core.drift_references (
     made_at TIMESTAMP
 );
 
--- The evidence at the end of each night, JSON, and the scores that it was drawn from.
+-- The evidence at the end of each night, JSON, the readings that it was drawn from, and whether it was judged.
 CREATE TABLE IF NOT EXISTS core.drift_states (
     cluster_key VARCHAR,
     flow_version VARCHAR,
     night DATE,
-    n_scores BIGINT,
-    last_scored_at TIMESTAMP,
-    state VARCHAR
+    n_readings BIGINT,
+    fingerprint UBIGINT,
+    state VARCHAR,
+    is_judged BOOLEAN
 );
+
+-- Where the values of each sensor lay while the regimes were learned: quantiles by sensor, in the order of the source.
+CREATE TABLE IF NOT EXISTS core.sensor_levels (cluster_model_id VARCHAR, machine_id VARCHAR, levels DOUBLE[][]);
 
 CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
     verdict_id VARCHAR,

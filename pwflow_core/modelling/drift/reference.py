@@ -174,7 +174,8 @@ class DriftReference:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from `to_dict`."""
-        made = {name: np.array(v, dtype=np.float64) if isinstance(v, list) else v for name, v in values.items()}
+        others = {name: v for name, v in values.items() if name != "machines"}
+        made = {name: np.array(v, dtype=np.float64) if isinstance(v, list) else v for name, v in others.items()}
         return cls(**made | {"machines": tuple(values["machines"])})
 
 

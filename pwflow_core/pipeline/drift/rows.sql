@@ -1,5 +1,5 @@
 -- The readings of one regime whose block means are wanted: those of stale nights, and, where $with_reference, those that
--- its flow did not learn from in the time that it learned from. Expects what drift_nights.sql made.
+-- its flow did not learn from in the time that it learned from. Expects what nights.sql made.
 
 SELECT
     score.reading_id,

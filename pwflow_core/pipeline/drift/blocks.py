@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pwflow_core.modelling.drift import Blocks
 from pwflow_core.pipeline.cluster_model import ClusterModel
 from pwflow_core.pipeline.model_sets import create_pins
 from pwflow_core.pipeline.progress import read_fact
@@ -24,7 +25,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_literal, read_sql
 from pwflow_core.warehouse.sql import quote_columns
 
-__all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks"]
+__all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
 
 _IMPROBABLE = 0.01
 _HELD_OUT = str(CALIBRATION_FOLDS + STOPPING_FOLDS)
@@ -40,6 +41,7 @@ class Followed:
         watched_from: The first night that can show drift.
         has_reference: Whether what nights are compared with was made before.
         stale: Nights whose evidence has to be drawn, or drawn again.
+        nights: Every night with readings: the night, its readings, and their fingerprint.
     """
 
     cluster_key: str
@@ -47,6 +49,7 @@ class Followed:
     watched_from: date
     has_reference: bool
     stale: tuple[date, ...]
+    nights: tuple[tuple[date, int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +68,30 @@ class FreshBlocks:
 
 
 def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[Followed]:
-    """Return the regimes in force with the nights that need evidence; leaves `nights` and `stale` as temporary tables.
+    """Return the regimes in force with the nights that need evidence; leaves `stale` as a temporary table.
 
     Raises:
         NotFittedError: No slice has been scored yet.
     """
     create_pins(connection)
-    for statement in duckdb.extract_statements(read_sql(__package__, "drift_nights.sql")):
+    for statement in duckdb.extract_statements(read_sql(__package__, "nights.sql")):
         values = {"timezone": timezone}
         connection.execute(statement, {name: values[name] for name in statement.named_parameters})
     rows = connection.execute(
         """
-        SELECT cluster_key, flow_version, watched_from, has_reference,
-               (SELECT list(night ORDER BY night) FROM stale WHERE stale.cluster_key = followed.cluster_key)
-        FROM followed ORDER BY cluster_key
+        SELECT
+            cluster_key, flow_version, watched_from, has_reference,
+            (SELECT list(night ORDER BY night) FROM stale WHERE stale.cluster_key = followed.cluster_key),
+            (SELECT list((night, n_readings, fingerprint) ORDER BY night) FROM nights
+             WHERE nights.cluster_key = followed.cluster_key)
+        FROM followed
+        ORDER BY cluster_key
         """
     ).fetchall()
-    return [Followed(*row[:4], tuple(row[4] or ())) for row in rows]
+    return [
+        Followed(key, version, watched_from, has_reference, tuple(stale or ()), tuple(nights or ()))
+        for key, version, watched_from, has_reference, stale, nights in rows
+    ]
 
 
 def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[FreshBlocks]:
@@ -107,6 +117,23 @@ def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[
             yield _evaluate(plant, followed, model, n_sensors, folder)
 
 
+def to_blocks(frame: pd.DataFrame) -> Blocks:
+    """Return block means as the statistics take them, in the order of time."""
+    frame = frame.sort_values(["night", "block", "machine_id"], ignore_index=True)
+
+    def stacked(column: str) -> NDArray[np.float64]:
+        return np.stack(frame[column].tolist()) if len(frame) else np.empty((0, 1))
+
+    return Blocks(
+        night=pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+        machine=frame.machine_id.to_numpy().astype(np.str_),
+        n_readings=frame.n_readings.to_numpy(dtype=np.int64),
+        means=stacked("channels"),
+        sensors=stacked("sensors"),
+        improbable=frame.improbable.to_numpy(dtype=np.float64),
+    )
+
+
 def _copy_rows(
     plant: Plant,
     connection: duckdb.DuckDBPyConnection,
@@ -115,7 +142,7 @@ def _copy_rows(
     block_seconds: float,
     folder: Path,
 ) -> None:
-    rows = read_sql(__package__, "drift_rows.sql", held_out_folds=_HELD_OUT)
+    rows = read_sql(__package__, "rows.sql", held_out_folds=_HELD_OUT)
     values = {
         "key": followed.cluster_key,
         "version": followed.flow_version,

@@ -1,10 +1,9 @@
-"""Drift: evidence per regime and night that a regime moved, and the verdicts that follow from it; only what changed."""
+"""Drift: evidence per regime and night that a regime moved; only what changed. What it comes to is in `judging`."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -12,11 +11,14 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance, log_threshold
+from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance
 from pwflow_core.pipeline.cluster_model import load_cluster_model
-from pwflow_core.pipeline.drift_blocks import Followed, FreshBlocks, find_followed, fresh_blocks
+from pwflow_core.pipeline.drift.blocks import Followed, FreshBlocks, fresh_blocks, to_blocks
+from pwflow_core.pipeline.drift.calendar import to_ordinal
+from pwflow_core.pipeline.drift.findings import Finding
+from pwflow_core.pipeline.drift.judging import judge_nights
+from pwflow_core.pipeline.drift.view import plant_threshold
 from pwflow_core.pipeline.source import read_source
-from pwflow_core.pipeline.verdicts import Finding
 from pwflow_core.plant import Plant
 
 __all__ = ["DriftSummary", "follow_drift"]
@@ -25,7 +27,6 @@ _log = logging.getLogger("pwflow.drift")
 
 ALL_CHANNELS = "drift"
 """Channel of `mart.cluster_health` for the evidence of all channels together."""
-_EPOCH = date(1970, 1, 1)
 _TABLES = ("core.drift_blocks", "core.drift_references", "core.drift_states")
 
 
@@ -50,11 +51,11 @@ class DriftSummary:
 
 @dataclass(frozen=True, eq=False)
 class _Night:
-    """One night of one regime: the state after it, and the scores that it was drawn from."""
+    """One night of one regime: the state after it, and the readings that it was drawn from."""
 
     night: date
-    n_scores: int
-    last_scored_at: datetime
+    n_readings: int
+    fingerprint: int
     state: DriftState
 
 
@@ -88,19 +89,21 @@ def follow_drift(plant: Plant) -> DriftSummary:
     _, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         n_sensors = sum(sensor.name in model.sensors for sensor in read_source(connection).sensors)
-    threshold = log_threshold(plant.config.drift.false_refits_per_5_years, len(model.keys))
+    threshold = plant_threshold(plant, model)
     histories = []
     for fresh in fresh_blocks(plant, model, n_sensors):
         with plant.warehouse.snapshot() as connection:
-            stored = _read_stored(connection, plant, fresh.followed)
+            stored = _read_stored(connection, fresh.followed)
         histories.append(_replay(fresh, stored, threshold))
     with plant.warehouse.transaction() as connection:
         _forget_others(connection)
         for history in histories:
             _write(connection, history, threshold)
-        summary = _summarise(connection, histories, threshold)
-    _log.info("evidence of drift drawn for %d nights of %d regimes", summary.n_nights, len(histories))
-    return summary
+    n_nights = sum(len(history.nights) for history in histories)
+    _log.info("evidence of drift drawn for %d nights of %d regimes", n_nights, len(histories))
+    findings = judge_nights(plant)
+    with plant.warehouse.snapshot() as connection:
+        return _summarise(connection, n_nights, threshold, findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +114,16 @@ class _Stored:
         reference: JSON; None if there is none yet.
         before: State after the last night before the first that changed, JSON; None if there is none.
         blocks: Block means from the first night that changed on, of nights that did not.
-        nights: Scores of each night from that one on: night, n_scores, last_scored_at.
+        nights: Readings of each night from that one on: night, n_readings, fingerprint.
     """
 
     reference: str | None
     before: str | None
     blocks: pd.DataFrame
-    nights: list[tuple[date, int, datetime]]
+    nights: list[tuple[date, int, int]]
 
 
-def _read_stored(connection: duckdb.DuckDBPyConnection, plant: Plant, followed: Followed) -> _Stored:
-    find_followed(connection, plant.config.schedule.timezone)
+def _read_stored(connection: duckdb.DuckDBPyConnection, followed: Followed) -> _Stored:
     about = {"key": followed.cluster_key, "version": followed.flow_version}
     of_flow = "cluster_key = $key AND flow_version = $version"
     first = min(followed.stale, default=date.max)
@@ -135,10 +137,7 @@ def _read_stored(connection: duckdb.DuckDBPyConnection, plant: Plant, followed: 
         f"WHERE {of_flow} AND NOT is_reference AND night >= $first AND NOT list_contains($stale, night)",
         about | {"first": first, "stale": list(followed.stale)},
     ).df()
-    nights = connection.execute(
-        f"SELECT night, n_scores, last_scored_at FROM nights WHERE {of_flow} AND night >= $first ORDER BY night",
-        about | {"first": first},
-    ).fetchall()
+    nights = [night for night in followed.nights if night[0] >= first]
     return _Stored(reference[0] if reference else None, before[0] if before else None, blocks, nights)
 
 
@@ -146,39 +145,23 @@ def _replay(fresh: FreshBlocks, stored: _Stored, threshold: float) -> _History:
     """Advance the evidence of a regime over the nights from the first that changed."""
     followed = fresh.followed
     is_reference = fresh.blocks.is_reference.to_numpy(dtype=bool)
-    blocks = _to_blocks(pd.concat([fresh.blocks[~is_reference], stored.blocks], ignore_index=True))
+    blocks = to_blocks(pd.concat([fresh.blocks[~is_reference], stored.blocks], ignore_index=True))
     if stored.reference is not None:
         reference = DriftReference.from_dict(json.loads(stored.reference))
     else:
         try:
-            reference = DriftReference.fit(_to_blocks(fresh.blocks[is_reference]), fresh.sensor_spread)
+            reference = DriftReference.fit(to_blocks(fresh.blocks[is_reference]), fresh.sensor_spread)
         except ValueError as error:
             _log.warning("%s: its drift cannot be followed: %s", followed.cluster_key, error)
             return _History(fresh, None, blocks, [])
     state = DriftState.from_dict(json.loads(stored.before)) if stored.before else DriftState.start(reference)
     nights = []
-    for night, n_scores, last_scored_at in stored.nights:
+    for night, n_readings, fingerprint in stored.nights:
         if state.combined >= threshold:
             state = DriftState.start(reference)
-        state = advance(reference, state, blocks.take(blocks.night == (night - _EPOCH).days))
-        nights.append(_Night(night, n_scores, last_scored_at, state))
+        state = advance(reference, state, blocks.take(blocks.night == to_ordinal(night)))
+        nights.append(_Night(night, n_readings, fingerprint, state))
     return _History(fresh, reference, blocks, nights)
-
-
-def _to_blocks(frame: pd.DataFrame) -> Blocks:
-    frame = frame.sort_values(["night", "block", "machine_id"], ignore_index=True)
-
-    def stacked(column: str) -> np.ndarray:  # type: ignore[type-arg]
-        return np.stack(frame[column].tolist()) if len(frame) else np.empty((0, 1))
-
-    return Blocks(
-        night=pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64),
-        machine=frame.machine_id.to_numpy().astype(np.str_),
-        n_readings=frame.n_readings.to_numpy(dtype=np.int64),
-        means=stacked("channels"),
-        sensors=stacked("sensors"),
-        improbable=frame.improbable.to_numpy(dtype=np.float64),
-    )
 
 
 def _forget_others(connection: duckdb.DuckDBPyConnection) -> None:
@@ -224,9 +207,10 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
     states = [
         {
             "night": night.night,
-            "n_scores": night.n_scores,
-            "last_scored_at": night.last_scored_at,
+            "n_readings": night.n_readings,
+            "fingerprint": night.fingerprint,
             "state": json.dumps(night.state.to_dict()),
+            "is_judged": False,
         }
         for night in history.nights
     ]
@@ -237,7 +221,7 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
             "evidence": float(evidence / np.log(10)),
             "threshold": threshold / np.log(10),
             "verdict": "exceeded" if evidence >= threshold else "normal",
-            "n_readings": night.n_scores,
+            "n_readings": night.n_readings,
         }
         for night in history.nights
         for channel, evidence in [
@@ -259,7 +243,9 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFram
     connection.unregister("new_rows")
 
 
-def _summarise(connection: duckdb.DuckDBPyConnection, histories: Sequence[_History], threshold: float) -> DriftSummary:
+def _summarise(
+    connection: duckdb.DuckDBPyConnection, n_nights: int, threshold: float, findings: list[Finding]
+) -> DriftSummary:
     latest = connection.execute(
         "SELECT cluster_key, arg_max(evidence, night) FROM mart.cluster_health "
         "SEMI JOIN (SELECT cluster_key FROM mart.clusters WHERE status = 'active') AS active USING (cluster_key) "
@@ -269,10 +255,4 @@ def _summarise(connection: duckdb.DuckDBPyConnection, histories: Sequence[_Histo
     unfollowed = connection.execute(
         "SELECT cluster_key FROM core.drift_references WHERE reference IS NULL ORDER BY cluster_key"
     ).fetchall()
-    return DriftSummary(
-        sum(len(history.nights) for history in histories),
-        dict(latest),
-        threshold / float(np.log(10)),
-        [row[0] for row in unfollowed],
-        [],
-    )
+    return DriftSummary(n_nights, dict(latest), threshold / float(np.log(10)), [row[0] for row in unfollowed], findings)

@@ -1,4 +1,4 @@
--- The nights of each regime that can show drift: those after the flow in force learned, with the scores that they hold.
+-- The nights of each regime that can show drift: those after the flow in force learned, with the readings that they hold.
 -- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there.
 
 CREATE TEMP TABLE followed AS
@@ -34,19 +34,20 @@ SELECT
     score.cluster_key,
     score.flow_version,
     (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
-    count(*) AS n_scores,
-    max(score.scored_at) AS last_scored_at
+    count(*) AS n_readings,
+    bit_xor(hash(score.reading_id, reading.batch_id)) AS fingerprint
 FROM mart.anomaly_scores AS score
+JOIN core.readings AS reading USING (reading_id)
 JOIN followed USING (cluster_key, flow_version)
 WHERE score.status = 'scored'
   AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= followed.watched_from
   AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
 GROUP BY ALL;
 
--- Nights whose scores changed or went since their evidence was drawn, and those that are new.
+-- Nights that are new, and those whose readings changed, or went, since their evidence was drawn.
 CREATE TEMP TABLE stale AS
 SELECT cluster_key, flow_version, night
-FROM (FROM nights EXCEPT SELECT cluster_key, flow_version, night, n_scores, last_scored_at FROM core.drift_states)
+FROM (FROM nights EXCEPT SELECT cluster_key, flow_version, night, n_readings, fingerprint FROM core.drift_states)
 UNION
 SELECT state.cluster_key, state.flow_version, state.night
 FROM core.drift_states AS state

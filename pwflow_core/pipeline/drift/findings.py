@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
 import duckdb
@@ -20,6 +20,7 @@ __all__ = [
     "find_finding",
     "give_up_findings",
     "identify_finding",
+    "insert_findings",
     "pending_findings",
     "settle_findings",
 ]
@@ -55,6 +56,49 @@ def identify_finding(night: date, verdict: str, about: Sequence[str], versions: 
     """Return the id of a finding: the same when the same night is replayed on the same flows."""
     named = json.dumps([night.isoformat(), verdict, sorted(about), sorted(versions)])
     return hashlib.sha256(named.encode()).hexdigest()[:12]
+
+
+def insert_findings(connection: duckdb.DuckDBPyConnection, findings: Sequence[Finding]) -> list[Finding]:
+    """Record findings that are not known yet, in the caller's transaction; return those.
+
+    What is open, or was dismissed by a person within thirty nights, is not found again: a sensor by its name and
+    machine, an outage by its machine, anything else by its regimes. What was found in a night that is replayed has the
+    same id.
+    """
+    new = []
+    for finding in findings:
+        known = connection.execute(
+            """
+            SELECT 1 FROM mart.drift_verdicts
+            WHERE verdict_id = $id OR (
+                verdict = $verdict
+                AND CASE
+                    WHEN verdict = 'sensor_suspected' THEN sensors[1] = $sensors[1]
+                        AND list_has_any(machine_ids, $machines)
+                    WHEN verdict = 'outage' THEN list_has_any(machine_ids, $machines)
+                    ELSE list_has_any(cluster_keys, $keys)
+                END
+                AND (status IN ('open', 'requested')
+                     OR (status = 'dismissed' AND $night BETWEEN night AND night + INTERVAL 30 DAY))
+            )
+            """,
+            {
+                "id": finding.verdict_id,
+                "verdict": finding.verdict,
+                "keys": list(finding.cluster_keys),
+                "machines": list(finding.machine_ids),
+                "sensors": list(finding.sensors),
+                "night": finding.night,
+            },
+        ).fetchone()
+        if known is not None:
+            continue
+        values = asdict(finding) | {"made_at": datetime.now(UTC).replace(tzinfo=None)}
+        values |= {name: list(values[name]) for name in ("cluster_keys", "machine_ids", "sensors")}
+        named = ", ".join(f"${name} AS {name}" for name in values)
+        connection.execute(f"INSERT INTO mart.drift_verdicts BY NAME SELECT {named}", values)
+        new.append(finding)
+    return new
 
 
 def pending_findings(plant: Plant) -> list[Finding]:
@@ -132,8 +176,8 @@ def _select(
 ) -> list[Finding]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM mart.drift_verdicts WHERE {condition}", values or {}).fetchall()
     return [
-        Finding(row[0], row[1], row[2], *(tuple(names or ()) for names in row[3:6]), *row[6:])  # type: ignore[misc]
-        for row in rows
+        Finding(night_id, night, verdict, tuple(keys or ()), tuple(machines or ()), tuple(sensors or ()), *others)
+        for night_id, night, verdict, keys, machines, sensors, *others in rows
     ]
 
 

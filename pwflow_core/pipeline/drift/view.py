@@ -1,0 +1,304 @@
+"""The view of a plant that its nights are judged by: evidence, mixes of regimes, what came, and where values lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pwflow_core.modelling.drift import (
+    UNIT_QUANTILES,
+    Availability,
+    Blocks,
+    DriftReference,
+    DriftState,
+    SensorLevels,
+    SensorName,
+    advance,
+    log_threshold,
+    mix_blocks,
+)
+from pwflow_core.pipeline.cluster_model import ClusterModel
+from pwflow_core.pipeline.drift.blocks import to_blocks
+from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
+from pwflow_core.pipeline.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse.sql import quote_identifier, quote_literal
+
+__all__ = ["RECENT_NIGHTS", "ClusterView", "MixView", "PlantView", "plant_threshold", "read_plant"]
+
+RECENT_NIGHTS = 30
+"""Nights that a shift is measured on."""
+_RARELY = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterView:
+    """What is known of one regime.
+
+    Attributes:
+        key: Its key.
+        segment: The segment that it belongs to.
+        version: The flow in force.
+        reference: What its nights are compared with.
+        blocks: Block means of the nights to judge and of those before them.
+        log_evidence: Log evidence by night.
+    """
+
+    key: str
+    segment: str
+    version: str
+    reference: DriftReference
+    blocks: Blocks
+    log_evidence: dict[date, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MixView:
+    """The regimes of one segment, and the evidence that their shares changed.
+
+    Attributes:
+        segment: The segment.
+        keys: Its regimes.
+        night: Nights after the regimes were learned, days since 1970-01-01, shape (R,).
+        counts: Readings of each regime in each of them, shape (R, K).
+        before: Readings of each regime while they were learned, shape (K,).
+        reference: What the shares are compared with.
+        log_evidence: Log evidence by night.
+    """
+
+    segment: str
+    keys: tuple[str, ...]
+    night: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    before: NDArray[np.int64]
+    reference: DriftReference
+    log_evidence: dict[date, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PlantView:
+    """A plant and the nights to judge.
+
+    Attributes:
+        nights: The nights to judge, in their order.
+        threshold: Log evidence from which something has moved.
+        sensors: Names and units of the sensors.
+        clusters: The regimes whose drift can be followed.
+        mixes: The segments with more than one regime.
+        availability: Readings of each machine in each night.
+        levels: Where the values of each sensor lie in the nights to judge.
+        usual_levels: Where they lay while the regimes were learned: machine_id, levels.
+    """
+
+    nights: list[date]
+    threshold: float
+    sensors: list[SensorName]
+    clusters: list[ClusterView]
+    mixes: list[MixView]
+    availability: Availability | None
+    levels: SensorLevels | None
+    usual_levels: pd.DataFrame
+
+
+def plant_threshold(plant: Plant, model: ClusterModel) -> float:
+    """Return the log evidence from which a regime, or the mix of a segment, has moved, by the budget of the plant."""
+    n_mixes = sum(len(part.keys) > 1 for part in model.segments)
+    return log_threshold(plant.config.drift.false_refits_per_5_years, len(model.keys) + n_mixes)
+
+
+def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: str, model: ClusterModel) -> PlantView:
+    """Read what the nights that have not been judged are judged by."""
+    threshold = plant_threshold(plant, model)
+    rows = connection.execute("SELECT DISTINCT night FROM core.drift_states WHERE NOT is_judged ORDER BY night")
+    nights = [row[0] for row in rows.fetchall()]
+    known = {sensor.name: sensor for sensor in read_source(connection).sensors}
+    sensors = [SensorName(name, known[name].unit) for name in model.sensors if name in known]
+    if not nights:
+        return PlantView([], threshold, sensors, [], [], None, None, pd.DataFrame())
+    timezone = plant.config.schedule.timezone
+    connection.execute(read_sql(__package__, "judging.sql"), {"timezone": timezone})
+    learned = _learned(connection, model_id, timezone)
+    levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, nights, timezone)
+    return PlantView(
+        nights,
+        threshold,
+        sensors,
+        _read_clusters(connection, model, nights),
+        _read_mixes(connection, model, learned, threshold),
+        _read_availability(connection, learned),
+        levels,
+        usual_levels,
+    )
+
+
+def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str) -> tuple[date, date]:
+    """Return the first and last night that the regimes were learned from; weighed anew, those since the mix moved."""
+    row = connection.execute(
+        """
+        SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
+               min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
+        FROM mart.flow_versions WHERE cluster_model_id = $model
+        UNION ALL
+        (SELECT since, night FROM mart.drift_verdicts WHERE verdict = 'mix_moved' AND status = 'done'
+         ORDER BY night DESC LIMIT 1)
+        UNION ALL
+        SELECT min(night), max(night) FROM judged_scores
+        """,
+        {"model": model_id, "timezone": timezone},
+    ).fetchall()
+    return next((first, last) for first, last in row if first is not None and last is not None)
+
+
+def _read_clusters(
+    connection: duckdb.DuckDBPyConnection, model: ClusterModel, nights: Sequence[date]
+) -> list[ClusterView]:
+    evidence = connection.execute(
+        "SELECT cluster_key, night, state FROM core.drift_states WHERE night BETWEEN ? AND ?", [nights[0], nights[-1]]
+    ).fetchall()
+    views = []
+    for key, version, reference in connection.execute(
+        "SELECT cluster_key, flow_version, reference FROM core.drift_references WHERE reference IS NOT NULL "
+        "ORDER BY cluster_key"
+    ).fetchall():
+        if key not in model.keys:
+            continue
+        blocks = connection.execute(
+            "SELECT night, machine_id, block, n_readings, channels, sensors, improbable FROM core.drift_blocks "
+            "WHERE cluster_key = ? AND flow_version = ? AND NOT is_reference AND night > ?",
+            [key, version, nights[0] - timedelta(days=RECENT_NIGHTS)],
+        ).df()
+        by_night = {
+            night: DriftState.from_dict(json.loads(state)).combined for of, night, state in evidence if of == key
+        }
+        views.append(
+            ClusterView(
+                key,
+                model.locate(key)[0].segment,
+                version,
+                DriftReference.from_dict(json.loads(reference)),
+                to_blocks(blocks),
+                by_night,
+            )
+        )
+    return views
+
+
+def _read_mixes(
+    connection: duckdb.DuckDBPyConnection, model: ClusterModel, learned: tuple[date, date], threshold: float
+) -> list[MixView]:
+    mixes = []
+    for part in model.segments:
+        if len(part.keys) < 2:
+            continue
+        frame = connection.execute(
+            "SELECT night, cluster_key, sum(n_judged) AS n FROM judged_scores "
+            "WHERE segment = $segment AND list_contains($keys, cluster_key) AND night >= $first GROUP BY ALL",
+            {"segment": part.segment, "keys": list(part.keys), "first": learned[0]},
+        ).df()
+        table = frame.pivot_table(index="night", columns="cluster_key", values="n", fill_value=0)
+        table = table.reindex(columns=list(part.keys), fill_value=0).sort_index()
+        night = pd.to_datetime(table.index).to_numpy().astype("datetime64[D]").astype(np.int64)
+        counts = table.to_numpy(dtype=np.int64)
+        is_learned = night <= to_ordinal(learned[1])
+        try:
+            reference = DriftReference.fit(mix_blocks(night[is_learned], counts[is_learned]), np.ones(len(part.keys)))
+        except ValueError:
+            continue  # too few nights to say what the mix usually is
+        later, after = night[~is_learned], counts[~is_learned]
+        state, evidence = DriftState.start(reference), {}
+        for position in range(len(later)):
+            if state.combined >= threshold:
+                state = DriftState.start(reference)
+            one = slice(position, position + 1)
+            state = advance(reference, state, mix_blocks(later[one], after[one]))
+            evidence[from_ordinal(later[position])] = state.combined
+        before = counts[is_learned].sum(axis=0)
+        mixes.append(MixView(part.segment, part.keys, later, after, before, reference, evidence))
+    return mixes
+
+
+def _read_availability(connection: duckdb.DuckDBPyConnection, learned: tuple[date, date]) -> Availability | None:
+    frame = connection.execute(
+        "SELECT machine_id, night, sum(n_readings) AS n_readings, sum(n_judged) AS n_judged FROM judged_scores "
+        "GROUP BY ALL"
+    ).df()
+    if frame.empty:
+        return None
+    day = pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64)
+    frame = frame.assign(night=day).set_index(["machine_id", "night"])
+    parts = []
+    for machine in frame.index.unique("machine_id"):
+        own = frame.loc[machine]
+        whole = np.arange(own.index.min(), day.max() + 1)
+        filled = own.reindex(whole, fill_value=0)
+        usual = filled.n_judged[whole <= to_ordinal(learned[1])]
+        limit = int(usual.quantile(_RARELY)) if len(usual) else 0
+        parts.append(filled.assign(machine=machine, usual=limit))
+    rows = pd.concat(parts)
+    return Availability(
+        night=rows.index.to_numpy(dtype=np.int64),
+        machine=rows.machine.to_numpy().astype(np.str_),
+        n_readings=rows.n_readings.to_numpy(dtype=np.int64),
+        n_judged=rows.n_judged.to_numpy(dtype=np.int64),
+        usual=rows.usual.to_numpy(dtype=np.int64),
+    )
+
+
+def _read_levels(
+    connection: duckdb.DuckDBPyConnection,
+    model_id: str,
+    sensors: Sequence[str],
+    learned: tuple[date, date],
+    nights: Sequence[date],
+    timezone: str,
+) -> tuple[SensorLevels | None, pd.DataFrame]:
+    """Return the levels of the nights to judge, and those of the time that the regimes were learned from."""
+
+    def measure(first: date, last: date, *, by_night: bool) -> pd.DataFrame:
+        query = read_sql(
+            __package__,
+            "sensor_levels.sql",
+            quantiles=", ".join(f"approx_quantile(sensor_{i}, {list(UNIT_QUANTILES)})" for i in range(len(sensors))),
+            values=", ".join(
+                f"coalesce(reading.{quote_identifier(name)}, rejected.refused[{quote_literal(name)}]) AS sensor_{i}"
+                for i, name in enumerate(sensors)
+            ),
+        )
+        values = {"timezone": timezone, "first": first, "last": last, "by_night": by_night}
+        return connection.execute(query, values).df()
+
+    usual = connection.execute(
+        "SELECT machine_id, levels FROM core.sensor_levels WHERE cluster_model_id = ?", [model_id]
+    ).df()
+    if usual.empty:
+        usual = measure(*learned, by_night=False)[["machine_id", "levels"]]
+    recent = measure(nights[0], nights[-1], by_night=True).merge(usual, on="machine_id", suffixes=("", "_usual"))
+    if recent.empty:
+        return None, usual
+    return (
+        SensorLevels(
+            night=pd.to_datetime(recent.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+            machine=recent.machine_id.to_numpy().astype(np.str_),
+            recent=_stack(recent.levels, len(sensors)),
+            reference=_stack(recent.levels_usual, len(sensors)),
+        ),
+        usual,
+    )
+
+
+def _stack(levels: pd.Series, n_sensors: int) -> NDArray[np.float64]:
+    """Return levels as an array of shape (N, S, Q); NaN where a sensor has no values."""
+    stacked = np.full((len(levels), n_sensors, len(UNIT_QUANTILES)), np.nan)
+    for row, of_sensors in enumerate(levels):
+        for position, quantiles in enumerate(of_sensors):
+            if quantiles is not None and len(quantiles) == len(UNIT_QUANTILES):
+                stacked[row, position] = quantiles
+    return stacked
