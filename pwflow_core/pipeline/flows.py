@@ -293,9 +293,11 @@ def _challenge(
         return Challenge(True, "the flow in force cannot be read")
     with plant.warehouse.snapshot() as connection:
         row = connection.execute(
-            "SELECT training_window FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?", [key, champion]
+            "SELECT training_window, trained_until FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?",
+            [key, champion],
         ).fetchone()
-        old_window = TrainingWindow.from_json(row[0] if row else None, plant.config)
+        text, last = row or (None, None)
+        old_window = TrainingWindow.from_json(text, plant.config).up_to(last)
         recent_rows = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
         reference_rows = fetch_rows(plant, connection, model, key, old_window, HELD_OUT_FOLDS)
     recent = compare_flows(old, flow, recent_rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -72,6 +72,13 @@ class TrainingWindow:
         document = json.loads(text)
         readings = {name: document[name] for name in ("start", "until", "first_rows")}
         return cls(TrainingConfig(**readings), document["max_rows"], document["without_events"])
+
+    def up_to(self, last: datetime | None) -> TrainingWindow:
+        """Return the window without what came after the last reading that was learned from."""
+        bound = training_window(self.readings)["training_until"]
+        if last is None or (isinstance(bound, datetime) and bound <= last):
+            return self
+        return replace(self, readings=self.readings.model_copy(update={"until": last + timedelta(microseconds=1)}))
 
     def to_json(self) -> str:
         """Write for the registry; times are UTC."""
