@@ -12,12 +12,16 @@ __all__ = [
     "LabelsError",
     "ModelFileError",
     "NotFittedError",
+    "PromotionError",
     "PwflowError",
     "QueryError",
+    "RegimeError",
     "SchemaMismatchError",
     "SourceError",
     "UnknownClusterError",
+    "UnknownEventError",
     "UnknownVerdictError",
+    "UnknownVersionError",
     "WarehouseLockedError",
 ]
 
@@ -62,8 +66,24 @@ class UnknownClusterError(PwflowError, LookupError):
     """A cluster key is not one of the clusters in force."""
 
 
+class UnknownVersionError(PwflowError, LookupError):
+    """A flow version is not one of those of its cluster, or its first digits fit several."""
+
+
+class UnknownEventError(PwflowError, LookupError):
+    """An event is not one of `mart.anomaly_events`."""
+
+
 class UnknownVerdictError(PwflowError, LookupError):
-    """A verdict id is not one of those on record."""
+    """A verdict is not one of `mart.drift_verdicts`, or of another kind."""
+
+
+class PromotionError(PwflowError, ValueError):
+    """A flow cannot be put in force."""
+
+
+class RegimeError(PwflowError, ValueError):
+    """The regimes of a segment cannot be changed as asked."""
 
 
 class WarehouseLockedError(PwflowError, TimeoutError):

@@ -1,4 +1,8 @@
-"""Calibration of the flows: once for each, on the readings that it never learned from, and kept as it is."""
+"""Calibration of the flows: once for each, on readings that it never learned from, and kept as it is.
+
+The readings are those of the window that the flow learned from: a flow that was learned again after drift is calibrated
+on how its regime has been since, and one that comes back has the calibration that it had.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
 from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.training_sets import TrainingWindow
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
@@ -63,15 +68,28 @@ def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: s
 
 
 def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    query = read_sql(
-        __package__,
-        "calibration.sql",
-        training_rows=select_training_rows(plant.config.training),
-        calibration_folds=str(CALIBRATION_FOLDS),
-    )
     block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
-    values = training_window(plant.config.training) | {"block_seconds": block_seconds}
-    return connection.execute(query, values).df()
+    found = []
+    for text in _fresh_windows(connection):
+        window = TrainingWindow.from_json(text, plant.config).readings
+        query = read_sql(
+            __package__,
+            "calibration.sql",
+            training_rows=select_training_rows(window),
+            calibration_folds=str(CALIBRATION_FOLDS),
+        )
+        values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
+        found.append(connection.execute(query, values).df())
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["flow_version"])
+
+
+def _fresh_windows(connection: duckdb.DuckDBPyConnection) -> list[str | None]:
+    """Return what the pinned flows without a calibration learned from, as the registry has it."""
+    rows = connection.execute(
+        "SELECT DISTINCT training_window FROM mart.flow_versions JOIN pins USING (cluster_key, flow_version) "
+        "ANTI JOIN core.calibration USING (cluster_key, flow_version) ORDER BY training_window"
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def _log_calibration(key: str, made: Calibration | None) -> None:

@@ -1,11 +1,14 @@
--- The held-out readings of the regimes whose flow has no calibration yet, with their conformity to the regime that each
--- is given to. Expects the temporary table `pins` (cluster_key, segment, weight, flow_version).
+-- The held-out readings of the regimes whose flow has no calibration yet and learned from one window, with their
+-- conformity to the regime that each is given to. Readings in alarm events are among them, also where the flow did not
+-- learn from those: without them the tail would be cut off. Expects the temporary table `pins` (cluster_key, segment,
+-- weight, flow_version) and $training_window, as the registry has it.
 
 WITH fresh AS (
     SELECT pins.cluster_key, pins.flow_version, trained.trained_until
     FROM pins
     JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
     ANTI JOIN core.calibration USING (cluster_key, flow_version)
+    WHERE trained.training_window IS NOT DISTINCT FROM $training_window
 ), held_out AS (
     SELECT reading_id, machine_id, ts
     FROM (/*training_rows*/)

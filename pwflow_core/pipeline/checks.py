@@ -21,6 +21,7 @@ from pwflow_core.pipeline.scores import SCORES_STEP
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.training_sets import TrainingWindow
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 
@@ -126,17 +127,9 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     are that far off by chance in less than one of a thousand regimes. The tenth leaves room for the faults that
     training data hold.
     """
-    script = read_sql(
-        __package__,
-        "checks_uniform.sql",
-        training_rows=select_training_rows(plant.config.training),
-        folds=f"({', '.join(map(str, STOPPING_FOLDS))})",
-    )
-    values = training_window(plant.config.training)
-    values["block_seconds"] = float(read_fact(connection, BLOCK_FACT) or 3600.0)
     distances: Figures = {}
     wrong, untold = [], 0
-    for key, n_readings, n_blocks, distance in connection.execute(script, values).fetchall():
+    for key, n_readings, n_blocks, distance in _measure_distances(plant, connection):
         tolerance = max(_LARGEST_DISTANCE, _DISTANCE_FACTOR / np.sqrt(n_blocks))
         if distance > tolerance:
             wrong.append(f"{key} ({distance:.2f} where {tolerance:.2f} is tolerated, {n_readings:,} readings)")
@@ -154,6 +147,27 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
             f"regimes; {untold} have too few to tell."
         )
     return CheckResult("p_values_are_uniform", not wrong, True, sentence, distances)
+
+
+def _measure_distances(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, float]]:
+    """Return for each regime its held-out readings, their time blocks, and how far its p-values are from uniform."""
+    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    texts = connection.execute(
+        "SELECT DISTINCT training_window FROM mart.flow_versions SEMI JOIN mart.anomaly_scores "
+        "USING (cluster_key, flow_version) ORDER BY training_window"
+    ).fetchall()
+    found: list[tuple[str, int, int, float]] = []
+    for (text,) in texts:
+        window = TrainingWindow.from_json(text, plant.config).readings
+        script = read_sql(
+            __package__,
+            "checks_uniform.sql",
+            training_rows=select_training_rows(window),
+            folds=f"({', '.join(map(str, STOPPING_FOLDS))})",
+        )
+        values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
+        found += connection.execute(script, values).fetchall()
+    return sorted(found)
 
 
 def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:

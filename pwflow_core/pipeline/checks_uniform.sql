@@ -1,5 +1,6 @@
 -- How far the p-values of normal readings that no flow learned from and no calibration used are from uniform: per
--- regime the Kolmogorov-Smirnov distance, and from how many time blocks of a machine the readings come.
+-- regime the Kolmogorov-Smirnov distance, and from how many time blocks of a machine the readings come. Of the flows
+-- that learned from $training_window only: what was normal for one is not for another.
 WITH held_out AS (
     SELECT
         score.cluster_key,
@@ -9,7 +10,7 @@ WITH held_out AS (
     JOIN (/*training_rows*/) AS reading USING (reading_id)
     JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
     WHERE score.status = 'scored' AND reading.quality = 'ok' AND reading.fold IN /*folds*/
-      AND reading.ts <= trained.trained_until
+      AND reading.ts <= trained.trained_until AND trained.training_window IS NOT DISTINCT FROM $training_window
 ), ranked AS (
     SELECT
         cluster_key,

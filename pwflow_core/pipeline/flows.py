@@ -1,25 +1,31 @@
-"""Flows: train the density of each cluster on its readings, store it by hash, put it in force."""
+"""Flows: train the density of each cluster on its readings, store it by hash, put it in force if it proves itself."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
-from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import ModelFileError, NotFittedError
+from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, Challenge, compare_flows, judge_refit, judge_retraining
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
-from pwflow_core.pipeline.streaming import fetch_matrix
-from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
+from pwflow_core.pipeline.registry import FlowDecision, insert_decision, insert_row, move_pointer, version_in_force
+from pwflow_core.pipeline.training_sets import (
+    HELD_OUT_FOLDS,
+    LEARNING_FOLDS,
+    RegimeRows,
+    TrainingWindow,
+    count_flagged,
+    fetch_rows,
+)
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import quote_columns
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, FlowSettings, TrainingHistory
@@ -28,7 +34,7 @@ __all__ = ["FlowSummary", "clusters_without_flow", "train_cluster_flows"]
 
 _log = logging.getLogger("pwflow.flows")
 
-_MIN_RESPONSIBILITY = 1e-3
+_CHANGED = "mart.cluster_lineage WHERE relation IN ('changed', 'split', 'merged') AND former_key = cluster_key"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,7 @@ class FlowSummary:
         n_held_out: Readings that stopped the training.
         held_out_log_density: Their mean log-density in nats, raw units; NaN if there were none.
         history: The training curve.
+        decision: Whether it came into force, and why.
     """
 
     flow_version: str
@@ -48,59 +55,78 @@ class FlowSummary:
     n_held_out: int
     held_out_log_density: float
     history: TrainingHistory
+    decision: FlowDecision
 
 
 @dataclass(frozen=True, eq=False)
-class _TrainingSet:
-    X: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    held_out: NDArray[np.bool_]
-    first: datetime | None
-    last: datetime | None
+class _Trained:
+    """A flow behind its training, before it is decided on."""
 
-    @property
-    def hash(self) -> str:
-        digest = hashlib.sha256()
-        for array in (self.X, self.weight, self.held_out):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+    flow: ClusterFlow
+    version: str
+    settings: FlowSettings
+    window: TrainingWindow
+    rows: RegimeRows
+    held_out_log_density: float
+    champion: str | None
+    challenge: Challenge
 
 
 def clusters_without_flow(plant: Plant) -> list[str]:
-    """Return the keys of the regimes in force that no flow in force describes."""
+    """Return the keys of the regimes in force without a flow, or with one from before their readings changed."""
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             "SELECT cluster_key FROM mart.clusters WHERE status = 'active' AND cluster_key NOT IN "
             "(SELECT cluster_key FROM mart.flow_versions WHERE in_force) ORDER BY cluster_key"
         ).fetchall()
-    return [row[0] for row in rows]
+        return sorted({row[0] for row in rows} | _changed_regimes(connection))
 
 
 def train_cluster_flows(
-    plant: Plant, keys: list[str] | None = None, *, reason: str, promoted_by: str
+    plant: Plant,
+    keys: list[str] | None = None,
+    *,
+    reason: str,
+    promoted_by: str,
+    learn_from: datetime | None = None,
+    challenge: bool = True,
 ) -> dict[str, FlowSummary]:
-    """Train the flows of some clusters together and put them in force.
+    """Train the flows of some clusters together and put those in force that prove themselves.
+
+    The first flow of a regime, or the first one since its readings changed, comes into force. Any other one is
+    compared with the flow in force on held-out readings, see `challenges`. One that does not come into force is
+    registered all the same, and can be promoted by a person.
 
     Arguments:
         plant: The plant.
         keys: Cluster keys; all in force if None.
         reason: Why, for the registry.
         promoted_by: Who or what, for the registry.
+        learn_from: Learn from the readings from this time up to now instead of the window of `[training]`, without the
+            anomalies in alarm events that nobody has confirmed as normal; then a new flow has to be better by
+            `drift.min_gain`, not only no worse.
+        challenge: Whether a flow has to prove itself against the one in force at all.
 
     Raises:
         UnknownClusterError: A key is not in force.
-        NotFittedError: There are no regimes, or readings have not been assigned to them yet.
+        NotFittedError: There are no regimes, readings have not been assigned to them yet, or there are too few since
+            `learn_from`.
     """
     from pwflow_core.modelling import ClusterRows, FlowSettings, train_flows
 
+    started = _now()
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
-    sets = {key: _training_set(plant, model, key) for key in keys}
+    windows = _windows(plant, keys, learn_from)
+    sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
         raise NotFittedError(
             f"Cluster {', '.join(empty)} has no readings to learn from: materialize its cluster_assignments "
             "partition first, or widen [training] in pwflow.toml."
         )
+    if learn_from is not None:
+        for key in keys:
+            _refuse_too_few(plant, model, key, windows[key], sets[key])
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
@@ -120,18 +146,84 @@ def train_cluster_flows(
         )
     _log.info("training %d flows on %s readings", len(keys), f"{sum(len(r.X) for r in rows):,}")
     flows = train_flows(rows, list(settings.values()), random_state=plant.config.flow.random_state)
-    summaries = {}
+    champions = _champions(plant, keys) if challenge else {}
+    trained = {}
     for key, flow in zip(keys, flows, strict=True):
-        summaries[key] = _summarise(flow, plant.models.put(flow.to_bytes()), sets[key])
+        held_out = _summarise(flow, sets[key])
+        champion = champions.get(key)
+        version = plant.models.put(flow.to_bytes())
+        trained[key] = _Trained(
+            flow,
+            version,
+            settings[key],
+            windows[key],
+            sets[key],
+            held_out,
+            champion,
+            _challenge(plant, model, key, flow, version, windows[key], champion, learn_from is not None)
+            if np.isfinite(held_out) or not sets[key].weight[sets[key].held_out].any()
+            else Challenge(False, "it gives held-out readings no finite log-density"),
+        )
         _log.info(
             "%s: held-out log-density %.3f nats after %d steps (%s)",
             key,
-            summaries[key].held_out_log_density,
+            held_out,
             flow.history.best_step,
             flow.history.stopped,
         )
-    _put_in_force(plant, model_id, settings, sets, summaries, reason, promoted_by)
-    return summaries
+    decisions = _register(plant, model_id, trained, reason, promoted_by, started)
+    return {
+        key: FlowSummary(
+            made.version,
+            int((~made.rows.held_out).sum()),
+            int(made.rows.held_out.sum()),
+            made.held_out_log_density,
+            made.flow.history,
+            decisions[key],
+        )
+        for key, made in trained.items()
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _changed_regimes(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the regimes in force whose readings have changed since a flow was last trained for them."""
+    rows = connection.execute(
+        f"""
+        SELECT cluster_key
+        FROM (SELECT cluster_key, max(recorded_at) AS changed_at FROM {_CHANGED} GROUP BY cluster_key)
+        JOIN (SELECT cluster_key, max(trained_at) AS trained_at FROM mart.flow_versions GROUP BY cluster_key)
+          USING (cluster_key)
+        SEMI JOIN (SELECT cluster_key FROM mart.clusters WHERE status = 'active') AS active USING (cluster_key)
+        WHERE changed_at > trained_at
+        """
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _champions(plant: Plant, keys: list[str]) -> dict[str, str]:
+    """Return the flow in force of each regime that has one for its readings as they are now."""
+    with plant.warehouse.snapshot() as connection:
+        changed = _changed_regimes(connection)
+        found = {key: version_in_force(connection, key) for key in keys if key not in changed}
+    return {key: version for key, version in found.items() if version is not None}
+
+
+def _windows(plant: Plant, keys: list[str], learn_from: datetime | None) -> dict[str, TrainingWindow]:
+    """Return what each regime learns from; one that a person added, from the time on that it was found in."""
+    if learn_from is not None:
+        return dict.fromkeys(keys, TrainingWindow.since(learn_from, plant.config))
+    with plant.warehouse.snapshot() as connection:
+        found_from = dict(connection.execute("SELECT cluster_key, found_from FROM mart.clusters").fetchall())
+    return {
+        key: TrainingWindow.since(found_from[key], plant.config)
+        if found_from.get(key) is not None
+        else TrainingWindow.configured(plant.config)
+        for key in keys
+    }
 
 
 def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
@@ -141,81 +233,199 @@ def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
     return common | (own.model_dump(exclude_none=True) if own else {}) | {"threads": config.compute.threads}
 
 
-def _training_set(plant: Plant, model: ClusterModel, key: str) -> _TrainingSet:
-    window = training_window(plant.config.training)
-    eligible = (
-        f"({select_training_rows(plant.config.training)}) AS reading "
-        "JOIN core.cluster_assignments AS assigned USING (reading_id) "
-        f"WHERE assigned.cluster_key = $key AND responsibility > {_MIN_RESPONSIBILITY} "
-        f"AND fold NOT IN {CALIBRATION_FOLDS}"
-    )
+def _training_set(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow) -> RegimeRows:
     with plant.warehouse.snapshot() as connection:
-        row = connection.execute(f"SELECT count(*) FROM {eligible}", window | {"key": key}).fetchone()
-        size, most = int(row[0]) if row else 0, plant.config.flow.max_rows
-        bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
-        X, others = fetch_matrix(
-            connection,
-            f"SELECT fold, ts, responsibility, {quote_columns(model.sensors)} FROM {eligible} "
-            "AND reading_id <= $bound ORDER BY machine_id, ts",
-            window | {"key": key, "bound": bound},
-            model.sensors,
-        )
-    times = others["ts"]
-    return _TrainingSet(
-        X,
-        np.asarray(others["responsibility"], dtype=np.float64),
-        np.isin(others["fold"], STOPPING_FOLDS),
-        times.min().astype("datetime64[us]").item() if len(times) else None,
-        times.max().astype("datetime64[us]").item() if len(times) else None,
+        return fetch_rows(plant, connection, model, key, window, LEARNING_FOLDS)
+
+
+def _refuse_too_few(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow, rows: RegimeRows) -> None:
+    """Refuse a refit from a time since which there is too little to learn from, to calibrate on or to judge by.
+
+    Raises:
+        NotFittedError: Says how many readings are needed.
+    """
+    with plant.warehouse.snapshot() as connection:
+        held_out = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
+        n_flagged = count_flagged(connection, key, window)
+    n_learned, n_held_out = int((~rows.held_out).sum()), len(held_out.X)
+    n_blocks = len(np.unique(held_out.block))
+    least_learned = plant.config.flow.min_rows
+    least_held_out = int(np.ceil(1.5 * plant.config.scoring.min_calibration_rows))
+    if n_learned >= least_learned and n_held_out >= least_held_out and n_blocks >= FEWEST_BLOCKS:
+        return
+    flagged = (
+        f" ({n_flagged:,} more are anomalies in alarm events: if they are normal, say so with `pwflow confirm`)"
+        if n_flagged
+        else ""
+    )
+    raise NotFittedError(
+        f"Cluster {key} has {n_learned:,} readings to learn from and {n_held_out:,} to judge by, in {n_blocks} time "
+        f"blocks, since {window.readings.start:%Y-%m-%d %H:%M}{flagged}; {least_learned:,} and {least_held_out:,} in "
+        f"{FEWEST_BLOCKS} are needed: wait for more, or learn from an earlier time."
     )
 
 
-def _summarise(flow: ClusterFlow, version: str, training: _TrainingSet) -> FlowSummary:
+def _summarise(flow: ClusterFlow, training: RegimeRows) -> float:
+    """Return the mean log-density of the readings that stopped the training; NaN if there were none."""
     weight = training.weight[training.held_out]
-    held_out = float("nan")
-    if weight.sum() > 0:
-        held_out = float(np.average(flow.log_prob(training.X[training.held_out]), weights=weight))
-    return FlowSummary(version, int((~training.held_out).sum()), int(training.held_out.sum()), held_out, flow.history)
+    if not weight.sum() > 0:
+        return float("nan")
+    return float(np.average(flow.log_prob(training.X[training.held_out]), weights=weight))
 
 
-def _put_in_force(
+def _challenge(
+    plant: Plant,
+    model: ClusterModel,
+    key: str,
+    flow: ClusterFlow,
+    version: str,
+    window: TrainingWindow,
+    champion: str | None,
+    is_refit: bool,
+) -> Challenge:
+    """Compare a new flow with the one in force, if there is one that can be compared with."""
+    if champion is None:
+        return Challenge(True, "")
+    if champion == version:
+        return Challenge(True, "the same readings and seed gave the flow in force again")
+    old = _load_champion(plant, key, champion, flow.n_features)
+    if old is None:
+        return Challenge(True, "the flow in force cannot be read")
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute(
+            "SELECT training_window, trained_until FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?",
+            [key, champion],
+        ).fetchone()
+        text, last = row or (None, None)
+        old_window = TrainingWindow.from_json(text, plant.config).up_to(last)
+        recent_rows = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
+        reference_rows = fetch_rows(plant, connection, model, key, old_window, HELD_OUT_FOLDS)
+    recent = compare_flows(old, flow, recent_rows)
+    reference = compare_flows(old, flow, reference_rows)
+    if is_refit:
+        return judge_refit(recent, reference, plant.config.drift.min_gain)
+    return judge_retraining(recent, reference)
+
+
+def _load_champion(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow | None:
+    from pwflow_core.modelling import ClusterFlow
+
+    try:
+        flow = ClusterFlow.from_bytes(plant.models.get(version))
+    except ModelFileError as error:
+        _log.warning("%s: the flow in force cannot be compared with: %s", key, error)
+        return None
+    return flow if flow.n_features == n_features else None
+
+
+def _register(
     plant: Plant,
     model_id: str,
-    settings: dict[str, FlowSettings],
-    sets: dict[str, _TrainingSet],
-    summaries: dict[str, FlowSummary],
+    trained: Mapping[str, _Trained],
     reason: str,
-    promoted_by: str,
-) -> None:
-    now = datetime.now(UTC).replace(tzinfo=None)
+    decided_by: str,
+    started: datetime,
+) -> dict[str, FlowDecision]:
+    """Register the flows, and put those in force that won, in one transaction."""
+    now = _now()
+    decisions = {}
     with plant.warehouse.transaction() as connection:
-        for key, summary in summaries.items():
-            connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = ?", [key])
-            again = connection.execute(
-                "UPDATE mart.flow_versions SET in_force = true, promoted_at = ?, promoted_by = ?, reason = ? "
-                "WHERE cluster_key = ? AND flow_version = ?",
-                [now, promoted_by, reason, key, summary.flow_version],
-            ).fetchone()
-            if again is not None and again[0] > 0:
-                continue  # the same readings and seed gave the same flow
-            values = {
-                "flow_version": summary.flow_version,
-                "cluster_key": key,
-                "cluster_model_id": model_id,
-                "in_force": True,
-                "trained_at": now,
-                "trained_from": sets[key].first,
-                "trained_until": sets[key].last,
-                "n_rows": summary.n_rows,
-                "n_held_out": summary.n_held_out,
-                "held_out_log_density": summary.held_out_log_density if summary.n_held_out else None,
-                "train_seconds": summary.history.seconds,
-                "is_gaussian": summary.history.is_gaussian,
-                "settings": json.dumps(asdict(settings[key])),
-                "data_hash": sets[key].hash,
-                "promoted_at": now,
-                "promoted_by": promoted_by,
-                "reason": reason,
-            }
-            named = ", ".join(f"${name} AS {name}" for name in values)
-            connection.execute(f"INSERT INTO mart.flow_versions BY NAME SELECT {named}", values)
+        for key, made in trained.items():
+            before = version_in_force(connection, key)
+            challenge = made.challenge
+            if hindrance := _find_hindrance(connection, key, made, before, started):
+                challenge = Challenge(False, hindrance, challenge.recent, challenge.reference)
+            _insert_version(connection, key, model_id, made, plant.config.flow.random_state, reason, now)
+            if challenge.is_won:
+                move_pointer(connection, key, made.version, decided_by, now)
+            decisions[key] = _describe(key, made.version, challenge, before, reason, decided_by)
+            insert_decision(connection, decisions[key], now)
+    for key, decision in decisions.items():
+        plant.models.put(trained[key].flow.to_bytes())  # an equal, older file may have been collected meanwhile
+        if decision.decision == "refused":
+            _log.warning("%s: the new flow is refused, the one in force stays: %s", key, decision.reason)
+    return decisions
+
+
+def _find_hindrance(
+    connection: duckdb.DuckDBPyConnection, key: str, made: _Trained, before: str | None, started: datetime
+) -> str:
+    """Return why a flow cannot come into force whatever it is worth: something moved while it was trained."""
+    if made.champion is not None and before != made.champion:
+        return "another flow came into force while it was trained"
+    row = connection.execute(
+        f"SELECT (SELECT status FROM mart.clusters WHERE cluster_key = $key) = 'active' "
+        f"AND NOT exists(SELECT 1 FROM {_CHANGED} AND cluster_key = $key AND recorded_at > $started)",
+        {"key": key, "started": started},
+    ).fetchone()
+    return "" if row and row[0] else "the regime changed while it was trained"
+
+
+def _insert_version(
+    connection: duckdb.DuckDBPyConnection,
+    key: str,
+    model_id: str,
+    made: _Trained,
+    random_state: int,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Add a version to the registry; one that is there already, from equal readings and seed, was trained again."""
+    described: dict[str, object] = {
+        "cluster_model_id": model_id,
+        "trained_at": now,
+        "reason": reason,
+        "training_window": made.window.to_json(),
+    }
+    changes = ", ".join(f"{name} = ${name}" for name in described)
+    again = connection.execute(
+        f"UPDATE mart.flow_versions SET {changes}, file_deleted_at = NULL "
+        "WHERE cluster_key = $key AND flow_version = $version",
+        described | {"key": key, "version": made.version},
+    ).fetchone()
+    if again is not None and again[0] > 0:
+        return
+    n_held_out = int(made.rows.held_out.sum())
+    insert_row(
+        connection,
+        "mart.flow_versions",
+        described
+        | {
+            "flow_version": made.version,
+            "cluster_key": key,
+            "in_force": False,
+            "trained_from": made.rows.first,
+            "trained_until": made.rows.last,
+            "n_rows": int((~made.rows.held_out).sum()),
+            "n_held_out": n_held_out,
+            "held_out_log_density": made.held_out_log_density if n_held_out else None,
+            "train_seconds": made.flow.history.seconds,
+            "is_gaussian": made.flow.history.is_gaussian,
+            "settings": json.dumps(asdict(made.settings)),
+            "data_hash": made.rows.hash,
+            "random_state": random_state,
+        },
+    )
+
+
+def _describe(
+    key: str, version: str, challenge: Challenge, before: str | None, reason: str, decided_by: str
+) -> FlowDecision:
+    recent, reference = challenge.recent, challenge.reference
+    is_compared = recent is not None and recent.is_finite and recent.n_readings > 0
+    return FlowDecision(
+        cluster_key=key,
+        flow_version=version,
+        decision="promoted" if challenge.is_won else "refused",
+        previous_version=before,
+        decided_by=decided_by,
+        reason=f"{reason}: {challenge.sentence}" if challenge.sentence else reason,
+        n_recent=recent.n_readings if recent is not None and is_compared else None,
+        gain_recent=recent.mean if recent is not None and is_compared else None,
+        gain_recent_error=_finite(recent.error) if recent is not None and is_compared else None,
+        gain_reference=_finite(reference.mean) if reference is not None else None,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -79,8 +79,13 @@ CREATE TABLE IF NOT EXISTS core.cluster_models (
     fitted_at TIMESTAMP,
     n_rows BIGINT,
     settings VARCHAR,
-    in_force BOOLEAN
+    in_force BOOLEAN,
+    made_by VARCHAR,
+    reason VARCHAR
 );
+
+ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
+ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
 
 CREATE TABLE IF NOT EXISTS core.cluster_assignments (
     cluster_key VARCHAR,
@@ -165,7 +170,19 @@ CREATE TABLE IF NOT EXISTS mart.clusters (
     status VARCHAR,
     cluster_model_id VARCHAR,
     minted_at TIMESTAMP,
-    retired_at TIMESTAMP
+    retired_at TIMESTAMP,
+    found_from TIMESTAMP
+);
+
+ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
+
+CREATE TABLE IF NOT EXISTS mart.cluster_lineage (
+    cluster_model_id VARCHAR,
+    cluster_key VARCHAR,
+    former_key VARCHAR,
+    overlap DOUBLE,
+    relation VARCHAR,
+    recorded_at TIMESTAMP
 );
 
 CREATE TABLE IF NOT EXISTS mart.flow_versions (
@@ -185,8 +202,15 @@ CREATE TABLE IF NOT EXISTS mart.flow_versions (
     data_hash VARCHAR,
     promoted_at TIMESTAMP,
     promoted_by VARCHAR,
-    reason VARCHAR
+    reason VARCHAR,
+    training_window VARCHAR,
+    random_state BIGINT,
+    file_deleted_at TIMESTAMP
 );
+
+ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
+ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
+ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
 
 CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     reading_id BIGINT,
@@ -312,6 +336,16 @@ CREATE TABLE IF NOT EXISTS mart.flow_decisions (
     reason VARCHAR
 );
 
+-- Times of a machine whose anomalies a person has said to be normal: refits may learn from them.
+CREATE TABLE IF NOT EXISTS core.confirmations (
+    machine_id VARCHAR,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    event_id BIGINT,
+    confirmed_by VARCHAR,
+    confirmed_at TIMESTAMP
+);
+
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 
@@ -398,6 +432,15 @@ COMMENT ON COLUMN mart.clusters.status IS 'active or retired';
 COMMENT ON COLUMN mart.clusters.cluster_model_id IS 'SHA-256 of the cluster model that the regime is in, or was last in';
 COMMENT ON COLUMN mart.clusters.minted_at IS 'When the key was minted, UTC';
 COMMENT ON COLUMN mart.clusters.retired_at IS 'When the regime was retired, UTC';
+COMMENT ON COLUMN mart.clusters.found_from IS 'Time from which a regime that a person added is learned, UTC; NULL: the window of [training]';
+
+COMMENT ON TABLE mart.cluster_lineage IS 'What became of the regimes each time they were found anew: kept, changed, split, merged, new, retired';
+COMMENT ON COLUMN mart.cluster_lineage.cluster_model_id IS 'Cluster model that came into force';
+COMMENT ON COLUMN mart.cluster_lineage.cluster_key IS 'Regime in that model; of relation retired: the one that is no longer in it';
+COMMENT ON COLUMN mart.cluster_lineage.former_key IS 'Regime of the model before that readings came from; NULL if new or retired';
+COMMENT ON COLUMN mart.cluster_lineage.overlap IS 'Readings in both over readings in either of the two, 0 to 1';
+COMMENT ON COLUMN mart.cluster_lineage.relation IS 'kept (its flow stays valid), changed, split, merged, new or retired';
+COMMENT ON COLUMN mart.cluster_lineage.recorded_at IS 'When the cluster model came into force, UTC';
 
 COMMENT ON TABLE mart.flow_versions IS 'Every flow ever trained: the registry of models';
 COMMENT ON COLUMN mart.flow_versions.flow_version IS 'SHA-256 of the model file';
@@ -414,9 +457,12 @@ COMMENT ON COLUMN mart.flow_versions.train_seconds IS 'Wall time of the training
 COMMENT ON COLUMN mart.flow_versions.is_gaussian IS 'TRUE if the regime had too few readings for a flow, or a flow was no better';
 COMMENT ON COLUMN mart.flow_versions.settings IS 'Hyperparameters, JSON';
 COMMENT ON COLUMN mart.flow_versions.data_hash IS 'SHA-256 of the readings and weights that it learned from';
-COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it came into force, UTC';
+COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it last came into force, UTC; NULL if it never was';
 COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in force';
 COMMENT ON COLUMN mart.flow_versions.reason IS 'Why it was trained';
+COMMENT ON COLUMN mart.flow_versions.training_window IS 'What it could learn from, JSON: start, until and first_rows as in [training], max_rows, and whether anomalies in events were left out';
+COMMENT ON COLUMN mart.flow_versions.random_state IS 'Seed of the training';
+COMMENT ON COLUMN mart.flow_versions.file_deleted_at IS 'When its model file was deleted by models.keep_days, UTC; NULL while it is kept';
 
 COMMENT ON VIEW mart.source_files IS 'The files that the readings come from, each as it was read last: what arrived';
 COMMENT ON COLUMN mart.source_files.file_id IS 'Number of the file';

@@ -18,6 +18,7 @@ PUBLIC_TABLES = (
     "cluster_health",
     "drift_verdicts",
     "clusters",
+    "cluster_lineage",
     "flow_versions",
     "flow_decisions",
     "rejected_readings",

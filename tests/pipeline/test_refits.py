@@ -1,0 +1,326 @@
+"""Refits: a regime is learned again from what it has been lately, and takes over only if that is proven better."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from pwflow_core.errors import NotFittedError, UnknownEventError
+from pwflow_core.modelling import ClusterFlow
+from pwflow_core.pipeline.challenges import compare_flows, judge_refit
+from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.confirmations import confirm_event
+from pwflow_core.pipeline.contributions import explain_anomalies
+from pwflow_core.pipeline.events import derive_events
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.registry import rollback
+from pwflow_core.pipeline.training_sets import RegimeRows
+from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
+
+SINCE = datetime(2024, 4, 1)  # noqa: DTZ001 - UTC, as everywhere in the warehouse
+OF_A = ["c0001", "c0002"]
+VERSIONS = "SELECT * FROM mart.flow_versions WHERE cluster_key = ? ORDER BY trained_at"
+
+
+def arrive(plant, n_times=1500, seed=7, start="2024-04-01", shift=0.8, recipe="A") -> None:
+    """Let readings arrive whose pressure in one recipe has moved, by 1.6 standard deviations of its noise."""
+    night = plant_readings(n_times, seed=seed, start=start)
+    night.loc[night.recipe == recipe, "pressure"] += shift
+    put_file(plant.config.folder / "data" / f"night-{seed}.parquet", night)
+    read_all(plant)
+    score_all(plant)
+    explain_anomalies(plant)
+    derive_events(plant)
+
+
+def refit(plant, *keys, since=SINCE, **options):
+    return train_cluster_flows(plant, list(keys), reason="it moved", promoted_by="night", learn_from=since, **options)
+
+
+def share_of_alarms(plant, keys, where) -> float:
+    [(share,)] = query(
+        plant,
+        f"SELECT avg(is_anomaly::INT) FROM mart.anomaly_scores WHERE status = 'scored' AND {where} "
+        "AND cluster_key IN (SELECT unnest(?::VARCHAR[]))",
+        keys,
+    )
+    return share
+
+
+def learnable(plant, key, folds) -> tuple[int, int]:
+    """Count the readings of a regime since the drift, and those of them that are anomalies in an event."""
+    [counts] = query(
+        plant,
+        f"""
+        SELECT count(*), count(*) FILTER (score.is_anomaly AND EXISTS (
+            SELECT 1 FROM mart.anomaly_events AS event
+            WHERE event.machine_id = score.machine_id AND score.ts BETWEEN event.started_at AND event.ended_at))
+        FROM core.readings AS reading
+        JOIN core.cluster_assignments AS assigned USING (reading_id)
+        JOIN mart.anomaly_scores AS score USING (reading_id)
+        WHERE assigned.cluster_key = ? AND responsibility > 1e-3 AND reading.ts >= ? AND quality = 'ok'
+          AND fold IN {folds}
+        """,
+        key,
+        SINCE,
+    )
+    return counts
+
+
+def test_a_flow_that_describes_the_moved_regime_better_takes_over_and_says_by_how_much(trained_plant):
+    arrive(trained_plant)
+    summary = refit(trained_plant, "c0001")["c0001"]
+    assert summary.decision.decision == "promoted"
+    old, new = frame(trained_plant, VERSIONS, "c0001").itertuples()
+    assert (old.in_force, new.in_force) == (False, True)
+    [decision] = frame(
+        trained_plant, "SELECT * FROM mart.flow_decisions WHERE previous_version IS NOT NULL"
+    ).itertuples()
+    assert (decision.flow_version, decision.previous_version) == (new.flow_version, old.flow_version)
+    assert decision.gain_recent > 2 * decision.gain_recent_error > 0
+    assert decision.gain_recent > 0.02
+    assert decision.gain_reference < 0, "what was normal before no longer is"
+    assert decision.n_recent > 100
+    assert decision.reason.startswith("it moved: gain +")
+    assert new.trained_from >= SINCE > old.trained_until
+    window = json.loads(new.training_window)
+    assert (window["start"], window["until"], window["without_events"]) == ("2024-04-01T00:00:00", None, True)
+    assert json.loads(old.training_window)["start"] is None
+    assert new.random_state == 0
+
+
+def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registry(trained_plant, caplog):
+    arrive(trained_plant, shift=0.0)
+    before = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
+    summary = refit(trained_plant, "c0001")["c0001"]
+    assert summary.decision.decision == "refused"
+    assert (
+        query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
+        == before
+    )
+    [refused] = query(
+        trained_plant,
+        "SELECT flow_version, promoted_at, promoted_by FROM mart.flow_versions "
+        "WHERE cluster_key = 'c0001' AND NOT in_force",
+    )
+    assert refused == (summary.flow_version, None, None)
+    assert "the new flow is refused, the one in force stays" in caplog.text
+    assert "two standard errors are asked for" in summary.decision.reason
+
+
+@pytest.mark.parametrize("gain", ["too small", "within chance", "enough"])
+def test_a_refit_needs_a_margin_and_more_than_chance(trained_plant, gain):
+    arrive(trained_plant)
+    made = refit(trained_plant, "c0001")["c0001"].decision
+    rollback(trained_plant, "c0001", decided_by="test", reason="once more")
+    least = {"too small": made.gain_recent * 1.01, "within chance": 0.0, "enough": made.gain_recent * 0.99}[gain]
+    if gain == "within chance":
+        from pwflow_core.pipeline.challenges import Gain
+
+        assert not judge_refit(Gain(500, 0.1, 0.051), None, least).is_won
+        assert judge_refit(Gain(500, 0.1, 0.049), None, least).is_won
+    else:
+        plant = reopen(trained_plant, drift={"min_gain": least})
+        assert refit(plant, "c0001")["c0001"].decision.decision == ("promoted" if gain == "enough" else "refused")
+
+
+def test_anomalies_in_alarm_events_are_not_learned_from_until_a_person_confirms_them(trained_plant):
+    arrive(trained_plant)
+    learning = "(0, 1, 2, 4, 5, 6, 7, 9)"
+    n_all, n_flagged = learnable(trained_plant, "c0001", learning)
+    assert n_flagged > 20
+    summary = refit(trained_plant, "c0001")["c0001"]
+    assert summary.n_rows + summary.n_held_out == n_all - n_flagged
+    events = query(trained_plant, "SELECT event_id FROM mart.anomaly_events WHERE started_at >= ?", SINCE)
+    for (event_id,) in events:
+        confirm_event(trained_plant, event_id, confirmed_by="Ada")
+        confirm_event(trained_plant, event_id, confirmed_by="Ada")
+    assert query(trained_plant, "SELECT count(*) FROM core.confirmations") == [(len(events),)]
+    again = refit(trained_plant, "c0001")["c0001"]
+    assert again.n_rows + again.n_held_out == n_all
+
+
+def test_a_fault_that_lasts_is_not_learned_as_normal(trained_plant):
+    """One machine reads 8 bar too much for a day: its anomalies are in events, and the other machine teaches."""
+    night = plant_readings(1500, seed=7, start="2024-04-01")
+    night.loc[night.machine == "press-2", "pressure"] += 8
+    put_file(trained_plant.config.folder / "data" / "night.parquet", night)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    derive_events(trained_plant)
+    summary = refit(trained_plant, "c0001", since=SINCE)["c0001"]
+    flow = ClusterFlow.from_bytes(trained_plant.models.get(summary.flow_version))
+    faulty = frame(
+        trained_plant,
+        "SELECT temperature, pressure FROM core.readings JOIN core.cluster_assignments USING (reading_id) "
+        "WHERE cluster_key = 'c0001' AND machine_id = 'press-2' AND ts >= ? AND quality = 'ok'",
+        SINCE,
+    ).to_numpy()
+    own = flow.sample(2000, random_state=0)
+    assert np.quantile(flow.log_prob(faulty), 0.9) < np.quantile(flow.log_prob(own), 0.01)
+    assert summary.decision.decision == "refused"
+
+
+def test_too_few_recent_readings_say_how_many_are_needed(trained_plant):
+    arrive(trained_plant, n_times=100)
+    match = (
+        r"Cluster c0001 has \d+ readings to learn from and \d+ to judge by.* 200 and 75 in 8 are needed: wait for more"
+    )
+    before = query(trained_plant, "FROM mart.flow_versions ORDER BY ALL")
+    with pytest.raises(NotFittedError, match=match):
+        refit(trained_plant, "c0001")
+    assert query(trained_plant, "FROM mart.flow_versions ORDER BY ALL") == before
+    with pytest.raises(NotFittedError, match="c0001 has no readings to learn from"):
+        refit(trained_plant, "c0001", since=datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+def test_fresh_readings_of_the_moved_regime_alarm_at_the_budget_after_the_refit(trained_plant):
+    """alpha is .01; before the refit the moved regime alarms at many times that."""
+    plant = reopen(trained_plant, training={"until": "2024-03-20T00:00:00+00:00"})
+    arrive(plant, n_times=4000, shift=1.2)
+    before = share_of_alarms(plant, OF_A, "ts >= '2024-04-01'")
+    assert before > 0.05
+    summaries = refit(plant, *OF_A)
+    assert [summary.decision.decision for summary in summaries.values()] == ["promoted", "promoted"]
+    score_all(plant)
+    arrive(plant, n_times=4000, seed=8, start="2024-05-01", shift=1.2)
+    fresh = share_of_alarms(plant, OF_A, "ts >= '2024-05-01'")
+    assert 0.004 < fresh < 0.02
+    [untouched] = {share_of_alarms(plant, ["c0003", "c0004"], "ts >= '2024-05-01'")}
+    assert 0.004 < untouched < 0.02
+    calibrated = dict(
+        query(
+            plant,
+            "SELECT cluster_key, calibration.n_rows FROM core.calibration "
+            "JOIN mart.flow_versions USING (cluster_key, flow_version) "
+            "WHERE in_force AND training_window LIKE '%2024-04-01%'",
+        )
+    )
+    assert set(calibrated) == set(OF_A)
+    assert min(calibrated.values()) > 100
+    failed = [check.sentence for check in check_scores(plant) if check.is_blocking and not check.passed]
+    assert failed == [], "the moved regime is checked on its own window"
+
+
+def test_a_version_that_comes_back_has_its_old_calibration(trained_plant):
+    calibrations = "FROM core.calibration WHERE cluster_key = 'c0001' ORDER BY calibrated_at"
+    arrive(trained_plant)
+    [first] = query(trained_plant, calibrations)
+    refit(trained_plant, "c0001")
+    score_all(trained_plant)
+    rollback(trained_plant, "c0001", decided_by="test", reason="x")
+    score_all(trained_plant)
+    assert query(trained_plant, calibrations)[0] == first
+    assert len(query(trained_plant, calibrations)) == 2
+
+
+def test_a_flow_that_is_not_finite_is_refused(trained_plant, monkeypatch):
+    import torch
+
+    from pwflow_core import modelling
+
+    train = modelling.train_flows
+
+    def train_badly(*arguments, **options):
+        flows = train(*arguments, **options)
+        for flow in flows:
+            flow.parameters = torch.full_like(flow.parameters, float("nan"))
+        return flows
+
+    arrive(trained_plant)
+    before = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
+    monkeypatch.setattr(modelling, "train_flows", train_badly)
+    for learn_from, challenge in ((SINCE, True), (None, True), (None, False)):
+        summary = train_cluster_flows(
+            trained_plant, ["c0001"], reason="x", promoted_by="test", learn_from=learn_from, challenge=challenge
+        )["c0001"]
+        assert summary.decision.decision == "refused"
+        assert "no finite log-density" in summary.decision.reason
+    assert (
+        query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
+        == before
+    )
+
+
+def test_a_person_who_retrains_gets_no_worse_flow_unless_it_is_forced(trained_plant, monkeypatch):
+    from pwflow_core import modelling
+
+    train = modelling.train_flows
+
+    def train_beside_the_readings(*arguments, **options):
+        flows = train(*arguments, **options)
+        for flow in flows:
+            flow.whitening = replace(flow.whitening, centre=flow.whitening.centre + 1.0)
+        return flows
+
+    monkeypatch.setattr(modelling, "train_flows", train_beside_the_readings)
+    retrain = {"reason": "x", "promoted_by": "test"}
+    refused = train_cluster_flows(trained_plant, ["c0001"], **retrain)["c0001"]
+    assert refused.decision.decision == "refused"
+    assert "worse by more than 0.05 nats and the standard error" in refused.decision.reason
+    forced = train_cluster_flows(trained_plant, ["c0001"], challenge=False, **retrain)["c0001"]
+    assert (forced.decision.decision, forced.flow_version) == ("promoted", refused.flow_version)
+    monkeypatch.undo()
+    other_seed = reopen(trained_plant, flow={"random_state": 1})
+    better = train_cluster_flows(other_seed, ["c0001"], **retrain)["c0001"]
+    assert better.decision.decision == "promoted"
+    assert better.decision.gain_recent > 0.5
+
+
+def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(trained_plant, monkeypatch):
+    from pwflow_core.pipeline import flows
+
+    arrive(trained_plant)
+    first = refit(trained_plant, "c0001")["c0001"].decision
+    register = flows._register
+
+    def register_behind_a_person(*arguments):
+        rollback(trained_plant, "c0001", decided_by="Ada", reason="no")
+        return register(*arguments)
+
+    monkeypatch.setattr(flows, "_register", register_behind_a_person)
+    other = reopen(trained_plant, flow={"random_state": 5})
+    made = train_cluster_flows(other, ["c0001"], reason="x", promoted_by="test", learn_from=SINCE)["c0001"].decision
+    assert made.decision == "refused"
+    in_force = query(
+        trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force AND cluster_key = 'c0001'"
+    )
+    assert in_force == [(first.previous_version,)]
+
+
+def test_a_few_impossible_readings_do_not_decide(trained_plant):
+    [(version,)] = query(
+        trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force AND cluster_key = 'c0001'"
+    )
+    old = ClusterFlow.from_bytes(trained_plant.models.get(version))
+    new = ClusterFlow.from_bytes(old.to_bytes())
+    X = old.sample(1000, random_state=1)
+    X[:15] += 1e4
+    rows = RegimeRows(X, np.ones(1000), np.zeros(1000, dtype=bool), np.arange(1000) // 20, None, None)
+    monotone = new.log_prob
+    new.log_prob = lambda X: monotone(X) - 0.1 + 1e3 * (X[:, 0] > 1e3)
+    gain = compare_flows(old, new, rows)
+    assert gain.mean == pytest.approx(-0.1, abs=0.01)
+    assert gain.error < 0.01
+
+
+def test_gains_from_one_time_block_prove_nothing():
+    rows = RegimeRows(np.zeros((50, 1)), np.ones(50), np.zeros(50, dtype=bool), np.zeros(50, dtype=int), None, None)
+
+    class Constant:
+        def __init__(self, value):
+            self.value = value
+
+        def log_prob(self, X):
+            return np.full(len(X), self.value)
+
+    gain = compare_flows(Constant(0.0), Constant(1.0), rows)
+    assert (gain.mean, gain.error) == (1.0, np.inf)
+    assert not judge_refit(gain, None, 0.02).is_won
+
+
+def test_only_an_event_that_is_there_can_be_confirmed(trained_plant):
+    with pytest.raises(UnknownEventError, match=r"event_id of an event in mart.anomaly_events, got 42: look it up"):
+        confirm_event(trained_plant, 42, confirmed_by="Ada")

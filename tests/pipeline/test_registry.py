@@ -1,0 +1,202 @@
+"""The registry: one pointer per regime, moved in one transaction, and a row for every decision."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pwflow_core.errors import ModelFileError, PromotionError, UnknownClusterError, UnknownVersionError
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.registry import list_versions, promote, rollback
+from pwflow_core.pipeline.scores import derive_scores
+from pwflow_core.pipeline.slices import score_slices
+from tests.conftest import frame, kill_at, query, reopen, score_all
+
+SLICES = "SELECT * FROM core.component_log_density WHERE cluster_key <> ? ORDER BY cluster_key, reading_id"
+OWN_SLICE = "SELECT * EXCLUDE (scored_at) FROM core.component_log_density WHERE cluster_key = ? ORDER BY reading_id"
+SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
+DECISIONS = (
+    "SELECT cluster_key, flow_version, decision, previous_version, decided_by, reason FROM mart.flow_decisions "
+    "WHERE cluster_key = ? ORDER BY decided_at"
+)
+
+
+def in_force(plant, key="c0002") -> str:
+    [(version,)] = query(plant, "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = ? AND in_force", key)
+    return version
+
+
+def train_another(plant, key="c0002", seed=1) -> str:
+    """Train another version and put it in force, whatever it is worth."""
+    changed = reopen(plant, flow={"random_state": seed})
+    train_cluster_flows(changed, [key], reason="another seed", promoted_by="test", challenge=False)
+    return in_force(plant, key)
+
+
+def registry(plant):
+    return (
+        query(plant, "FROM mart.flow_versions ORDER BY ALL"),
+        query(plant, "FROM mart.flow_decisions ORDER BY ALL"),
+        query(plant, "FROM core.component_log_density ORDER BY ALL"),
+        query(plant, SCORES),
+    )
+
+
+def test_every_flow_that_came_into_force_has_a_decision(trained_plant):
+    first = in_force(trained_plant)
+    second = train_another(trained_plant)
+    assert query(trained_plant, DECISIONS, "c0002") == [
+        ("c0002", first, "promoted", None, "test", "first"),
+        ("c0002", second, "promoted", first, "test", "another seed"),
+    ]
+    undecided = "SELECT * FROM mart.flow_versions ANTI JOIN mart.flow_decisions USING (cluster_key, flow_version)"
+    assert query(trained_plant, undecided) == []
+
+
+def test_moving_the_pointer_changes_no_slice_and_no_score(trained_plant):
+    first = in_force(trained_plant)
+    second = train_another(trained_plant)
+    score_all(trained_plant)
+    _, _, slices, scores = registry(trained_plant)
+    made = promote(trained_plant, "c0002", first, decided_by="Ada", reason="the new one is loud")
+    assert (made.decision, made.flow_version, made.previous_version) == ("promoted", first, second)
+    assert in_force(trained_plant) == first
+    _, _, slices_after, scores_after = registry(trained_plant)
+    assert slices_after == slices
+    assert scores_after == scores
+    [*_, last] = query(trained_plant, DECISIONS, "c0002")
+    assert last == ("c0002", first, "promoted", second, "Ada", "the new one is loud")
+
+
+def test_after_a_rollback_that_slice_alone_is_made_again_and_is_what_it_was(trained_plant):
+    """The other slices stay to the byte, scores without the regime too; its own scores are those of before."""
+    slice_before, scores_before = frame(trained_plant, OWN_SLICE, "c0002"), frame(trained_plant, SCORES)
+    calibration = query(trained_plant, "FROM core.calibration WHERE cluster_key = 'c0002'")
+    train_another(trained_plant)
+    score_all(trained_plant)
+    others = query(trained_plant, SLICES, "c0002")
+    rollback(trained_plant, "c0002", decided_by="test", reason="x")
+    list(score_slices(trained_plant))
+    affected = derive_scores(trained_plant).n_derived
+    assert query(trained_plant, SLICES, "c0002") == others
+    pd.testing.assert_frame_equal(frame(trained_plant, OWN_SLICE, "c0002"), slice_before, check_exact=False, atol=1e-5)
+    assert affected == len(slice_before)
+    after = frame(trained_plant, SCORES)
+    np.testing.assert_allclose(
+        after.p_value.to_numpy(float), scores_before.p_value.to_numpy(float), rtol=1e-3, equal_nan=True
+    )
+    kept = query(
+        trained_plant, "FROM core.calibration WHERE cluster_key = 'c0002' AND flow_version = ?", in_force(trained_plant)
+    )
+    assert kept == calibration, "a version that comes back has the calibration that it had"
+
+
+def test_rolling_back_twice_goes_two_versions_back(trained_plant):
+    first = in_force(trained_plant)
+    second = train_another(trained_plant, seed=1)
+    third = train_another(trained_plant, seed=2)
+    assert len({first, second, third}) == 3
+    assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == second
+    assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == first
+    with pytest.raises(UnknownVersionError, match="No flow of c0002 was in force before the present one: name"):
+        rollback(trained_plant, "c0002", decided_by="a", reason="x")
+    assert rollback(trained_plant, "c0002", third, decided_by="a", reason="x").decision == "rolled_back"
+    assert in_force(trained_plant) == third
+    assert [row[2] for row in query(trained_plant, DECISIONS, "c0002")] == ["promoted"] * 3 + ["rolled_back"] * 3
+
+
+def test_the_first_digits_of_a_version_are_enough_if_they_fit_one(trained_plant):
+    first = in_force(trained_plant)
+    train_another(trained_plant)
+    assert promote(trained_plant, "c0002", first[:9].upper(), decided_by="a", reason="x").flow_version == first
+    twin = first[:5] + ("0" if first[5] != "0" else "1") + first[6:]
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(
+            "UPDATE mart.flow_versions SET flow_version = ? WHERE flow_version <> ? AND cluster_key = 'c0002'",
+            [twin, first],
+        )
+    with pytest.raises(UnknownVersionError, match=f"'{first[:5]}' fits 2 flows of c0002 .*give more digits"):
+        promote(trained_plant, "c0002", first[:5], decided_by="a", reason="x")
+
+
+def test_what_cannot_be_put_in_force_is_one_sentence_and_nothing_is_written(trained_plant):
+    old = in_force(trained_plant)
+    new = train_another(trained_plant)
+    foreign = in_force(trained_plant, "c0003")
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.clusters SET status = 'retired' WHERE cluster_key = 'c0004'")
+    cases = [
+        (UnknownClusterError, "c0001, c0002, c0003", ("c9999", old)),
+        (UnknownClusterError, "got the retired regime c0004: name one of those", ("c0004", old)),
+        (UnknownVersionError, f"Expected a flow version of c0002 .*{old[:12]}.*got 'feed'", ("c0002", "feed")),
+        (UnknownVersionError, "Expected a flow version of c0002", ("c0002", "")),
+        (UnknownVersionError, 'got "x\'; DROP TABLE y"', ("c0002", "x'; DROP TABLE y")),
+        (UnknownVersionError, "is one of c0003, not of c0002: name one of its own", ("c0002", foreign)),
+        (PromotionError, f"The flow {new[:12]}… of c0002 is in force already", ("c0002", new)),
+    ]
+    before = registry(trained_plant)
+    for error, match, arguments in cases:
+        for step in (promote, rollback):
+            with pytest.raises(error, match=match) as caught:
+                step(trained_plant, *arguments, decided_by="a", reason="x")
+            assert len(str(caught.value)) < 400
+    assert registry(trained_plant) == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "one byte", "cut short", "deleted by retention"])
+def test_a_damaged_file_stops_the_pointer_before_it_moves(trained_plant, damage):
+    old = in_force(trained_plant)
+    train_another(trained_plant)
+    file = trained_plant.config.folder / "models" / f"{old}.safetensors"
+    data = file.read_bytes()
+    match = old
+    if damage == "one byte":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "cut short":
+        file.write_bytes(data[: len(data) // 2])
+    else:
+        file.unlink()
+    if damage == "deleted by retention":
+        match = "its file was deleted on 2024-05-06.*models.keep_days"
+        with trained_plant.warehouse.transaction() as connection:
+            connection.execute(
+                "UPDATE mart.flow_versions SET file_deleted_at = '2024-05-06' WHERE flow_version = ?", [old]
+            )
+    before = registry(trained_plant)
+    with pytest.raises(ModelFileError, match=match):
+        rollback(trained_plant, "c0002", decided_by="a", reason="x")
+    assert registry(trained_plant) == before
+
+
+def test_a_flow_of_other_sensors_is_not_promoted(trained_plant):
+    from pwflow_core.modelling.serialization import pack, unpack
+
+    old = in_force(trained_plant)
+    train_another(trained_plant)
+    arrays, document = unpack(trained_plant.models.get(old), "cluster_flow")
+    other = trained_plant.models.put(pack("cluster_flow", arrays | {"centre": np.zeros(5)}, document))
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.flow_versions SET flow_version = ? WHERE flow_version = ?", [other, old])
+    with pytest.raises(PromotionError, match="trained on 5 columns, but the models see 2 now"):
+        promote(trained_plant, "c0002", other, decided_by="a", reason="x")
+
+
+def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_plant):
+    old = in_force(trained_plant)
+    train_another(trained_plant)
+    before = registry(trained_plant)
+    code = (
+        "from pwflow_core.pipeline.registry import promote; "
+        f"promote(plant, 'c0002', {old!r}, decided_by='a', reason='x')"
+    )
+    kill_at(trained_plant, "pwflow_core.pipeline.registry", "insert_decision", code)
+    assert registry(trained_plant) == before
+
+
+def test_versions_are_listed_the_latest_first(trained_plant):
+    old = in_force(trained_plant)
+    new = train_another(trained_plant)
+    listed = list_versions(trained_plant, "c0002")
+    assert [(version.flow_version, version.in_force) for version in listed] == [(new, True), (old, False)]
+    assert all(version.promoted_at is not None for version in listed)
+    with pytest.raises(UnknownClusterError):
+        list_versions(trained_plant, "c9999")
