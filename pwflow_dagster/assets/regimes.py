@@ -1,5 +1,7 @@
 """Regimes: the clusters of every segment, the readings of each, and the flow that describes it."""
 
+from datetime import datetime
+
 import dagster as dg
 from pydantic import Field
 
@@ -136,7 +138,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 keys = [key for key in keys if key in missing]
             reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
             promoted_by = f"dagster run {context.run.run_id}"
-            summaries = train_cluster_flows(opened, keys, reason=reason, promoted_by=promoted_by)
+            summaries = train_cluster_flows(
+                opened,
+                keys,
+                reason=reason,
+                promoted_by=promoted_by,
+                learn_from=datetime.fromisoformat(config.learn_from) if config.learn_from else None,
+            )
             schema = column_schema(opened, "mart", "flow_versions")
             for key, summary in summaries.items():
                 history = summary.history
