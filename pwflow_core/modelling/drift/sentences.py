@@ -42,8 +42,7 @@ def regime_moved(
 ) -> str:
     """Say how a regime moved on all of its machines."""
     what = _what_moved(shift.raw, shift.sensors.size, sensors, named) or (
-        f"no single sensor moved much, but they no longer go together as it learned "
-        f"({_number(shift.effect)} standard deviations)"
+        f"its sensors no longer go together as it learned ({_number(shift.effect)} standard deviations)"
     )
     return f"Regime {key} moved: {what}{_on(machines)}, since {day(shift.since)}."
 

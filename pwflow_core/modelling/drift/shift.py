@@ -52,6 +52,7 @@ class ImprobablePart:
         machines: Machines with such a block.
         offset: Mean of these blocks less what is typical, standard deviations of a reading, shape (S,).
         scatter: Standard deviation between these blocks, in the same unit, shape (S,).
+        effect_on_others: Largest sure effect on the other blocks; infinite where there are hardly any.
     """
 
     share: float
@@ -59,6 +60,7 @@ class ImprobablePart:
     machines: tuple[str, ...]
     offset: Array
     scatter: Array
+    effect_on_others: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +139,14 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
         machines=tuple(reference.machines[m] for m in measured),
         machine_sensors=Effects(size[:, sensors], error[:, sensors]),
         machine_latents=Effects(size[:, latents], error[:, latents]),
-        improbable=_improbable(reference, known, moved[:, sensors]),
+        improbable=_improbable(reference, known, moved),
     )
 
 
 def _effects(reference: DriftReference, blocks: Blocks, moved: Array, share: float) -> Effects:
     """Return the effect on each column, and its error from the nights and from the reference."""
-    n_blocks = reference.nights(blocks).n_blocks
-    scale = reference.lasting * reference.scale
-    precision = (1.0 / np.maximum(reference.variance(n_blocks, scale), 1e-300)).sum(axis=0)
-    variance = 1.0 / precision + scale / (reference.precision * share)
+    variance = np.maximum(reference.variance(reference.nights(blocks).n_blocks), 1e-300)
+    variance = reference.lasting * (1 / (1 / variance).sum(axis=0) + 1 / (reference.precision * share))
     unit = np.where(reference.reading_spread > 0, reference.reading_spread, np.inf)
     return Effects(trimmed_mean(moved) / unit, np.sqrt(variance) * reference.spread / unit)
 
@@ -158,14 +158,13 @@ def _began(reference: DriftReference, known: Blocks) -> int:
     """
     nights = reference.nights(known)
     channels = slice(reference.n_channels)
-    scale = (reference.lasting * reference.scale)[channels]
-    weight = 1.0 / np.maximum(reference.variance(nights.n_blocks, scale), 1e-300)
-    weight = np.where(reference.spread[channels] > 0, weight, 1e-300)
+    weight = 1 / np.maximum(reference.variance(nights.n_blocks)[:, channels], 1e-300)
+    weight = np.where(reference.spread[channels] > 0, weight, 0.0)
     residual = nights.means[:, channels] - reference.offset[channels]
     total = np.cumsum(weight[::-1], axis=0)[::-1]
     sums = np.cumsum((weight * residual)[::-1], axis=0)[::-1]
-    known_to = np.where(scale > 0, reference.precision[channels] / np.maximum(scale, 1e-300), np.inf)
-    evidence = sums**2 / (total + total**2 / known_to)
+    evidence = sums**2 / np.maximum(total + total**2 / reference.precision[channels], 1e-300)
+    evidence = evidence / reference.lasting[channels]
     first, _ = np.unravel_index(int(evidence.argmax()), evidence.shape)
     return int(nights.night[first])
 
@@ -174,12 +173,19 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
     mostly = blocks.improbable >= _MOSTLY
     if not mostly.any():
         return None
-    spread = reference.reading_spread[reference.n_channels :]
-    offset = moved[mostly] / np.where(spread > 0, spread, np.inf)
+    others = np.inf
+    if (~mostly).sum() >= _FEWEST_BLOCKS:
+        effects = _effects(reference, blocks.take(~mostly), moved[~mostly], 1.0)
+        judged = np.arange(len(effects.size)) != reference.n_channels - 1
+        others = Effects(effects.size[judged], effects.error[judged]).largest
+    sensors = slice(reference.n_channels, None)
+    spread = reference.reading_spread[sensors]
+    offset = moved[mostly, sensors] / np.where(spread > 0, spread, np.inf)
     return ImprobablePart(
         share=float(blocks.n_readings[mostly].sum() / blocks.n_readings.sum()),
         n_nights=len(np.unique(blocks.night[mostly])),
         machines=tuple(np.unique(blocks.machine[mostly]).tolist()),
         offset=np.median(offset, axis=0),
         scatter=offset.std(axis=0),
+        effect_on_others=others,
     )

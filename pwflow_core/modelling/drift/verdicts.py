@@ -169,9 +169,7 @@ def _is_new_regime(shift: Shift, min_effect: float) -> bool:
     part = shift.improbable
     if part is None or part.n_nights < _FEWEST_NIGHTS_OF_NEW:
         return False
-    return _SMALLEST_SHARE_OF_NEW <= part.share <= _LARGEST_SHARE_OF_NEW and shift.sensors.largest < max(
-        min_effect, _SMALL * float(np.abs(part.offset).max(initial=0.0))
-    )
+    return _SMALLEST_SHARE_OF_NEW <= part.share <= _LARGEST_SHARE_OF_NEW and part.effect_on_others < min_effect
 
 
 def _new_regimes(fresh: _Moved, sensors: Sequence[SensorName]) -> list[Verdict]:
