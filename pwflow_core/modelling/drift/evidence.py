@@ -7,8 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import ndtri, stdtr
 
 from pwflow_core.modelling.drift.blocks import Blocks
 from pwflow_core.modelling.drift.reference import DriftReference
@@ -85,12 +84,12 @@ class DriftState:
     @property
     def log_evidence(self) -> Array:
         """Log evidence of each channel, shape (C,): the mean over its bets."""
-        return np.asarray(logsumexp(self.log_detectors, axis=1) - np.log(len(_BETS)))
+        return np.asarray(np.logaddexp.reduce(self.log_detectors, axis=1) - np.log(len(_BETS)))
 
     @property
     def combined(self) -> float:
         """Log evidence that the cluster moved: the mean over all channels, to be compared with `log_threshold`."""
-        return float(logsumexp(self.log_evidence) - np.log(len(self.log_detectors)))
+        return float(np.logaddexp.reduce(self.log_evidence) - np.log(len(self.log_detectors)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -166,5 +165,5 @@ def log_threshold(false_refits_per_5_years: float, n_clusters: int) -> float:
 
 def _normal_score(t: Array, freedom: Array) -> Array:
     """Map Student t to normal scores within the bound; both tails with full precision."""
-    size = -stats.norm.ppf(np.maximum(stats.t.sf(np.abs(t), freedom), 1e-300))
+    size = -ndtri(np.maximum(stdtr(freedom, -np.abs(t)), 1e-300))
     return np.asarray(np.sign(t) * np.minimum(size, _BOUND))
