@@ -5,8 +5,8 @@
     python tests/benchmarks/drift_nights.py --only quiet --budget 1
 
 Eight regimes, three machines, eight sensors, 1,440 readings a machine and night, autocorrelation .9 within a regime,
-normal or Student's t with three degrees of freedom; the plant is described in `drift_plant.py`. The reference is a fifth
-of the blocks of 25 nights, some 140 blocks a regime. Prints Markdown tables.
+normal or Student's t with three degrees of freedom; the plant is described in `drift_plant.py`. The reference is a
+fifth of the blocks of 25 nights, some 140 blocks a regime. Prints Markdown tables.
 """
 
 from __future__ import annotations

@@ -280,9 +280,7 @@ def watched(
         seed: Of the choice of held-out blocks.
         budget: False refits per five years.
     """
-    watch = Watch.learn(
-        [process.night(20_000 + n) for n in range(LEARNING_NIGHTS)], np.random.default_rng([seed, 7])
-    )
+    watch = Watch.learn([process.night(20_000 + n) for n in range(LEARNING_NIGHTS)], np.random.default_rng([seed, 7]))
     watch.threshold = log_threshold(budget, N_CLUSTERS + 1)
     for n in range(n_nights):
         night = process.night(20_000 + LEARNING_NIGHTS + n)

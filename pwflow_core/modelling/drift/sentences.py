@@ -63,11 +63,11 @@ def machine_moved(
 def common_sensor(
     sensor: SensorName, raw: float, size: float, n_clusters: int, machines: Sequence[str], since: int
 ) -> str:
-    """Say that one sensor moved in all regimes."""
+    """Say that one sensor moved in all regimes, with the median shift."""
     return (
-        f"{sensor.name} reads up to {_amount(raw, sensor.unit)} ({_number(abs(size))} standard deviations) "
-        f"{_direction(raw)} than learned in all {n_clusters} regimes that can be judged{_on(machines)}, "
-        f"since {day(since)}: the sensor is suspected, not the process."
+        f"{sensor.name} reads {_amount(raw, sensor.unit)} ({_number(size)} standard deviations) {_direction(raw)} "
+        f"than learned in all {n_clusters} regimes that can be judged{_on(machines)}, since {day(since)}: "
+        f"the sensor is suspected, not the process."
     )
 
 

@@ -15,7 +15,8 @@ __all__ = ["Effects", "ImprobablePart", "Shift", "measure_shift"]
 Array = NDArray[np.float64]
 
 _FEWEST_BLOCKS = 3
-_MOSTLY = 0.5
+_MOSTLY, _HARDLY = 0.5, 0.2
+_LATEST_NIGHTS = 3
 _SURELY = 3.0
 
 
@@ -50,14 +51,17 @@ class ImprobablePart:
         share: Share of the recent readings that lie in such blocks.
         n_nights: Nights with such a block.
         machines: Machines with such a block.
+        share_there: Share of the recent readings of these machines that lie in such blocks.
         offset: Mean of these blocks less what is typical, standard deviations of a reading, shape (S,).
         scatter: Standard deviation between these blocks, in the same unit, shape (S,).
-        effect_on_others: Largest sure effect on the other blocks; infinite where there are hardly any.
+        effect_on_others: Largest sure effect on the ordinary blocks of these machines; infinite where there are hardly
+            any.
     """
 
     share: float
     n_nights: int
     machines: tuple[str, ...]
+    share_there: float
     offset: Array
     scatter: Array
     effect_on_others: float
@@ -72,9 +76,13 @@ class Shift:
 
     Attributes:
         since: Night on which it began, by the evidence, days since 1970-01-01.
+        until: Last night that has blocks.
         n_nights: Nights since then that have blocks.
         sensors: Effect on each sensor, shape (S,).
         raw: The same in raw units, shape (S,).
+        latest: Effect on each sensor in the three nights up to `until`, whenever it began, shape (S,).
+        typical: What is typical of each sensor, raw units, shape (S,).
+        reading_spread: Standard deviation of a reading of each sensor, raw units, shape (S,).
         latents: Effect on each latent, shape (D,).
         log_density: Effect on the log-density, shape (1,); a standard deviation is √(D / 2) nats, as for a Gaussian.
         machines: Machines with at least three blocks since then.
@@ -84,9 +92,13 @@ class Shift:
     """
 
     since: int
+    until: int
     n_nights: int
     sensors: Effects
     raw: Array
+    latest: Effects
+    typical: Array
+    reading_spread: Array
     latents: Effects
     log_density: Effects
     machines: tuple[str, ...]
@@ -114,11 +126,13 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     if len(known) < _FEWEST_BLOCKS:
         return None
     since = _began(reference, known)
+    late = known.night > known.night.max() - _LATEST_NIGHTS
+    columns = stacked(known) - reference.typical[place]
+    latest = _effects(reference, known.take(late), columns[late], 1.0)
     rows = known.night >= since
     if rows.sum() < _FEWEST_BLOCKS:
         rows = known.night >= np.sort(known.night)[-_FEWEST_BLOCKS]
-    known, place = known.take(rows), place[rows]
-    moved = stacked(known) - reference.typical[place]
+    known, place, moved = known.take(rows), place[rows], columns[rows]
     whole = _effects(reference, known, moved, 1.0)
     share = np.bincount(place, minlength=len(reference.machines))
     measured = [m for m in range(len(reference.machines)) if share[m] >= _FEWEST_BLOCKS]
@@ -131,9 +145,13 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     latents, sensors = slice(1, 1 + reference.n_latents), slice(reference.n_channels, None)
     return Shift(
         since=since,
+        until=int(known.night.max()),
         n_nights=len(np.unique(known.night)),
         sensors=Effects(whole.size[sensors], whole.error[sensors]),
         raw=whole.size[sensors] * reference.reading_spread[sensors],
+        latest=Effects(latest.size[sensors], latest.error[sensors]),
+        typical=reference.machine_share @ reference.typical[:, sensors],
+        reading_spread=reference.reading_spread[sensors],
         latents=Effects(whole.size[latents], whole.error[latents]),
         log_density=Effects(whole.size[:1], whole.error[:1]),
         machines=tuple(reference.machines[m] for m in measured),
@@ -173,9 +191,12 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
     mostly = blocks.improbable >= _MOSTLY
     if not mostly.any():
         return None
+    machines = np.unique(blocks.machine[mostly])
+    there = np.isin(blocks.machine, machines)
+    ordinary = there & (blocks.improbable <= _HARDLY)
     others = np.inf
-    if (~mostly).sum() >= _FEWEST_BLOCKS:
-        effects = _effects(reference, blocks.take(~mostly), moved[~mostly], 1.0)
+    if ordinary.sum() >= _FEWEST_BLOCKS:
+        effects = _effects(reference, blocks.take(ordinary), moved[ordinary], 1.0)
         judged = np.arange(len(effects.size)) != reference.n_channels - 1
         others = Effects(effects.size[judged], effects.error[judged]).largest
     sensors = slice(reference.n_channels, None)
@@ -184,7 +205,8 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
     return ImprobablePart(
         share=float(blocks.n_readings[mostly].sum() / blocks.n_readings.sum()),
         n_nights=len(np.unique(blocks.night[mostly])),
-        machines=tuple(np.unique(blocks.machine[mostly]).tolist()),
+        machines=tuple(machines.tolist()),
+        share_there=float(blocks.n_readings[mostly].sum() / blocks.n_readings[there].sum()),
         offset=np.median(offset, axis=0),
         scatter=offset.std(axis=0),
         effect_on_others=others,
