@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import ndtri, stdtr
 
 from pwflow_core.modelling.drift.blocks import Blocks
 from pwflow_core.modelling.drift.reference import DriftReference
@@ -42,11 +41,12 @@ class DriftState:
         night: Last night, days since 1970-01-01; -1 before the first.
         n_nights: Nights that were added.
         mean: Running mean of the nights, reference included, shape (C,).
-        precision: Precision of that mean in units of 1 / s², shape (C,).
-        square: Running sum for s², shape (C,).
-        freedom: Degrees of freedom of s².
-        last: Residual of the last night from the reference, shape (C,).
-        last_variance: Its variance in units of s², shape (C,).
+        precision: Precision of that mean, shape (C,).
+        square: Sum of the squared jumps from one night to the next, over their variance by the reference, shape (C,).
+        freedom: Degrees of freedom of that sum. With those of the reference, it says by how much the variance of
+            nights is another than the reference has it; a lasting shift is one jump among many, and hardly changes it.
+        last: Mean of the last night, shape (C,).
+        last_variance: Its variance by the reference, shape (C,).
         log_detectors: log M, shape (C, bets).
 
     References:
@@ -68,15 +68,14 @@ class DriftState:
     def start(cls, reference: DriftReference) -> Self:
         """Return the state before the first night."""
         channels = slice(reference.n_channels)
-        freedom = float(reference.n_nights - 1)
         nothing = np.zeros(reference.n_channels)
         return cls(
             night=-1,
             n_nights=0,
             mean=reference.offset[channels],
             precision=reference.precision[channels],
-            square=freedom * reference.scale[channels],
-            freedom=freedom,
+            square=nothing,
+            freedom=0.0,
             last=nothing,
             last_variance=nothing,
             log_detectors=np.full((reference.n_channels, len(_BETS)), _LOWEST),
@@ -85,12 +84,12 @@ class DriftState:
     @property
     def log_evidence(self) -> Array:
         """Log evidence of each channel, shape (C,): the mean over its bets."""
-        return np.asarray(logsumexp(self.log_detectors, axis=1) - np.log(len(_BETS)))
+        return np.asarray(np.logaddexp.reduce(self.log_detectors, axis=1) - np.log(len(_BETS)))
 
     @property
     def combined(self) -> float:
         """Log evidence that the cluster moved: the mean over all channels, to be compared with `log_threshold`."""
-        return float(logsumexp(self.log_evidence) - np.log(len(self.log_detectors)))
+        return float(np.logaddexp.reduce(self.log_evidence) - np.log(len(self.log_detectors)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -120,37 +119,35 @@ def advance(reference: DriftReference, state: DriftState, blocks_of_one_night: B
             f"Expected the blocks of one night after {np.datetime64(state.night, 'D')}, got nights "
             f"{', '.join(str(np.datetime64(int(n), 'D')) for n in nights.night)}; replay the nights in their order."
         )
-    value = nights.means[0, : reference.n_channels]
-    memory = reference.memory[: reference.n_channels]
-    scale = state.square / max(state.freedom, 1.0)
-    lasting = reference.lasting[: reference.n_channels]
-    own = reference.variance(nights.n_blocks, lasting * scale)[0]
-    alive = (own > 0) & (reference.spread[: reference.n_channels] > 0)
-    unit = np.where(alive, own / np.maximum(lasting * scale, 1e-300), 1.0)
-    error = own + lasting * scale / state.precision
-    t = (value - state.mean) / np.sqrt(np.where(alive, error, 1.0))
-    z = np.where(alive & (state.freedom >= _FEWEST_FREEDOM), _normal_score(t, state.freedom), 0.0)
+    channels = slice(reference.n_channels)
+    value = nights.means[0, channels]
+    alive = reference.spread[channels] > 0
+    variance = np.where(alive, reference.variance(nights.n_blocks)[0, channels], 1.0)
+    memory, lasting = reference.memory[channels], reference.lasting[channels]
+    known = reference.freedom(float(nights.n_blocks[0]))[channels]
+    freedom = known + state.freedom
+    scale = (known + state.square) / freedom
+    t = (value - state.mean) / np.sqrt(lasting * scale * (variance + 1 / state.precision))
+    informed = alive & (freedom >= _FEWEST_FREEDOM)
+    z = np.where(informed, _normal_score(t, freedom), 0.0)
     growth = _BETS * z[:, None] - _BETS**2 / 2
-    informed = alive[:, None] & (state.freedom >= _FEWEST_FREEDOM)
-    moved = np.where(informed, np.logaddexp(state.log_detectors, 0.0) + growth, state.log_detectors)
-    weight = 1.0 / unit
-    precision = state.precision + weight
-    square, freedom = state.square, state.freedom
+    grown = np.maximum(np.logaddexp(state.log_detectors, 0.0) + growth, _LOWEST)
+    square, more_freedom = state.square, state.freedom
     if state.n_nights:
-        jump = (value - state.last) ** 2 / (unit + state.last_variance) / (1 - memory)
-        square = square + _JUMP_FREEDOM * np.minimum(jump, 2 * _BOUND**2 * np.maximum(scale, 1e-300))
-        freedom = freedom + _JUMP_FREEDOM
-    return replace(
-        state,
+        jump = (value - state.last) ** 2 / (variance + state.last_variance) / (1 - memory)
+        square = square + _JUMP_FREEDOM * np.minimum(jump, _BOUND**2 * scale)
+        more_freedom = more_freedom + _JUMP_FREEDOM
+    precision = state.precision + 1 / variance
+    return DriftState(
         night=int(nights.night[0]),
         n_nights=state.n_nights + 1,
-        mean=state.mean + weight * (value - state.mean) / precision,
+        mean=state.mean + (value - state.mean) / variance / precision,
         precision=precision,
         square=square,
-        freedom=freedom,
+        freedom=more_freedom,
         last=value,
-        last_variance=unit,
-        log_detectors=np.maximum(moved, _LOWEST),
+        last_variance=variance,
+        log_detectors=np.where(informed[:, None], grown, state.log_detectors),
     )
 
 
@@ -166,7 +163,7 @@ def log_threshold(false_refits_per_5_years: float, n_clusters: int) -> float:
     return float(np.log(_NIGHTS_IN_5_YEARS * max(n_clusters, 1) / false_refits_per_5_years))
 
 
-def _normal_score(t: Array, freedom: float) -> Array:
+def _normal_score(t: Array, freedom: Array) -> Array:
     """Map Student t to normal scores within the bound; both tails with full precision."""
-    size = -stats.norm.ppf(np.maximum(stats.t.sf(np.abs(t), freedom), 1e-300))
+    size = -ndtri(np.maximum(stdtr(freedom, -np.abs(t)), 1e-300))
     return np.asarray(np.sign(t) * np.minimum(size, _BOUND))

@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 
 _WINSOR = 3.0
 _FEWEST_BLOCKS_OF_MACHINE = 3
-_DOUBT = 0.1
-_MOST_MEMORY = 0.6
+_MOST_MEMORY = 0.8
+_FEWEST_PAIRS = 4
 _TRIM = 0.25
 
 
@@ -30,11 +30,11 @@ class DriftReference:
 
     A block of machine m in night n is modelled, channel by channel, as
 
-        x = centre_m + spread (μ + night_n + rest),    Var(night) = s² τ²,  Var(rest) = s² σ²
+        x = centre_m + spread (μ + night_n + rest),    Var(night) = τ²,  Var(rest) = σ²
 
-    and counts within three spreads of its centre only, so that a fault of an hour is worth little. A night's mean over
-    k blocks then has the variance s² (τ² + σ² / k). τ² is an upper bound, because few blocks a night say little of it;
-    s² corrects it for nights like those of the reference, so that it only makes longer nights count for less.
+    and counts within three spreads of its centre only, so that a fault of an hour is worth little. The mean of a night
+    over k blocks has the variance τ² + σ² / k, which is known as surely as a variance with so many degrees of freedom:
+    many where the nights of the reference have k blocks themselves, few where τ² has to be told from σ² first.
 
     Columns are the channels of evidence (those of `Blocks.means`, then the root of the improbable share), then sensors.
 
@@ -48,9 +48,9 @@ class DriftReference:
         reading_spread: Standard deviation of a reading, the unit of effects, shape (K,).
         within: σ², shape (K,).
         between: τ², shape (K,).
-        scale: s², shape (K,).
+        between_error: Standard error of τ², shape (K,).
         memory: Correlation of one night with the next, shape (K,), 0 or more.
-        precision: Of the mean over the reference, in units of 1 / s², shape (K,).
+        precision: Of the mean over the reference, if nights had no memory, shape (K,).
         offset: Mean of the nights, which is nearly 0 by construction, shape (K,).
         machine_share: Share of the blocks that each machine has, shape (M,).
         block_size: Usual number of readings of a block.
@@ -67,7 +67,7 @@ class DriftReference:
     reading_spread: Array
     within: Array
     between: Array
-    scale: Array
+    between_error: Array
     memory: Array
     precision: Array
     offset: Array
@@ -80,11 +80,6 @@ class DriftReference:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels of evidence."""
         return ("log_density", *(f"latent_{i + 1}" for i in range(self.n_latents)), "improbable")
-
-    @property
-    def lasting(self) -> Array:
-        """Factor by which nights that are like the one before inflate the variance of a mean over many, shape (K,)."""
-        return np.asarray((1 + self.memory) / (1 - self.memory))
 
     @classmethod
     def fit(cls, blocks: Blocks, sensor_spread: object) -> Self:
@@ -114,11 +109,10 @@ class DriftReference:
         block_size = float(np.median(known.n_readings))
         weight = np.minimum(1.0, known.n_readings / block_size)
         nights = group_nights(known.night, (bounded - centre[place]) / unit, weight)
-        within, between = _variances(nights)
+        within, between, between_error = _variances(nights)
         weights = 1.0 / (between + within / nights.n_blocks[:, None])
         precision = weights.sum(axis=0)
         offset = (weights * nights.means).sum(axis=0) / precision
-        residual = nights.means - offset
         n_nights = len(nights.night)
         n_latents = blocks.means.shape[1] - 1
         log_density_spread = np.sqrt(max(n_latents, 1) / 2)  # of a Gaussian density of D sensors
@@ -134,8 +128,8 @@ class DriftReference:
             ),
             within=within,
             between=between,
-            scale=(weights * residual**2).sum(axis=0) / max(n_nights - 1, 1),
-            memory=_memory(nights.night, residual * np.sqrt(weights)),
+            between_error=between_error,
+            memory=_memory(nights.night, (nights.means - offset) * np.sqrt(weights)),
             precision=precision,
             offset=offset,
             machine_share=np.bincount(place, minlength=len(machines)) / len(known),
@@ -161,10 +155,24 @@ class DriftReference:
         """Return what each block counts for: less than 1 if it is shorter than usual."""
         return np.minimum(1.0, np.maximum(blocks.n_readings, 1) / self.block_size)
 
-    def variance(self, n_blocks: Array, scale: Array) -> Array:
+    @property
+    def lasting(self) -> Array:
+        """Factor by which nights that resemble the one before inflate the variance of a mean of many, shape (K,)."""
+        return np.asarray((1 + self.memory) / (1 - self.memory))
+
+    def variance(self, n_blocks: Array) -> Array:
         """Return the variance of night means over so many blocks, in squared spreads, shape (R, K)."""
-        within = self.within[: len(scale)] / n_blocks[:, None]
-        return np.maximum(scale * (self.between[: len(scale)] + within), within)
+        return np.asarray(self.between + self.within / n_blocks[:, None])
+
+    def freedom(self, n_blocks: float) -> Array:
+        """Return how many degrees of freedom the variance of a night with so many blocks is known with, shape (K,).
+
+        By Satterthwaite (1946), 2 v² / Var(v); at most those of the nights, which count for less if they have memory.
+        """
+        variance = self.variance(np.array([n_blocks]))[0]
+        freedom = 2 * variance**2 / np.maximum(self.between_error**2, 1e-300)
+        highest = (self.n_nights - 1) * (1 - self.memory**2) / (1 + self.memory**2)
+        return np.asarray(np.minimum(freedom, highest))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -200,26 +208,41 @@ def _robust_spread(centred: Array) -> Array:
     return np.where(spread > 1e-12 * (1 + np.abs(centred).max(axis=0)), spread, 0.0)
 
 
-def _variances(nights: Nights) -> tuple[Array, Array]:
-    """Estimate σ², and an upper bound of τ² by inverting the F-test of the analysis of variance."""
+def _variances(nights: Nights) -> tuple[Array, Array, Array]:
+    """Estimate σ², τ² and the standard error of τ² by the analysis of variance.
+
+    Where every night has one block, the two cannot be told apart, and all of the variance is that of nights.
+    """
     n_nights, total = len(nights.night), nights.n_blocks.sum()
-    if n_nights < 2 or nights.freedom < 1:
-        whole = nights.means.var(axis=0, ddof=1) if n_nights > 1 else nights.within / max(nights.freedom, 1)
-        return np.zeros_like(whole), np.where(whole > 0, whole, 1.0)
+    if n_nights < 2:
+        within = nights.within / max(nights.freedom, 1)
+        return within, np.ones_like(within), np.full_like(within, np.inf)
+    if nights.freedom < 1:
+        whole = nights.means.var(axis=0, ddof=1)
+        return np.zeros_like(whole), np.where(whole > 0, whole, 1.0), whole * np.sqrt(2 / (n_nights - 1))
     within = nights.within / nights.freedom
     mean = nights.n_blocks @ nights.means / total
     square = nights.n_blocks @ (nights.means - mean) ** 2 / (n_nights - 1)
     usual = (total - (nights.n_blocks**2).sum() / total) / (n_nights - 1)
-    highest = square / stats.f.ppf(_DOUBT, n_nights - 1, nights.freedom)
-    between = np.maximum(highest - within, 0.0) / usual
-    return within, np.where(within + between > 0, between, 1.0)
+    between = np.maximum(square - within, 0.0) / usual
+    error = np.sqrt(2 * (np.maximum(square, within) ** 2 / (n_nights - 1) + within**2 / nights.freedom)) / usual
+    return within, np.where(within + between > 0, between, 1.0), error
 
 
 def _memory(night: NDArray[np.int64], standard: Array) -> Array:
-    """Estimate the correlation of neighbouring nights; what could be chance counts as none."""
+    """Estimate the correlation of neighbouring nights, 0 or more.
+
+    The estimate of n pairs is too small by (1 + 3 ρ) / n (Kendall, 1954), and has a standard error of 1 / √n. Columns
+    share their weather: each is drawn towards the mean of all, the more so, the less they differ beyond that error.
+    """
     follows = np.flatnonzero(np.diff(night) == 1)
-    if len(follows) < 4:
+    alive = standard.any(axis=0)
+    if not alive.any() or len(follows) < _FEWEST_PAIRS:
         return np.zeros(standard.shape[1])
+    n_pairs = len(follows)
     variance = np.maximum((standard**2).mean(axis=0), 1e-300)
-    correlation = (standard[follows] * standard[follows + 1]).mean(axis=0) / variance
-    return np.asarray(np.clip(correlation - 0.5 / np.sqrt(len(follows)), 0.0, _MOST_MEMORY))
+    raw = (standard[follows] * standard[follows + 1]).mean(axis=0) / variance
+    own = raw + (1 + 3 * raw) / n_pairs
+    common = own[alive].mean()
+    differing = max(0.0, 1 - 1 / (n_pairs * max(float(own[alive].var()), 1e-300)))
+    return np.asarray(np.clip(common + differing * (own - common), 0.0, _MOST_MEMORY))

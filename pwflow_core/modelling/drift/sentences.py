@@ -42,8 +42,7 @@ def regime_moved(
 ) -> str:
     """Say how a regime moved on all of its machines."""
     what = _what_moved(shift.raw, shift.sensors.size, sensors, named) or (
-        f"no single sensor moved much, but they no longer go together as it learned "
-        f"({_number(shift.effect)} standard deviations)"
+        f"its sensors no longer go together as it learned ({_number(shift.effect)} standard deviations)"
     )
     return f"Regime {key} moved: {what}{_on(machines)}, since {day(shift.since)}."
 
@@ -64,11 +63,11 @@ def machine_moved(
 def common_sensor(
     sensor: SensorName, raw: float, size: float, n_clusters: int, machines: Sequence[str], since: int
 ) -> str:
-    """Say that one sensor moved in all regimes."""
+    """Say that one sensor moved in all regimes, with the median shift."""
     return (
-        f"{sensor.name} reads up to {_amount(raw, sensor.unit)} ({_number(abs(size))} standard deviations) "
-        f"{_direction(raw)} than learned in all {n_clusters} regimes that can be judged{_on(machines)}, "
-        f"since {day(since)}: the sensor is suspected, not the process."
+        f"{sensor.name} reads {_amount(raw, sensor.unit)} ({_number(size)} standard deviations) {_direction(raw)} "
+        f"than learned in all {n_clusters} regimes that can be judged{_on(machines)}, since {day(since)}: "
+        f"the sensor is suspected, not the process."
     )
 
 

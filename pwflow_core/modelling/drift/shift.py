@@ -15,7 +15,8 @@ __all__ = ["Effects", "ImprobablePart", "Shift", "measure_shift"]
 Array = NDArray[np.float64]
 
 _FEWEST_BLOCKS = 3
-_MOSTLY = 0.5
+_MOSTLY, _HARDLY = 0.5, 0.2
+_LATEST_NIGHTS = 3
 _SURELY = 3.0
 
 
@@ -50,15 +51,20 @@ class ImprobablePart:
         share: Share of the recent readings that lie in such blocks.
         n_nights: Nights with such a block.
         machines: Machines with such a block.
+        share_there: Share of the recent readings of these machines that lie in such blocks.
         offset: Mean of these blocks less what is typical, standard deviations of a reading, shape (S,).
         scatter: Standard deviation between these blocks, in the same unit, shape (S,).
+        effect_on_others: Largest sure effect on the ordinary blocks of these machines; infinite where there are hardly
+            any.
     """
 
     share: float
     n_nights: int
     machines: tuple[str, ...]
+    share_there: float
     offset: Array
     scatter: Array
+    effect_on_others: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +76,13 @@ class Shift:
 
     Attributes:
         since: Night on which it began, by the evidence, days since 1970-01-01.
+        until: Last night that has blocks.
         n_nights: Nights since then that have blocks.
         sensors: Effect on each sensor, shape (S,).
         raw: The same in raw units, shape (S,).
+        latest: Effect on each sensor in the three nights up to `until`, whenever it began, shape (S,).
+        typical: What is typical of each sensor, raw units, shape (S,).
+        reading_spread: Standard deviation of a reading of each sensor, raw units, shape (S,).
         latents: Effect on each latent, shape (D,).
         log_density: Effect on the log-density, shape (1,); a standard deviation is √(D / 2) nats, as for a Gaussian.
         machines: Machines with at least three blocks since then.
@@ -82,9 +92,13 @@ class Shift:
     """
 
     since: int
+    until: int
     n_nights: int
     sensors: Effects
     raw: Array
+    latest: Effects
+    typical: Array
+    reading_spread: Array
     latents: Effects
     log_density: Effects
     machines: tuple[str, ...]
@@ -112,11 +126,13 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     if len(known) < _FEWEST_BLOCKS:
         return None
     since = _began(reference, known)
+    late = known.night > known.night.max() - _LATEST_NIGHTS
+    columns = stacked(known) - reference.typical[place]
+    latest = _effects(reference, known.take(late), columns[late], 1.0)
     rows = known.night >= since
     if rows.sum() < _FEWEST_BLOCKS:
         rows = known.night >= np.sort(known.night)[-_FEWEST_BLOCKS]
-    known, place = known.take(rows), place[rows]
-    moved = stacked(known) - reference.typical[place]
+    known, place, moved = known.take(rows), place[rows], columns[rows]
     whole = _effects(reference, known, moved, 1.0)
     share = np.bincount(place, minlength=len(reference.machines))
     measured = [m for m in range(len(reference.machines)) if share[m] >= _FEWEST_BLOCKS]
@@ -129,24 +145,26 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     latents, sensors = slice(1, 1 + reference.n_latents), slice(reference.n_channels, None)
     return Shift(
         since=since,
+        until=int(known.night.max()),
         n_nights=len(np.unique(known.night)),
         sensors=Effects(whole.size[sensors], whole.error[sensors]),
         raw=whole.size[sensors] * reference.reading_spread[sensors],
+        latest=Effects(latest.size[sensors], latest.error[sensors]),
+        typical=reference.machine_share @ reference.typical[:, sensors],
+        reading_spread=reference.reading_spread[sensors],
         latents=Effects(whole.size[latents], whole.error[latents]),
         log_density=Effects(whole.size[:1], whole.error[:1]),
         machines=tuple(reference.machines[m] for m in measured),
         machine_sensors=Effects(size[:, sensors], error[:, sensors]),
         machine_latents=Effects(size[:, latents], error[:, latents]),
-        improbable=_improbable(reference, known, moved[:, sensors]),
+        improbable=_improbable(reference, known, moved),
     )
 
 
 def _effects(reference: DriftReference, blocks: Blocks, moved: Array, share: float) -> Effects:
     """Return the effect on each column, and its error from the nights and from the reference."""
-    n_blocks = reference.nights(blocks).n_blocks
-    scale = reference.lasting * reference.scale
-    precision = (1.0 / np.maximum(reference.variance(n_blocks, scale), 1e-300)).sum(axis=0)
-    variance = 1.0 / precision + scale / (reference.precision * share)
+    variance = np.maximum(reference.variance(reference.nights(blocks).n_blocks), 1e-300)
+    variance = reference.lasting * (1 / (1 / variance).sum(axis=0) + 1 / (reference.precision * share))
     unit = np.where(reference.reading_spread > 0, reference.reading_spread, np.inf)
     return Effects(trimmed_mean(moved) / unit, np.sqrt(variance) * reference.spread / unit)
 
@@ -158,14 +176,13 @@ def _began(reference: DriftReference, known: Blocks) -> int:
     """
     nights = reference.nights(known)
     channels = slice(reference.n_channels)
-    scale = (reference.lasting * reference.scale)[channels]
-    weight = 1.0 / np.maximum(reference.variance(nights.n_blocks, scale), 1e-300)
-    weight = np.where(reference.spread[channels] > 0, weight, 1e-300)
+    weight = 1 / np.maximum(reference.variance(nights.n_blocks)[:, channels], 1e-300)
+    weight = np.where(reference.spread[channels] > 0, weight, 0.0)
     residual = nights.means[:, channels] - reference.offset[channels]
     total = np.cumsum(weight[::-1], axis=0)[::-1]
     sums = np.cumsum((weight * residual)[::-1], axis=0)[::-1]
-    known_to = np.where(scale > 0, reference.precision[channels] / np.maximum(scale, 1e-300), np.inf)
-    evidence = sums**2 / (total + total**2 / known_to)
+    evidence = sums**2 / np.maximum(total + total**2 / reference.precision[channels], 1e-300)
+    evidence = evidence / reference.lasting[channels]
     first, _ = np.unravel_index(int(evidence.argmax()), evidence.shape)
     return int(nights.night[first])
 
@@ -174,12 +191,23 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
     mostly = blocks.improbable >= _MOSTLY
     if not mostly.any():
         return None
-    spread = reference.reading_spread[reference.n_channels :]
-    offset = moved[mostly] / np.where(spread > 0, spread, np.inf)
+    machines = np.unique(blocks.machine[mostly])
+    there = np.isin(blocks.machine, machines)
+    ordinary = there & (blocks.improbable <= _HARDLY)
+    others = np.inf
+    if ordinary.sum() >= _FEWEST_BLOCKS:
+        effects = _effects(reference, blocks.take(ordinary), moved[ordinary], 1.0)
+        judged = np.arange(len(effects.size)) != reference.n_channels - 1
+        others = Effects(effects.size[judged], effects.error[judged]).largest
+    sensors = slice(reference.n_channels, None)
+    spread = reference.reading_spread[sensors]
+    offset = moved[mostly, sensors] / np.where(spread > 0, spread, np.inf)
     return ImprobablePart(
         share=float(blocks.n_readings[mostly].sum() / blocks.n_readings.sum()),
         n_nights=len(np.unique(blocks.night[mostly])),
-        machines=tuple(np.unique(blocks.machine[mostly]).tolist()),
+        machines=tuple(machines.tolist()),
+        share_there=float(blocks.n_readings[mostly].sum() / blocks.n_readings[there].sum()),
         offset=np.median(offset, axis=0),
         scatter=offset.std(axis=0),
+        effect_on_others=others,
     )

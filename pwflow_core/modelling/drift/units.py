@@ -89,9 +89,18 @@ def find_conversion(before: Array, after: Array) -> Conversion | None:
     """
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return None
+    if _is_where_it_was(before, after):
+        return None
     misfits = [_misfit_of_offset(c, before, after) if c.offset else _misfit(c, before, after) for c in _CONVERSIONS]
     best = int(np.argmin(misfits))
     return _CONVERSIONS[best] if np.isfinite(misfits[best]) else None
+
+
+def _is_where_it_was(before: Array, after: Array) -> bool:
+    """Tell at a glance, for nearly all sensors and nights, that the median stayed within the range of the reference."""
+    middle = len(before) // 2
+    low, high = before[0], before[-1]
+    return bool(low <= after[middle] <= high and np.abs(after[middle] - before[middle]) < 0.3 * np.abs(before[middle]))
 
 
 def _misfit(conversion: Conversion, before: Array, after: Array) -> float:

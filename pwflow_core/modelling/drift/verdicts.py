@@ -24,7 +24,11 @@ _OUTAGE = 0.5
 _SMALL = 0.5  # of the largest effect: what moved less than this held still
 _FEWEST_NIGHTS_OF_NEW = 2
 _SMALLEST_SHARE_OF_NEW, _LARGEST_SHARE_OF_NEW = 0.02, 0.8
-_HANG_TOGETHER = 1.0  # largest offset of a new regime, in units of its scatter there
+_BULK = 0.15  # of the offset of a new regime: what it may move the ordinary readings by, being mixed with some
+_ALONE = 0.4  # of the largest offset: if no other sensor is off by more, it is that one sensor
+_SEEN = 2.0  # standard errors
+_CURRENT_NIGHTS = 3
+_FEWEST_CLUSTERS, _MOST_CLUSTERS, _NEARLY_ALL = 2, 0.6, 0.8
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ def judge(
         return [*outages, *rescaled]
     clusters = sorted(clusters, key=lambda c: c.cluster_key)
     moved = [(c, c.shift) for c in clusters if c.shift is not None and c.log_evidence >= threshold]
-    fresh = [(c, s) for c, s in moved if _is_new_regime(s, min_effect)]
-    shifted = [(c, s) for c, s in moved if not _is_new_regime(s, min_effect) and s.effect >= min_effect]
-    found = _new_regimes(fresh, sensors)
-    if shifted:
-        found += _common_sensor(clusters, shifted, sensors, min_effect) or _moves(shifted, sensors, min_effect)
+    shifted = [(c, s) for c, s in moved if s.effect >= min_effect]
+    found = _common_sensor(night, clusters, shifted, sensors, min_effect) if shifted else []
+    if not found:
+        fresh = [(c, s) for c, s in moved if _is_new_regime(s, min_effect)]
+        found = _new_regimes(fresh, sensors)
+        found += _moves([(c, s) for c, s in shifted if not _is_new_regime(s, min_effect)], sensors, min_effect)
     busy = {c.segment for c, _ in moved}
     if not outages:
         found += _mixes([m for m in mixes if m.segment not in busy and m.log_evidence >= threshold], min_mix)
@@ -169,8 +174,11 @@ def _is_new_regime(shift: Shift, min_effect: float) -> bool:
     part = shift.improbable
     if part is None or part.n_nights < _FEWEST_NIGHTS_OF_NEW:
         return False
-    return _SMALLEST_SHARE_OF_NEW <= part.share <= _LARGEST_SHARE_OF_NEW and shift.sensors.largest < max(
-        min_effect, _SMALL * float(np.abs(part.offset).max(initial=0.0))
+    bulk = max(min_effect, _BULK * float(np.abs(part.offset).max(initial=0.0)))
+    return (
+        part.share >= _SMALLEST_SHARE_OF_NEW
+        and part.share_there <= _LARGEST_SHARE_OF_NEW
+        and part.effect_on_others < bulk
     )
 
 
@@ -180,10 +188,11 @@ def _new_regimes(fresh: _Moved, sensors: Sequence[SensorName]) -> list[Verdict]:
         parts = [(c, s, s.improbable) for c, s in fresh if c.segment == segment and s.improbable is not None]
         _, _, most = max(parts, key=lambda part: part[2].share)
         order = np.argsort(-np.abs(most.offset))
-        apart = np.abs(most.offset) > np.maximum(most.scatter * _HANG_TOGETHER, 1.0)
-        named = tuple(sensors[i].name for i in order if apart[i])
+        offset = np.abs(most.offset)[order]
         machines = tuple(sorted({m for _, _, part in parts for m in part.machines}))
-        single = len(named) == 1 and len(sensors) > 2
+        single = len(sensors) > 2 and offset[1] < _ALONE * offset[0]
+        named = tuple(sensors[i].name for i in order if np.abs(most.offset[i]) > max(1.0, _ALONE * offset[0]))
+        named = (sensors[int(order[0])].name,) if single else named
         since = min(s.since for _, s, _ in parts)
         keys = tuple(c.cluster_key for c, _, _ in parts)
         top = sensors[int(order[0])]
@@ -205,43 +214,54 @@ def _new_regimes(fresh: _Moved, sensors: Sequence[SensorName]) -> list[Verdict]:
 
 
 def _common_sensor(
-    clusters: Sequence[ClusterEvidence], shifted: _Moved, sensors: Sequence[SensorName], min_effect: float
+    night: int, clusters: Sequence[ClusterEvidence], shifted: _Moved, sensors: Sequence[SensorName], min_effect: float
 ) -> list[Verdict]:
-    """Find the sensor that moved in the same direction in every cluster that can be judged."""
-    judged = [(c, c.shift) for c in clusters if c.shift is not None and _can_judge(c.shift, min_effect)]
-    judged += [pair for pair in shifted if pair[0].cluster_key not in {c.cluster_key for c, _ in judged}]
-    if len(judged) < 2:
+    """Find the one sensor that moved in every cluster that can be judged, by the same amount or by the same factor.
+
+    The evidence of some clusters comes later than that of the first, so all of them are asked which is nearer to what
+    they show in their last three nights: nothing, or what the sensor shows in most of the others. A cluster
+    whose readings now go to another one tells nothing; a fifth may show something else, being given such readings.
+    """
+    current = [(c, c.shift) for c in clusters if c.shift is not None and c.shift.until > night - _CURRENT_NIGHTS]
+    if len(current) < _FEWEST_CLUSTERS:
         return []
-    sure = np.stack([shift.sensors.sure for _, shift in judged])
-    common = np.flatnonzero((sure > 0).all(axis=0) | (sure < 0).all(axis=0))
-    if not 0 < len(common) <= max(1, len(sensors) // 4):
+    size, error = (np.stack([getattr(s.latest, part) for _, s in current]) for part in ("size", "error"))
+    unit, typical = (np.stack([getattr(s, part) for _, s in current]) for part in ("reading_spread", "typical"))
+    unit = np.where(unit > 0, unit, np.inf)
+    raw = np.where(np.isfinite(unit), size * unit, 0.0)
+    by_amount = np.median(raw, axis=0) / unit
+    by_factor = np.median(raw / np.where(typical != 0, typical, np.inf), axis=0) * typical / unit
+    common = np.zeros(len(sensors), dtype=bool)
+    telling = np.zeros(size.shape, dtype=bool)
+    for expected in (by_amount, by_factor):
+        seen = np.abs(expected) > _SEEN * error
+        along = (seen & (np.abs(size - expected) < np.abs(size))).sum(axis=0)
+        enough = (along >= _FEWEST_CLUSTERS) & (along >= _NEARLY_ALL * seen.sum(axis=0))
+        common |= enough & (seen.sum(axis=0) >= _MOST_CLUSTERS * len(current))
+        telling |= seen
+    if common.sum() != 1:
         return []
-    common = common[np.argsort(-np.abs(sure[:, common]).max(axis=0), kind="stable")]
-    top = int(common[0])
-    if float(np.abs(sure[:, top]).max()) < min_effect:
+    top = int(common.argmax())
+    there = [pair for pair, is_seen in zip(current, telling[:, top], strict=True) if is_seen]
+    effect = float(np.median([abs(float(shift.latest.size[top])) for _, shift in there]))
+    if effect < min_effect:
         return []
-    machines = sorted({m for _, shift in shifted for m in _machines(shift, shift.machine_sensors, top)[0]})
+    machines = tuple(sorted({m for _, shift in there for m in _machines(shift, shift.machine_sensors, top)[0]}))
     since = min(shift.since for _, shift in shifted)
-    _, example = max(judged, key=lambda pair: abs(float(pair[1].sensors.size[top])))
     return [
         Verdict(
             verdict="sensor_suspected",
             answer="ask",
-            cluster_keys=tuple(sorted(c.cluster_key for c, _ in judged)),
-            machine_ids=tuple(machines),
-            sensors=tuple(sensors[int(s)].name for s in common),
+            cluster_keys=tuple(c.cluster_key for c, _ in there),
+            machine_ids=machines,
+            sensors=(sensors[top].name,),
             since=since,
-            effect_size=float(np.abs(sure[:, top]).max()),
+            effect_size=effect,
             summary=sentences.common_sensor(
-                sensors[top], float(example.raw[top]), float(example.sensors.size[top]), len(judged), machines, since
+                sensors[top], float(np.median(raw[:, top])), effect, len(there), machines, since
             ),
         )
     ]
-
-
-def _can_judge(shift: Shift, min_effect: float) -> bool:
-    """Tell whether a shift of the smallest size that matters would have been seen in most sensors."""
-    return shift.n_nights > 1 and float(np.median(shift.sensors.error)) * 2 <= max(min_effect, 1e-9)
 
 
 def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) -> list[Verdict]:
@@ -287,11 +307,13 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
 
 
 def _largest(shift: Shift) -> tuple[Effects, int]:
-    """Return the effects by machine, on sensors or on latents, where the surest one is, and its position."""
-    pairs = [(shift.sensors, shift.machine_sensors), (shift.latents, shift.machine_latents)]
-    sureness = [np.abs(e.size) / np.maximum(e.error, 1e-300) for e, _ in pairs]
-    best = int(np.argmax([s.max(initial=0.0) for s in sureness]))
-    return pairs[best][1], int(sureness[best].argmax())
+    """Return the effects by machine, on sensors or on latents, where one machine moved most surely, and which one."""
+    choices = [effects for effects in (shift.machine_sensors, shift.machine_latents) if effects.size.size]
+    if not choices:
+        return shift.machine_sensors, 0
+    least = [np.abs(effects.size) - _SEEN * effects.error for effects in choices]
+    best = int(np.argmax([values.max() for values in least]))
+    return choices[best], int(least[best].max(axis=0).argmax())
 
 
 def _machines(shift: Shift, effects: Effects, column: int) -> tuple[list[str], list[str]]:
