@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWER_DRIFT",
+    "ANSWER_VERDICTS",
     "LEARN_REGIMES",
     "NIGHTLY_SCORING",
     "RETRAIN_CLUSTER",
@@ -33,6 +34,8 @@ TRAIN_AND_SCORE = "train_and_score"
 NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
 ANSWER_DRIFT = "answer_drift"
+ANSWER_VERDICTS = "answer_verdicts"
+"""The op of `answer_drift`, by which its runs are configured."""
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -115,8 +118,8 @@ class AnswerDriftConfig(dg.Config):
 
 
 def _answer_drift(plant_config: PlantConfig) -> dg.JobDefinition:
-    @dg.op(name=ANSWER_DRIFT, description="Learns again what moved, and only that, one run per group of regimes.")
-    def answer_drift(context, config: AnswerDriftConfig) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    @dg.op(name=ANSWER_VERDICTS, description="Learns again what moved, and only that, one run per group of regimes.")
+    def answer_verdicts(context, config: AnswerDriftConfig) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         from pwflow_dagster.runs import answer_findings
 
         _follow(
@@ -134,7 +137,7 @@ def _answer_drift(plant_config: PlantConfig) -> dg.JobDefinition:
         ),
     )
     def answer() -> None:
-        answer_drift()
+        answer_verdicts()
 
     return answer
 

@@ -14,7 +14,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
-from pwflow_dagster.jobs import ANSWER_DRIFT, LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE, WHOLE_PATH
+from pwflow_dagster.jobs import (
+    ANSWER_DRIFT,
+    ANSWER_VERDICTS,
+    LEARN_REGIMES,
+    NIGHTLY_SCORING,
+    TRAIN_AND_SCORE,
+    WHOLE_PATH,
+)
 
 __all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
 
@@ -98,7 +105,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
         given_up = [run_id for _, attempts in wanted for run_id in attempts.ended]
         return dg.RunRequest(
             run_key=f"drift:{_digest(named)}",
-            run_config={"ops": {ANSWER_DRIFT: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
+            run_config={"ops": {ANSWER_VERDICTS: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
             tags={
                 "pwflow/reason": _shortened(" ".join(finding.summary for finding, _ in wanted)),
                 "pwflow/clusters": _shortened(",".join(keys)),

@@ -291,16 +291,18 @@ CREATE TABLE IF NOT EXISTS core.drift_references (
     made_at TIMESTAMP
 );
 
--- The evidence at the end of each night, JSON, the readings that it was drawn from, and whether it was judged.
+-- The evidence at the end of each night, JSON, and the readings that it was drawn from.
 CREATE TABLE IF NOT EXISTS core.drift_states (
     cluster_key VARCHAR,
     flow_version VARCHAR,
     night DATE,
     n_readings BIGINT,
     fingerprint UBIGINT,
-    state VARCHAR,
-    is_judged BOOLEAN
+    state VARCHAR
 );
+
+-- What a night was like when it was judged.
+CREATE TABLE IF NOT EXISTS core.judged_nights (night DATE, fingerprint UBIGINT);
 
 -- Where the values of each sensor lay while the regimes were learned: quantiles by sensor, in the order of the source.
 CREATE TABLE IF NOT EXISTS core.sensor_levels (cluster_model_id VARCHAR, machine_id VARCHAR, levels DOUBLE[][]);

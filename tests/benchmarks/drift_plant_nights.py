@@ -139,8 +139,8 @@ def main() -> None:
     run_night(config)
     daemon = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "dagster._daemon", "run", "-m", "pwflow_dagster.definitions"],
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "daemon.log").open("w"),
+        stdout=(folder / "daemon.log").open("w"),
+        stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from pwflow_core.config import DriftConfig
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import ANSWER_DRIFT
+from pwflow_dagster.jobs import ANSWER_DRIFT, ANSWER_VERDICTS
 from pwflow_dagster.sensors import DRIFT_SENSOR, REGIMES_SENSOR
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.readline()"
@@ -63,7 +63,7 @@ def test_all_open_verdicts_are_answered_by_one_run_with_the_reason_in_its_tags(p
     add_verdict(plant, "c0004", verdict_id="b" * 12)
     with plant.instance() as instance:
         [request] = tick(plant, instance).run_requests
-    config = request.run_config["ops"][ANSWER_DRIFT]["config"]
+    config = request.run_config["ops"][ANSWER_VERDICTS]["config"]
     assert config["verdict_ids"] == ["0123456789ab", "b" * 12]
     assert request.tags["pwflow/clusters"] == "c0002,c0004"
     assert "c0002 moved" in request.tags["pwflow/reason"]
@@ -101,7 +101,7 @@ def test_a_failed_run_is_followed_by_a_pause_and_three_of_them_by_giving_up(plan
         for number in (2, 3):
             [request] = tick(plant, instance).run_requests
             keys.add(request.run_key)
-            assert len(request.run_config["ops"][ANSWER_DRIFT]["config"]["given_up"]) == number - 1
+            assert len(request.run_config["ops"][ANSWER_VERDICTS]["config"]["given_up"]) == number - 1
             record_run(instance, request, dg.DagsterRunStatus.FAILURE, f"{number}" * 8 + "-0000-0000-0000-000000000000")
         data = tick(plant, instance)
         assert len(keys) == 3

@@ -155,7 +155,7 @@ def test_readings_from_the_future_are_no_evidence(plant):
 
 def test_a_regime_that_moved_on_all_machines_is_to_be_learned_again_and_only_it(plant):
     later = days(LEARNED_DAYS, 12)
-    later.loc[later.busy, "pressure"] += 0.4
+    later.loc[later.busy, "pressure"] += 0.8
     arrive(plant, later, "later")
     key = busy_key(plant)
     [finding] = follow_drift(plant).findings
@@ -164,13 +164,13 @@ def test_a_regime_that_moved_on_all_machines_is_to_be_learned_again_and_only_it(
     assert finding.sensors[0] == "pressure"
     assert "pressure reads" in finding.summary
     assert "bar" in finding.summary
-    assert 0.5 < finding.effect_size < 1.6
+    assert 1.2 < finding.effect_size < 2.8
     assert date(2024, 3, 19) <= finding.since <= date(2024, 3, 24)
 
 
 def test_a_machine_that_moved_alone_is_a_question_and_nothing_is_learned_from_it(plant):
     later = days(LEARNED_DAYS, 12)
-    later.loc[later.machine == "M2", "pressure"] += 0.6
+    later.loc[later.machine == "M2", "pressure"] += 1.0
     arrive(plant, later, "later")
     findings = follow_drift(plant).findings
     assert findings
@@ -219,7 +219,7 @@ def test_a_change_of_mix_is_answered_by_weights_and_not_by_training(plant):
 
 def test_what_goes_on_is_found_once_and_what_a_person_dismissed_is_not_found_again(plant):
     later = days(LEARNED_DAYS, 20)
-    later.loc[later.busy, "pressure"] += 0.4
+    later.loc[later.busy, "pressure"] += 0.8
     day = pd.to_datetime(later.ts).dt.day
     arrive(plant, later[(day >= 20) & (day <= 31)], "early")
     [finding] = follow_drift(plant).findings

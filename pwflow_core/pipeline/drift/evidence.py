@@ -210,7 +210,6 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
             "n_readings": night.n_readings,
             "fingerprint": night.fingerprint,
             "state": json.dumps(night.state.to_dict()),
-            "is_judged": False,
         }
         for night in history.nights
     ]

@@ -36,15 +36,17 @@ def judge_nights(plant: Plant) -> list[Finding]:
         view = read_plant(connection, plant, model_id, model)
     if not view.nights:
         return []
-    found = [finding for night in view.nights for finding in _judge_night(plant, view, night)]
-    over = {machine for finding in _judge_night(plant, view, view.nights[-1]) for machine in _silent(finding)}
+    found = {night: _judge_night(plant, view, night) for night, _ in view.nights}
+    last = view.nights[-1][0]
+    silent = sorted({machine for finding in found[last] for machine in _silent(finding)})
     with plant.warehouse.transaction() as connection:
-        new = insert_findings(connection, found)
-        _close_outages(connection, view.nights[-1], sorted(over))
+        new = insert_findings(connection, [finding for of_night in found.values() for finding in of_night])
+        _close_outages(connection, last, silent)
         _close_answered(connection)
         _write_mixes(connection, view)
         _keep_levels(connection, model_id, view.usual_levels)
-        connection.execute("UPDATE core.drift_states SET is_judged = true WHERE NOT is_judged")
+        connection.execute("DELETE FROM core.judged_nights WHERE list_contains(?, night)", [list(found)])
+        connection.executemany("INSERT INTO core.judged_nights VALUES (?, ?)", view.nights)
     for finding in new:
         _log.warning("%s (%s)", finding.summary, finding.answer)
     return new

@@ -1,5 +1,5 @@
 -- What the nights of a plant were like besides the evidence of its regimes: the mix of regimes, and the readings that
--- came. Expects $timezone: a night is a calendar day there. The last nights of the clock are left out until they end.
+-- came. Expects $timezone: a night is a calendar day there. A day that has not ended is left out.
 
 CREATE TEMP TABLE judged_scores AS
 SELECT
@@ -12,3 +12,12 @@ SELECT
 FROM mart.anomaly_scores
 WHERE (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE < (now() AT TIME ZONE $timezone)::DATE
 GROUP BY ALL;
+
+CREATE TEMP TABLE night_prints AS
+SELECT night, bit_xor(part) AS fingerprint
+FROM (
+    SELECT night, hash(machine_id, segment, cluster_key, n_readings, n_judged) AS part FROM judged_scores
+    UNION ALL
+    SELECT night, hash(cluster_key, flow_version, state) FROM core.drift_states
+)
+GROUP BY night;

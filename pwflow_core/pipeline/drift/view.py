@@ -88,7 +88,7 @@ class PlantView:
     """A plant and the nights to judge.
 
     Attributes:
-        nights: The nights to judge, in their order.
+        nights: The nights to judge, in their order, with what they were like.
         threshold: Log evidence from which something has moved.
         sensors: Names and units of the sensors.
         clusters: The regimes whose drift can be followed.
@@ -98,7 +98,7 @@ class PlantView:
         usual_levels: Where they lay while the regimes were learned: machine_id, levels.
     """
 
-    nights: list[date]
+    nights: list[tuple[date, int]]
     threshold: float
     sensors: list[SensorName]
     clusters: list[ClusterView]
@@ -117,21 +117,26 @@ def plant_threshold(plant: Plant, model: ClusterModel) -> float:
 def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: str, model: ClusterModel) -> PlantView:
     """Read what the nights that have not been judged are judged by."""
     threshold = plant_threshold(plant, model)
-    rows = connection.execute("SELECT DISTINCT night FROM core.drift_states WHERE NOT is_judged ORDER BY night")
-    nights = [row[0] for row in rows.fetchall()]
+    timezone = plant.config.schedule.timezone
+    for statement in duckdb.extract_statements(read_sql(__package__, "judging.sql")):
+        connection.execute(statement, {name: timezone for name in statement.named_parameters})
+    learned = _learned(connection, model_id, timezone)
+    nights = connection.execute(
+        "SELECT night, fingerprint FROM night_prints SEMI JOIN judged_scores USING (night) WHERE night > ? "
+        "EXCEPT FROM core.judged_nights ORDER BY night",
+        [learned[1]],
+    ).fetchall()
     known = {sensor.name: sensor for sensor in read_source(connection).sensors}
     sensors = [SensorName(name, known[name].unit) for name in model.sensors if name in known]
     if not nights:
         return PlantView([], threshold, sensors, [], [], None, None, pd.DataFrame())
-    timezone = plant.config.schedule.timezone
-    connection.execute(read_sql(__package__, "judging.sql"), {"timezone": timezone})
-    learned = _learned(connection, model_id, timezone)
-    levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, nights, timezone)
+    days = [night for night, _ in nights]
+    levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, days, timezone)
     return PlantView(
         nights,
         threshold,
         sensors,
-        _read_clusters(connection, model, nights),
+        _read_clusters(connection, model, days),
         _read_mixes(connection, model, learned, threshold),
         _read_availability(connection, learned),
         levels,
@@ -141,7 +146,7 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
 
 def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str) -> tuple[date, date]:
     """Return the first and last night that the regimes were learned from; weighed anew, those since the mix moved."""
-    row = connection.execute(
+    rows = connection.execute(
         """
         SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
                min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
@@ -154,7 +159,7 @@ def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str
         """,
         {"model": model_id, "timezone": timezone},
     ).fetchall()
-    return next((first, last) for first, last in row if first is not None and last is not None)
+    return next((first, last) for first, last in rows if first is not None and last is not None)
 
 
 def _read_clusters(
