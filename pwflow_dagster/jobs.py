@@ -1,4 +1,4 @@
-"""Jobs: the whole path, its two halves, the nightly scoring, and the re-learning of one regime.
+"""Jobs: the whole path, its two halves, the nightly scoring, and what a person decides about one regime.
 
 A Dagster run is for partitions that are known when it starts, and the regimes are not known before they are
 learned. So the whole path is two runs: one that finds the regimes, and one over all of them.
@@ -6,22 +6,35 @@ learned. So the whole path is two runs: one that finds the regimes, and one over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
+from pwflow_dagster.assets.regimes import PREVIOUS
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-__all__ = ["LEARN_REGIMES", "NIGHTLY_SCORING", "RETRAIN_CLUSTER", "TRAIN_AND_SCORE", "WHOLE_PATH", "build_jobs"]
+__all__ = [
+    "LEARN_REGIMES",
+    "NIGHTLY_SCORING",
+    "PROMOTE_FLOW",
+    "RETRAIN_CLUSTER",
+    "ROLL_BACK_FLOW",
+    "TRAIN_AND_SCORE",
+    "WHOLE_PATH",
+    "build_jobs",
+    "flow_config",
+]
 
 WHOLE_PATH = "whole_path"
 LEARN_REGIMES = "learn_regimes"
 TRAIN_AND_SCORE = "train_and_score"
 NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
+PROMOTE_FLOW = "promote_flow"
+ROLL_BACK_FLOW = "roll_back_flow"
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -37,9 +50,11 @@ _SCORE = (
 def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
     """Return the jobs of a plant."""
 
-    def job(name: str, description: str, *assets: str) -> UnresolvedAssetJobDefinition:
+    def job(
+        name: str, description: str, *assets: str, run_config: dict[str, Any] | None = None
+    ) -> UnresolvedAssetJobDefinition:
         selection = dg.AssetSelection.assets(*([config.plant.name, asset] for asset in assets))
-        return dg.define_asset_job(name, selection, description=description)
+        return dg.define_asset_job(name, selection, description=description, config=run_config)
 
     return [
         _whole_path(config),
@@ -69,7 +84,28 @@ def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJo
             "cluster_flow",
             *_SCORE,
         ),
+        job(
+            PROMOTE_FLOW,
+            "Put a version of the flow of one regime in force (name it as put_in_force in the launchpad), score its "
+            "slice again, derive what depends on it, publish. Trains nothing.",
+            "cluster_flow",
+            *_SCORE,
+            run_config=flow_config(config, put_in_force="", reason="promoted in Dagster"),
+        ),
+        job(
+            ROLL_BACK_FLOW,
+            "Return to the flow of one regime that was in force before (or to the version named as put_in_force in the "
+            "launchpad), score its slice again, derive what depends on it, publish. Trains nothing.",
+            "cluster_flow",
+            *_SCORE,
+            run_config=flow_config(config, put_in_force=PREVIOUS, is_rollback=True, reason="rolled back in Dagster"),
+        ),
     ]
+
+
+def flow_config(config: PlantConfig, **values: object) -> dict[str, Any]:
+    """Return the run configuration that gives `cluster_flow` some values, see `ClusterFlowConfig`."""
+    return {"ops": {f"{config.plant.name}__cluster_flow": {"config": values}}}
 
 
 def _whole_path(config: PlantConfig) -> dg.JobDefinition:

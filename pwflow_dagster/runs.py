@@ -10,16 +10,25 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.checks import explain_failed_checks
-from pwflow_core.pipeline.cluster_model import active_cluster_keys
+from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.plant import Plant
+from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, TRAIN_AND_SCORE
+from pwflow_dagster.jobs import (
+    LEARN_REGIMES,
+    NIGHTLY_SCORING,
+    PROMOTE_FLOW,
+    ROLL_BACK_FLOW,
+    TRAIN_AND_SCORE,
+    flow_config,
+)
 from pwflow_dagster.partitions import add_clusters, cluster_partitions, partition_range_tags
+from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG
 
-__all__ = ["RunOutcome", "run_plant"]
+__all__ = ["RunOutcome", "run_plant", "switch_flow"]
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,50 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         add_clusters(instance, partitions, active_cluster_keys(connection))
     over_all = partition_range_tags(instance.get_dynamic_partitions(str(partitions.name)))
     if clusters_without_flow(plant):
-        only_missing = {f"{config.plant.name}__cluster_flow": {"config": {"only_missing": True}}}
-        tags = over_all | {"pwflow/reason": "the regime had no flow yet"}
-        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, ops=only_missing)
+        only_missing = flow_config(config, only_missing=True)
+        tags = over_all | {REASON_TAG: "the regime had no flow for its readings yet"}
+        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
     else:
         yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
+
+
+def switch_flow(
+    config: PlantConfig,
+    instance: dg.DagsterInstance,
+    cluster_key: str,
+    flow_version: str | None,
+    *,
+    is_rollback: bool,
+    decided_by: str,
+    reason: str,
+) -> RunOutcome:
+    """Put a version of the flow of a regime in force and make again what depends on it.
+
+    Arguments:
+        config: The configuration of the plant.
+        instance: Its Dagster instance.
+        cluster_key: The regime.
+        flow_version: The version or its first digits; the one before if None.
+        is_rollback: Whether it counts as going back.
+        decided_by: Who decides.
+        reason: Why.
+
+    Raises:
+        UnknownClusterError: There is no such regime in force.
+        NotFittedError: There is no warehouse yet.
+    """
+    with Plant.open(config).warehouse.snapshot() as connection:
+        keys = active_cluster_keys(connection)
+    check_cluster_keys(tuple(keys), [cluster_key])
+    add_clusters(instance, cluster_partitions(config.plant.name), keys)
+    return _run(
+        build(config),
+        instance,
+        ROLL_BACK_FLOW if is_rollback else PROMOTE_FLOW,
+        tags={DECIDED_BY_TAG: decided_by},
+        run_config=flow_config(config, put_in_force=flow_version or PREVIOUS, reason=reason, is_rollback=is_rollback),
+        partition_key=cluster_key,
+    )
 
 
 def _run(
@@ -71,12 +119,14 @@ def _run(
     job: str,
     *,
     tags: dict[str, str] | None = None,
-    ops: dict[str, Any] | None = None,
+    run_config: dict[str, Any] | None = None,
+    partition_key: str | None = None,
 ) -> RunOutcome:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": ops or {}},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
         tags=tags,
+        partition_key=partition_key,
         raise_on_error=False,
     )
     warnings = tuple(failed_check_sentences(result, blocking=False))

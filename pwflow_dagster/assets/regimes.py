@@ -1,24 +1,54 @@
 """Regimes: the clusters of every segment, the readings of each, and the flow that describes it."""
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import running
+from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, running
 
-__all__ = ["ClusterFlowConfig", "build"]
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.registry import FlowDecision
+    from pwflow_core.plant import Plant
+
+__all__ = ["PREVIOUS", "ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
+
+
+PREVIOUS = "previous"
 
 
 class ClusterFlowConfig(dg.Config):
     """Run configuration of `cluster_flow`."""
 
     only_missing: bool = Field(
-        default=False, description="Train only those regimes of the run that have no flow in force yet."
+        default=False, description="Train only those regimes of the run that have no flow for their readings yet."
     )
+    challenge: bool = Field(
+        default=True,
+        description="Whether a new flow has to prove itself against the one in force. Without it, it comes into force.",
+    )
+    learn_from: str | None = Field(
+        default=None,
+        description=(
+            "Learn from the readings from this time on (ISO 8601, UTC) instead of the window of [training], without "
+            "what alarmed and was not confirmed as normal. The new flow then has to be better by drift.min_gain."
+        ),
+    )
+    put_in_force: str | None = Field(
+        default=None,
+        description=(
+            "Instead of training: the flow version to put in force, or its first digits; `previous` for the one that "
+            "was in force before."
+        ),
+    )
+    is_rollback: bool = Field(default=False, description="Whether what is put in force counts as going back to it.")
+    reason: str = Field(default="", description="Why, for the registry.")
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -113,7 +143,8 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         deps=[cluster_assignments],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
-            "that regime alone, on its readings, and puts the new flow in force; the others stay as they are."
+            "that regime alone, on its readings, and puts the new flow in force if it proves no worse than the old one "
+            "on readings that neither learned from; the others stay as they are."
         ),
     )
     def cluster_flow(
@@ -124,13 +155,27 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         with running(context):
             opened = plant.open()
             keys = selected_clusters(context, opened)
+            reason = config.reason or context.run.tags.get(REASON_TAG, "materialized in Dagster")
+            decided_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
+            schema = column_schema(opened, "mart", "flow_versions")
+            lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
+            shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
+            if config.put_in_force is not None:
+                for key in keys:
+                    decision = _switch(opened, key, config, decided_by, reason)
+                    context.add_asset_metadata(_describe_decision(decision) | shown, partition_key=key)
+                return
             if config.only_missing:
                 missing = clusters_without_flow(opened)
                 keys = [key for key in keys if key in missing]
-            reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
-            promoted_by = f"dagster run {context.run.run_id}"
-            summaries = train_cluster_flows(opened, keys, reason=reason, promoted_by=promoted_by)
-            schema = column_schema(opened, "mart", "flow_versions")
+            summaries = train_cluster_flows(
+                opened,
+                keys,
+                reason=reason,
+                promoted_by=decided_by,
+                learn_from=_parse_time(config.learn_from),
+                challenge=config.challenge,
+            )
             for key, summary in summaries.items():
                 history = summary.history
                 stride = max(1, len(history.steps) // 20)
@@ -143,19 +188,54 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "best step": history.best_step,
                         "stopped because": history.stopped,
                         "stayed a Gaussian": history.is_gaussian,
-                        "flow version": summary.flow_version,
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(
                                 zip(history.steps, history.train, history.held_out, strict=True)
                             )[::stride]
                         ),
-                        "dagster/column_schema": schema,
-                        "dagster/column_lineage": column_lineage(
-                            {"cluster_key": [(cluster_assignments.key, "cluster_key")]}
-                        ),
-                    },
+                    }
+                    | _describe_decision(summary.decision)
+                    | shown,
                     partition_key=key,
                 )
 
     return [cluster_model, cluster_assignments, cluster_flow]
+
+
+def _switch(plant: "Plant", key: str, config: ClusterFlowConfig, decided_by: str, reason: str) -> "FlowDecision":
+    """Move the pointer of a regime to a version that was trained before."""
+    from pwflow_core.pipeline.registry import promote, rollback
+
+    if config.put_in_force == PREVIOUS:
+        return rollback(plant, key, decided_by=decided_by, reason=reason)
+    switch = rollback if config.is_rollback else promote
+    return switch(plant, key, config.put_in_force or "", decided_by=decided_by, reason=reason)
+
+
+def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:
+    figures = {
+        "gain on recent held-out readings (nats)": decision.gain_recent,
+        "standard error of that gain (nats)": decision.gain_recent_error,
+        "gain on the readings of the flow before (nats)": decision.gain_reference,
+    }
+    return {
+        "flow version": decision.flow_version,
+        "decision": decision.decision.replace("_", " "),
+        "why": decision.reason,
+        "flow before": decision.previous_version or "none",
+        **{name: figure for name, figure in figures.items() if figure is not None},
+    }
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise dg.Failure(
+            description=f"Expected learn_from as an ISO 8601 time such as 2026-05-01T00:00, got {text!r}: correct it.",
+            allow_retries=False,
+        ) from None
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
