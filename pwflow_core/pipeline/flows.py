@@ -16,6 +16,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, Challenge, compare_flows, judge_refit, judge_retraining
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
+from pwflow_core.pipeline.identity import CHANGED
 from pwflow_core.pipeline.registry import FlowDecision, insert_decision, insert_row, move_pointer, version_in_force
 from pwflow_core.pipeline.training_sets import (
     HELD_OUT_FOLDS,
@@ -34,7 +35,7 @@ __all__ = ["FlowSummary", "clusters_without_flow", "train_cluster_flows"]
 
 _log = logging.getLogger("pwflow.flows")
 
-_CHANGED = "mart.cluster_lineage WHERE relation IN ('changed', 'split', 'merged') AND former_key = cluster_key"
+_CHANGED = f"mart.cluster_lineage WHERE relation IN {CHANGED} AND former_key = cluster_key"
 
 
 @dataclass(frozen=True, eq=False)

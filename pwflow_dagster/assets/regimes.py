@@ -73,7 +73,9 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
 
         with running(context):
             opened = plant.open()
-            summary = fit_cluster_model(opened)
+            made_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
+            reason = context.run.tags.get(REASON_TAG, "materialized in Dagster")
+            summary = fit_cluster_model(opened, made_by=made_by, reason=reason)
             keys = [key for of_segment in summary.clusters.values() for key in of_segment]
             add_clusters(context.instance, partitions, keys)
             return dg.MaterializeResult(
@@ -83,6 +85,15 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         {"segment": segment, "cluster_key": key, "weight": round(summary.weights[key], 4)}
                         for segment, of_segment in summary.clusters.items()
                         for key in of_segment
+                    ),
+                    "what became of the regimes before": small_table(
+                        {
+                            "cluster_key": relation.cluster_key,
+                            "former": relation.former_key or "",
+                            "overlap": relation.overlap and round(relation.overlap, 4),
+                            "relation": relation.relation,
+                        }
+                        for relation in summary.lineage
                     ),
                     "new": ", ".join(summary.minted) or "none",
                     "retired": ", ".join(summary.retired) or "none",
