@@ -52,7 +52,7 @@ def main() -> None:
       pwflow demo            the same on a simulated plant with known faults
       pwflow evaluate        compare scores and alarms with known faults
       pwflow bench           compare density models on your data or on toy targets
-      pwflow promote, rollback, confirm   decide about the flow of a regime
+      pwflow promote, rollback, confirm, approve   decide about a regime
 
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
@@ -216,6 +216,25 @@ def promote(cluster: str, version: str, config_file: Path | None, reason: str) -
 def rollback(cluster: str, version: str | None, config_file: Path | None, reason: str) -> None:
     """Return to the flow of regime CLUSTER before the present one, or to VERSION."""
     _switch_flow(configuration_in_force(config_file), cluster, version, is_rollback=True, reason=reason)
+
+
+@main.command()
+@click.argument("verdict_id")
+@_CONFIG
+@_REASON
+def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
+    """Add the regime that verdict VERDICT_ID of mart.drift_verdicts proposes, and learn it alone."""
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import approve_regime
+
+    config = configuration_in_force(config_file)
+    with open_instance(config) as instance:
+        keys, outcome = approve_regime(config, instance, verdict_id, approved_by=_user(), reason=reason)
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
 
 
 @main.command()

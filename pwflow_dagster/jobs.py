@@ -12,11 +12,13 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_dagster.assets.regimes import PREVIOUS
+from pwflow_dagster.steps import DECIDED_BY_TAG
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 __all__ = [
+    "APPROVE_REGIME",
     "LEARN_REGIMES",
     "NIGHTLY_SCORING",
     "PROMOTE_FLOW",
@@ -35,6 +37,7 @@ NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
 PROMOTE_FLOW = "promote_flow"
 ROLL_BACK_FLOW = "roll_back_flow"
+APPROVE_REGIME = "approve_regime"
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -58,6 +61,7 @@ def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJo
 
     return [
         _whole_path(config),
+        _approve_regime(config),
         job(
             LEARN_REGIMES,
             "Ingest what is new and find the operating regimes; adds a partition for each new one.",
@@ -130,3 +134,41 @@ def _whole_path(config: PlantConfig) -> dg.JobDefinition:
         run_whole_path()
 
     return whole_path
+
+
+def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
+    @dg.op(
+        description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.",
+        config_schema={
+            "verdict_id": dg.Field(str, description="The verdict, see mart.drift_verdicts."),
+            "reason": dg.Field(str, default_value="approved in Dagster", description="Why, for the registry."),
+        },
+    )
+    def run_approval(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
+        from pwflow_core.errors import PwflowError
+        from pwflow_dagster.runs import approve_regime
+
+        given = context.op_config
+        by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run_id}")
+        try:
+            keys, outcome = approve_regime(
+                config, context.instance, given["verdict_id"], approved_by=by, reason=given["reason"]
+            )
+        except PwflowError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        context.log.info(f"New regime {', '.join(keys)}: run {outcome.run_id}")
+        if outcome.error is not None:
+            raise dg.Failure(description=outcome.error, allow_retries=False)
+
+    @dg.job(
+        name=APPROVE_REGIME,
+        executor_def=dg.in_process_executor,
+        description=(
+            "Answer a verdict of drift that proposes a new regime (name it as verdict_id in the launchpad): add the "
+            "regime under a key of its own, train its flow alone, score, publish. The other regimes stay as they are."
+        ),
+    )
+    def approve_regime_job() -> None:
+        run_approval()
+
+    return approve_regime_job

@@ -13,6 +13,7 @@ from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
 from pwflow_core.pipeline.flows import clusters_without_flow
+from pwflow_core.pipeline.regime_changes import approve_verdict
 from pwflow_core.plant import Plant
 from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences
@@ -28,7 +29,7 @@ from pwflow_dagster.jobs import (
 from pwflow_dagster.partitions import add_clusters, cluster_partitions, partition_range_tags
 from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG
 
-__all__ = ["RunOutcome", "run_plant", "switch_flow"]
+__all__ = ["RunOutcome", "approve_regime", "run_plant", "switch_flow"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,33 @@ def switch_flow(
         run_config=flow_config(config, put_in_force=flow_version or PREVIOUS, reason=reason, is_rollback=is_rollback),
         partition_key=cluster_key,
     )
+
+
+def approve_regime(
+    config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str, *, approved_by: str, reason: str
+) -> tuple[list[str], RunOutcome]:
+    """Add the regime that a verdict proposes, learn it alone, and make again what depends on it.
+
+    Returns:
+        The keys of the regimes that were added, and how the run ended.
+
+    Raises:
+        UnknownVerdictError: There is no such verdict, or it is of another kind.
+        RegimeError: It has been answered already, or there are too few readings of such a regime.
+        NotFittedError: There is no warehouse, or there are no regimes yet.
+    """
+    plant = Plant.open(config)
+    keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason)
+    with plant.warehouse.snapshot() as connection:
+        add_clusters(instance, cluster_partitions(config.plant.name), active_cluster_keys(connection))
+    outcome = _run(
+        build(config),
+        instance,
+        TRAIN_AND_SCORE,
+        tags=partition_range_tags(keys) | {DECIDED_BY_TAG: approved_by},
+        run_config=flow_config(config, only_missing=True, reason=reason or f"approved as a new regime: {verdict_id}"),
+    )
+    return keys, outcome
 
 
 def _run(

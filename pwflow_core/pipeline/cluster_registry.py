@@ -33,6 +33,7 @@ class ModelChange:
         made_by: Who or what made it.
         reason: Why.
         found_from: Time from which regimes that a person added are learned, by key.
+        verdict_id: The verdict of drift that it answers; None if it answers none.
     """
 
     model: ClusterModel
@@ -44,6 +45,7 @@ class ModelChange:
     made_by: str
     reason: str
     found_from: dict[str, datetime]
+    verdict_id: str | None = None
 
 
 def minted_keys(used: Sequence[str]) -> Iterator[str]:
@@ -93,6 +95,11 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
             connection.execute("DELETE FROM core.component_log_density WHERE cluster_key = ?", [key])
         for part in change.model.segments:
             _record_regimes(connection, part, model_id, change.found_from, now)
+        if change.verdict_id is not None:
+            connection.execute(
+                "UPDATE mart.drift_verdicts SET status = 'done', decided_at = ?, decided_by = ? WHERE verdict_id = ?",
+                [now, change.made_by, change.verdict_id],
+            )
     return model_id, retired
 
 

@@ -245,10 +245,14 @@ def _assign_segment(
             spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
             for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
                 candidates, shares = share_among_clusters(part.seeds, X)
-                row, position = np.nonzero(candidates & wanted)
+                given = candidates & wanted
+                if since == 0:  # the others share the readings of a regime that is assigned afresh with it
+                    given |= given.any(axis=1, keepdims=True) & ~wanted
+                row, position = np.nonzero(given)
                 spool.append(position=position, reading_id=reading_id[row], responsibility=shares[row, position])
             spool.close(results)
         with plant.warehouse.transaction() as connection:
+            _share_anew(connection, model_id, part, list(done), results)
             for key, before in done.items():
                 if read_progress(connection, ASSIGN_STEP, key) == before:  # else another run has assigned them
                     _write_assignments(connection, key, part.keys.index(key), since == 0, latest, results)
@@ -261,6 +265,20 @@ def _assign_segment(
             ).fetchall()
     totals, fresh = dict(counted), {part.keys[position]: count for position, count in new}
     return {key: AssignmentSummary(fresh.get(key, 0), totals.get(key, 0), latest) for key in done}
+
+
+def _share_anew(
+    connection: duckdb.DuckDBPyConnection, model_id: str, part: SegmentClusters, afresh: list[str], results: Path
+) -> None:
+    """Renew the responsibilities that the other regimes of a segment have in readings of those assigned afresh."""
+    for position, key in enumerate(part.keys):
+        if key not in afresh and read_progress(connection, ASSIGN_STEP, key).model == model_id:
+            connection.execute(
+                "UPDATE core.cluster_assignments AS assigned SET responsibility = result.responsibility "
+                "FROM read_parquet($results) AS result WHERE assigned.cluster_key = $key "
+                "AND result.position = $position AND result.reading_id = assigned.reading_id",
+                {"results": str(results), "key": key, "position": position},
+            )
 
 
 def _write_assignments(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -220,9 +220,9 @@ def _windows(plant: Plant, keys: list[str], learn_from: datetime | None) -> dict
     with plant.warehouse.snapshot() as connection:
         found_from = dict(connection.execute("SELECT cluster_key, found_from FROM mart.clusters").fetchall())
     return {
-        key: TrainingWindow.since(found_from[key], plant.config)
-        if found_from.get(key) is not None
-        else TrainingWindow.configured(plant.config)
+        key: TrainingWindow.configured(plant.config)
+        if found_from.get(key) is None
+        else replace(TrainingWindow.since(found_from[key], plant.config), without_events=False)  # a person approved it
         for key in keys
     }
 
