@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ def main() -> None:
       pwflow demo            the same on a simulated plant with known faults
       pwflow evaluate        compare scores and alarms with known faults
       pwflow bench           compare density models on your data or on toy targets
+      pwflow promote, rollback, confirm, approve   decide about a regime
 
     Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage.
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
@@ -190,6 +192,66 @@ def evaluate(
         click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
 
 
+_REASON = click.option("--reason", default="", help="Why, for the registry.")
+
+
+@main.command()
+@click.argument("cluster")
+@click.argument("version")
+@_CONFIG
+@_REASON
+def promote(cluster: str, version: str, config_file: Path | None, reason: str) -> None:
+    """Put a flow VERSION of regime CLUSTER in force, and score that regime alone again.
+
+    The first digits of VERSION suffice; mart.flow_versions lists them.
+    """
+    _switch_flow(configuration_in_force(config_file), cluster, version, is_rollback=False, reason=reason)
+
+
+@main.command()
+@click.argument("cluster")
+@click.argument("version", required=False)
+@_CONFIG
+@_REASON
+def rollback(cluster: str, version: str | None, config_file: Path | None, reason: str) -> None:
+    """Return to the flow of regime CLUSTER before the present one, or to VERSION."""
+    _switch_flow(configuration_in_force(config_file), cluster, version, is_rollback=True, reason=reason)
+
+
+@main.command()
+@click.argument("verdict_id")
+@_CONFIG
+@_REASON
+def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
+    """Add the regime that verdict VERDICT_ID of mart.drift_verdicts proposes, and learn it alone."""
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import approve_regime
+
+    config = configuration_in_force(config_file)
+    with open_instance(config) as instance:
+        keys, outcome = approve_regime(config, instance, verdict_id, approved_by=_user(), reason=reason)
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
+
+
+@main.command()
+@click.argument("event_id", type=int)
+@_CONFIG
+def confirm(event_id: int, config_file: Path | None) -> None:
+    """Say that event EVENT_ID of mart.anomaly_events is normal, so that its regime may learn from it."""
+    from pwflow_core.pipeline.confirmations import confirm_event
+    from pwflow_core.plant import Plant
+
+    made = confirm_event(Plant.open(configuration_in_force(config_file)), event_id, confirmed_by=_user())
+    click.echo(
+        f"{made.machine_id}, {made.started_at:%Y-%m-%d %H:%M} to {made.ended_at:%Y-%m-%d %H:%M}: normal. "
+        "The next refit of the regime after drift may learn from it."
+    )
+
+
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--target", help="A toy target instead: two_moons, circle_of_gaussians, two_rings or warped_8d.")
@@ -239,6 +301,40 @@ def bench(
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return "the command line"
+
+
+def _switch_flow(config: PlantConfig, cluster: str, version: str | None, *, is_rollback: bool, reason: str) -> None:
+    from pwflow_core.pipeline.registry import last_decision
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import switch_flow
+
+    with open_instance(config) as instance:
+        outcome = switch_flow(
+            config,
+            instance,
+            cluster,
+            version,
+            is_rollback=is_rollback,
+            decided_by=_user(),
+            reason=reason or f"pwflow {'rollback' if is_rollback else 'promote'}",
+        )
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    made = last_decision(Plant.open(config), cluster)
+    click.echo(
+        f"{cluster}: flow {made.flow_version[:12]}… is in force instead of {(made.previous_version or 'none')[:12]}…; "
+        f"its readings were scored again and published to {config.published_path}."
+    )
 
 
 def _run(config: PlantConfig) -> None:

@@ -10,17 +10,28 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.checks import explain_failed_checks
-from pwflow_core.pipeline.cluster_model import active_cluster_keys
+from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
-from pwflow_core.pipeline.drift.findings import claim_findings, settle_findings
+from pwflow_core.pipeline.drift.findings import Finding, claim_findings, settle_findings
 from pwflow_core.pipeline.flows import clusters_without_flow
+from pwflow_core.pipeline.regime_changes import approve_verdict, reweigh_regimes
 from pwflow_core.plant import Plant
+from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import LEARN_REGIMES, NIGHTLY_SCORING, RETRAIN_CLUSTER, TRAIN_AND_SCORE
+from pwflow_dagster.jobs import (
+    LEARN_REGIMES,
+    NIGHTLY_SCORING,
+    PROMOTE_FLOW,
+    RETRAIN_CLUSTER,
+    ROLL_BACK_FLOW,
+    TRAIN_AND_SCORE,
+    flow_config,
+)
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
+from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG
 
-__all__ = ["RunOutcome", "answer_findings", "run_plant"]
+__all__ = ["RunOutcome", "answer_findings", "approve_regime", "run_plant", "switch_flow"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,9 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         add_clusters(instance, partitions, active_cluster_keys(connection))
     over_all = partition_range_tags(instance.get_dynamic_partitions(str(partitions.name)))
     if clusters_without_flow(plant):
-        only_missing = {f"{config.plant.name}__cluster_flow": {"config": {"only_missing": True}}}
-        tags = over_all | {"pwflow/reason": "the regime had no flow yet"}
-        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, ops=only_missing)
+        only_missing = flow_config(config, only_missing=True)
+        tags = over_all | {REASON_TAG: "the regime had no flow for its readings yet"}
+        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
     else:
         yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
 
@@ -74,7 +85,7 @@ def answer_findings(
     Each run is for regimes whose partitions lie side by side, so that no other partition is materialized.
 
     Arguments:
-        config: The plant.
+        config: The configuration of the plant.
         instance: Its Dagster instance.
         run_id: The run that answers them.
         verdict_ids: The verdicts.
@@ -84,20 +95,100 @@ def answer_findings(
         The outcome of each run as it ends; the last one if a run fails.
     """
     plant = Plant.open(config)
-    definitions = build(config)
-    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
     by = f"dagster run {run_id}"
-    for finding in claim_findings(
-        plant, verdict_ids, claimed_by=by, given_up=[f"dagster run {run}" for run in given_up]
-    ):
-        for group in adjacent_groups(partitions, finding.cluster_keys):
-            learn = {f"{config.plant.name}__cluster_flow": {"config": {"learn_from": finding.since.isoformat()}}}
-            tags = partition_range_tags(group) | {"pwflow/reason": finding.summary}
-            outcome = _run(definitions, instance, RETRAIN_CLUSTER, tags=tags, ops=learn)
+    free = [f"dagster run {earlier}" for earlier in given_up]
+    for finding in claim_findings(plant, verdict_ids, claimed_by=by, given_up=free):
+        for outcome in _answer(config, instance, plant, finding, by):
             yield outcome
             if outcome.error is not None:
                 return
         settle_findings(plant, [finding.verdict_id], "done", decided_by=by)
+
+
+def _answer(
+    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, finding: Finding, by: str
+) -> Iterator[RunOutcome]:
+    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
+    tags = {DECIDED_BY_TAG: by}
+    if finding.answer == "update_weights":
+        reweigh_regimes(plant, finding, decided_by=by)
+        yield _run(build(config), instance, NIGHTLY_SCORING, tags=partition_range_tags(partitions) | tags)
+        return
+    since = None if finding.since is None else finding.since.isoformat()
+    for group in adjacent_groups(partitions, finding.cluster_keys):
+        yield _run(
+            build(config),
+            instance,
+            RETRAIN_CLUSTER,
+            tags=partition_range_tags(group) | tags,
+            run_config=flow_config(config, learn_from=since, reason=finding.summary),
+        )
+
+
+def switch_flow(
+    config: PlantConfig,
+    instance: dg.DagsterInstance,
+    cluster_key: str,
+    flow_version: str | None,
+    *,
+    is_rollback: bool,
+    decided_by: str,
+    reason: str,
+) -> RunOutcome:
+    """Put a version of the flow of a regime in force and make again what depends on it.
+
+    Arguments:
+        config: The configuration of the plant.
+        instance: Its Dagster instance.
+        cluster_key: The regime.
+        flow_version: The version or its first digits; the one before if None.
+        is_rollback: Whether it counts as going back.
+        decided_by: Who decides.
+        reason: Why.
+
+    Raises:
+        UnknownClusterError: There is no such regime in force.
+        NotFittedError: There is no warehouse yet.
+    """
+    with Plant.open(config).warehouse.snapshot() as connection:
+        keys = active_cluster_keys(connection)
+    check_cluster_keys(tuple(keys), [cluster_key])
+    add_clusters(instance, cluster_partitions(config.plant.name), keys)
+    return _run(
+        build(config),
+        instance,
+        ROLL_BACK_FLOW if is_rollback else PROMOTE_FLOW,
+        tags={DECIDED_BY_TAG: decided_by},
+        run_config=flow_config(config, put_in_force=flow_version or PREVIOUS, reason=reason, is_rollback=is_rollback),
+        partition_key=cluster_key,
+    )
+
+
+def approve_regime(
+    config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str, *, approved_by: str, reason: str
+) -> tuple[list[str], RunOutcome]:
+    """Add the regime that a verdict proposes, learn it alone, and make again what depends on it.
+
+    Returns:
+        The keys of the regimes that were added, and how the run ended.
+
+    Raises:
+        UnknownVerdictError: There is no such verdict, or it is of another kind.
+        RegimeError: It has been answered already, or there are too few readings of such a regime.
+        NotFittedError: There is no warehouse, or there are no regimes yet.
+    """
+    plant = Plant.open(config)
+    keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason)
+    with plant.warehouse.snapshot() as connection:
+        add_clusters(instance, cluster_partitions(config.plant.name), active_cluster_keys(connection))
+    outcome = _run(
+        build(config),
+        instance,
+        TRAIN_AND_SCORE,
+        tags=partition_range_tags(keys) | {DECIDED_BY_TAG: approved_by},
+        run_config=flow_config(config, only_missing=True, reason=reason or f"approved as a new regime: {verdict_id}"),
+    )
+    return keys, outcome
 
 
 def _run(
@@ -106,12 +197,14 @@ def _run(
     job: str,
     *,
     tags: dict[str, str] | None = None,
-    ops: dict[str, Any] | None = None,
+    run_config: dict[str, Any] | None = None,
+    partition_key: str | None = None,
 ) -> RunOutcome:
     result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": ops or {}},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
         tags=tags,
+        partition_key=partition_key,
         raise_on_error=False,
     )
     warnings = tuple(failed_check_sentences(result, blocking=False))

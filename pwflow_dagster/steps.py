@@ -10,7 +10,12 @@ import dagster as dg
 
 from pwflow_core.errors import PwflowError
 
-__all__ = ["running"]
+__all__ = ["DECIDED_BY_TAG", "REASON_TAG", "running"]
+
+REASON_TAG = "pwflow/reason"
+"""Tag of a run that says why it was started."""
+DECIDED_BY_TAG = "pwflow/decided_by"
+"""Tag of a run that says who started it, where that is known."""
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 

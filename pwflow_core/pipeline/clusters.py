@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.completion import share_among_clusters
 from pwflow_core.pipeline.cluster_model import (
     ClusterModel,
@@ -24,8 +23,10 @@ from pwflow_core.pipeline.cluster_model import (
     check_cluster_keys,
     load_cluster_model,
 )
+from pwflow_core.pipeline.cluster_registry import ModelChange, minted_keys, put_model_in_force, regimes_to_assign
 from pwflow_core.pipeline.features import are_settled, check_columns, read_features
-from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
+from pwflow_core.pipeline.identity import Relation, count_shared, match_regimes, relate_regimes
+from pwflow_core.pipeline.progress import ASSIGN_STEP, Progress, read_progress, write_progress
 from pwflow_core.pipeline.quality import JUDGED
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.source import read_source
@@ -35,6 +36,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = [
+    "ASSIGN_STEP",
     "AssignmentSummary",
     "ClusterModelSummary",
     "assign_readings",
@@ -46,9 +48,7 @@ __all__ = [
 _log = logging.getLogger("pwflow.clusters")
 
 _RARE = 0.01
-ASSIGN_STEP = "assign"
 _MIN_SEGMENT_ROWS = 30
-_SAME_REGIME_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class ClusterModelSummary:
         weights: Share of its segment by cluster key.
         minted: Keys that are new.
         retired: Keys that are no longer in force.
+        lineage: What became of the regimes before.
         thin_segments: Segments with too few readings for any regime, with their number of readings.
         n_rows: Readings that were learned from.
     """
@@ -70,6 +71,7 @@ class ClusterModelSummary:
     weights: dict[str, float]
     minted: list[str]
     retired: list[str]
+    lineage: list[Relation]
     thin_segments: dict[str, int]
     n_rows: int
 
@@ -112,14 +114,22 @@ def needs_cluster_model(plant: Plant) -> bool:
         return str(row[0]) != cluster_settings(plant, connection)
 
 
-def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
+def fit_cluster_model(
+    plant: Plant, *, made_by: str = "pwflow", reason: str = "the regimes were found anew"
+) -> ClusterModelSummary:
     """Find the operating regimes of every segment and put them in force.
 
-    A regime that shares more than half of its readings with an earlier one keeps that one's key; any other
-    key is minted anew and never was in use before.
+    A regime that continues an earlier one keeps that one's key, see `identity`, and its flow as long as its readings
+    hardly changed; any other key is minted anew and never was in use before.
+
+    Arguments:
+        plant: The plant.
+        made_by: Who or what, for the record.
+        reason: Why, for the record.
 
     Raises:
         NotFittedError: No segment has enough valid readings.
+        RegimeError: Another run changed the regimes meanwhile.
     """
     from pwflow_core.modelling import FlowSettings
     from pwflow_core.modelling.fitting import TrainingData, choose_clusters
@@ -127,15 +137,14 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
         sensors = list(read_features(connection).columns)
-        earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
+        in_force = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
-    previous = load_cluster_model(plant)[1] if earlier and earlier[0] else None
-    if previous is not None and previous.sensors != tuple(sensors):
-        previous = None
-    mint = _minted_keys(used)
+    replaced = str(in_force[0]) if in_force else None
+    previous = ClusterModel.from_bytes(plant.models.get(replaced)) if replaced else None
+    mint = minted_keys(used)
     parts: list[SegmentClusters] = []
-    minted: list[str] = []
+    lineage: list[Relation] = []
     n_rows = 0
     for segment, size in sizes.items():
         if size < max(_MIN_SEGMENT_ROWS, 2 * (len(sensors) + 1)):
@@ -152,14 +161,9 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
                 random_state=clustering.random_state,
                 least_share=_least_share(plant, size),
             )
-        kept = _kept_keys(previous, segment, X, seeds.responsibilities(X).argmax(axis=1), seeds.n_clusters)
-        keys = []
-        for key in kept:
-            if key is None:
-                key = next(mint)
-                minted.append(key)
-            keys.append(key)
-        parts.append(SegmentClusters(segment, tuple(keys), seeds))
+        keys, relations = _identify(_part_before(previous, segment, sensors), X, seeds, mint)
+        parts.append(SegmentClusters(segment, keys, seeds))
+        lineage += relations
         n_rows += len(X)
         _log.info("segment %s: %d regimes in %s readings", segment, len(keys), f"{len(X):,}")
     if not parts:
@@ -168,16 +172,20 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
             f"{max(sizes.values(), default=0)}: add data, drop a segment column, or look at rejected_readings."
         )
     model = ClusterModel(tuple(sensors), tuple(parts))
-    model_id = plant.models.put(model.to_bytes())
-    retired = _put_in_force(plant, model_id, model, settings, n_rows)
+    told = {relation.cluster_key for relation in lineage}
+    lineage += [Relation(key, None, None, "retired") for key in (previous.keys if previous else ()) if key not in told]
+    to_assign = regimes_to_assign(previous, model)
+    change = ModelChange(model, replaced, to_assign, lineage, settings, n_rows, made_by, reason, {})
+    model_id, retired = put_model_in_force(plant, change)
     return ClusterModelSummary(
         cluster_model_id=model_id,
         clusters={part.segment: list(part.keys) for part in parts},
         weights={
             key: float(weight) for part in parts for key, weight in zip(part.keys, part.seeds.weights, strict=True)
         },
-        minted=minted,
+        minted=sorted(set(model.keys) - set(used)),
         retired=retired,
+        lineage=lineage,
         thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in parts}},
         n_rows=n_rows,
     )
@@ -237,10 +245,14 @@ def _assign_segment(
             spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
             for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
                 candidates, shares = share_among_clusters(part.seeds, X)
-                row, position = np.nonzero(candidates & wanted)
+                given = candidates & wanted
+                if since == 0:  # the others share the readings of a regime that is assigned afresh with it
+                    given |= given.any(axis=1, keepdims=True) & ~wanted
+                row, position = np.nonzero(given)
                 spool.append(position=position, reading_id=reading_id[row], responsibility=shares[row, position])
             spool.close(results)
         with plant.warehouse.transaction() as connection:
+            _share_anew(connection, model_id, part, list(done), results)
             for key, before in done.items():
                 if read_progress(connection, ASSIGN_STEP, key) == before:  # else another run has assigned them
                     _write_assignments(connection, key, part.keys.index(key), since == 0, latest, results)
@@ -253,6 +265,20 @@ def _assign_segment(
             ).fetchall()
     totals, fresh = dict(counted), {part.keys[position]: count for position, count in new}
     return {key: AssignmentSummary(fresh.get(key, 0), totals.get(key, 0), latest) for key in done}
+
+
+def _share_anew(
+    connection: duckdb.DuckDBPyConnection, model_id: str, part: SegmentClusters, afresh: list[str], results: Path
+) -> None:
+    """Renew the responsibilities that the other regimes of a segment have in readings of those assigned afresh."""
+    for position, key in enumerate(part.keys):
+        if key not in afresh and read_progress(connection, ASSIGN_STEP, key).model == model_id:
+            connection.execute(
+                "UPDATE core.cluster_assignments AS assigned SET responsibility = result.responsibility "
+                "FROM read_parquet($results) AS result WHERE assigned.cluster_key = $key "
+                "AND result.position = $position AND result.reading_id = assigned.reading_id",
+                {"results": str(results), "key": key, "position": position},
+            )
 
 
 def _write_assignments(
@@ -320,69 +346,23 @@ def _least_share(plant: Plant, size: int) -> float:
     return max(_RARE, 1.5 * plant.config.scoring.min_calibration_rows / _calibration_rows(size))
 
 
-def _minted_keys(used: list[str]) -> Iterator[str]:
-    numbers = [int(match[1]) for key in used if (match := re.fullmatch(r"c(\d+)", key))]
-    number = max(numbers, default=0)
-    while True:
-        number += 1
-        yield f"c{number:04d}"
+def _part_before(previous: ClusterModel | None, segment: str, sensors: list[str]) -> SegmentClusters | None:
+    """Return the regimes that a segment had, unless the models saw other columns then."""
+    if previous is None or previous.sensors != tuple(sensors):
+        return None
+    return next((part for part in previous.segments if part.segment == segment), None)
 
 
-def _kept_keys(
-    previous: ClusterModel | None,
-    segment: str,
-    X: NDArray[np.float64],
-    label: NDArray[np.intp],
-    n_clusters: int,
-) -> list[str | None]:
-    """Return for each new cluster the key of the earlier one that it shares most of its readings with."""
-    kept: list[str | None] = [None] * n_clusters
-    for part in previous.segments if previous else ():
-        if part.segment != segment:
-            continue
-        before = part.seeds.responsibilities(X).argmax(axis=1)
-        for position in range(n_clusters):
-            now = label == position
-            for earlier, key in enumerate(part.keys):
-                then = before == earlier
-                either = (now | then).sum()
-                if either and (now & then).sum() > _SAME_REGIME_OVERLAP * either:
-                    kept[position] = key
-    return kept
-
-
-def _put_in_force(plant: Plant, model_id: str, model: ClusterModel, settings: str, n_rows: int) -> list[str]:
-    now = datetime.now(UTC).replace(tzinfo=None)
-    with plant.warehouse.transaction() as connection:
-        before = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
-        if before is None or before[0] != model_id:  # what each regime stands for changed, even where its key stays
-            connection.execute("DELETE FROM core.cluster_assignments")
-            connection.execute("DELETE FROM core.progress WHERE cluster_key <> ''")
-        connection.execute("UPDATE core.cluster_models SET in_force = false")
-        connection.execute("DELETE FROM core.cluster_models WHERE cluster_model_id = ?", [model_id])
-        connection.execute(
-            "INSERT INTO core.cluster_models (cluster_model_id, fitted_at, n_rows, settings, in_force) "
-            "VALUES (?, ?, ?, ?, true)",
-            [model_id, now, n_rows, settings],
-        )
-        active = connection.execute("SELECT cluster_key FROM mart.clusters WHERE status = 'active'").fetchall()
-        retired = sorted({row[0] for row in active} - set(model.keys))
-        for key in retired:
-            connection.execute(
-                "UPDATE mart.clusters SET status = 'retired', retired_at = ? WHERE cluster_key = ?",
-                [now, key],
-            )
-            connection.execute("DELETE FROM core.component_log_density WHERE cluster_key = ?", [key])
-        for part in model.segments:
-            for key, weight in zip(part.keys, part.seeds.weights, strict=True):
-                known = connection.execute(
-                    "UPDATE mart.clusters SET weight = ?, cluster_model_id = ?, segment = ? WHERE cluster_key = ?",
-                    [float(weight), model_id, part.segment, key],
-                ).fetchone()
-                if known is None or known[0] == 0:
-                    connection.execute(
-                        "INSERT INTO mart.clusters (cluster_key, segment, weight, status, cluster_model_id, "
-                        "minted_at) VALUES (?, ?, ?, 'active', ?, ?)",
-                        [key, part.segment, float(weight), model_id, now],
-                    )
-    return retired
+def _identify(
+    before: SegmentClusters | None, X: NDArray[np.float64], seeds: ClusterSeeds, mint: Iterator[str]
+) -> tuple[tuple[str, ...], list[Relation]]:
+    """Give the new regimes of a segment their keys, and say what each is to the earlier ones."""
+    if before is None:
+        keys = tuple(next(mint) for _ in range(seeds.n_clusters))
+        return keys, [Relation(key, None, None, "new") for key in keys]
+    now = seeds.responsibilities(X).argmax(axis=1)
+    then = before.seeds.responsibilities(X).argmax(axis=1)
+    shared = count_shared(then, now, before.seeds.n_clusters, seeds.n_clusters)
+    matches = match_regimes(shared)
+    keys = tuple(before.keys[matches[k]] if k in matches else next(mint) for k in range(seeds.n_clusters))
+    return keys, relate_regimes(shared, matches, before.keys, keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, Challenge, compare_flows, judge_refit, judge_retraining
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
+from pwflow_core.pipeline.identity import CHANGED
 from pwflow_core.pipeline.registry import FlowDecision, insert_decision, insert_row, move_pointer, version_in_force
 from pwflow_core.pipeline.training_sets import (
     HELD_OUT_FOLDS,
@@ -34,7 +35,7 @@ __all__ = ["FlowSummary", "clusters_without_flow", "train_cluster_flows"]
 
 _log = logging.getLogger("pwflow.flows")
 
-_CHANGED = "mart.cluster_lineage WHERE relation IN ('changed', 'split', 'merged') AND former_key = cluster_key"
+_CHANGED = f"mart.cluster_lineage WHERE relation IN {CHANGED} AND former_key = cluster_key"
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,9 +220,9 @@ def _windows(plant: Plant, keys: list[str], learn_from: datetime | None) -> dict
     with plant.warehouse.snapshot() as connection:
         found_from = dict(connection.execute("SELECT cluster_key, found_from FROM mart.clusters").fetchall())
     return {
-        key: TrainingWindow.since(found_from[key], plant.config)
-        if found_from.get(key) is not None
-        else TrainingWindow.configured(plant.config)
+        key: TrainingWindow.configured(plant.config)
+        if found_from.get(key) is None
+        else replace(TrainingWindow.since(found_from[key], plant.config), without_events=False)  # a person approved it
         for key in keys
     }
 

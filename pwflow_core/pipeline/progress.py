@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-__all__ = ["Progress", "read_fact", "read_progress", "write_fact", "write_progress"]
+__all__ = ["ASSIGN_STEP", "Progress", "read_fact", "read_progress", "write_fact", "write_progress"]
+
+ASSIGN_STEP = "assign"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ __all__ = [
     "FlowVersion",
     "insert_decision",
     "insert_row",
+    "last_decision",
     "list_versions",
     "move_pointer",
     "promote",
@@ -104,6 +105,29 @@ def list_versions(plant: Plant, cluster_key: str) -> list[FlowVersion]:
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
         return _read_versions(connection, cluster_key)
+
+
+def last_decision(plant: Plant, cluster_key: str) -> FlowDecision:
+    """Return what was decided last about the flows of a regime.
+
+    Raises:
+        UnknownVersionError: Nothing has been decided about it.
+    """
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute(
+            """
+            SELECT cluster_key, flow_version, decision, previous_version, decided_by, reason, n_recent, gain_recent,
+                   gain_recent_error, gain_reference
+            FROM mart.flow_decisions
+            WHERE cluster_key = ?
+            ORDER BY decided_at DESC
+            LIMIT 1
+            """,
+            [cluster_key],
+        ).fetchone()
+    if row is None:
+        raise UnknownVersionError(f"Nothing has been decided about the flows of {cluster_key[:80]!r}: train one first.")
+    return FlowDecision(*row)
 
 
 def promote(plant: Plant, cluster_key: str, flow_version: str, *, decided_by: str, reason: str) -> FlowDecision:

@@ -1,6 +1,7 @@
 """Regimes: the clusters of every segment, the readings of each, and the flow that describes it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -8,26 +9,46 @@ from pydantic import Field
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import running
+from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, running
 
-__all__ = ["ClusterFlowConfig", "build"]
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.registry import FlowDecision
+    from pwflow_core.plant import Plant
+
+__all__ = ["PREVIOUS", "ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
+
+
+PREVIOUS = "previous"
 
 
 class ClusterFlowConfig(dg.Config):
     """Run configuration of `cluster_flow`."""
 
     only_missing: bool = Field(
-        default=False, description="Train only those regimes of the run that have no flow in force yet."
+        default=False, description="Train only those regimes of the run that have no flow for their readings yet."
     )
-    learn_from: str = Field(
-        default="",
+    challenge: bool = Field(
+        default=True,
+        description="Whether a new flow has to prove itself against the one in force. Without it, it comes into force.",
+    )
+    learn_from: str | None = Field(
+        default=None,
         description=(
-            "Learn only from readings at or after this time (ISO 8601, UTC), as after a drift. Without it: from the "
-            "readings of [training], or since the drift began where a verdict on the regime is open."
+            "Learn from the readings from this time on (ISO 8601, UTC) instead of the window of [training], without "
+            "what alarmed and was not confirmed as normal. The new flow then has to be better by drift.min_gain."
         ),
     )
+    put_in_force: str | None = Field(
+        default=None,
+        description=(
+            "Instead of training: the flow version to put in force, or its first digits; `previous` for the one that "
+            "was in force before."
+        ),
+    )
+    is_rollback: bool = Field(default=False, description="Whether what is put in force counts as going back to it.")
+    reason: str = Field(default="", description="Why, for the registry.")
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -52,7 +73,9 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
 
         with running(context):
             opened = plant.open()
-            summary = fit_cluster_model(opened)
+            made_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
+            reason = context.run.tags.get(REASON_TAG, "materialized in Dagster")
+            summary = fit_cluster_model(opened, made_by=made_by, reason=reason)
             keys = [key for of_segment in summary.clusters.values() for key in of_segment]
             add_clusters(context.instance, partitions, keys)
             return dg.MaterializeResult(
@@ -62,6 +85,15 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         {"segment": segment, "cluster_key": key, "weight": round(summary.weights[key], 4)}
                         for segment, of_segment in summary.clusters.items()
                         for key in of_segment
+                    ),
+                    "what became of the regimes before": small_table(
+                        {
+                            "cluster_key": relation.cluster_key,
+                            "former": relation.former_key or "",
+                            "overlap": relation.overlap and round(relation.overlap, 4),
+                            "relation": relation.relation,
+                        }
+                        for relation in summary.lineage
                     ),
                     "new": ", ".join(summary.minted) or "none",
                     "retired": ", ".join(summary.retired) or "none",
@@ -122,7 +154,8 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         deps=[cluster_assignments],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
-            "that regime alone, on its readings, and puts the new flow in force; the others stay as they are."
+            "that regime alone, on its readings, and puts the new flow in force if it proves no worse than the old one "
+            "on readings that neither learned from; the others stay as they are."
         ),
     )
     def cluster_flow(
@@ -133,19 +166,27 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         with running(context):
             opened = plant.open()
             keys = selected_clusters(context, opened)
+            reason = config.reason or context.run.tags.get(REASON_TAG, "materialized in Dagster")
+            decided_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
+            schema = column_schema(opened, "mart", "flow_versions")
+            lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
+            shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
+            if config.put_in_force is not None:
+                for key in keys:
+                    decision = _switch(opened, key, config, decided_by, reason)
+                    context.add_asset_metadata(_describe_decision(decision) | shown, partition_key=key)
+                return
             if config.only_missing:
                 missing = clusters_without_flow(opened)
                 keys = [key for key in keys if key in missing]
-            reason = context.run.tags.get("pwflow/reason", "materialized in Dagster")
-            promoted_by = f"dagster run {context.run.run_id}"
             summaries = train_cluster_flows(
                 opened,
                 keys,
                 reason=reason,
-                promoted_by=promoted_by,
-                learn_from=datetime.fromisoformat(config.learn_from) if config.learn_from else None,
+                promoted_by=decided_by,
+                learn_from=_parse_time(config.learn_from),
+                challenge=config.challenge,
             )
-            schema = column_schema(opened, "mart", "flow_versions")
             for key, summary in summaries.items():
                 history = summary.history
                 stride = max(1, len(history.steps) // 20)
@@ -158,19 +199,54 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "best step": history.best_step,
                         "stopped because": history.stopped,
                         "stayed a Gaussian": history.is_gaussian,
-                        "flow version": summary.flow_version,
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(
                                 zip(history.steps, history.train, history.held_out, strict=True)
                             )[::stride]
                         ),
-                        "dagster/column_schema": schema,
-                        "dagster/column_lineage": column_lineage(
-                            {"cluster_key": [(cluster_assignments.key, "cluster_key")]}
-                        ),
-                    },
+                    }
+                    | _describe_decision(summary.decision)
+                    | shown,
                     partition_key=key,
                 )
 
     return [cluster_model, cluster_assignments, cluster_flow]
+
+
+def _switch(plant: "Plant", key: str, config: ClusterFlowConfig, decided_by: str, reason: str) -> "FlowDecision":
+    """Move the pointer of a regime to a version that was trained before."""
+    from pwflow_core.pipeline.registry import promote, rollback
+
+    if config.put_in_force == PREVIOUS:
+        return rollback(plant, key, decided_by=decided_by, reason=reason)
+    switch = rollback if config.is_rollback else promote
+    return switch(plant, key, config.put_in_force or "", decided_by=decided_by, reason=reason)
+
+
+def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:
+    figures = {
+        "gain on recent held-out readings (nats)": decision.gain_recent,
+        "standard error of that gain (nats)": decision.gain_recent_error,
+        "gain on the readings of the flow before (nats)": decision.gain_reference,
+    }
+    return {
+        "flow version": decision.flow_version,
+        "decision": decision.decision.replace("_", " "),
+        "why": decision.reason,
+        "flow before": decision.previous_version or "none",
+        **{name: figure for name, figure in figures.items() if figure is not None},
+    }
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise dg.Failure(
+            description=f"Expected learn_from as an ISO 8601 time such as 2026-05-01T00:00, got {text!r}: correct it.",
+            allow_retries=False,
+        ) from None
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

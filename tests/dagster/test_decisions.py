@@ -1,0 +1,189 @@
+"""What a person decides, by clicking and by command: one pointer, one slice, one event."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+
+from pwflow_dagster.definitions import build
+from tests.dagster.test_runs import KEYS, SLICE_HASHES, materialize
+
+IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
+CONFIG = """
+[plant]
+name = "small"
+[source]
+path = "exports/*.parquet"
+timestamp = "timestamp"
+machine = "machine"
+segments = ["recipe"]
+[clustering]
+n_clusters = 2
+[flow]
+max_rows = 1000
+[warehouse]
+url = "duckdb:///warehouse.duckdb"
+published = "published.duckdb"
+[models]
+url = "models"
+"""
+
+
+@dataclass
+class Retrained:
+    """A plant whose c0002 has been retrained, and its two flows."""
+
+    plant: object
+    first: str
+    second: str
+
+
+@pytest.fixture
+def retrained(plant) -> Retrained:
+    [(first,)] = plant.query(IN_FORCE)
+    seed, config = plant.config.flow.model_copy(update={"random_state": 1}), plant.config
+    plant.config = config.model_copy(update={"flow": seed})
+    forced = {"ops": {"small__cluster_flow": {"config": {"challenge": False, "reason": "another seed"}}}}
+    assert materialize(plant, "retrain_cluster", partition_key="c0002", run_config=forced).success
+    plant.config = config
+    [(second,)] = plant.query(IN_FORCE)
+    assert second != first
+    return Retrained(plant, first, second)
+
+
+def click(made, job):
+    """Start a job on one partition as the UI does: with the configuration that the job brings along."""
+    with made.instance() as instance:
+        definition = build(made.config).resolve_job_def(job)
+        return definition.execute_in_process(instance=instance, partition_key="c0002", raise_on_error=False)
+
+
+def materialized(result, asset) -> list[str]:
+    return [
+        event.partition
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(["small", asset])
+    ]
+
+
+def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
+    plant = retrained.plant
+    before = dict(plant.query(SLICE_HASHES))
+    result = click(plant, "roll_back_flow")
+    assert result.success
+    assert plant.query(IN_FORCE) == [(retrained.first,)]
+    after = dict(plant.query(SLICE_HASHES))
+    assert {key for key in KEYS if before[key] != after[key]} == {"c0002"}
+    assert materialized(result, "component_log_density") == ["c0002"]
+    assert len(materialized(result, "published_warehouse")) == 1
+    [event] = [
+        event
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(["small", "cluster_flow"])
+    ]
+    metadata = event.step_materialization_data.materialization.metadata
+    assert metadata["decision"].value == "rolled back"
+    assert metadata["flow version"].value == retrained.first
+    assert metadata["flow before"].value == retrained.second
+    decisions = plant.query(
+        "SELECT decision, flow_version, previous_version, reason FROM mart.flow_decisions "
+        "WHERE cluster_key = 'c0002' ORDER BY decided_at DESC LIMIT 1"
+    )
+    assert decisions == [("rolled_back", retrained.first, retrained.second, "rolled back in Dagster")]
+
+
+def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_nothing(retrained):
+    plant = retrained.plant
+    before = plant.query(SLICE_HASHES)
+    result = click(plant, "promote_flow")
+    assert not result.success
+    [failure, *_] = [event for event in result.all_events if event.is_step_failure]
+    sentence = failure.step_failure_data.user_failure_data.description
+    assert retrained.first[:12] in sentence
+    assert plant.query(IN_FORCE) == [(retrained.second,)]
+    assert plant.query(SLICE_HASHES) == before
+
+
+def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monkeypatch):
+    from pwflow_core.pipeline import flows
+    from pwflow_core.pipeline.challenges import Challenge
+
+    seed = plant.config.flow.model_copy(update={"random_state": 1})
+    plant.config = plant.config.model_copy(update={"flow": seed})
+    monkeypatch.setattr(flows, "judge_retraining", lambda *_: Challenge(False, "it is worse"))
+    before = plant.query(SLICE_HASHES)
+    result = materialize(plant, "retrain_cluster", partition_key="c0002")
+    assert result.success
+    assert plant.query(SLICE_HASHES) == before
+    [event] = [
+        event
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(["small", "cluster_flow"])
+    ]
+    metadata = event.step_materialization_data.materialization.metadata
+    assert (metadata["decision"].value, metadata["why"].value) == ("refused", "materialized in Dagster: it is worse")
+
+
+@pytest.mark.parametrize("learn_from", ["2026-01-06T00:00:00", "2026-01-06T01:00:00+01:00"])
+def test_a_refit_from_a_time_on_can_be_asked_for_in_the_launchpad(plant, learn_from):
+    config = {"ops": {"small__cluster_flow": {"config": {"learn_from": learn_from, "reason": "wear"}}}}
+    assert materialize(plant, "retrain_cluster", partition_key="c0001", run_config=config).success
+    [(window,)] = plant.query(
+        "SELECT training_window FROM mart.flow_versions WHERE cluster_key = 'c0001' AND reason = 'wear'"
+    )
+    assert '"start": "2026-01-06T00:00:00"' in window
+
+
+def test_a_refit_from_a_time_that_is_none_is_refused_with_a_sentence(plant):
+    config = {"ops": {"small__cluster_flow": {"config": {"learn_from": "yesterday"}}}}
+    result = materialize(plant, "retrain_cluster", partition_key="c0001", run_config=config)
+    [failure, *_] = [event for event in result.all_events if event.is_step_failure]
+    assert "got 'yesterday'" in failure.step_failure_data.user_failure_data.description
+
+
+def test_promote_rollback_and_confirm_on_the_command_line(retrained):
+    plant = retrained.plant
+    (plant.folder / "pwflow.toml").write_text(CONFIG)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
+
+    def pwflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pwflow_dagster", *arguments],
+            cwd=plant.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    done = pwflow("promote", "c0002", retrained.first[:10], "--reason", "the new one is loud")
+    assert done.returncode == 0, done.stderr
+    assert f"c0002: flow {retrained.first[:12]}… is in force instead of {retrained.second[:12]}…" in done.stdout
+    assert plant.query(IN_FORCE) == [(retrained.first,)]
+    stale = "SELECT * FROM core.component_log_density WHERE cluster_key = 'c0002' AND flow_version <> ?"
+    with plant.plant.warehouse.snapshot() as connection:
+        assert connection.execute(stale, [retrained.first]).fetchall() == []
+    done = pwflow("rollback", "c0002")
+    assert done.returncode == 0, done.stderr
+    assert plant.query(IN_FORCE) == [(retrained.second,)]
+    last = "SELECT decision, reason FROM mart.flow_decisions WHERE cluster_key = 'c0002' ORDER BY decided_at"
+    assert plant.query(last)[-2:] == [("promoted", "the new one is loud"), ("rolled_back", "pwflow rollback")]
+    [(event_id,)] = plant.query("SELECT event_id FROM mart.anomaly_events ORDER BY started_at LIMIT 1")
+    done = pwflow("confirm", "--", str(event_id))
+    assert done.returncode == 0, done.stderr
+    assert plant.query("SELECT event_id FROM core.confirmations") == [(event_id,)]
+    for arguments, expected in {
+        ("promote", "c0002", retrained.second): "is in force already",
+        ("promote", "c0099", retrained.first): "c0001, c0002, c0003, c0004",
+        ("rollback", "c0001"): "No flow of c0001 was in force before",
+        ("confirm", "5"): "got 5: look it up",
+    }.items():
+        refused = pwflow(*arguments)
+        assert refused.returncode == 1
+        assert expected in refused.stderr
+        assert "Traceback" not in refused.stderr
