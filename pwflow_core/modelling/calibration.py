@@ -62,8 +62,8 @@ class Calibration:
         n_rows: Held-out readings behind it.
         n_effective: Independent readings that they are worth.
         n_set_aside: Readings that were left out as gross outliers.
-        tail_dependence: How much more often than by chance one of the most improbable 1% of the readings has another
-            in its block, 0 to 1: false alarms that come together make an event. 1 where there are too few to tell.
+        tail_dependence: Blocks that hold two or more of the most improbable 1% of the readings, per such reading,
+            beyond chance, 0 to 0.5: false alarms that come together make an event. 0.5 where there are too few to tell.
 
     References:
         Conformal p-values: Vovk, Gammerman, Shafer (2005). Excesses over a threshold: Pickands (1975).
@@ -77,7 +77,7 @@ class Calibration:
     n_rows: int
     n_effective: float
     n_set_aside: int
-    tail_dependence: float = 1.0
+    tail_dependence: float = 0.5
 
     @property
     def threshold_p_value(self) -> float:
@@ -168,16 +168,16 @@ def _calibrate(values: Array, mass: Array, group: NDArray[np.intp], n_set_aside:
 
 
 def _tail_dependence(values: Array, mass: Array, group: NDArray[np.intp]) -> float:
-    """Return by how much the share of rare readings with another one in their block exceeds chance, 0 to 1."""
+    """Return the blocks with two or more rare readings, per rare reading, beyond chance, 0 to 0.5."""
     order = np.argsort(values, kind="stable")
     limit = values[order][np.searchsorted(np.cumsum(mass[order]), _RARE_SHARE * mass.sum())]
     rare = values <= limit
     rows, own = np.bincount(group), np.bincount(group[rare], minlength=int(group.max()) + 1)
     if rare.sum() < _FEWEST_RARE:
-        return 1.0
-    together = float(own[own > 1].sum() / own.sum())
-    by_chance = float(1 - own @ (1 - _RARE_SHARE) ** (rows - 1) / own.sum())
-    return max(0.0, (together - by_chance) / max(1 - by_chance, 1e-9))
+        return 0.5
+    share = rare.mean()
+    by_chance = 1 - (1 - share) ** rows - rows * share * (1 - share) ** (rows - 1)
+    return max(0.0, float((own > 1).sum() - by_chance.sum()) / float(own.sum()))
 
 
 def _tail_share(n_effective: float) -> float:

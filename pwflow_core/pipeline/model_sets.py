@@ -131,12 +131,12 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig
 
 
 def _tail_dependence(connection: duckdb.DuckDBPyConnection) -> float:
-    """Return how much more often than by chance rare readings come together, over all regimes."""
+    """Return how many groups rare readings make, each, over all regimes."""
     row = connection.execute(
         "SELECT sum(n_rows * tail_dependence) / sum(n_rows) FROM core.calibration "
         "JOIN pins USING (cluster_key, flow_version) WHERE n_rows > 0"
     ).fetchone()
-    return float(row[0]) if row is not None and row[0] is not None else 1.0
+    return float(row[0]) if row is not None and row[0] is not None else 0.5
 
 
 def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dependence: float) -> float:
@@ -144,16 +144,16 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
 
     An event is `min_readings` anomalies within reach of each other, or one with p at most alpha / 100:
 
-        events per reading = alpha [1/100 + tail_dependence / m + C(reach, m - 1) alpha^(m - 1)],  m = min_readings
+        events per reading = alpha [1/100 + tail_dependence + C(reach, min_readings - 1) alpha^(min_readings - 1)]
 
     The last term is chance. False alarms come together more often than that, since neighbouring readings are alike:
-    the share of them that do is measured on the held-out readings, and an event takes up at least `min_readings`.
+    how many groups they make is measured on the held-out readings, and each is taken to be enough for an event.
 
     Arguments:
         per_reading: Budget of false events per reading, above 0 and below 1.
         min_readings: Fewest anomalies of an event.
         reach: Readings after an anomaly that can belong to its event.
-        tail_dependence: Share of false alarms that come with another one beyond chance, 0 to 1.
+        tail_dependence: Groups of false alarms beyond chance, per false alarm, 0 to 0.5.
     """
     if min_readings == 1:
         return per_reading
@@ -161,7 +161,7 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
     def excess(log_alpha: float) -> float:
         alpha = np.exp(log_alpha)
         by_chance = binom(max(reach, min_readings - 1), min_readings - 1) * alpha ** (min_readings - 1)
-        return float(log_alpha + np.log(RARE_FACTOR + tail_dependence / min_readings + by_chance) - np.log(per_reading))
+        return float(log_alpha + np.log(RARE_FACTOR + tail_dependence + by_chance) - np.log(per_reading))
 
     if excess(np.log(_LARGEST_ALPHA)) <= 0:
         return _LARGEST_ALPHA

@@ -206,7 +206,9 @@ def test_rare_readings_that_come_together_are_told_from_those_that_do_by_chance(
     rng = np.random.default_rng(0)
     blocks = np.repeat(np.arange(1000), 20)
     alone = calibrate(rng.standard_normal(20_000), blocks=blocks)
-    together = calibrate(np.sort(rng.standard_normal(20_000)), blocks=blocks)  # ten blocks hold all that is rare
+    twins = calibrate(np.repeat(rng.standard_normal(10_000), 2), blocks=blocks)  # a group for each two rare readings
+    bursts = calibrate(np.sort(rng.standard_normal(20_000)), blocks=blocks)  # ten blocks hold all that is rare
     assert alone.tail_dependence < 0.05
-    assert together.tail_dependence > 0.8
-    assert calibrate(rng.standard_normal(100)).tail_dependence == 1.0  # too few to tell
+    assert 0.35 < twins.tail_dependence <= 0.5
+    assert bursts.tail_dependence < 0.1
+    assert calibrate(rng.standard_normal(100)).tail_dependence == 0.5  # too few to tell
