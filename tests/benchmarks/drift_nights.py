@@ -159,11 +159,10 @@ def measure_quiet(seeds: Iterable[int], nights: int, budget: float) -> None:
     for heavy in (False, True):
         refits, asked, years = 0, Counter[str](), 0.0
         for seed in seeds:
-            for _, verdicts, watch in watched(Process(seed, heavy=heavy), nights, seed=seed, budget=budget):
+            for _, verdicts in watched(Process(seed, heavy=heavy), nights, seed=seed, budget=budget):
                 for verdict in verdicts:
                     if verdict.answer == "retrain":
                         refits += 1
-                        watch.forget(verdict.cluster_keys)
                     elif verdict.answer != "none":
                         asked[verdict.verdict] += 1
             years += nights / 365.25
@@ -184,7 +183,7 @@ def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool) ->
         n_seeds += 1
         delay, told, wrong = None, None, False
         process = Process(seed, memory, heavy)
-        for n, verdicts, _ in watched(process, QUIET_BEFORE + patience, change, QUIET_BEFORE, seed):
+        for n, verdicts in watched(process, QUIET_BEFORE + patience, change, QUIET_BEFORE, seed):
             after = n - QUIET_BEFORE + 1
             right = [v for v in verdicts if is_right(v)]
             wrong |= any(v.answer == "retrain" and not is_right(v) for v in verdicts)

@@ -210,7 +210,11 @@ class Watch:
         return made, np.bincount(winner, minlength=N_CLUSTERS)
 
     def advance(self, night: Night) -> list[Verdict]:
-        """Add a night, and judge it."""
+        """Add a night, and judge it; evidence that sufficed the night before starts anew."""
+        self.states = [
+            DriftState.start(reference) if state.combined >= self.threshold else state
+            for reference, state in zip(self.references, self.states, strict=True)
+        ]
         blocks, counts = self.blocks(night)
         self.states = [advance(*given) for given in zip(self.references, self.states, blocks, strict=True)]
         if counts.sum():
@@ -255,12 +259,6 @@ class Watch:
             min_effect=self.min_effect,
         )
 
-    def forget(self, cluster_keys: tuple[str, ...]) -> None:
-        """Start the evidence of some regimes anew, as after a refit."""
-        for key in cluster_keys:
-            k = _keys().index(key)
-            self.states[k] = DriftState.start(self.references[k])
-
 
 def watched(
     process: Process,
@@ -269,7 +267,7 @@ def watched(
     change_at: int = 0,
     seed: int = 0,
     budget: float = 1.0,
-) -> Iterator[tuple[int, list[Verdict], Watch]]:
+) -> Iterator[tuple[int, list[Verdict]]]:
     """Learn from the first nights, then yield the verdicts of each of the following ones.
 
     Arguments:
@@ -286,7 +284,7 @@ def watched(
         night = process.night(20_000 + LEARNING_NIGHTS + n)
         if change is not None and n >= change_at:
             night = change(night, process)
-        yield n, watch.advance(night), watch
+        yield n, watch.advance(night)
 
 
 def _keys() -> list[str]:

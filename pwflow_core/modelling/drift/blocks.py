@@ -66,7 +66,7 @@ def block_readings(values: object, breaks: object) -> int:
         values: A sample of neighbouring readings (channels or sensors), shape (N, C), in the order of time.
         breaks: True where a reading does not follow the one before it, shape (N,).
     """
-    X = np.asarray(values, dtype=np.float64).reshape(len(np.asarray(values)), -1)
+    X = np.asarray(values, dtype=np.float64)
     stretch = np.cumsum(np.asarray(breaks, dtype=bool))
     if len(X) < 2 * _FEWEST_READINGS:
         return _FEWEST_READINGS

@@ -126,10 +126,11 @@ def advance(reference: DriftReference, state: DriftState, blocks_of_one_night: B
     memory, lasting = reference.memory[channels], reference.lasting[channels]
     known = reference.freedom(float(nights.n_blocks[0]))[channels]
     freedom = known + state.freedom
-    scale = (known + state.square) / freedom
-    t = (value - state.mean) / np.sqrt(lasting * scale * (variance + 1 / state.precision))
+    scale = np.where(freedom > 0, np.maximum(known + state.square, 1e-9) / np.maximum(freedom, 1e-9), 1.0)
+    error = np.sqrt(lasting * scale * (variance + 1 / state.precision))
+    t = (value - state.mean) / error
     informed = alive & (freedom >= _FEWEST_FREEDOM)
-    z = np.where(informed, _normal_score(t, freedom), 0.0)
+    z = np.where(informed, _normal_score(t, np.maximum(freedom, 1.0)), 0.0)
     growth = _BETS * z[:, None] - _BETS**2 / 2
     grown = np.maximum(np.logaddexp(state.log_detectors, 0.0) + growth, _LOWEST)
     square, more_freedom = state.square, state.freedom
@@ -137,11 +138,13 @@ def advance(reference: DriftReference, state: DriftState, blocks_of_one_night: B
         jump = (value - state.last) ** 2 / (variance + state.last_variance) / (1 - memory)
         square = square + _JUMP_FREEDOM * np.minimum(jump, _BOUND**2 * scale)
         more_freedom = more_freedom + _JUMP_FREEDOM
+    # a night beyond all bounds counts as one at the bound, or it would pull the mean away from those after it
+    surprise = np.clip(t, -_BOUND, _BOUND) * error
     precision = state.precision + 1 / variance
     return DriftState(
         night=int(nights.night[0]),
         n_nights=state.n_nights + 1,
-        mean=state.mean + (value - state.mean) / variance / precision,
+        mean=state.mean + surprise / variance / precision,
         precision=precision,
         square=square,
         freedom=more_freedom,

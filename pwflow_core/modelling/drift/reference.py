@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 _WINSOR = 3.0
 _FEWEST_BLOCKS_OF_MACHINE = 3
-_MOST_MEMORY = 0.8
+_LEAST_MEMORY, _MOST_MEMORY = 0.2, 0.8
 _FEWEST_PAIRS = 4
 _TRIM = 0.25
 
@@ -49,7 +49,7 @@ class DriftReference:
         within: σ², shape (K,).
         between: τ², shape (K,).
         between_error: Standard error of τ², shape (K,).
-        memory: Correlation of one night with the next, shape (K,), 0 or more.
+        memory: Correlation of one night with the next, shape (K,), 0.2 or more.
         precision: Of the mean over the reference, if nights had no memory, shape (K,).
         offset: Mean of the nights, which is nearly 0 by construction, shape (K,).
         machine_share: Share of the blocks that each machine has, shape (M,).
@@ -230,19 +230,20 @@ def _variances(nights: Nights) -> tuple[Array, Array, Array]:
 
 
 def _memory(night: NDArray[np.int64], standard: Array) -> Array:
-    """Estimate the correlation of neighbouring nights, 0 or more.
+    """Estimate the correlation of neighbouring nights.
 
     The estimate of n pairs is too small by (1 + 3 ρ) / n (Kendall, 1954), and has a standard error of 1 / √n. Columns
     share their weather: each is drawn towards the mean of all, the more so, the less they differ beyond that error.
+    Nights with few blocks hide it, so it is never taken to be less than 0.2.
     """
     follows = np.flatnonzero(np.diff(night) == 1)
     alive = standard.any(axis=0)
     if not alive.any() or len(follows) < _FEWEST_PAIRS:
-        return np.zeros(standard.shape[1])
+        return np.full(standard.shape[1], _LEAST_MEMORY)
     n_pairs = len(follows)
     variance = np.maximum((standard**2).mean(axis=0), 1e-300)
     raw = (standard[follows] * standard[follows + 1]).mean(axis=0) / variance
     own = raw + (1 + 3 * raw) / n_pairs
     common = own[alive].mean()
     differing = max(0.0, 1 - 1 / (n_pairs * max(float(own[alive].var()), 1e-300)))
-    return np.asarray(np.clip(common + differing * (own - common), 0.0, _MOST_MEMORY))
+    return np.asarray(np.clip(common + differing * (own - common), _LEAST_MEMORY, _MOST_MEMORY))

@@ -108,8 +108,13 @@ class Shift:
 
     @property
     def effect(self) -> float:
-        """The largest effect that is more than three standard errors from 0."""
+        """The largest effect on the cluster as a whole that is more than three standard errors from 0."""
         return max(self.sensors.largest, self.latents.largest, self.log_density.largest)
+
+    @property
+    def machine_effect(self) -> float:
+        """The largest effect on the sensors or latents of one machine that is as sure."""
+        return max(self.machine_sensors.largest, self.machine_latents.largest)
 
 
 def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:

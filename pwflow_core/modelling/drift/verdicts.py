@@ -20,6 +20,8 @@ __all__ = ["Answer", "Kind", "Verdict", "judge"]
 Kind = Literal["regime_moved", "mix_moved", "new_regime", "sensor_suspected", "machine_moved", "outage"]
 Answer = Literal["retrain", "update_weights", "ask", "none"]
 
+Array = NDArray[np.float64]
+
 _OUTAGE = 0.5
 _SMALL = 0.5  # of the largest effect: what moved less than this held still
 _FEWEST_NIGHTS_OF_NEW = 2
@@ -90,7 +92,7 @@ def judge(
         return [*outages, *rescaled]
     clusters = sorted(clusters, key=lambda c: c.cluster_key)
     moved = [(c, c.shift) for c in clusters if c.shift is not None and c.log_evidence >= threshold]
-    shifted = [(c, s) for c, s in moved if s.effect >= min_effect]
+    shifted = [(c, s) for c, s in moved if max(s.effect, s.machine_effect) >= min_effect]
     found = _common_sensor(night, clusters, shifted, sensors, min_effect) if shifted else []
     if not found:
         fresh = [(c, s) for c, s in moved if _is_new_regime(s, min_effect)]
@@ -270,10 +272,12 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
     for cluster, shift in shifted:
         of_machines, top = _largest(shift)
         some, still = _machines(shift, of_machines, top)
-        named = _named(shift, sensors, min_effect)
+        named = _named(_sure_on(shift, some), sensors, min_effect)
         alone = len(shift.machines) < 2 and _one_sensor_alone(shift, sensors)
         if (still and some) or alone:
             asked.setdefault((tuple(some) or shift.machines, named[0] if named else ""), []).append((cluster, shift))
+            continue
+        if shift.effect < min_effect:
             continue
         verdicts.append(
             Verdict(
@@ -288,9 +292,9 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
             )
         )
     for (machines, _), group in sorted(asked.items()):
-        _, strongest = max(group, key=lambda pair: pair[1].effect)
+        _, strongest = max(group, key=lambda pair: pair[1].machine_effect)
         keys = tuple(c.cluster_key for c, _ in group)
-        named = _named(strongest, sensors, min_effect)
+        named = _named(_sure_on(strongest, machines), sensors, min_effect)
         verdicts.append(
             Verdict(
                 verdict="machine_moved",
@@ -299,7 +303,7 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
                 machine_ids=machines,
                 sensors=named,
                 since=min(s.since for _, s in group),
-                effect_size=max(_effect_on(s, machines) for _, s in group),
+                effect_size=max(max(s.effect, s.machine_effect) for _, s in group),
                 summary=sentences.machine_moved(keys, strongest, sensors, named, machines),
             )
         )
@@ -331,22 +335,19 @@ def _machines(shift: Shift, effects: Effects, column: int) -> tuple[list[str], l
     )
 
 
-def _effect_on(shift: Shift, machines: Sequence[str]) -> float:
+def _sure_on(shift: Shift, machines: Sequence[str]) -> Array:
+    """Return the sure effects on the sensors of some machines, or else of the cluster as a whole, shape (S,)."""
     rows = [i for i, machine in enumerate(shift.machines) if machine in machines]
-    largest = [e.largest for e in (_rows(shift.machine_sensors, rows), _rows(shift.machine_latents, rows))]
-    return max(*largest, shift.effect)
+    if not rows or len(rows) == len(shift.machines):
+        return shift.sensors.sure
+    return np.asarray(shift.machine_sensors.sure[rows].mean(axis=0))
 
 
-def _rows(effects: Effects, rows: list[int]) -> Effects:
-    return Effects(effects.size[rows], effects.error[rows])
-
-
-def _named(shift: Shift, sensors: Sequence[SensorName], min_effect: float) -> tuple[str, ...]:
-    """Name the sensors that moved, the one that moved most first."""
-    size = np.abs(shift.sensors.sure)
-    order = np.argsort(-size, kind="stable")
-    limit = max(_SMALL * min_effect, 0.2 * float(size.max(initial=0.0)))
-    return tuple(sensors[i].name for i in order if size[i] > 0 and size[i] >= limit)
+def _named(size: Array, sensors: Sequence[SensorName], min_effect: float) -> tuple[str, ...]:
+    """Name the sensors that moved, the one that moved most first, by their sure effects of shape (S,)."""
+    order = np.argsort(-np.abs(size), kind="stable")
+    limit = max(_SMALL * min_effect, 0.2 * float(np.abs(size).max(initial=0.0)), 1e-9)
+    return tuple(sensors[i].name for i in order if abs(size[i]) >= limit)
 
 
 def _one_sensor_alone(shift: Shift, sensors: Sequence[SensorName]) -> bool:
