@@ -31,6 +31,7 @@ _SCORE = (
     "anomaly_events",
     "cluster_health",
     "published_warehouse",
+    "plant_report",
 )
 
 

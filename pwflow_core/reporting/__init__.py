@@ -5,6 +5,16 @@ says what each page shows; `drawing` draws it; `templates` holds the page. The w
 """
 
 from pwflow_core.reporting.building import DEFAULT_DAYS, ReportSummary, build_report, build_reports, report_path
+from pwflow_core.reporting.images import draw_regimes, draw_training
 from pwflow_core.reporting.texts import LANGUAGES
 
-__all__ = ["DEFAULT_DAYS", "LANGUAGES", "ReportSummary", "build_report", "build_reports", "report_path"]
+__all__ = [
+    "DEFAULT_DAYS",
+    "LANGUAGES",
+    "ReportSummary",
+    "build_report",
+    "build_reports",
+    "draw_regimes",
+    "draw_training",
+    "report_path",
+]

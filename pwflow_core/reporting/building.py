@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ConfigurationError
@@ -106,18 +106,23 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFA
     for language, target in targets.items():
         words = texts[language]
         regimes = make_regimes(facts, model, studies, problems, problem, words)
-        page = _environment().get_template("report.html").render(
-            t=words,
-            facts=facts,
-            light=LIGHT,
-            dark=DARK,
-            version=version("pwflow"),
-            known={regime.key for regime in regimes.regimes},
-            glance=make_glance(facts, frozenset(details), words),
-            events=make_events(facts, details, expectations, words),
-            regimes=regimes,
-            quality=make_quality(facts, words),
-            models=make_models(facts, words),
+        events = make_events(facts, details, expectations, words)
+        page = (
+            _environment()
+            .get_template("report.html")
+            .render(
+                t=words,
+                facts=facts,
+                light=LIGHT,
+                dark=DARK,
+                version=version("pwflow"),
+                known={regime.key for regime in regimes.regimes},
+                glance=make_glance(facts, events.rows, words),
+                events=events,
+                regimes=regimes,
+                quality=make_quality(facts, words),
+                models=make_models(facts, words),
+            )
         )
         size = _put_in_place(page, target)
         seconds = time.perf_counter() - started
@@ -139,8 +144,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clean": clean_name, "shorten": shorten_name}
+    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable}
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let the lines of a narrow column break behind the underscores of a name."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _put_in_place(page: str, target: Path) -> int:
@@ -151,7 +161,7 @@ def _put_in_place(page: str, target: Path) -> int:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
             fresh = Path(folder) / target.name
             fresh.write_bytes(data)
-            os.replace(fresh, target)
+            fresh.replace(target)
     except OSError as error:
         raise ConfigurationError(
             f"The report cannot be written to {target}: {error.strerror}. Name another place."

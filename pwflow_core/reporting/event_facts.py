@@ -8,19 +8,19 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pwflow_core.pipeline.streaming import fetch_matrix
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.signals import Trace
 from pwflow_core.reporting.facts import PlantFacts
+from pwflow_core.reporting.records import EventRow
 from pwflow_core.warehouse import quote_identifier, read_sql
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events"]
 
-_WORST, _LATEST = 12, 4
+_WORST, _LATEST, _WORST_OF_LAST_DAY = 12, 3, 3
 _MOST_SIGNALS = 3
 _BINS, _BAND_BINS, _MOST_ANOMALIES = 240, 160, 300
 _MARGIN_READINGS = 40
@@ -74,11 +74,16 @@ class EventFacts:
     readings: EventReadings
 
 
-def choose_events(facts: PlantFacts) -> pd.DataFrame:
-    """Return the events that are shown in full, the worst and the latest; the worst first."""
-    events = facts.events
-    chosen = events[(events["by_peak"] <= _WORST) | (events["by_time"] <= _LATEST)]
-    return chosen.sort_values("by_peak")
+def choose_events(facts: PlantFacts) -> list[EventRow]:
+    """Return the events that are shown in full, the worst of all and of the last day, and the latest; worst first."""
+    events = sorted(facts.events, key=lambda event: event.by_peak)
+    of_last_day = [event for event in events if event.started_at > facts.last - timedelta(days=1)]
+    worst_of_last_day = {event.event_id for event in of_last_day[:_WORST_OF_LAST_DAY]}
+    return [
+        event
+        for event in events
+        if event.by_peak <= _WORST or event.by_time <= _LATEST or event.event_id in worst_of_last_day
+    ]
 
 
 def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> dict[int, EventFacts]:
@@ -90,13 +95,13 @@ def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> di
         columns: What the models see; without any, nothing is expected of the readings.
     """
     chosen = choose_events(facts)
-    if chosen.empty:
+    if not chosen:
         return {}
     with plant.warehouse.snapshot() as connection:
-        blame = _read_blame(connection, [int(event) for event in chosen["event_id"]])
+        blame = _read_blame(connection, [event.event_id for event in chosen])
         return {
-            int(event.event_id): _read_event(connection, facts, event, blame.get(int(event.event_id), ()), columns)
-            for event in chosen.itertuples()
+            event.event_id: _read_event(connection, facts, event, blame.get(event.event_id, ()), columns)
+            for event in chosen
         }
 
 
@@ -114,9 +119,13 @@ def _read_blame(connection: duckdb.DuckDBPyConnection, event_ids: list[int]) -> 
 
 
 def _read_event(
-    connection: duckdb.DuckDBPyConnection, facts: PlantFacts, event: Any, blame: tuple[Blame, ...], columns: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection,
+    facts: PlantFacts,
+    event: EventRow,
+    blame: tuple[Blame, ...],
+    columns: tuple[str, ...],
 ) -> EventFacts:
-    started, ended = event.started_at.to_pydatetime(), event.ended_at.to_pydatetime()
+    started, ended = event.started_at, event.ended_at
     interval = facts.interval_seconds if np.isfinite(facts.interval_seconds) else 60.0
     margin = timedelta(seconds=max((ended - started).total_seconds() / 2, _MARGIN_READINGS * interval))
     start, end = started - margin, ended + margin
@@ -124,11 +133,11 @@ def _read_event(
     window: dict[str, object] = {"machine": event.machine_id, "start": start, "end": end}
     bins = window | {"bin_seconds": max(seconds / _BINS, 1e-6)}
     gap = max(5 * interval, 3 * seconds / _BINS)
-    shown = [part.sensor for part in blame[:_MOST_SIGNALS]] or list(event.top_sensors)[:_MOST_SIGNALS]
+    shown = [part.sensor for part in blame[:_MOST_SIGNALS]] or event.top_sensors[:_MOST_SIGNALS]
     known = {sensor.name for sensor in facts.sensors}
     shown = [sensor for sensor in shown if sensor in known]
     return EventFacts(
-        int(event.event_id),
+        event.event_id,
         event.machine_id,
         started,
         ended,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -14,38 +13,29 @@ from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.source import Sensor, read_source
 from pwflow_core.pipeline.timing import read_timing
 from pwflow_core.plant import Plant
+from pwflow_core.reporting.records import (
+    ClusterRow,
+    Decision,
+    EventRow,
+    HealthRow,
+    Record,
+    Rejection,
+    Verdict,
+    Version,
+    fetch_records,
+)
 from pwflow_core.warehouse import quote_identifier, read_sql
 
-__all__ = ["PlantFacts", "read_facts"]
+__all__ = ["PlantFacts", "nights_between", "read_facts"]
 
-_MOST_EVENTS = 300
-_MOST_VERSIONS = 200
-
-_HEALTH = ("night", "cluster_key", "channel", "evidence", "threshold", "verdict", "n_readings")
-_VERDICTS = (
-    "verdict_id", "night", "verdict", "cluster_keys", "machine_ids", "sensors", "since", "effect_size", "summary",
-    "answer", "status", "decided_at", "decided_by", "made_at",
-)  # fmt: skip
-_VERSIONS = (
-    "flow_version", "cluster_key", "in_force", "trained_at", "trained_from", "trained_until", "n_rows", "n_held_out",
-    "held_out_log_density", "train_seconds", "is_gaussian", "promoted_at", "promoted_by", "reason",
-)  # fmt: skip
-_DECISIONS = (
-    "decided_at", "cluster_key", "flow_version", "decision", "previous_version", "n_recent", "gain_recent",
-    "gain_recent_error", "gain_reference", "decided_by", "reason",
-)  # fmt: skip
-_EVENTS = (
-    "event_id", "machine_id", "started_at", "ended_at", "peak_score", "n_readings", "cluster_key", "top_sensors",
-    "segment", "summary", "n_events", "by_peak", "by_time",
-)  # fmt: skip
-_NIGHTS = (
-    "night", "machine_id", "cluster_key", "n_readings", "n_scored", "n_anomalies", "missing", "invalid", "stuck", "thin",
-)  # fmt: skip
+_MOST_EVENTS, _MOST_ROWS = 300, 200
+_NIGHT_KEYS = ("night", "machine_id", "cluster_key")
+_NIGHT_COUNTS = ("n_readings", "n_scored", "n_anomalies", "missing", "invalid", "stuck", "thin")
 
 
 @dataclass(frozen=True, eq=False)
 class PlantFacts:
-    """What the warehouse knows; every frame is there, and empty where there is nothing or no such table.
+    """What the warehouse knows; everything is there, and empty where there is nothing or no such table.
 
     Attributes:
         name: Of the plant.
@@ -59,15 +49,15 @@ class PlantFacts:
         sensors: The sensors, with their units.
         interval_seconds: Usual time from one reading to the next; NaN if it is not known.
         alpha: The false-alarm rate per reading in force; NaN before the first scores.
-        nights: Readings by night, machine and regime.
+        nights: Readings by night, machine and regime, and what became of them.
         health: `mart.cluster_health` of the time shown.
         verdicts: `mart.drift_verdicts`, the latest first.
         events: The worst and the latest events, the latest first.
         clusters: `mart.clusters`, those in force first.
-        versions: `mart.flow_versions`, the latest first.
+        versions: `mart.flow_versions`, those in force first.
         decisions: `mart.flow_decisions`, the latest first.
-        rejected: What was refused, by reason and sensor.
-        gaps: Readings, and missing values per sensor, by machine.
+        rejections: What was refused, by reason and sensor.
+        missing: Missing values of each sensor, by machine.
     """
 
     name: str
@@ -82,19 +72,29 @@ class PlantFacts:
     interval_seconds: float
     alpha: float
     nights: pd.DataFrame
-    health: pd.DataFrame
-    verdicts: pd.DataFrame
-    events: pd.DataFrame
-    clusters: pd.DataFrame
-    versions: pd.DataFrame
-    decisions: pd.DataFrame
-    rejected: pd.DataFrame
-    gaps: pd.DataFrame
+    health: tuple[HealthRow, ...]
+    verdicts: tuple[Verdict, ...]
+    events: tuple[EventRow, ...]
+    clusters: tuple[ClusterRow, ...]
+    versions: tuple[Version, ...]
+    decisions: tuple[Decision, ...]
+    rejections: tuple[Rejection, ...]
+    missing: dict[str, tuple[int, ...]]
 
     @property
     def n_events(self) -> int:
         """Events of the time shown."""
-        return int(self.events["n_events"].iloc[0]) if len(self.events) else 0
+        return self.events[0].n_events if self.events else 0
+
+    @property
+    def active(self) -> tuple[ClusterRow, ...]:
+        """The regimes in force, by their keys."""
+        return tuple(cluster for cluster in self.clusters if cluster.status == "active")
+
+    @property
+    def in_force(self) -> dict[str, Version]:
+        """The flows in force, by cluster key."""
+        return {version.cluster_key: version for version in self.versions if version.in_force}
 
 
 def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
@@ -110,13 +110,9 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
         first, last, first_night, last_night, n_readings = _read_span(connection, tables, zone, days)
         source = read_source(connection)
         timing = read_timing(connection, config)
-        since = {"first": first}
 
-        def read(query: str, table: str, columns: tuple[str, ...], values: Mapping[str, object]) -> pd.DataFrame:
-            """Read a table with the columns that are expected of it, whatever release wrote it."""
-            if table not in tables:
-                return pd.DataFrame(columns=list(columns))
-            return connection.execute(query, dict(values)).df().reindex(columns=list(columns))
+        def read(kind: type[Record], table: str, query: str, **values: object) -> tuple[Record, ...]:
+            return fetch_records(connection, kind, query, values) if table in tables else ()
 
         return PlantFacts(
             name=config.plant.name,
@@ -130,63 +126,44 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             sensors=source.sensors,
             interval_seconds=timing.interval_seconds if timing else float("nan"),
             alpha=_read_alpha(connection, tables, config),
-            nights=_as_days(
-                read(
-                    read_sql(__package__, "facts_nights.sql"),
-                    "mart.anomaly_scores",
-                    _NIGHTS,
-                    since | {"timezone": zone},
-                )
+            nights=_read_nights(connection, tables, zone, first),
+            health=read(
+                HealthRow,
+                "mart.cluster_health",
+                "FROM mart.cluster_health WHERE night >= $night ORDER BY night, cluster_key, channel",
+                night=first_night,
             ),
-            health=_as_days(
-                read(
-                    "FROM mart.cluster_health WHERE night >= $night ORDER BY night, cluster_key, channel",
-                    "mart.cluster_health",
-                    _HEALTH,
-                    {"night": first_night},
-                )
-            ),
-            verdicts=_as_days(
-                read(
-                    "FROM mart.drift_verdicts WHERE night >= $night OR status IN ('open', 'requested') "
-                    "ORDER BY night DESC, verdict_id LIMIT 200",
-                    "mart.drift_verdicts",
-                    _VERDICTS,
-                    {"night": first_night},
-                ),
-                "since",
+            verdicts=read(
+                Verdict,
+                "mart.drift_verdicts",
+                "FROM mart.drift_verdicts WHERE night >= $night OR status IN ('open', 'requested') "
+                "ORDER BY night DESC, verdict_id LIMIT $most",
+                night=first_night,
+                most=_MOST_ROWS,
             ),
             events=read(
-                read_sql(__package__, "facts_events.sql"),
+                EventRow,
                 "mart.anomaly_events",
-                _EVENTS,
-                since | {"most": _MOST_EVENTS},
+                read_sql(__package__, "facts_events.sql"),
+                first=first,
+                most=_MOST_EVENTS,
             ),
-            clusters=read(
-                "FROM mart.clusters ORDER BY status, cluster_key",
-                "mart.clusters",
-                ("cluster_key", "segment", "weight", "status", "minted_at", "retired_at"),
-                {},
-            ),
+            clusters=read(ClusterRow, "mart.clusters", "FROM mart.clusters ORDER BY status, cluster_key"),
             versions=read(
-                f"FROM mart.flow_versions ORDER BY in_force DESC, trained_at DESC, cluster_key LIMIT {_MOST_VERSIONS}",
+                Version,
                 "mart.flow_versions",
-                _VERSIONS,
-                {},
+                "FROM mart.flow_versions QUALIFY in_force OR row_number() OVER (ORDER BY trained_at DESC) <= $most "
+                "ORDER BY in_force DESC, trained_at DESC, cluster_key",
+                most=_MOST_ROWS,
             ),
             decisions=read(
-                f"FROM mart.flow_decisions ORDER BY decided_at DESC, cluster_key LIMIT {_MOST_VERSIONS}",
+                Decision,
                 "mart.flow_decisions",
-                _DECISIONS,
-                {},
+                "FROM mart.flow_decisions ORDER BY decided_at DESC, cluster_key LIMIT $most",
+                most=_MOST_ROWS,
             ),
-            rejected=read(
-                read_sql(__package__, "facts_rejected.sql"),
-                "mart.rejected_readings",
-                ("reason", "sensor", "n_values", "example", "detail", "n_files"),
-                {},
-            ),
-            gaps=_read_gaps(connection, [sensor.name for sensor in source.sensors], first),
+            rejections=read(Rejection, "mart.rejected_readings", read_sql(__package__, "facts_rejected.sql")),
+            missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
         )
 
 
@@ -234,24 +211,25 @@ def _read_alpha(connection: duckdb.DuckDBPyConnection, tables: frozenset[str], c
     return config.scoring.alpha if config.scoring.alarms_per_week is None else float("nan")
 
 
-def _read_gaps(connection: duckdb.DuckDBPyConnection, sensors: list[str], first: datetime) -> pd.DataFrame:
-    """Count the values that each machine misses; columns are `machine_id`, `n_readings` and one per sensor."""
+def _read_nights(
+    connection: duckdb.DuckDBPyConnection, tables: frozenset[str], zone: str, first: datetime
+) -> pd.DataFrame:
+    """Count readings by night, machine and regime; nights are `date`, as they have no hour and no time zone."""
+    if "mart.anomaly_scores" not in tables:
+        return pd.DataFrame(columns=[*_NIGHT_KEYS, *_NIGHT_COUNTS])
+    query = read_sql(__package__, "facts_nights.sql")
+    nights = connection.execute(query, {"timezone": zone, "first": first}).df()
+    days = pd.Series([pd.Timestamp(night).date() for night in nights["night"]], index=nights.index, dtype=object)
+    return nights.assign(night=days)
+
+
+def _read_missing(
+    connection: duckdb.DuckDBPyConnection, sensors: list[str], first: datetime
+) -> dict[str, tuple[int, ...]]:
+    """Count the values that each machine misses, in the order of the sensors."""
     counts = ", ".join(f"count(*) - count({quote_identifier(sensor)})" for sensor in sensors)
-    rows = connection.execute(
-        f"SELECT machine_id, count(*), {counts} FROM core.readings WHERE ts >= ? GROUP BY machine_id ORDER BY machine_id",
-        [first],
-    ).fetchall()
-    return pd.DataFrame(rows, columns=["machine_id", "n_readings", *range(len(sensors))]).set_axis(
-        ["machine_id", "n_readings", *sensors], axis=1
-    )
-
-
-def _as_days(frame: pd.DataFrame, *more: str) -> pd.DataFrame:
-    """Turn the calendar days of a frame into `date`: a day has no hour and no time zone."""
-    for column in ("night", *more):
-        days = [None if pd.isna(day) else pd.Timestamp(day).date() for day in frame[column]]
-        frame[column] = pd.Series(days, index=frame.index, dtype=object)
-    return frame
+    query = f"SELECT machine_id, {counts} FROM core.readings WHERE ts >= ? GROUP BY machine_id ORDER BY machine_id"
+    return {row[0]: row[1:] for row in connection.execute(query, [first]).fetchall()}
 
 
 def nights_between(first: date, last: date) -> list[date]:

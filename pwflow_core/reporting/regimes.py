@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError, PwflowError
@@ -84,11 +83,11 @@ def load_flows(plant: Plant, facts: PlantFacts) -> tuple[dict[str, ClusterFlow],
 
     torch.set_num_threads(plant.config.compute.threads)
     flows, problems = {}, {}
-    for version in _in_force(facts).itertuples():
+    for key, version in facts.in_force.items():
         try:
-            flows[str(version.cluster_key)] = ClusterFlow.from_bytes(plant.models.get(str(version.flow_version)))
+            flows[key] = ClusterFlow.from_bytes(plant.models.get(version.flow_version))
         except ModelFileError as error:
-            problems[str(version.cluster_key)] = str(error)
+            problems[key] = str(error)
     return flows, problems
 
 
@@ -126,25 +125,19 @@ def study_regimes(
     return studies
 
 
-def _in_force(facts: PlantFacts) -> pd.DataFrame:
-    return facts.versions[facts.versions["in_force"].fillna(False).astype(bool)]
-
-
 def _sample_readings(
     plant: Plant, facts: PlantFacts, columns: tuple[str, ...], keys: list[str]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the held-out readings and the recent ones of each regime."""
-    versions = _in_force(facts).set_index("cluster_key")
     recent_from = facts.last - timedelta(days=RECENT_NIGHTS)
     in_nights = facts.nights[facts.nights["night"] > facts.last_night - timedelta(days=RECENT_NIGHTS)]
     n_recent = in_nights.groupby("cluster_key")["n_readings"].sum()
     wanted: list[tuple[str, datetime, int, int]] = []
     for key in keys:
-        if key in versions.index and not pd.isna(versions.loc[key, "trained_until"]):
-            version = versions.loc[key]
-            n_held_out = _HELD_OUT_SHARE * float(version["n_rows"] + version["n_held_out"])
-            bounds = _bound(n_held_out), _bound(float(n_recent.get(key, 0)))
-            wanted.append((key, version["trained_until"].to_pydatetime(), *bounds))
+        version = facts.in_force.get(key)
+        if version is not None and version.trained_until is not None:
+            n_held_out = _HELD_OUT_SHARE * ((version.n_rows or 0) + (version.n_held_out or 0))
+            wanted.append((key, version.trained_until, _bound(n_held_out), _bound(float(n_recent.get(key, 0)))))
         else:
             wanted.append((key, facts.last, LARGEST_READING_ID - 1, LARGEST_READING_ID - 1))
     values = {

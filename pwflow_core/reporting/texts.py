@@ -34,7 +34,7 @@ class Texts:
         """
         if language not in LANGUAGES:
             raise ConfigurationError(
-                f"Expected a language of the report ({', '.join(LANGUAGES)}), got {language[:80]!r}: choose one of them."
+                f"Expected a language of the report ({', '.join(LANGUAGES)}), got {language[:80]!r}: choose one."
             )
         self.language = language
         text = resources.files(__package__).joinpath(f"texts_{language}.toml").read_text(encoding="utf-8")
@@ -81,6 +81,8 @@ class Texts:
         percent = 100 * number
         if 0 < percent < 0.01:
             return "<0.01%"
+        if 99 <= percent < 100:
+            return f"{min(percent, 99.99):.2f}%"
         return f"{percent:.0f}%" if percent >= 10 or percent == 0 else f"{percent:.2g}%"
 
     def night(self, day: object) -> str:

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from pwflow_dagster.metadata import column_lineage, column_schema, small_table
+from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import running
@@ -40,6 +40,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
         from pwflow_core.pipeline.clusters import fit_cluster_model
+        from pwflow_core.reporting import draw_regimes
 
         with running(context):
             opened = plant.open()
@@ -54,6 +55,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         for segment, of_segment in summary.clusters.items()
                         for key in of_segment
                     ),
+                    "map of the regimes": inline_image(draw_regimes(opened), "The regimes of each segment"),
                     "new": ", ".join(summary.minted) or "none",
                     "retired": ", ".join(summary.retired) or "none",
                     "segments with too few readings": small_table(
@@ -120,6 +122,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
+        from pwflow_core.reporting import draw_training
 
         with running(context):
             opened = plant.open()
@@ -144,6 +147,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "stopped because": history.stopped,
                         "stayed a Gaussian": history.is_gaussian,
                         "flow version": summary.flow_version,
+                        "training curve": inline_image(draw_training(history), f"Log-density of {key} by step"),
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
-from xml.etree import ElementTree as ET  # noqa: S405 - it reads what matplotlib wrote here
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -74,7 +75,7 @@ class Canvas:
         return axes
 
     def name_axes(self, axes: Axes, *, x: str = "", y: str = "", x_unit: str = "", y_unit: str = "") -> None:
-        """Write what the axes show: y above its axis, x below at the right, both horizontal so that nothing overlaps."""
+        """Write what the axes show: y above its axis, x below at the right, both horizontal so that none overlaps."""
         box = axes.get_position()
         room = int(box.width * self.width / 6)
         for name, unit, spot, side in (
@@ -84,7 +85,12 @@ class Canvas:
             if name:
                 behind = f" ({shorten_name(unit, 14)})" if unit else ""
                 text = self.figure.text(
-                    *spot, shorten_name(name, room - len(behind)) + behind, ha=side, va="bottom", color=colour("muted")
+                    spot[0],
+                    spot[1],
+                    shorten_name(name, room - len(behind)) + behind,
+                    ha=side,
+                    va="bottom",
+                    color=colour("muted"),
                 )
                 self.explain(text, f"{name} ({unit})" if unit else name)
 
@@ -132,7 +138,7 @@ class Canvas:
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Canvas]:
     """Open a canvas of this size in pixels; draw on it and write it out inside the block."""
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "text.parse_math": False,  # a dollar in a sensor's name is no formula
         "font.family": list(_fonts()),

@@ -31,7 +31,7 @@ def draw_share(nights: Sequence[date], share: Sequence[float], texts: Texts) -> 
         axes.fill_between(days, percent, color=colour("blue"), alpha=0.15, linewidth=0)
         axes.plot(days, percent, color=colour("blue"), linewidth=1.4, marker="o" if len(days) < 3 else "")
         axes.set_ylim(0, max(1.0, 1.15 * float(np.nanmax(percent, initial=0.0))))
-        _over_nights(chart, axes, texts)
+        _over_nights(chart, axes, days, texts)
         chart.name_axes(axes, y=texts("axis.share_of_readings"), y_unit="%")
         return chart.to_svg(texts("chart.share"))
 
@@ -63,7 +63,7 @@ def draw_drift(
             )
             chart.explain(line, texts("channel.drift"))
         axes.plot(days, threshold, color=colour("ink"), linewidth=1, linestyle=(0, (4, 3)))
-        _over_nights(chart, axes, texts)
+        _over_nights(chart, axes, days, texts)
         chart.name_axes(axes, y=texts("axis.evidence"), y_unit="log₁₀")
         return chart.to_svg(texts("chart.drift"))
 
@@ -85,7 +85,7 @@ def draw_quality(nights: Sequence[date], shares: Mapping[str, Sequence[float]], 
                     bar.set_visible(False)
             below += percent
         axes.set_ylim(0, max(0.1, 1.1 * float(below.max(initial=0.0))))
-        _over_nights(chart, axes, texts)
+        _over_nights(chart, axes, days, texts)
         chart.name_axes(axes, y=texts("axis.share_of_readings"), y_unit="%")
         return chart.to_svg(texts("chart.quality"))
 
@@ -136,10 +136,8 @@ def _show_most(axes: Axes, values: NDArray[np.float64]) -> None:
         axes.set_ylim(low - 0.15 * (high - low) - 1e-6, high + 0.1 * (high - low) + 1e-6)
 
 
-def _over_nights(chart: Canvas, axes: Axes, texts: Texts) -> None:
-    first, last = axes.get_xlim()
-    if last - first < 2:
-        axes.set_xlim(first - 1, last + 1)
+def _over_nights(chart: Canvas, axes: Axes, days: NDArray[np.float64], texts: Texts) -> None:
+    axes.set_xlim(float(days[0]) - 0.6, float(days[-1]) + 0.6)
     night_axis(axes, texts, chart.width)
     few_ticks(axes)
     chart.name_axes(axes, x=texts("axis.night"))

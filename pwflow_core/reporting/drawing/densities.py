@@ -35,9 +35,7 @@ def add_points(axes: Axes, points: Array, name: str, size: float = 2.2, alpha: f
     thin = points[:: max(1, len(points) // _MOST_POINTS)]
     path = Path(np.repeat(thin, 2, axis=0), [Path.MOVETO, Path.LINETO] * len(thin))
     path.should_simplify = False
-    axes.add_patch(
-        PathPatch(path, fill=False, edgecolor=colour(name), linewidth=size, capstyle="round", alpha=alpha)
-    )
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour(name), linewidth=size, capstyle="round", alpha=alpha))
 
 
 def draw_pair(

@@ -27,9 +27,7 @@ _STYLES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _MOST_LISTED = 18
 
 
-def draw_regime_map(
-    plane: Plane, keys: Sequence[str], shown: str, points: Mapping[str, Array], texts: Texts
-) -> Markup:
+def draw_regime_map(plane: Plane, keys: Sequence[str], shown: str, points: Mapping[str, Array], texts: Texts) -> Markup:
     """Draw one regime among the others of its segment: readings as dots, regimes as ellipses of two deviations.
 
     Arguments:
@@ -47,8 +45,12 @@ def draw_regime_map(
         if shown in points:
             add_points(axes, points[shown][:400], "blue", 2.2, 0.6)
         for position, key in enumerate(keys):
-            axes.add_patch(_ellipse(plane, position, "blue" if key == shown else "muted", "-", 1.6 if key == shown else 0.8))
-        _frame(chart, axes, plane, np.concatenate([part for part in points.values() if len(part)] or [np.empty((0, 2))]))
+            axes.add_patch(
+                _ellipse(plane, position, "blue" if key == shown else "muted", "-", 1.6 if key == shown else 0.8)
+            )
+        _frame(
+            chart, axes, plane, np.concatenate([part for part in points.values() if len(part)] or [np.empty((0, 2))])
+        )
         _name(chart, axes, plane, texts)
         return chart.to_svg(texts("chart.map", regime=shown))
 
@@ -73,7 +75,11 @@ def regime_map_png(planes: Mapping[str, tuple[Plane, Sequence[str]]], texts: Tex
                 listed.append(axes.add_patch(_ellipse(plane, position, SERIES[position % len(SERIES)], style, 1.6)))
             _frame(chart, axes, plane, np.empty((0, 2)))
             chart.figure.text(
-                4 / 560, 1 - (number * panel + 16) / height, shorten_name(segment, 60), weight="bold", color=colour("ink")
+                4 / 560,
+                1 - (number * panel + 16) / height,
+                shorten_name(segment, 60),
+                weight="bold",
+                color=colour("ink"),
             )
             more = [f"+ {len(keys) - _MOST_LISTED}"] if len(keys) > _MOST_LISTED else []
             axes.legend(

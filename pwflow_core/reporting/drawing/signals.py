@@ -76,9 +76,7 @@ def draw_signals(
         for place in range(n_panels):
             top = place * (_PANEL + _GAP) + _GAP - 4
             panels.append(
-                chart.add_axes(
-                    left=50, top=top, bottom=height - top - _PANEL, share=panels[0] if panels else None
-                )
+                chart.add_axes(left=50, top=top, bottom=height - top - _PANEL, share=panels[0] if panels else None)
             )
         for axes in panels:
             axes.axvspan(span[0], span[1], color=colour("amber"), alpha=0.13, linewidth=0)  # type: ignore[arg-type]

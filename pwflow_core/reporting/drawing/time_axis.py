@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import matplotlib.dates as mdates
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -15,10 +16,20 @@ __all__ = ["few_ticks", "night_axis", "time_axis"]
 _PIXELS_PER_TICK = 64
 
 
-def night_axis(axes: Axes, texts: Texts, width: float) -> None:
-    """Let the x axis, in days of matplotlib, show nights; `width` is that of the chart in pixels."""
-    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(width / _PIXELS_PER_TICK)), integer=True, steps=[1, 2, 5, 7, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda day, _: texts.short_day(_moment(day))))
+def night_axis(axes: Axes, texts: Texts, width: float, centre: float = 0.0) -> None:
+    """Let the x axis show nights.
+
+    Arguments:
+        axes: Their x is in days of matplotlib.
+        texts: The words.
+        width: Of the chart, in pixels.
+        centre: Where the middle of a night lies, in days after its start.
+    """
+    first, last = axes.get_xlim()
+    days = np.arange(np.ceil(first), np.floor(last - centre) + 1)
+    every = max(1, int(np.ceil(len(days) / max(2, width // _PIXELS_PER_TICK))))
+    shown = days[::every]
+    axes.set_xticks(shown + centre, [texts.short_day(_moment(day)) for day in shown])
 
 
 def time_axis(axes: Axes, texts: Texts, width: float) -> None:
@@ -44,4 +55,5 @@ def few_ticks(axes: Axes, most: int = 4) -> None:
 
 
 def _moment(day: float) -> datetime:
-    return mdates.num2date(day, tz=UTC)
+    moment: datetime = mdates.num2date(day, tz=UTC)
+    return moment

@@ -74,7 +74,7 @@ def draw_alarm_timeline(
             _strip(chart, axes, of_machine, nights, top + 12, _STRIP, ALARM_STEPS)
             for mark in marks.get(machine, ()):
                 _place(chart, axes, mark, top + 4)
-        night_axis(axes, texts, width)
+        night_axis(axes, texts, width, centre=0.5)
         chart.name_axes(axes, x=texts("axis.night"))
         return chart.to_svg(texts("chart.alarm_timeline"))
 
@@ -100,7 +100,7 @@ def draw_health_timeline(
             _strip(chart, axes, of_regime, nights, top, row_height - 6, HEALTH_STEPS)
             for mark in marks.get(key, ()):
                 _place(chart, axes, mark, top + 9, marker="D", size=5, name="blue")
-        night_axis(axes, texts, width)
+        night_axis(axes, texts, width, centre=0.5)
         chart.name_axes(axes, x=texts("axis.night"))
         return chart.to_svg(texts("chart.health_timeline"))
 
@@ -108,7 +108,7 @@ def draw_health_timeline(
 def _rows(chart: Canvas, n_rows: int, nights: tuple[date, date], row_height: float, left: float) -> Axes:
     axes = chart.add_axes(left=left, top=4, bottom=36)
     first, last = (mdates.date2num(night) for night in nights)
-    axes.set_xlim(first - 0.5, last + 0.5)
+    axes.set_xlim(first, last + 1)
     axes.set_ylim(max(n_rows, 1) * row_height + 4, 0)
     axes.yaxis.set_visible(False)
     axes.grid(visible=False)
@@ -126,22 +126,24 @@ def _strip(
     steps: Sequence[float],
 ) -> None:
     first, last = (float(mdates.date2num(night)) for night in nights)
-    axes.add_patch(Rectangle((first - 0.5, top), last - first + 1, height, color=colour(STEPS[0]), linewidth=0))
+    axes.add_patch(Rectangle((first, top), last - first + 1, height, color=colour(STEPS[0]), linewidth=0))
     for cell in cells:
         step = int(np.searchsorted(steps, cell.value, side="right"))
         if not step:
             continue
         day = float(mdates.date2num(cell.night))
         patch = axes.add_patch(
-            Rectangle((day - 0.46, top), 0.92, height, facecolor=colour(STEPS[step]), edgecolor="none")
+            Rectangle((day + 0.04, top), 0.92, height, facecolor=colour(STEPS[step]), edgecolor="none")
         )
         chart.explain(patch, cell.text)
 
 
-def _place(chart: Canvas, axes: Axes, mark: Mark, y: float, *, marker: str = "v", size: float = 4.0, name: str = "ink") -> None:
-    moment = mdates.date2num(mark.at)
+def _place(
+    chart: Canvas, axes: Axes, mark: Mark, y: float, *, marker: str = "v", size: float = 4.0, name: str = "ink"
+) -> None:
+    moment = float(mdates.date2num(mark.at))
     (drawn,) = axes.plot(
-        [moment if isinstance(mark.at, datetime) else moment],
+        [moment if isinstance(mark.at, datetime) else moment + 0.5],
         [y],
         marker=marker,
         markersize=size + 3 * mark.weight,

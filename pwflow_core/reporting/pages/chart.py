@@ -14,7 +14,7 @@ WIDE, NARROW = 1120, 350
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend: the kind of mark (`line`, `dashed`, `dot`, `area`, `down`, `diamond`), colour and text."""
+    """One entry of a legend: its mark (line, dashed, dot, area, cell, down or diamond), its colour and its text."""
 
     mark: str
     colour: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,13 @@ from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
 from pwflow_core.reporting.expectations import Expectations
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
+from pwflow_core.reporting.records import EventRow
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["BlameRow", "EventCard", "EventRow", "EventsPage", "make_events"]
+__all__ = ["BlameRow", "EventCard", "EventsPage", "ListedEvent", "make_events"]
 
 _WIDE = 760
-_MOST_BLAMED = 8
+_MOST_BLAMED, _LEAST_BLAME = 8, 0.01
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EventCard:
 
 
 @dataclass(frozen=True)
-class EventRow:
+class ListedEvent:
     """One event in the table."""
 
     event_id: int
@@ -71,7 +71,7 @@ class EventsPage:
     """Everything on the page."""
 
     cards: tuple[EventCard, ...]
-    rows: tuple[EventRow, ...]
+    rows: tuple[ListedEvent, ...]
     n_events: int
 
 
@@ -86,29 +86,26 @@ def make_events(
         expectations: What the models expect; None where there are none.
         texts: The words.
     """
-    cards = [
-        _card(facts, event, details[int(event.event_id)], expectations, texts)
-        for event in choose_events(facts).itertuples()
-    ]
+    cards = [_card(facts, event, details[event.event_id], expectations, texts) for event in choose_events(facts)]
     rows = [
-        EventRow(
-            int(event.event_id),
-            int(event.event_id) in details,
+        ListedEvent(
+            event.event_id,
+            event.event_id in details,
             event.machine_id,
             texts.moment(event.started_at),
             _duration(facts, event, texts),
             texts.number(event.peak_score),
             texts.number(event.n_readings),
-            str(event.cluster_key),
-            _sentence(facts, event, details.get(int(event.event_id)), texts),
+            event.cluster_key or "",
+            _sentence(facts, event, details.get(event.event_id), texts),
         )
-        for event in facts.events.itertuples()
+        for event in facts.events
     ]
     return EventsPage(tuple(cards), tuple(rows), facts.n_events)
 
 
 def _card(
-    facts: PlantFacts, event: Any, detail: EventFacts, expectations: Expectations | None, texts: Texts
+    facts: PlantFacts, event: EventRow, detail: EventFacts, expectations: Expectations | None, texts: Texts
 ) -> EventCard:
     return EventCard(
         detail.event_id,
@@ -118,9 +115,13 @@ def _card(
         texts.number(event.peak_score),
         texts.number(event.n_readings),
         _duration(facts, event, texts),
-        str(event.cluster_key),
-        str(event.segment),
-        tuple(_blame_row(part, texts) for part in detail.blame[:_MOST_BLAMED]),
+        event.cluster_key or "",
+        event.segment or "",
+        tuple(
+            _blame_row(part, texts)
+            for part in detail.blame[:_MOST_BLAMED]
+            if part.sensor in detail.traces or part.share >= _LEAST_BLAME
+        ),
         _chart(facts, detail, expectations, texts),
     )
 
@@ -160,25 +161,25 @@ def _blame_row(part: Blame, texts: Texts) -> BlameRow:
         part.unit,
         texts.percent(part.share),
         round(100 * min(max(part.share, 0.0), 1.0), 1),
-        texts.figure(part.observed, width / 10),
+        texts.figure(part.observed, width),
         texts("event.range", low=texts.figure(part.low, width), high=texts.figure(part.high, width)),
-        not part.low <= part.observed <= part.high,
+        part.share >= _LEAST_BLAME and not part.low <= part.observed <= part.high,
     )
 
 
-def _duration(facts: PlantFacts, event: Any, texts: Texts) -> str:
+def _duration(facts: PlantFacts, event: EventRow, texts: Texts) -> str:
     if event.n_readings == 1:
         return texts("event.one_reading")
     interval = facts.interval_seconds if np.isfinite(facts.interval_seconds) else 0.0
     return texts.duration((event.ended_at - event.started_at).total_seconds() + interval)
 
 
-def _sentence(facts: PlantFacts, event: Any, detail: EventFacts | None, texts: Texts) -> str:
+def _sentence(facts: PlantFacts, event: EventRow, detail: EventFacts | None, texts: Texts) -> str:
     """Return the sentence of an event; the warehouse has it in English."""
     if texts.language == "en":
-        return str(event.summary)
+        return event.summary
     if detail is None or not detail.blame:
-        sensors = texts("event.and").join(str(sensor) for sensor in event.top_sensors)
+        sensors = texts("event.and").join(sensor for sensor in event.top_sensors)
         what = texts("event.unusual_sensors", sensors=sensors) if sensors else texts("event.unusual")
     else:
         told = [part for place, part in enumerate(detail.blame[:2]) if place == 0 or part.share >= 0.25]

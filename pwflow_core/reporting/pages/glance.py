@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -18,6 +20,8 @@ from pwflow_core.reporting.drawing.timelines import (
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.names import shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
+from pwflow_core.reporting.pages.events import ListedEvent
+from pwflow_core.reporting.records import ClusterRow
 from pwflow_core.reporting.regimes import RECENT_NIGHTS
 from pwflow_core.reporting.texts import Texts
 
@@ -25,7 +29,7 @@ __all__ = ["Change", "GlancePage", "News", "RegimeRow", "Tile", "make_glance"]
 
 _MOST_MACHINES, _MOST_REGIMES = 30, 40
 _MOST_MARKS = 120
-_MOST_NEWS = 8
+_MOST_NEWS, _MOST_NEW_EVENTS = 10, 3
 
 
 @dataclass(frozen=True)
@@ -80,68 +84,75 @@ class GlancePage:
     news: tuple[News, ...]
 
 
-def make_glance(facts: PlantFacts, shown_events: frozenset[int], texts: Texts) -> GlancePage:
+def make_glance(facts: PlantFacts, listed: Sequence[ListedEvent], texts: Texts) -> GlancePage:
     """Make the page.
 
     Arguments:
         facts: What is known of the plant.
-        shown_events: Events that have a place of their own in the report.
+        listed: The events, with their sentences.
         texts: The words.
     """
-    machines = facts.nights.groupby("machine_id")["n_anomalies"].sum().sort_values(ascending=False)
-    shown = sorted(machines.index[:_MOST_MACHINES])
+    events = {event.event_id: event for event in listed}
+    counts = facts.nights.groupby("machine_id")["n_anomalies"].sum().sort_values(ascending=False)
+    machines = [str(machine) for machine in counts.index]
+    shown = sorted(machines[:_MOST_MACHINES])
     return GlancePage(
         _tiles(facts, texts),
-        _timeline(facts, shown, shown_events, texts) if shown else None,
+        _timeline(facts, shown, events, texts) if shown else None,
         len(machines) - len(shown),
         _health(facts, texts),
-        tuple(_regime_rows(facts, texts)),
+        tuple(_regime_row(facts, cluster, texts) for cluster in facts.active),
         tuple(_changes(facts, texts)),
-        tuple(_news(facts, shown_events, texts))[:_MOST_NEWS],
+        tuple(_news(facts, events, texts))[:_MOST_NEWS],
     )
 
 
 def _tiles(facts: PlantFacts, texts: Texts) -> tuple[Tile, ...]:
-    nights = facts.nights
-    n_readings, n_scored, n_anomalies = (int(nights[c].sum()) for c in ("n_readings", "n_scored", "n_anomalies"))
-    active = facts.clusters[facts.clusters["status"] == "active"]
-    n_open = int(facts.verdicts["status"].isin(["open", "requested"]).sum())
+    n_readings, n_scored, n_anomalies = _count(facts.nights)
     judged = texts.percent(n_scored / n_readings) if n_readings else texts("none")
+    n_segments = len({cluster.segment for cluster in facts.active})
+    in_time_shown = texts("tile.in_time_shown")
     return (
-        Tile(texts("tile.events"), texts.number(facts.n_events), texts("tile.in_time_shown")),
+        Tile(texts("tile.events"), texts.number(facts.n_events), in_time_shown),
         Tile(
-            texts("tile.anomalies"),
-            texts.number(n_anomalies),
-            texts("tile.at_alpha", alpha=texts.number(facts.alpha)),
+            texts("tile.anomalies"), texts.number(n_anomalies), texts("tile.at_alpha", alpha=texts.number(facts.alpha))
         ),
-        Tile(texts("tile.findings"), texts.number(n_open), texts("tile.open")),
+        Tile(
+            texts("tile.findings"),
+            texts.number(sum(verdict.is_open for verdict in facts.verdicts)),
+            texts("tile.open"),
+        ),
         Tile(texts("tile.judged"), judged, texts("tile.of_readings", n=texts.number(n_readings))),
         Tile(
             texts("tile.regimes"),
-            texts.number(len(active)),
-            texts("tile.in_segments", n=texts.number(active["segment"].nunique())),
+            texts.number(len(facts.active)),
+            texts("tile.in_segments", n=texts.number(n_segments)),
         ),
-        Tile(texts("tile.machines"), texts.number(nights["machine_id"].nunique()), texts("tile.in_time_shown")),
+        Tile(texts("tile.machines"), texts.number(facts.nights["machine_id"].nunique()), in_time_shown),
     )
 
 
-def _timeline(facts: PlantFacts, machines: list[str], shown_events: frozenset[int], texts: Texts) -> Chart:
-    by_night = facts.nights.groupby(["machine_id", "night"])["n_anomalies"].sum()
+def _count(nights: pd.DataFrame) -> tuple[int, int, int]:
+    """Return readings, scored ones and anomalies."""
+    return int(nights["n_readings"].sum()), int(nights["n_scored"].sum()), int(nights["n_anomalies"].sum())
+
+
+def _timeline(facts: PlantFacts, machines: list[str], listed: Mapping[int, ListedEvent], texts: Texts) -> Chart:
     cells: dict[str, list[Cell]] = {machine: [] for machine in machines}
-    for (machine, night), count in by_night.items():
-        if machine in cells:
-            text = texts("glance.cell", machine=machine, night=texts.night(night), n=texts.number(count))
-            cells[machine].append(Cell(night, float(count), text))
+    for night, of_night in facts.nights.groupby("night"):
+        for machine, count in of_night.groupby("machine_id")["n_anomalies"].sum().items():
+            if machine in cells and isinstance(night, date):
+                text = texts("glance.cell", machine=machine, night=texts.night(night), n=texts.number(count))
+                cells[str(machine)].append(Cell(night, float(count), text))
     marks: dict[str, list[Mark]] = {machine: [] for machine in machines}
-    events = facts.events.sort_values("by_peak").head(_MOST_MARKS)
-    largest = float(events["peak_score"].max()) if len(events) else 1.0
-    for event in events[::-1].itertuples():
+    worst = sorted(facts.events, key=lambda event: event.by_peak)[:_MOST_MARKS]
+    for event in reversed(worst):
         if event.machine_id in marks:
-            link = f"#event-{event.event_id}" if event.event_id in shown_events else None
-            text = f"{texts.moment(event.started_at)}: {event.summary}"
-            marks[event.machine_id].append(
-                Mark(event.started_at.to_pydatetime(), event.peak_score / largest, text, link)
-            )
+            told = listed[event.event_id]
+            link = f"#event-{event.event_id}" if told.is_shown else None
+            at = event.started_at.replace(tzinfo=UTC).astimezone(ZoneInfo(facts.timezone)).replace(tzinfo=None)
+            weight = event.peak_score / worst[0].peak_score
+            marks[event.machine_id].append(Mark(at, weight, f"{told.started}: {told.sentence}", link))
     wide, narrow = in_two_widths(
         lambda width: draw_alarm_timeline(cells, marks, (facts.first_night, facts.last_night), width, texts)
     )
@@ -159,15 +170,15 @@ def _timeline(facts: PlantFacts, machines: list[str], shown_events: frozenset[in
 
 
 def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
-    health = facts.health[facts.health["channel"] == "alarms"].dropna(subset=["cluster_key"])
-    keys = [key for key in _active_keys(facts) if key in set(health["cluster_key"])][:_MOST_REGIMES]
+    rows = [row for row in facts.health if row.channel == "alarms" and row.cluster_key is not None]
+    alarming = {row.cluster_key for row in rows}
+    keys = [cluster.cluster_key for cluster in facts.active if cluster.cluster_key in alarming][:_MOST_REGIMES]
     if not keys:
         return None
     cells: dict[str, list[Cell]] = {key: [] for key in keys}
-    for row in health.itertuples():
+    for row in rows:
         if row.cluster_key in cells:
-            times = row.evidence / row.threshold if row.threshold else 0.0
-            times = max(times, 1.0) if row.verdict == "exceeded" else min(times, 0.999)
+            times = (row.evidence or 0.0) / row.threshold if row.threshold else 0.0
             text = texts(
                 "glance.health_cell",
                 regime=row.cluster_key,
@@ -176,126 +187,109 @@ def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
                 share=texts.percent(row.evidence),
                 threshold=texts.percent(row.threshold),
             )
-            cells[row.cluster_key].append(Cell(row.night, times, text))
+            value = max(times, 1.0) if row.verdict == "exceeded" else min(times, 0.999)
+            cells[row.cluster_key].append(Cell(row.night, value, text))
     marks: dict[str, list[Mark]] = {key: [] for key in keys}
-    for verdict in facts.verdicts.itertuples():
-        for key in _listed(verdict.cluster_keys):
-            if key in marks and verdict.night is not None and facts.first_night <= verdict.night <= facts.last_night:
+    for verdict in facts.verdicts:
+        for key in verdict.cluster_keys or ():
+            if key in marks and facts.first_night <= verdict.night <= facts.last_night:
                 text = f"{texts.night(verdict.night)}: {texts.label('verdict', verdict.verdict)}"
                 marks[key].append(Mark(verdict.night, 0.5, text, f"#regime-{key}"))
     wide, narrow = in_two_widths(
         lambda width: draw_health_timeline(cells, marks, (facts.first_night, facts.last_night), width, texts)
     )
-    steps = [texts(f"legend.health_{n}") for n in range(1, len(STEPS))]
+    steps = [texts(f"legend.health_{number}") for number in range(1, len(STEPS))]
     legend = (*_scale(steps), Key("diamond", "blue", texts("legend.verdict")))
     return Chart(texts("glance.health"), wide, narrow, legend, texts("glance.health_note"))
 
 
 def _scale(labels: list[str]) -> list[Key]:
-    return [Key("area", step, label) for step, label in zip(STEPS[1:], labels, strict=True)]
+    return [Key("cell", step, label) for step, label in zip(STEPS[1:], labels, strict=True)]
 
 
-def _active_keys(facts: PlantFacts) -> list[str]:
-    return [str(key) for key in facts.clusters.loc[facts.clusters["status"] == "active", "cluster_key"]]
-
-
-def _listed(values: object) -> list[str]:
-    """Return a list of DuckDB as a list; NULL as an empty one."""
-    return [str(value) for value in values] if hasattr(values, "__iter__") else []
-
-
-def _regime_rows(facts: PlantFacts, texts: Texts) -> list[RegimeRow]:
+def _regime_row(facts: PlantFacts, cluster: ClusterRow, texts: Texts) -> RegimeRow:
+    key = cluster.cluster_key
     lately = facts.nights[facts.nights["night"] > facts.last_night - timedelta(days=RECENT_NIGHTS)]
-    counts = lately.groupby("cluster_key")[["n_readings", "n_scored", "n_anomalies"]].sum()
     total = int(lately["n_readings"].sum())
-    drift = facts.health[facts.health["channel"] == "drift"].drop_duplicates("cluster_key", keep="last")
-    drift = drift.set_index("cluster_key")
-    with_flow = set(facts.versions.loc[facts.versions["in_force"].fillna(False).astype(bool), "cluster_key"])
-    rows = []
-    for cluster in facts.clusters[facts.clusters["status"] == "active"].itertuples():
-        key = str(cluster.cluster_key)
-        n, scored, anomalies = (
-            (int(value) for value in counts.loc[key]) if key in counts.index else (0, 0, 0)
+    n, scored, anomalies = _count(lately[lately["cluster_key"] == key])
+    drift = [row for row in facts.health if row.channel == "drift" and row.cluster_key == key]
+    evidence = texts("none")
+    if drift and drift[-1].evidence is not None:
+        evidence = texts(
+            "glance.evidence", evidence=f"{drift[-1].evidence:.1f}", threshold=texts.number(drift[-1].threshold)
         )
-        evidence = texts("none")
-        if key in drift.index:
-            found = drift.loc[key]
-            evidence = texts(
-                "glance.evidence", evidence=f"{found['evidence']:.1f}", threshold=texts.number(found["threshold"])
-            )
-        rows.append(
-            RegimeRow(
-                key,
-                str(cluster.segment),
-                texts.percent(n / total) if total else texts("none"),
-                texts.percent(anomalies / scored) if scored else texts("none"),
-                texts.percent(1 - scored / n) if n else texts("none"),
-                evidence,
-                _state(facts, key, n, scored, key in with_flow),
-            )
-        )
-    return rows
+    return RegimeRow(
+        key,
+        cluster.segment,
+        texts.percent(n / total) if total else texts("none"),
+        texts.percent(anomalies / scored) if scored else texts("none"),
+        texts.percent(1 - scored / n) if n else texts("none"),
+        evidence,
+        _state(facts, key, n, scored),
+    )
 
 
-def _state(facts: PlantFacts, key: str, n: int, scored: int, has_flow: bool) -> str:
+def _state(facts: PlantFacts, key: str, n_readings: int, n_scored: int) -> str:
     """Return the worst that is known of a regime, as a code of the texts."""
-    health = facts.health[(facts.health["cluster_key"] == key) & (facts.health["verdict"] == "exceeded")]
-    if not has_flow:
+    if key not in facts.in_force:
         return "no_flow"
-    if any(
-        key in _listed(verdict.cluster_keys) and verdict.status in ("open", "requested")
-        for verdict in facts.verdicts.itertuples()
-    ):
+    if any(verdict.is_open and key in (verdict.cluster_keys or ()) for verdict in facts.verdicts):
         return "drifted"
-    if (health["night"] == facts.last_night).any():
+    if key in _exceeded(facts, facts.last_night):
         return "alarms"
-    if n and not scored:
-        return "thin"
-    return "normal" if n else "idle"
+    if not n_readings:
+        return "idle"
+    return "normal" if n_scored else "thin"
+
+
+def _exceeded(facts: PlantFacts, night: date) -> set[str]:
+    """Return the regimes with any channel above its threshold in a night."""
+    return {
+        row.cluster_key
+        for row in facts.health
+        if row.night == night and row.verdict == "exceeded" and row.cluster_key is not None
+    }
 
 
 def _changes(facts: PlantFacts, texts: Texts) -> list[Change]:
-    night, before = facts.last_night, facts.last_night - timedelta(days=1)
-
-    def figures(day: date) -> tuple[str, ...]:
-        part = facts.nights[facts.nights["night"] == day]
-        n, scored, anomalies = (int(part[c].sum()) for c in ("n_readings", "n_scored", "n_anomalies"))
-        alarming = part.loc[part["n_anomalies"] > 0, "machine_id"].nunique()
-        exceeded = facts.health[(facts.health["night"] == day) & (facts.health["verdict"] == "exceeded")]
+    def figures(night: date) -> tuple[str, ...]:
+        part = facts.nights[facts.nights["night"] == night]
+        n, scored, anomalies = _count(part)
         return (
             texts.number(n),
             texts.percent(scored / n) if n else texts("none"),
             texts.number(anomalies),
-            texts.number(alarming),
-            texts.number(exceeded["cluster_key"].nunique()),
+            texts.number(part.loc[part["n_anomalies"] > 0, "machine_id"].nunique()),
+            texts.number(len(_exceeded(facts, night))),
         )
 
     labels = ("readings", "judged", "anomalies", "machines", "exceeded")
-    return [
-        Change(texts(f"change.{label}"), now, then)
-        for label, now, then in zip(labels, figures(night), figures(before), strict=True)
+    now, before = figures(facts.last_night), figures(facts.last_night - timedelta(days=1))
+    return [Change(texts(f"change.{label}"), *pair) for label, *pair in zip(labels, now, before, strict=True)]
+
+
+def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) -> list[News]:
+    news = [
+        News(
+            f"{texts.label('verdict', verdict.verdict)}: "
+            + ", ".join([*(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]),
+            "#findings",
+        )
+        for verdict in facts.verdicts
+        if verdict.night == facts.last_night
     ]
-
-
-def _news(facts: PlantFacts, shown_events: frozenset[int], texts: Texts) -> list[News]:
-    since = pd.Timestamp(facts.last) - pd.Timedelta(days=1)
-    news = []
-    for verdict in facts.verdicts[facts.verdicts["night"] == facts.last_night].itertuples():
-        keys = ", ".join(_listed(verdict.cluster_keys))
-        news.append(News(f"{texts.label('verdict', verdict.verdict)}: {keys}", "#glance-health"))
-    begun = facts.events[facts.events["started_at"] > since].sort_values("by_peak")
-    if len(begun):
+    begun = [event for event in facts.events if event.started_at > facts.last - timedelta(days=1)]
+    if begun:
         news.append(News(texts("news.events", n=texts.number(len(begun))), "#events"))
-    for event in begun.head(3).itertuples():
-        link = f"#event-{event.event_id}" if event.event_id in shown_events else None
-        news.append(News(f"{texts.moment(event.started_at)}: {shorten_name(event.summary, 160)}", link))
-    health = facts.health[(facts.health["channel"] == "alarms") & (facts.health["verdict"] == "exceeded")]
-    now = set(health.loc[health["night"] == facts.last_night, "cluster_key"].dropna())
-    then = set(health.loc[health["night"] == facts.last_night - timedelta(days=1), "cluster_key"].dropna())
+    for event in sorted(begun, key=lambda event: event.by_peak)[:_MOST_NEW_EVENTS]:
+        told = listed[event.event_id]
+        link = f"#event-{event.event_id}" if told.is_shown else None
+        news.append(News(f"{told.started}: {shorten_name(told.sentence, 160)}", link))
+    now, then = (_exceeded(facts, facts.last_night - timedelta(days=days)) for days in (0, 1))
     news += [News(texts("news.exceeded", regime=key), f"#regime-{key}") for key in sorted(now - then)]
     news += [News(texts("news.calm", regime=key), f"#regime-{key}") for key in sorted(then - now)]
-    recently = pd.Timestamp(facts.built_at) - pd.Timedelta(days=1)
-    fresh = facts.versions[(facts.versions["promoted_at"] > recently) & facts.versions["in_force"].eq(True)]
-    if len(fresh):
+    recently = facts.built_at - timedelta(days=1)
+    fresh = [v for v in facts.in_force.values() if v.promoted_at is not None and v.promoted_at > recently]
+    if fresh:
         news.append(News(texts("news.flows", n=texts.number(len(fresh))), "#models"))
     return news

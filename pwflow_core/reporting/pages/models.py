@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.texts import Texts
 
@@ -57,9 +55,9 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
     """Make the page."""
     rows = [
         VersionRow(
-            str(version.flow_version),
-            str(version.cluster_key),
-            version.in_force is True or bool(version.in_force),
+            version.flow_version,
+            version.cluster_key,
+            bool(version.in_force),
             texts.moment(version.trained_at),
             f"{texts.night(version.trained_from)} – {texts.night(version.trained_until)}",
             texts.number(version.n_rows),
@@ -67,23 +65,23 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
             texts.number(version.train_seconds),
             texts("models.gaussian" if version.is_gaussian else "models.flow"),
             texts.moment(version.promoted_at),
-            _text(version.promoted_by),
-            _text(version.reason),
+            version.promoted_by or "",
+            version.reason or "",
         )
-        for version in facts.versions.itertuples()
+        for version in facts.versions
     ]
     decisions = [
         DecisionRow(
             texts.moment(row.decided_at),
-            str(row.cluster_key),
+            row.cluster_key,
             texts.label("decision", row.decision),
-            _text(row.flow_version),
-            _text(row.previous_version),
+            row.flow_version or "",
+            row.previous_version or "",
             _gain(row.gain_recent, row.gain_recent_error, texts),
-            _text(row.decided_by),
-            _text(row.reason),
+            row.decided_by or "",
+            row.reason or "",
         )
-        for row in facts.decisions.itertuples()
+        for row in facts.decisions
     ]
     return ModelsPage(
         tuple(sorted((row for row in rows if row.in_force), key=lambda row: row.key)),
@@ -92,11 +90,7 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
     )
 
 
-def _text(value: object) -> str:
-    return "" if value is None or pd.isna(value) else str(value)  # type: ignore[call-overload]
-
-
-def _gain(gain: float, error: float, texts: Texts) -> str:
-    if pd.isna(gain):
+def _gain(gain: float | None, error: float | None, texts: Texts) -> str:
+    if gain is None:
         return texts("none")
-    return f"{gain:+.3f}".replace("-", "−") + ("" if pd.isna(error) else f" ± {error:.3f}")
+    return f"{gain:+.3f}".replace("-", "−") + ("" if error is None else f" ± {error:.3f}")

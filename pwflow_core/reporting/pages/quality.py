@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from pwflow_core.reporting.drawing.curves import draw_quality
 from pwflow_core.reporting.drawing.palette import SERIES
 from pwflow_core.reporting.facts import PlantFacts, nights_between
@@ -71,12 +69,12 @@ def make_quality(facts: PlantFacts, texts: Texts) -> QualityPage:
         tuple(
             RejectedRow(
                 texts.label("rejected", row.reason),
-                "" if pd.isna(row.sensor) else str(row.sensor),
+                row.sensor or "",
                 texts.number(row.n_values),
-                "" if pd.isna(row.example) else str(row.example),
-                "" if pd.isna(row.detail) else str(row.detail),
+                row.example or "",
+                row.detail or "",
             )
-            for row in facts.rejected.itertuples()
+            for row in facts.rejections
         ),
     )
 
@@ -114,14 +112,12 @@ def _machines(facts: PlantFacts, texts: Texts) -> list[MachineRow]:
 
 
 def _gaps(facts: PlantFacts, texts: Texts) -> list[GapRow]:
-    gaps = facts.gaps.set_index("machine_id")
-    total = int(gaps["n_readings"].sum())
+    total = int(facts.nights["n_readings"].sum())
     found = []
     for place, sensor in enumerate(facts.sensors):
-        missing = gaps.iloc[:, 1 + place].astype(int)  # by place: a sensor may be called like another column
-        if count := int(missing.sum()):
-            worst = str(missing.idxmax())
-            found.append(
-                (count, GapRow(sensor.name, sensor.unit, texts.number(count), texts.percent(count / total), worst))
-            )
+        by_machine = {machine: counts[place] for machine, counts in facts.missing.items()}
+        if count := sum(by_machine.values()):
+            worst = max(by_machine, key=lambda machine: by_machine[machine])
+            share = texts.percent(count / total) if total else texts("none")
+            found.append((count, GapRow(sensor.name, sensor.unit, texts.number(count), share, worst)))
     return [row for _, row in sorted(found, key=lambda pair: -pair[0])[:_MOST_ROWS]]

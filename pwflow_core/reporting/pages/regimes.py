@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
-from pwflow_core.pipeline.features import features_by_sensor
 from pwflow_core.reporting.drawing.curves import draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map
 from pwflow_core.reporting.drawing.palette import SERIES
 from pwflow_core.reporting.facts import PlantFacts, nights_between
-from pwflow_core.reporting.names import clean_name
+from pwflow_core.reporting.images import plane_of, raw_columns
+from pwflow_core.reporting.names import clean_name, shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key
-from pwflow_core.reporting.projection import Plane, fit_plane
+from pwflow_core.reporting.projection import Plane
+from pwflow_core.reporting.records import Verdict
 from pwflow_core.reporting.regimes import RegimeStudy
 from pwflow_core.reporting.texts import Texts
 
@@ -108,19 +109,14 @@ def make_regimes(
     verdicts = _verdict_rows(facts, texts)
     if model is None:
         return RegimesPage((), 0, tuple(row for _, row in verdicts), problem)
-    raw = [group[0] for group in features_by_sensor(model.sensors, [s.name for s in facts.sensors]).values()]
-    segments = {part.segment: _Segment(part, _plane_of(part, raw), raw) for part in model.segments}
+    raw = raw_columns(model, [sensor.name for sensor in facts.sensors])
+    segments = {part.segment: _Segment(part, plane_of(part, raw), raw) for part in model.segments}
     by_key = {study.key: study for study in studies}
     pages = [
         _regime(facts, model, study, segments[study.segment], by_key, verdicts, problems.get(study.key, ""), texts)
         for study in studies
     ]
     return RegimesPage(tuple(pages), len(model.keys) - len(pages), tuple(row for _, row in verdicts), "")
-
-
-def _plane_of(part: SegmentClusters, raw: list[int]) -> Plane:
-    seeds = part.seeds
-    return fit_plane(seeds.weights, seeds.means[:, raw], seeds.covariances[:, raw][:, :, raw])
 
 
 def _regime(
@@ -133,7 +129,7 @@ def _regime(
     problem: str,
     texts: Texts,
 ) -> RegimePage:
-    weight = facts.clusters.loc[facts.clusters["cluster_key"] == study.key, "weight"]
+    weight = next((cluster.weight for cluster in facts.active if cluster.cluster_key == study.key), None)
     charts = [_map(study, segment, studies, texts), *_share(facts, study.key, texts)]
     notes = [problem] if problem else []
     drift = _drift(facts, study.key, texts)
@@ -169,7 +165,7 @@ def _regime(
     return RegimePage(
         study.key,
         study.segment,
-        texts.percent(weight.iloc[0]) if len(weight) else texts("none"),
+        texts.percent(weight),
         tuple(charts),
         tuple(row for keys, row in verdicts if study.key in keys),
         tuple(notes),
@@ -198,34 +194,31 @@ def _share(facts: PlantFacts, key: str, texts: Texts) -> list[Chart]:
 
 
 def _drift(facts: PlantFacts, key: str, texts: Texts) -> Chart | None:
-    rows = facts.health[facts.health["cluster_key"] == key]
-    rows = rows[rows["channel"].isin(["drift", "log_density"]) | rows["channel"].str.startswith("latent_")]
-    if not (rows["channel"] == "drift").any():
+    evidence: dict[str, dict[date, float]] = {}
+    threshold: dict[date, float] = {}
+    for row in facts.health:
+        if row.cluster_key == key and (row.channel in ("drift", "log_density") or row.channel.startswith("latent_")):
+            evidence.setdefault(row.channel, {})[row.night] = np.nan if row.evidence is None else row.evidence
+            if row.channel == "drift" and row.threshold is not None:
+                threshold[row.night] = row.threshold
+    if "drift" not in evidence:
         return None
-    nights = sorted(set(rows["night"]))
-    table = rows.pivot_table(index="night", columns="channel", values="evidence", aggfunc="last").reindex(nights)
-    singles = [name for name in table.columns if name != "drift"]
-    strongest = sorted(singles, key=lambda name: -float(np.nan_to_num(table[name].iloc[-1], nan=-np.inf)))
+    nights = sorted(set().union(*evidence.values()))
+    singles = [name for name in evidence if name != "drift"]
+    strongest = sorted(singles, key=lambda name: -evidence[name].get(nights[-1], -np.inf))
     shown = ["drift", *strongest[:_MOST_CHANNELS]]
-    of_all = rows[rows["channel"] == "drift"].drop_duplicates("night", keep="last").set_index("night")["threshold"]
-    threshold = [float(of_all.get(night, np.nan)) for night in nights]
     picture = draw_drift(
-        [_day(night) for night in nights], {name: table[name].to_list() for name in shown}, threshold, texts
+        nights,
+        {name: [evidence[name].get(night, np.nan) for night in nights] for name in shown},
+        [threshold.get(night, np.nan) for night in nights],
+        texts,
     )
-    legend = [
+    legend = (
         Key("line", "blue", texts("channel.drift")),
-        *(
-            Key("line", series, _channel(name, texts))
-            for name, series in zip(shown[1:], SERIES[1:], strict=False)
-        ),
+        *(Key("line", series, _channel(name, texts)) for name, series in zip(shown[1:], SERIES[1:], strict=False)),
         Key("dashed", "ink", texts("legend.threshold")),
-    ]
-    return Chart(texts("regime.drift"), picture, legend=tuple(legend), note=texts("regime.drift_note"))
-
-
-def _day(night: object) -> date:
-    assert isinstance(night, date)  # noqa: S101 - facts hold calendar days
-    return night
+    )
+    return Chart(texts("regime.drift"), picture, legend=legend, note=texts("regime.drift_note"))
 
 
 def _channel(name: str, texts: Texts) -> str:
@@ -234,9 +227,7 @@ def _channel(name: str, texts: Texts) -> str:
     return texts.label("channel", name)
 
 
-def _pairs(
-    facts: PlantFacts, model: ClusterModel, study: RegimeStudy, raw: list[int], texts: Texts
-) -> list[Chart]:
+def _pairs(facts: PlantFacts, model: ClusterModel, study: RegimeStudy, raw: list[int], texts: Texts) -> list[Chart]:
     units = {sensor.name: sensor.unit for sensor in facts.sensors}
     charts = []
     for a, b in choose_pairs(study.sampled[:, raw]):
@@ -255,7 +246,8 @@ def _pairs(
             Key("dot", "blue", texts("legend.observed")),
             Key("dot", "vermilion", texts("legend.recent")),
         )
-        charts.append(Chart(texts("regime.pair"), picture, legend=legend, note=texts("regime.pair_note")))
+        title = texts("regime.pair", x=shorten_name(names[0], 24), y=shorten_name(names[1], 24))
+        charts.append(Chart(title, picture, legend=legend, note=texts("regime.pair_note")))
     return charts
 
 
@@ -300,28 +292,20 @@ def _latents(study: RegimeStudy, texts: Texts) -> list[Chart]:
 
 
 def _verdict_rows(facts: PlantFacts, texts: Texts) -> list[tuple[frozenset[str], VerdictRow]]:
-    rows = []
-    for verdict in facts.verdicts.itertuples():
-        keys, machines, sensors = (
-            [str(value) for value in values] if isinstance(values, (list, tuple, np.ndarray)) else []
-            for values in (verdict.cluster_keys, verdict.machine_ids, verdict.sensors)
-        )
-        is_share = verdict.verdict in ("mix_moved", "outage")
-        effect = texts.percent(verdict.effect_size) if is_share else f"{texts.number(verdict.effect_size)} σ"
-        rows.append(
-            (
-                frozenset(keys),
-                VerdictRow(
-                    texts.night(verdict.night),
-                    texts.label("verdict", verdict.verdict),
-                    ", ".join([*keys, *machines]) or texts("none"),
-                    ", ".join(sensors) or texts("none"),
-                    texts.night(verdict.since),
-                    effect,
-                    texts.label("answer", verdict.answer),
-                    texts.label("finding", verdict.status),
-                    str(verdict.summary or ""),
-                ),
-            )
-        )
-    return rows
+    """Return every finding behind the regimes that it is about."""
+    return [(frozenset(verdict.cluster_keys or ()), _verdict_row(verdict, texts)) for verdict in facts.verdicts]
+
+
+def _verdict_row(verdict: Verdict, texts: Texts) -> VerdictRow:
+    is_share = verdict.verdict in ("mix_moved", "outage")
+    return VerdictRow(
+        texts.night(verdict.night),
+        texts.label("verdict", verdict.verdict),
+        ", ".join([*(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]) or texts("none"),
+        ", ".join(verdict.sensors or ()) or texts("none"),
+        texts.night(verdict.since),
+        texts.percent(verdict.effect_size) if is_share else f"{texts.number(verdict.effect_size)} σ",
+        texts.label("answer", verdict.answer),
+        texts.label("finding", verdict.status),
+        verdict.summary or "",
+    )
