@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -59,7 +59,7 @@ class Canvas:
         self._explained: dict[str, str] = {}
 
     def add_axes(
-        self, *, left: float = 46, right: float = 12, top: float = 24, bottom: float = 36, share: Axes | None = None
+        self, *, left: float = 46, right: float = 12, top: float = 24, bottom: float = 40, share: Axes | None = None
     ) -> Axes:
         """Add axes with these margins, in pixels."""
         width, height = self.width - left - right, self.height - top - bottom
@@ -114,7 +114,7 @@ class Canvas:
             for child in list(parent):
                 if child.tag.endswith("}metadata") or child.tag.endswith("}style"):
                     parent.remove(child)
-            _adapt(parent, prefix)
+            _adapt(parent, prefix, self._explained)
         for element in list(root.iter(f"{{{_SVG}}}g")):
             text = self._explained.get(element.get("id", "").removeprefix(prefix))
             if text:
@@ -159,13 +159,18 @@ def _fonts() -> Sequence[str]:
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in known)]
 
 
-def _adapt(element: ET.Element, prefix: str) -> None:
+def _adapt(element: ET.Element, prefix: str, marks: Container[str]) -> None:
     """Make an element fit a page that holds many charts: colours by variable, names of its own, few digits."""
+    element.tail = None
+    if not (element.text or "").strip():
+        element.text = None
     if style := element.get("style"):
         style = _FONT.sub("", _COLOUR.sub(lambda found: _VARIABLES[found[0].lower()], style))
         element.set("style", style)
     for name, value in list(element.attrib.items()):
-        if name == "id":
+        if name == "id" and element.tag.endswith("}g") and value not in marks:
+            del element.attrib[name]
+        elif name == "id":
             element.set(name, prefix + value)
         elif name == "clip-path" or (name == _HREF and not element.tag.endswith("}a")):
             element.set(name, _REFERENCE.sub(rf"\g<1>{prefix}\g<2>", value))

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch
-from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -16,26 +14,18 @@ from scipy.stats import norm
 
 from pwflow_core.reporting.drawing.canvas import canvas
 from pwflow_core.reporting.drawing.palette import colour
+from pwflow_core.reporting.drawing.points import add_points
 from pwflow_core.reporting.drawing.time_axis import few_ticks
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["add_points", "draw_latent_quantiles", "draw_latents", "draw_pair"]
+__all__ = ["draw_latent_quantiles", "draw_latents", "draw_pair"]
 
 Array = NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 350, 260
 _BINS, _MARGIN = 48, 0.08
-_MOST_POINTS = 500
 _HELD = (0.5, 0.95)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-def add_points(axes: Axes, points: Array, name: str, size: float = 2.2, alpha: float = 0.55) -> None:
-    """Add points of shape (n, 2) as one path of dots, which is small on the page."""
-    thin = points[:: max(1, len(points) // _MOST_POINTS)]
-    path = Path(np.repeat(thin, 2, axis=0), [Path.MOVETO, Path.LINETO] * len(thin))
-    path.should_simplify = False
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour(name), linewidth=size, capstyle="round", alpha=alpha))
 
 
 def draw_pair(

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pwflow_core.reporting.drawing.canvas import Canvas, canvas
-from pwflow_core.reporting.drawing.densities import add_points
 from pwflow_core.reporting.drawing.palette import SERIES, colour
+from pwflow_core.reporting.drawing.points import add_points
 from pwflow_core.reporting.drawing.time_axis import few_ticks
 from pwflow_core.reporting.names import shorten_name
 from pwflow_core.reporting.projection import Plane

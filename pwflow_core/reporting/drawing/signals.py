@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib.dates as mdates
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.reporting.drawing.canvas import canvas
 from pwflow_core.reporting.drawing.palette import colour
+from pwflow_core.reporting.drawing.points import add_points
 from pwflow_core.reporting.drawing.time_axis import few_ticks, time_axis
 from pwflow_core.reporting.texts import Texts
 
@@ -92,10 +94,8 @@ def draw_signals(
                 signal.band.times, signal.band.low, signal.band.high, color=colour("green"), alpha=0.28, linewidth=0
             )  # fmt: skip
             axes.plot(signal.trace.times, signal.trace.values, color=colour("blue"), linewidth=1)
-            axes.plot(
-                signal.anomalies.times, signal.anomalies.values, color=colour("vermilion"), marker="o", markersize=2.6,
-                markeredgewidth=0, linestyle="none",
-            )  # fmt: skip
+            days = np.asarray(mdates.date2num(signal.anomalies.times), dtype=np.float64)
+            add_points(axes, np.column_stack([days, signal.anomalies.values]), "vermilion", 2.4, 1.0)
             chart.name_axes(axes, y=signal.name, y_unit=signal.unit)
         time_axis(panels[-1], texts, width)
         chart.name_axes(panels[-1], x=texts("axis.time", day=texts.night(span[0].astype("datetime64[us]").item())))

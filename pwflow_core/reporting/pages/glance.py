@@ -271,8 +271,9 @@ def _changes(facts: PlantFacts, texts: Texts) -> list[Change]:
 def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) -> list[News]:
     news = [
         News(
-            f"{texts.label('verdict', verdict.verdict)}: "
-            + ", ".join([*(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]),
+            " · ".join(
+                [texts.label("verdict", verdict.verdict), *(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]
+            ),
             "#findings",
         )
         for verdict in facts.verdicts
