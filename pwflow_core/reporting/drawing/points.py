@@ -29,4 +29,6 @@ def add_points(axes: Axes, points: NDArray[np.float64], name: str, size: float =
     thin = seen[:: max(1, -(-len(seen) // _MOST_POINTS))]
     path = Path(np.repeat(thin, 2, axis=0), [Path.MOVETO, Path.LINETO] * len(thin))
     path.should_simplify = False
-    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour(name), linewidth=size, capstyle="round", alpha=alpha))
+    dots = PathPatch(path, fill=False, edgecolor=colour(name), linewidth=size, capstyle="round", alpha=alpha)
+    dots.set_zorder(3)  # above lines
+    axes.add_artist(dots)  # not add_patch: the view is not for thousands of dots to widen
