@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pwflow_core.config import parse_config
 from pwflow_core.pipeline.contributions import explain_anomalies
 from pwflow_core.pipeline.events import derive_events
 from pwflow_core.pipeline.health import derive_health
@@ -78,6 +80,16 @@ def eventful_plant(_eventful_folder: Path, tmp_path: Path) -> Plant:
     """Return a copy of a trained plant with events, contributions and health."""
     shutil.copytree(_eventful_folder, tmp_path, dirs_exist_ok=True)
     return open_plant(tmp_path, TRAINED)
+
+
+@pytest.fixture(scope="session")
+def unchanged_plant(_eventful_folder: Path) -> Plant:
+    """Return that plant itself, for tests that only look."""
+    return Plant.open(
+        parse_config(
+            json.loads((_eventful_folder / "config.json").read_text()), name="the test", folder=_eventful_folder
+        )
+    )
 
 
 def derive_all(plant: Plant) -> None:

@@ -16,14 +16,22 @@ from tests.conftest import plant_readings, query, read_all, reopen
 TEXTS = Texts("en")
 
 
-def built(plant, take_apart, language="en", **options):
+def built(plant, take_apart, days=1):
     target = plant.config.folder / "report.html"
-    return build_report(plant, target, language=language, **options), take_apart(target)
+    return build_report(plant, target, days=days), take_apart(target)
+
+
+@pytest.fixture(scope="module")
+def reports(unchanged_plant, tmp_path_factory, take_apart):
+    """Return summary and page in every language, of the plant as it is."""
+    folder = tmp_path_factory.mktemp("reports")
+    summaries = build_reports(unchanged_plant, {code: folder / f"{code}.html" for code in LANGUAGES})
+    return {summary.language: (summary, take_apart(summary.path)) for summary in summaries}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_report_is_one_file_whose_links_all_lead_somewhere_in_it(eventful_plant, take_apart, language):
-    summary, page = built(eventful_plant, take_apart, language)
+def test_the_report_is_one_file_whose_links_all_lead_somewhere_in_it(reports, language):
+    summary, page = reports[language]
     assert summary.size_bytes == summary.path.stat().st_size
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
@@ -36,24 +44,24 @@ def test_the_report_is_one_file_whose_links_all_lead_somewhere_in_it(eventful_pl
     assert [attributes["lang"] for tag, attributes in page.elements if tag == "html"] == [language]
 
 
-def test_both_languages_show_the_same(eventful_plant, tmp_path):
-    english, japanese = build_reports(eventful_plant, {code: tmp_path / f"{code}.html" for code in LANGUAGES})
+def test_both_languages_show_the_same(reports):
+    (english, _), (japanese, _) = reports.values()
     for name in ("n_events", "n_events_shown", "n_regimes_shown", "n_charts"):
         assert getattr(english, name) == getattr(japanese, name) > 0
 
 
-def test_the_figures_of_the_page_are_those_of_the_warehouse(eventful_plant, take_apart):
-    summary, page = built(eventful_plant, take_apart)
-    [(n_events,)] = query(eventful_plant, "SELECT count(*) FROM mart.anomaly_events")
-    [(n_anomalies,)] = query(eventful_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly")
+def test_the_figures_of_the_page_are_those_of_the_warehouse(reports, unchanged_plant):
+    summary, page = reports["en"]
+    [(n_events,)] = query(unchanged_plant, "SELECT count(*) FROM mart.anomaly_events")
+    [(n_anomalies,)] = query(unchanged_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly")
     assert summary.n_events == n_events
     assert TEXTS.number(n_anomalies) in page.text
-    [(worst,)] = query(eventful_plant, "SELECT summary FROM mart.anomaly_events ORDER BY peak_score DESC LIMIT 1")
+    [(worst,)] = query(unchanged_plant, "SELECT summary FROM mart.anomaly_events ORDER BY peak_score DESC LIMIT 1")
     assert worst in page.text
 
 
-def test_every_picture_says_what_it_shows_and_names_its_axes(eventful_plant, take_apart):
-    summary, page = built(eventful_plant, take_apart)
+def test_every_picture_says_what_it_shows_and_names_its_axes(reports):
+    summary, page = reports["en"]
     pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(pictures) == summary.n_charts
     assert all(picture["aria-label"] and picture["role"] == "img" for picture in pictures)
@@ -61,9 +69,9 @@ def test_every_picture_says_what_it_shows_and_names_its_axes(eventful_plant, tak
         assert named in page.text
 
 
-def test_every_regime_has_its_map_share_pairs_latents_and_training_curve(eventful_plant, take_apart):
-    _, page = built(eventful_plant, take_apart)
-    n_regimes = len(query(eventful_plant, "SELECT 1 FROM mart.clusters WHERE status = 'active'"))
+def test_every_regime_has_its_map_share_pairs_latents_and_training_curve(reports, unchanged_plant):
+    _, page = reports["en"]
+    n_regimes = len(query(unchanged_plant, "SELECT 1 FROM mart.clusters WHERE status = 'active'"))
     pair = TEXTS("regime.pair", y="pressure", x="temperature")
     for title in (pair, *(TEXTS(f"regime.{name}") for name in ("map", "share", "latents", "latent_quantiles"))):
         assert page.text.count(title) == n_regimes
@@ -79,12 +87,12 @@ def test_nothing_is_drawn_while_the_warehouse_is_open(eventful_plant, monkeypatc
         ordinary(canvas, *arguments)
 
     monkeypatch.setattr(Canvas, "__init__", draw)
-    summary = build_report(eventful_plant, tmp_path / "report.html")
+    summary = build_report(eventful_plant, tmp_path / "report.html", days=1)
     assert len(drawn) == summary.n_charts
 
 
-def test_without_evidence_of_drift_the_report_says_so(eventful_plant, take_apart):
-    _, page = built(eventful_plant, take_apart)
+def test_without_evidence_of_drift_the_report_says_so(reports):
+    _, page = reports["en"]
     assert TEXTS("regime.no_evidence") in page.text
     assert TEXTS("regimes.no_findings") in page.text
     assert TEXTS("chart.drift") not in page.attributes("aria-label")
@@ -108,7 +116,7 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
                    'retrain' AS answer, 'open' AS status
             """
         )
-    _, page = built(eventful_plant, take_apart)
+    _, page = built(eventful_plant, take_apart, days=60)
     assert page.attributes("aria-label").count(TEXTS("chart.drift")) == 1
     assert "3.0 of 2" in page.text
     assert page.text.count("It <moved>") == 2  # among all findings, and with its regime
@@ -205,13 +213,13 @@ def test_before_the_first_reading_the_next_step_is_named(make_plant, tmp_path):
         build_report(plant, tmp_path / "report.html")
 
 
-def test_only_the_days_asked_for_are_shown(eventful_plant, take_apart):
-    summary, _ = built(eventful_plant, take_apart, days=1)
+def test_only_the_days_asked_for_are_shown(reports, unchanged_plant, tmp_path):
+    summary = build_report(unchanged_plant, tmp_path / "report.html", days=1)
     [(n_events,)] = query(
-        eventful_plant,
+        unchanged_plant,
         "SELECT count(*) FROM mart.anomaly_events WHERE ended_at >= (SELECT max(ts)::DATE FROM core.readings)",
     )
-    assert summary.n_events == n_events < built(eventful_plant, take_apart)[0].n_events
+    assert summary.n_events == n_events < reports["en"][0].n_events
 
 
 def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path):

@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pwflow_core.reporting.drawing.palette import LIGHT, colour
-from pwflow_core.reporting.names import clean_name, shorten_name
+from pwflow_core.reporting.names import clean_name, fit_name, shorten_name
 
 __all__ = ["Canvas", "canvas"]
 
@@ -77,21 +77,15 @@ class Canvas:
     def name_axes(self, axes: Axes, *, x: str = "", y: str = "", x_unit: str = "", y_unit: str = "") -> None:
         """Write what the axes show: y above its axis, x below at the right, both horizontal so that none overlaps."""
         box = axes.get_position()
-        room = int(box.width * self.width / 6)
-        for name, unit, spot, side in (
-            (y, y_unit, (4 / self.width, box.y1 + 8 / self.height), "left"),
-            (x, x_unit, (box.x1, 5 / self.height), "right"),
+        room = (self.width * box.width + 30) / _FONT_PIXELS
+        for name, unit, x_place, y_place, side in (
+            (y, y_unit, 4 / self.width, box.y1 + 8 / self.height, "left"),
+            (x, x_unit, box.x1, 5 / self.height, "right"),
         ):
             if name:
                 behind = f" ({shorten_name(unit, 14)})" if unit else ""
-                text = self.figure.text(
-                    spot[0],
-                    spot[1],
-                    shorten_name(name, room - len(behind)) + behind,
-                    ha=side,
-                    va="bottom",
-                    color=colour("muted"),
-                )
+                shown = fit_name(name, room - 1 - len(behind)) + behind
+                text = self.figure.text(x_place, y_place, shown, ha=side, va="bottom", color=colour("muted"))
                 self.explain(text, f"{name} ({unit})" if unit else name)
 
     def explain(self, artist: Artist, text: str) -> None:
