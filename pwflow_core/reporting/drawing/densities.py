@@ -88,9 +88,15 @@ def draw_latent_quantiles(held_out: Array, recent: Array, texts: Texts) -> Marku
                 axes.vlines(places + side, q05, q95, color=colour(name), linewidth=1.1)
                 axes.vlines(places + side, q25, q75, color=colour(name), linewidth=min(5.0, 90 / n_latents))
                 axes.plot(
-                    places + side, q50, marker="o", markersize=3, markerfacecolor=colour("surface"),
-                    markeredgecolor=colour(name), markeredgewidth=0.9, linestyle="none",
-                )  # fmt: skip
+                    places + side,
+                    q50,
+                    marker="o",
+                    markersize=3,
+                    markerfacecolor=colour("surface"),
+                    markeredgecolor=colour(name),
+                    markeredgewidth=0.9,
+                    linestyle="none",
+                )
         axes.set_xlim(0.4, n_latents + 0.6)
         axes.set_ylim(*_latent_view(held_out, recent))
         axes.xaxis.set_major_locator(MaxNLocator(min(10, n_latents + 1), integer=True))

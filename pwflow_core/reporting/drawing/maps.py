@@ -85,9 +85,14 @@ def regime_map_png(planes: Mapping[str, tuple[Plane, Sequence[str]]], texts: Tex
             axes.legend(
                 [*listed[:_MOST_LISTED], *listed[:0], *([listed[-1]] if more else [])],
                 [*keys[:_MOST_LISTED], *more],
-                loc="upper left", bbox_to_anchor=(1.01, 1.03), frameon=False, labelcolor=colour("ink"),
-                ncols=1 if len(keys) <= 11 else 2, handlelength=1.6, columnspacing=0.8,
-            )  # fmt: skip
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1.03),
+                frameon=False,
+                labelcolor=colour("ink"),
+                ncols=1 if len(keys) <= 11 else 2,
+                handlelength=1.6,
+                columnspacing=0.8,
+            )
             _name(chart, axes, plane, texts)
         return chart.to_png()
 
@@ -99,9 +104,15 @@ def _ellipse(plane: Plane, position: int, name: str, style: object, width: float
     angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
     x, y = plane.means[position]
     return Ellipse(
-        (x, y), 2 * radii[1], 2 * radii[0], angle=angle, fill=False, edgecolor=colour(name), linewidth=width,
+        (x, y),
+        2 * radii[1],
+        2 * radii[0],
+        angle=angle,
+        fill=False,
+        edgecolor=colour(name),
+        linewidth=width,
         linestyle=style,
-    )  # fmt: skip
+    )
 
 
 def _frame(chart: Canvas, axes: Axes, plane: Plane, points: Array) -> None:

@@ -92,7 +92,7 @@ def draw_signals(
         for axes, signal in zip(panels[1:], signals, strict=True):
             axes.fill_between(
                 signal.band.times, signal.band.low, signal.band.high, color=colour("green"), alpha=0.28, linewidth=0
-            )  # fmt: skip
+            )
             axes.plot(signal.trace.times, signal.trace.values, color=colour("blue"), linewidth=1)
             days = np.asarray(mdates.date2num(signal.anomalies.times), dtype=np.float64)
             add_points(axes, np.column_stack([days, signal.anomalies.values]), "vermilion", 2.4, 1.0)

@@ -68,9 +68,15 @@ def draw_alarm_timeline(
         for row, (machine, of_machine) in enumerate(cells.items()):
             top = row * _ROW + 16
             axes.text(
-                0, top - 4, shorten_name(machine, int(width / 9)), ha="left", va="bottom", color=colour("ink"),
-                transform=axes.get_yaxis_transform(), weight="bold",
-            )  # fmt: skip
+                0,
+                top - 4,
+                shorten_name(machine, int(width / 9)),
+                ha="left",
+                va="bottom",
+                color=colour("ink"),
+                transform=axes.get_yaxis_transform(),
+                weight="bold",
+            )
             _strip(chart, axes, of_machine, nights, top + 12, _STRIP, ALARM_STEPS)
             for mark in marks.get(machine, ()):
                 _place(chart, axes, mark, top + 4)
@@ -86,16 +92,29 @@ def draw_health_timeline(
     width: float,
     texts: Texts,
 ) -> Markup:
-    """Draw the share of alarms of each regime and night beside its threshold, and where drift was found; see above."""
+    """Draw alarms per night and findings of drift of each regime.
+
+    Arguments:
+        cells: Share of alarms per night, in times the threshold, by cluster key.
+        marks: Findings, by cluster key.
+        nights: First and last night.
+        width: Pixels.
+        texts: The words.
+    """
     row_height = 24
     with canvas(width, row_height * len(cells) + 44) as chart:
         axes = _rows(chart, len(cells), nights, row_height, left=58)
         for row, (key, of_regime) in enumerate(cells.items()):
             top = row * row_height + 3
             label = axes.text(
-                -6 / (width - 70), top + 9, shorten_name(key, 8), ha="right", va="center", color=colour("ink"),
+                -6 / (width - 70),
+                top + 9,
+                shorten_name(key, 8),
+                ha="right",
+                va="center",
+                color=colour("ink"),
                 transform=axes.get_yaxis_transform(),
-            )  # fmt: skip
+            )
             chart.explain(label, key)
             _strip(chart, axes, of_regime, nights, top, row_height - 6, HEALTH_STEPS)
             for mark in marks.get(key, ()):
