@@ -48,6 +48,7 @@ def main() -> None:
 
     \b
     Then:
+      pwflow report          the plant in pictures, as one HTML file
       pwflow sql QUERY       ask the published tables
       pwflow demo            the same on a simulated plant with known faults
       pwflow evaluate        compare scores and alarms with known faults
@@ -145,6 +146,30 @@ def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
 
     frame = query_published(configuration_in_force(config_file), query)
     click.echo(frame.to_csv(index=False) if as_csv else frame.to_string(index=False), nl=not as_csv)
+
+
+@main.command()
+@_CONFIG
+@click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
+@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1), default=60, show_default=True, help="Days of readings to show, up to the last."
+)
+@click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
+def report(config_file: Path | None, output: Path | None, language: str, days: int, show: bool) -> None:
+    """Write the plant in pictures: alarms, events, regimes, data quality and models, as one HTML file."""
+    from pwflow_core.plant import Plant
+    from pwflow_core.reporting import build_report, report_path
+
+    config = configuration_in_force(config_file)
+    target = (output or report_path(config, language)).absolute()
+    summary = build_report(Plant.open(config), target, language=language, days=days)
+    click.echo(
+        f"Wrote {summary.path} ({summary.size_bytes / 1e6:.1f} MB): {summary.n_events_shown} of {summary.n_events:,} "
+        f"events in full, {summary.n_regimes_shown} regimes, {summary.n_charts} pictures."
+    )
+    if show:
+        click.launch(summary.path.as_uri())
 
 
 @main.command()

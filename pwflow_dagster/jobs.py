@@ -55,6 +55,7 @@ _SCORE = (
     "anomaly_events",
     "cluster_health",
     "published_warehouse",
+    "plant_report",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import dagster as dg
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
 
-__all__ = ["column_lineage", "column_schema", "small_table"]
+__all__ = ["column_lineage", "column_schema", "inline_image", "small_table"]
 
 
 def column_schema(plant: Plant, schema: str, table: str) -> dg.TableSchema:
@@ -32,6 +33,11 @@ def column_lineage(
             for column, sources in columns.items()
         }
     )
+
+
+def inline_image(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    """Return a picture that the UI shows on a click, with the text for people who do not see it."""
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def small_table(rows: Iterable[Mapping[str, str | int | float | bool | None]]) -> dg.TableMetadataValue:

@@ -1,12 +1,13 @@
-"""Publication: what analysts open."""
+"""Publication: what analysts open, and what everybody else looks at."""
 
 import dagster as dg
+from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import running
 
-__all__ = ["build"]
+__all__ = ["PlantReportConfig", "build"]
 
 EXAMPLE_SQL = """```sql
 SELECT machine_id, ts, cluster_key, anomaly_score
@@ -17,8 +18,15 @@ LIMIT 20;
 ```"""
 
 
+class PlantReportConfig(dg.Config):
+    """Run configuration of `plant_report`."""
+
+    languages: list[str] = Field(default=["en"], description="Languages to write the report in: en, ja.")
+    days: int = Field(default=60, ge=1, description="Days of readings to show, from the last one backwards.")
+
+
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
-    """Return `published_warehouse` of a plant."""
+    """Return `published_warehouse` and `plant_report` of a plant."""
     scores_key, contributions_key, events_key, health_key = (
         dg.AssetKey([plant_name, name])
         for name in ("anomaly_scores", "sensor_contributions", "anomaly_events", "cluster_health")
@@ -60,4 +68,37 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                 }
             )
 
-    return [published_warehouse]
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="4_publication",
+        owners=["team:process-engineering"],
+        kinds={"html"},
+        deps=[published_warehouse],
+        description=(
+            "The plant in pictures, one HTML file that opens anywhere: alarms, events, regimes, data quality, models. "
+            "It is made after the tables are published, so that they never wait for it."
+        ),
+    )
+    def plant_report(
+        context: dg.AssetExecutionContext, config: PlantReportConfig, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult:
+        from pwflow_core.reporting import build_reports, report_path
+
+        with running(context):
+            opened = plant.open()
+            targets = {language: report_path(opened.config, language) for language in config.languages}
+            reports = build_reports(opened, targets, days=config.days)
+            return dg.MaterializeResult(
+                metadata={
+                    **{f"file ({r.language})": dg.MetadataValue.path(str(r.path)) for r in reports},
+                    **{f"open ({r.language})": dg.MetadataValue.url(r.path.as_uri()) for r in reports},
+                    "size (MB)": round(max(r.size_bytes for r in reports) / 1e6, 1),
+                    "seconds": round(sum(r.seconds for r in reports), 1),
+                    "events": reports[0].n_events,
+                    "events shown in full": reports[0].n_events_shown,
+                    "regimes shown": reports[0].n_regimes_shown,
+                    "pictures": reports[0].n_charts,
+                }
+            )
+
+    return [published_warehouse, plant_report]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from pwflow_dagster.metadata import column_lineage, column_schema, small_table
+from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, running
@@ -70,6 +70,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
         from pwflow_core.pipeline.clusters import fit_cluster_model
+        from pwflow_core.reporting import draw_regimes
 
         with running(context):
             opened = plant.open()
@@ -95,6 +96,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         }
                         for relation in summary.lineage
                     ),
+                    "map of the regimes": inline_image(draw_regimes(opened), "The regimes of each segment"),
                     "new": ", ".join(summary.minted) or "none",
                     "retired": ", ".join(summary.retired) or "none",
                     "segments with too few readings": small_table(
@@ -162,6 +164,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
+        from pwflow_core.reporting import draw_training
 
         with running(context):
             opened = plant.open()
@@ -199,6 +202,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "best step": history.best_step,
                         "stopped because": history.stopped,
                         "stayed a Gaussian": history.is_gaussian,
+                        "training curve": inline_image(draw_training(history), f"Log-density of {key} by step"),
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(

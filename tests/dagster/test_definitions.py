@@ -21,6 +21,7 @@ ASSETS = {
     "anomaly_events",
     "cluster_health",
     "published_warehouse",
+    "plant_report",
 }
 
 

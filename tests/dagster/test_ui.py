@@ -82,7 +82,7 @@ def test_the_ui_shows_what_a_run_made(tmp_path: Path):
                 server.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
-    assert len(nodes) == 11
+    assert len(nodes) == 12
     assert nodes["cluster_flow"]["partitionStats"]["numMaterialized"] == 2
     assert all(node["assetMaterializations"] for node in nodes.values())
     assert not reachable

@@ -1,0 +1,169 @@
+"""The report as a whole: read, ask the models, draw, and put the file in place."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import ConfigurationError
+from pwflow_core.plant import Plant
+from pwflow_core.reporting.drawing.palette import DARK, LIGHT
+from pwflow_core.reporting.event_facts import read_events
+from pwflow_core.reporting.expectations import Expectations
+from pwflow_core.reporting.facts import read_facts
+from pwflow_core.reporting.names import clean_name, shorten_name
+from pwflow_core.reporting.pages.events import make_events
+from pwflow_core.reporting.pages.glance import make_glance
+from pwflow_core.reporting.pages.models import make_models
+from pwflow_core.reporting.pages.quality import make_quality
+from pwflow_core.reporting.pages.regimes import choose_regimes, make_regimes
+from pwflow_core.reporting.regimes import load_flows, load_regimes, study_regimes
+from pwflow_core.reporting.texts import Texts
+
+__all__ = ["DEFAULT_DAYS", "ReportSummary", "build_report", "build_reports", "report_path"]
+
+_log = logging.getLogger("pwflow.report")
+
+DEFAULT_DAYS = 60
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What building a report came to.
+
+    Attributes:
+        path: The file.
+        language: Its language.
+        size_bytes: Its size.
+        seconds: Wall time of building it.
+        n_events: Events of the time shown.
+        n_events_shown: Those of them that are shown in full.
+        n_regimes_shown: Regimes that are shown.
+        n_charts: Pictures in it.
+    """
+
+    path: Path
+    language: str
+    size_bytes: int
+    seconds: float
+    n_events: int
+    n_events_shown: int
+    n_regimes_shown: int
+    n_charts: int
+
+
+def report_path(config: PlantConfig, language: str) -> Path:
+    """Return where the report of a plant lies: beside the published tables, by plant and language."""
+    return config.published_path.with_name(f"{config.plant.name}-report-{language}.html")
+
+
+def build_report(plant: Plant, target: Path, *, language: str = "en", days: int = DEFAULT_DAYS) -> ReportSummary:
+    """Build the report of a plant as one HTML file that needs nothing else.
+
+    Arguments:
+        plant: The plant.
+        target: The file to write; one that is there is replaced as a whole.
+        language: `en` or `ja`.
+        days: How many days of readings to show, from the last one backwards.
+
+    Raises:
+        ConfigurationError: There is no such language, or the file cannot be written.
+        NotFittedError: There are no readings yet.
+    """
+    return build_reports(plant, {language: target}, days=days)[0]
+
+
+def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFAULT_DAYS) -> list[ReportSummary]:
+    """Build the report in several languages; what it shows is read once. See `build_report`.
+
+    The warehouse is open for a few short looks only, and never while models are asked or anything is drawn.
+
+    Arguments:
+        plant: The plant.
+        targets: The file to write, by language.
+        days: How many days of readings to show, from the last one backwards.
+    """
+    started = time.perf_counter()
+    texts = {language: Texts(language) for language in targets}
+    facts = read_facts(plant, days, datetime.now(UTC).replace(tzinfo=None))
+    model, problem = load_regimes(plant)
+    details = read_events(plant, facts, model.sensors if model else ())
+    flows, problems = load_flows(plant, facts) if model else ({}, {})
+    studies = study_regimes(plant, facts, model, flows, choose_regimes(facts, model)) if model else []
+    sensors = [sensor.name for sensor in facts.sensors]
+    expectations = Expectations(model, flows, sensors) if model and flows else None
+    summaries = []
+    for language, target in targets.items():
+        words = texts[language]
+        regimes = make_regimes(facts, model, studies, problems, problem, words)
+        events = make_events(facts, details, expectations, words)
+        page = (
+            _environment()
+            .get_template("report.html")
+            .render(
+                t=words,
+                facts=facts,
+                light=LIGHT,
+                dark=DARK,
+                version=version("pwflow"),
+                known={regime.key for regime in regimes.regimes},
+                glance=make_glance(facts, events.rows, words),
+                events=events,
+                regimes=regimes,
+                quality=make_quality(facts, words),
+                models=make_models(facts, words),
+            )
+        )
+        size = _put_in_place(page, target)
+        seconds = time.perf_counter() - started
+        summaries.append(
+            ReportSummary(
+                target, language, size, seconds, facts.n_events, len(details), len(studies), page.count("<svg ")
+            )
+        )
+        _log.info("report %s: %.1f MB in %.1f s", target, size / 1e6, seconds)
+        started = time.perf_counter()
+    return summaries
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable}
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let the lines of a narrow column break behind the underscores of a name."""
+    return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def _put_in_place(page: str, target: Path) -> int:
+    """Write beside the target and move over it, so that whoever opens the report sees all of it; return its size."""
+    data = page.encode("utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
+            fresh = Path(folder) / target.name
+            fresh.write_bytes(data)
+            fresh.replace(target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The report cannot be written to {target}: {error.strerror}. Name another place."
+        ) from None
+    return len(data)

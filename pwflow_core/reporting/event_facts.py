@@ -1,0 +1,189 @@
+"""What the report shows of single events: the sensors to blame, and their signals around the event, thinned out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.pipeline.streaming import fetch_matrix
+from pwflow_core.plant import Plant
+from pwflow_core.reporting.drawing.signals import Trace
+from pwflow_core.reporting.facts import PlantFacts
+from pwflow_core.reporting.records import EventRow
+from pwflow_core.warehouse import quote_identifier, read_sql
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events"]
+
+_WORST, _LATEST, _WORST_OF_LAST_DAY = 12, 3, 3
+_MOST_SIGNALS = 3
+_BINS, _BAND_BINS, _MOST_ANOMALIES = 240, 160, 300
+_MARGIN_READINGS = 40
+
+
+@dataclass(frozen=True)
+class Blame:
+    """One sensor of an event: its share in the blame, and its worst reading beside what was expected."""
+
+    sensor: str
+    unit: str
+    share: float
+    observed: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class EventReadings:
+    """What the models saw around an event: times, segments and columns of the model, shape (n, D)."""
+
+    times: NDArray[np.datetime64]
+    segments: NDArray[Any]
+    X: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class EventFacts:
+    """One event.
+
+    Attributes:
+        event_id: Its identifier.
+        machine_id: Its machine.
+        started_at: Time of the first anomaly, UTC.
+        ended_at: Time of the last one, UTC.
+        blame: The sensors to blame, the most first.
+        score: The anomaly score around it.
+        traces: What the sensors to blame read around it, the most to blame first.
+        anomalies: What they read in the anomalies.
+        readings: What the models saw around it.
+    """
+
+    event_id: int
+    machine_id: str
+    started_at: datetime
+    ended_at: datetime
+    blame: tuple[Blame, ...]
+    score: Trace
+    traces: dict[str, Trace]
+    anomalies: dict[str, Trace]
+    readings: EventReadings
+
+
+def choose_events(facts: PlantFacts) -> list[EventRow]:
+    """Return the events that are shown in full, the worst of all and of the last day, and the latest; worst first."""
+    events = sorted(facts.events, key=lambda event: event.by_peak)
+    of_last_day = [event for event in events if event.started_at > facts.last - timedelta(days=1)]
+    worst_of_last_day = {event.event_id for event in of_last_day[:_WORST_OF_LAST_DAY]}
+    return [
+        event
+        for event in events
+        if event.by_peak <= _WORST or event.by_time <= _LATEST or event.event_id in worst_of_last_day
+    ]
+
+
+def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> dict[int, EventFacts]:
+    """Read what is shown of the chosen events, by their identifiers.
+
+    Arguments:
+        plant: The plant.
+        facts: What is known of it.
+        columns: What the models see; without any, nothing is expected of the readings.
+    """
+    chosen = choose_events(facts)
+    if not chosen:
+        return {}
+    with plant.warehouse.snapshot() as connection:
+        blame = _read_blame(connection, [event.event_id for event in chosen])
+        return {
+            event.event_id: _read_event(connection, facts, event, blame.get(event.event_id, ()), columns)
+            for event in chosen
+        }
+
+
+def _read_blame(connection: duckdb.DuckDBPyConnection, event_ids: list[int]) -> dict[int, tuple[Blame, ...]]:
+    rows = connection.execute(read_sql(__package__, "event_blame.sql"), {"event_ids": event_ids}).fetchall()
+    totals: dict[int, float] = {}
+    for event_id, _, _, contribution, _ in rows:
+        totals[event_id] = totals.get(event_id, 0.0) + contribution
+    blame: dict[int, list[Blame]] = {}
+    for event_id, sensor, unit, contribution, worst in rows:
+        share = contribution / totals[event_id] if totals[event_id] > 0 else 0.0
+        found = Blame(sensor, unit or "", share, *(float(worst[name]) for name in ("observed", "low", "high")))
+        blame.setdefault(event_id, []).append(found)
+    return {event_id: tuple(parts) for event_id, parts in blame.items()}
+
+
+def _read_event(
+    connection: duckdb.DuckDBPyConnection,
+    facts: PlantFacts,
+    event: EventRow,
+    blame: tuple[Blame, ...],
+    columns: tuple[str, ...],
+) -> EventFacts:
+    started, ended = event.started_at, event.ended_at
+    interval = facts.interval_seconds if np.isfinite(facts.interval_seconds) else 60.0
+    margin = timedelta(seconds=max((ended - started).total_seconds() / 2, _MARGIN_READINGS * interval))
+    start, end = started - margin, ended + margin
+    seconds = (end - start).total_seconds()
+    window: dict[str, object] = {"machine": event.machine_id, "start": start, "end": end}
+    bins = window | {"bin_seconds": max(seconds / _BINS, 1e-6)}
+    gap = max(5 * interval, 3 * seconds / _BINS)
+    shown = [part.sensor for part in blame[:_MOST_SIGNALS]] or event.top_sensors[:_MOST_SIGNALS]
+    known = {sensor.name for sensor in facts.sensors}
+    shown = [sensor for sensor in shown if sensor in known]
+    return EventFacts(
+        event.event_id,
+        event.machine_id,
+        started,
+        ended,
+        blame,
+        _read_trace(connection, "anomaly_score", "mart.anomaly_scores", bins, gap),
+        {sensor: _read_trace(connection, quote_identifier(sensor), "core.readings", bins, gap) for sensor in shown},
+        {sensor: _read_anomalies(connection, event.machine_id, sensor, started, ended) for sensor in shown},
+        _read_readings(connection, columns, window | {"bin_seconds": max(seconds / _BAND_BINS, 1e-6)}),
+    )
+
+
+def _read_trace(
+    connection: duckdb.DuckDBPyConnection, value: str, table: str, bins: dict[str, object], gap_seconds: float
+) -> Trace:
+    query = read_sql(__package__, "event_signal.sql", value=value, table=table)
+    rows = connection.execute(query, bins).fetchnumpy()
+    times = np.concatenate([rows["low_at"], rows["high_at"]]).astype("datetime64[us]")
+    values = np.concatenate([rows["low"], rows["high"]]).astype(np.float64)
+    times, first = np.unique(times, return_index=True)
+    return break_gaps(times, values[first], gap_seconds)
+
+
+def break_gaps(times: NDArray[np.datetime64], values: NDArray[np.float64], gap_seconds: float) -> Trace:
+    """Return the values as a trace that is broken where nothing was read for longer than the gap."""
+    breaks = np.flatnonzero(np.diff(times) > np.timedelta64(int(gap_seconds * 1e6), "us"))
+    middle = times[breaks] + np.diff(times)[breaks] // 2
+    return Trace(np.insert(times, breaks + 1, middle), np.insert(values, breaks + 1, np.nan))
+
+
+def _read_anomalies(
+    connection: duckdb.DuckDBPyConnection, machine: str, sensor: str, start: datetime, end: datetime
+) -> Trace:
+    rows = connection.execute(
+        read_sql(__package__, "event_anomalies.sql"),
+        {"machine": machine, "sensor": sensor, "start": start, "end": end, "most": _MOST_ANOMALIES},
+    ).fetchnumpy()
+    return Trace(np.asarray(rows["ts"]).astype("datetime64[us]"), np.asarray(rows["observed"], dtype=np.float64))
+
+
+def _read_readings(
+    connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], window: dict[str, object]
+) -> EventReadings:
+    if not columns:
+        return EventReadings(np.empty(0, "datetime64[us]"), np.empty(0, object), np.empty((0, 0)))
+    query = read_sql(__package__, "event_readings.sql", columns=quote_columns(columns))
+    X, others = fetch_matrix(connection, query, window, columns)
+    seen = np.isfinite(X).all(axis=1)
+    times = np.asarray(others["ts"]).astype("datetime64[us]")
+    return EventReadings(times[seen], np.asarray(others["segment"])[seen], X[seen])

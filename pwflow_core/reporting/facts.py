@@ -1,0 +1,237 @@
+"""What the report says of the plant as a whole: read from the warehouse in one short look, and counted there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import duckdb
+import pandas as pd
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.source import Sensor, read_source
+from pwflow_core.pipeline.timing import read_timing
+from pwflow_core.plant import Plant
+from pwflow_core.reporting.records import (
+    ClusterRow,
+    Decision,
+    EventRow,
+    HealthRow,
+    Record,
+    Rejection,
+    Verdict,
+    Version,
+    fetch_records,
+)
+from pwflow_core.warehouse import quote_identifier, read_sql
+
+__all__ = ["PlantFacts", "nights_between", "read_facts"]
+
+_MOST_EVENTS, _MOST_ROWS = 300, 200
+_NIGHT_KEYS = ("night", "machine_id", "cluster_key")
+_NIGHT_COUNTS = ("n_readings", "n_scored", "n_anomalies", "missing", "invalid", "stuck", "thin")
+
+
+@dataclass(frozen=True, eq=False)
+class PlantFacts:
+    """What the warehouse knows; everything is there, and empty where there is nothing or no such table.
+
+    Attributes:
+        name: Of the plant.
+        built_at: When this was read, UTC.
+        first: Start of the time shown, UTC.
+        last: Time of the last reading, UTC.
+        first_night: First calendar day shown, in the time zone of the schedule.
+        last_night: Last one.
+        timezone: That time zone.
+        n_readings: Readings in the warehouse.
+        sensors: The sensors, with their units.
+        interval_seconds: Usual time from one reading to the next; NaN if it is not known.
+        alpha: The false-alarm rate per reading in force; NaN before the first scores.
+        nights: Readings by night, machine and regime, and what became of them.
+        health: `mart.cluster_health` of the time shown.
+        verdicts: `mart.drift_verdicts`, the latest first.
+        events: The worst and the latest events, the latest first.
+        clusters: `mart.clusters`, those in force first.
+        versions: `mart.flow_versions`, those in force first.
+        decisions: `mart.flow_decisions`, the latest first.
+        rejections: What was refused, by reason and sensor.
+        missing: Missing values of each sensor, by machine.
+    """
+
+    name: str
+    built_at: datetime
+    first: datetime
+    last: datetime
+    first_night: date
+    last_night: date
+    timezone: str
+    n_readings: int
+    sensors: tuple[Sensor, ...]
+    interval_seconds: float
+    alpha: float
+    nights: pd.DataFrame
+    health: tuple[HealthRow, ...]
+    verdicts: tuple[Verdict, ...]
+    events: tuple[EventRow, ...]
+    clusters: tuple[ClusterRow, ...]
+    versions: tuple[Version, ...]
+    decisions: tuple[Decision, ...]
+    rejections: tuple[Rejection, ...]
+    missing: dict[str, tuple[int, ...]]
+
+    @property
+    def n_events(self) -> int:
+        """Events of the time shown."""
+        return self.events[0].n_events if self.events else 0
+
+    @property
+    def active(self) -> tuple[ClusterRow, ...]:
+        """The regimes in force, by their keys."""
+        return tuple(cluster for cluster in self.clusters if cluster.status == "active")
+
+    @property
+    def in_force(self) -> dict[str, Version]:
+        """The flows in force, by cluster key."""
+        return {version.cluster_key: version for version in self.versions if version.in_force}
+
+
+def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
+    """Read what is known of the last `days` days of readings.
+
+    Raises:
+        NotFittedError: There are no readings yet.
+    """
+    config = plant.config
+    zone = config.schedule.timezone
+    with plant.warehouse.snapshot() as connection:
+        tables = _existing_tables(connection)
+        first, last, first_night, last_night, n_readings = _read_span(connection, tables, zone, days)
+        source = read_source(connection)
+        timing = read_timing(connection, config)
+
+        def read(kind: type[Record], table: str, query: str, **values: object) -> tuple[Record, ...]:
+            return fetch_records(connection, kind, query, values) if table in tables else ()
+
+        return PlantFacts(
+            name=config.plant.name,
+            built_at=built_at,
+            first=first,
+            last=last,
+            first_night=first_night,
+            last_night=last_night,
+            timezone=zone,
+            n_readings=n_readings,
+            sensors=source.sensors,
+            interval_seconds=timing.interval_seconds if timing else float("nan"),
+            alpha=_read_alpha(connection, tables, config),
+            nights=_read_nights(connection, tables, zone, first),
+            health=read(
+                HealthRow,
+                "mart.cluster_health",
+                "FROM mart.cluster_health WHERE night >= $night ORDER BY night, cluster_key, channel",
+                night=first_night,
+            ),
+            verdicts=read(
+                Verdict,
+                "mart.drift_verdicts",
+                "FROM mart.drift_verdicts WHERE night >= $night OR status IN ('open', 'requested') "
+                "ORDER BY night DESC, verdict_id LIMIT $most",
+                night=first_night,
+                most=_MOST_ROWS,
+            ),
+            events=read(
+                EventRow,
+                "mart.anomaly_events",
+                read_sql(__package__, "facts_events.sql"),
+                first=first,
+                most=_MOST_EVENTS,
+            ),
+            clusters=read(ClusterRow, "mart.clusters", "FROM mart.clusters ORDER BY status, cluster_key"),
+            versions=read(
+                Version,
+                "mart.flow_versions",
+                "FROM mart.flow_versions QUALIFY in_force OR row_number() OVER (ORDER BY trained_at DESC) <= $most "
+                "ORDER BY in_force DESC, trained_at DESC, cluster_key",
+                most=_MOST_ROWS,
+            ),
+            decisions=read(
+                Decision,
+                "mart.flow_decisions",
+                "FROM mart.flow_decisions ORDER BY decided_at DESC, cluster_key LIMIT $most",
+                most=_MOST_ROWS,
+            ),
+            rejections=read(Rejection, "mart.rejected_readings", read_sql(__package__, "facts_rejected.sql")),
+            missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
+        )
+
+
+def _existing_tables(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    rows = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+def _read_span(
+    connection: duckdb.DuckDBPyConnection, tables: frozenset[str], zone: str, days: int
+) -> tuple[datetime, datetime, date, date, int]:
+    """Return start and end of the time shown, its first and last night, and how many readings there are."""
+    if "core.readings" in tables:
+        row = connection.execute(
+            """
+            WITH span AS (
+                SELECT
+                    min(ts) AS oldest,
+                    max(ts) AS last,
+                    count(*) AS n,
+                    (max(ts) AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE AS last_night
+                FROM core.readings
+            )
+            SELECT
+                greatest(oldest, (last_night - $days)::TIMESTAMP AT TIME ZONE $zone AT TIME ZONE 'UTC') AS first,
+                last,
+                (first AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE,
+                last_night,
+                n
+            FROM span
+            WHERE n > 0
+            """,
+            {"zone": zone, "days": days - 1},
+        ).fetchone()
+        if row is not None:
+            return row[0], row[1], row[2], row[3], int(row[4])
+    raise NotFittedError("There are no readings to report on yet: run `pwflow run` to ingest, learn and score.")
+
+
+def _read_alpha(connection: duckdb.DuckDBPyConnection, tables: frozenset[str], config: PlantConfig) -> float:
+    if "core.model_sets" in tables:
+        row = connection.execute("SELECT alpha FROM core.model_sets ORDER BY pinned_at DESC LIMIT 1").fetchone()
+        if row is not None:
+            return float(row[0])
+    return config.scoring.alpha if config.scoring.alarms_per_week is None else float("nan")
+
+
+def _read_nights(
+    connection: duckdb.DuckDBPyConnection, tables: frozenset[str], zone: str, first: datetime
+) -> pd.DataFrame:
+    """Count readings by night, machine and regime; nights are `date`, as they have no hour and no time zone."""
+    if "mart.anomaly_scores" not in tables:
+        return pd.DataFrame(columns=[*_NIGHT_KEYS, *_NIGHT_COUNTS])
+    query = read_sql(__package__, "facts_nights.sql")
+    nights = connection.execute(query, {"timezone": zone, "first": first}).df()
+    days = pd.Series([pd.Timestamp(night).date() for night in nights["night"]], index=nights.index, dtype=object)
+    return nights.assign(night=days)
+
+
+def _read_missing(
+    connection: duckdb.DuckDBPyConnection, sensors: list[str], first: datetime
+) -> dict[str, tuple[int, ...]]:
+    """Count the values that each machine misses, in the order of the sensors."""
+    counts = ", ".join(f"count(*) - count({quote_identifier(sensor)})" for sensor in sensors)
+    query = f"SELECT machine_id, {counts} FROM core.readings WHERE ts >= ? GROUP BY machine_id ORDER BY machine_id"
+    return {row[0]: row[1:] for row in connection.execute(query, [first]).fetchall()}
+
+
+def nights_between(first: date, last: date) -> list[date]:
+    """Return every calendar day from the first to the last."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

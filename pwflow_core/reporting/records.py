@@ -1,0 +1,145 @@
+"""Rows of the public tables, as the report reads them: whatever release wrote the table, what it lacks is None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import TypeVar
+
+import duckdb
+
+__all__ = [
+    "ClusterRow",
+    "Decision",
+    "EventRow",
+    "HealthRow",
+    "Record",
+    "Rejection",
+    "Verdict",
+    "Version",
+    "fetch_records",
+]
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """A row of `mart.anomaly_events`, with its ranks and how many events there are."""
+
+    event_id: int
+    machine_id: str
+    started_at: datetime
+    ended_at: datetime
+    peak_score: float
+    n_readings: int
+    cluster_key: str | None
+    top_sensors: list[str]
+    segment: str | None
+    summary: str
+    n_events: int
+    by_peak: int
+    by_time: int
+
+
+@dataclass(frozen=True)
+class HealthRow:
+    """A row of `mart.cluster_health`."""
+
+    night: date
+    cluster_key: str | None
+    channel: str
+    evidence: float | None
+    threshold: float | None
+    verdict: str | None
+    n_readings: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of `mart.drift_verdicts`."""
+
+    night: date
+    verdict: str
+    cluster_keys: list[str] | None
+    machine_ids: list[str] | None
+    sensors: list[str] | None
+    since: date | None
+    effect_size: float | None
+    summary: str | None
+    answer: str | None
+    status: str | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done about it."""
+        return self.status in ("open", "requested")
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """A row of `mart.clusters`."""
+
+    cluster_key: str
+    segment: str
+    weight: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A row of `mart.flow_versions`."""
+
+    flow_version: str
+    cluster_key: str
+    in_force: bool | None
+    trained_at: datetime | None
+    trained_from: datetime | None
+    trained_until: datetime | None
+    n_rows: int | None
+    n_held_out: int | None
+    held_out_log_density: float | None
+    train_seconds: float | None
+    is_gaussian: bool | None
+    promoted_at: datetime | None
+    promoted_by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row of `mart.flow_decisions`."""
+
+    decided_at: datetime | None
+    cluster_key: str
+    flow_version: str | None
+    decision: str
+    previous_version: str | None
+    gain_recent: float | None
+    gain_recent_error: float | None
+    decided_by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """What was refused of one sensor, or of whole rows, for one reason."""
+
+    reason: str
+    sensor: str | None
+    n_values: int
+    example: str | None
+    detail: str | None
+
+
+def fetch_records(
+    connection: duckdb.DuckDBPyConnection, kind: type[Record], query: str, values: Mapping[str, object]
+) -> tuple[Record, ...]:
+    """Run a query and return its rows as records, by the names of their columns."""
+    cursor = connection.execute(query, dict(values))
+    places = {column[0]: place for place, column in enumerate(cursor.description or ())}
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return tuple(
+        kind(**{name: row[places[name]] if name in places else None for name in names}) for row in cursor.fetchall()
+    )

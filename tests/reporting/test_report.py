@@ -1,0 +1,237 @@
+"""The report as people get it: one file, all links inside, and a sensible sentence where there is nothing to show."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pwflow_core.errors import ConfigurationError, NotFittedError
+from pwflow_core.pipeline.clusters import fit_cluster_model
+from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report_path
+from pwflow_core.reporting.drawing.canvas import Canvas
+from pwflow_core.reporting.texts import Texts
+from tests.conftest import plant_readings, query, read_all, reopen
+
+TEXTS = Texts("en")
+
+
+def built(plant, take_apart, days=1):
+    target = plant.config.folder / "report.html"
+    return build_report(plant, target, days=days), take_apart(target)
+
+
+@pytest.fixture(scope="module")
+def reports(unchanged_plant, tmp_path_factory, take_apart):
+    """Return summary and page in every language, of the plant as it is."""
+    folder = tmp_path_factory.mktemp("reports")
+    summaries = build_reports(unchanged_plant, {code: folder / f"{code}.html" for code in LANGUAGES})
+    return {summary.language: (summary, take_apart(summary.path)) for summary in summaries}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_report_is_one_file_whose_links_all_lead_somewhere_in_it(reports, language):
+    summary, page = reports[language]
+    assert summary.size_bytes == summary.path.stat().st_size
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    links = page.attributes("href") + page.attributes("xlink:href")
+    assert {link for link in links if not link.startswith(("#", "data:,"))} == set()
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert not re.search(r"https?://(?!www\.w3\.org)", page.source)
+    assert "@import" not in page.source
+    assert page.open_elements == []
+    assert [attributes["lang"] for tag, attributes in page.elements if tag == "html"] == [language]
+
+
+def test_both_languages_show_the_same(reports):
+    (english, _), (japanese, _) = reports.values()
+    for name in ("n_events", "n_events_shown", "n_regimes_shown", "n_charts"):
+        assert getattr(english, name) == getattr(japanese, name) > 0
+
+
+def test_the_figures_of_the_page_are_those_of_the_warehouse(reports, unchanged_plant):
+    summary, page = reports["en"]
+    [(n_events,)] = query(unchanged_plant, "SELECT count(*) FROM mart.anomaly_events")
+    [(n_anomalies,)] = query(unchanged_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly")
+    assert summary.n_events == n_events
+    assert TEXTS.number(n_anomalies) in page.text
+    [(worst,)] = query(unchanged_plant, "SELECT summary FROM mart.anomaly_events ORDER BY peak_score DESC LIMIT 1")
+    assert worst in page.text
+
+
+def test_every_picture_says_what_it_shows_and_names_its_axes(reports):
+    summary, page = reports["en"]
+    pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(pictures) == summary.n_charts
+    assert all(picture["aria-label"] and picture["role"] == "img" for picture in pictures)
+    for named in ("temperature (°C)", "pressure (bar)", "log-density (nats)", "share of readings (%)", "time (UTC)"):
+        assert named in page.text
+
+
+def test_every_regime_has_its_map_share_pairs_latents_and_training_curve(reports, unchanged_plant):
+    _, page = reports["en"]
+    n_regimes = len(query(unchanged_plant, "SELECT 1 FROM mart.clusters WHERE status = 'active'"))
+    pair = TEXTS("regime.pair", y="pressure", x="temperature")
+    for title in (pair, *(TEXTS(f"regime.{name}") for name in ("map", "share", "latents", "latent_quantiles"))):
+        assert page.text.count(title) == n_regimes
+
+
+def test_nothing_is_drawn_while_the_warehouse_is_open(eventful_plant, monkeypatch, tmp_path):
+    writer = reopen(eventful_plant, warehouse={"wait_seconds": 0.0})
+    drawn, ordinary = [], Canvas.__init__
+
+    def draw(canvas, *arguments):
+        with writer.warehouse.transaction():  # shuts out every reader, and fails if there is one
+            drawn.append(canvas)
+        ordinary(canvas, *arguments)
+
+    monkeypatch.setattr(Canvas, "__init__", draw)
+    summary = build_report(eventful_plant, tmp_path / "report.html", days=1)
+    assert len(drawn) == summary.n_charts
+
+
+def test_without_evidence_of_drift_the_report_says_so(reports):
+    _, page = reports["en"]
+    assert TEXTS("regime.no_evidence") in page.text
+    assert TEXTS("regimes.no_findings") in page.text
+    assert TEXTS("chart.drift") not in page.attributes("aria-label")
+
+
+def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute(
+            """
+            INSERT INTO mart.cluster_health BY NAME
+            SELECT DATE '2024-03-01' + day::INT AS night, 'c0001' AS cluster_key, channel, day * 3.0 AS evidence,
+                   2.0 AS threshold, 'exceeded' AS verdict, 100 AS n_readings
+            FROM range(2) AS days (day), (VALUES ('drift'), ('log_density'), ('latent_1'), ('latent_2')) AS c (channel)
+            """
+        )
+        connection.execute(
+            """
+            INSERT INTO mart.drift_verdicts BY NAME
+            SELECT 'v' AS verdict_id, DATE '2024-03-02' AS night, 'regime_moved' AS verdict, ['c0001'] AS cluster_keys,
+                   ['pressure'] AS sensors, DATE '2024-03-01' AS since, 0.5 AS effect_size, 'It <moved>' AS summary,
+                   'retrain' AS answer, 'open' AS status
+            """
+        )
+    _, page = built(eventful_plant, take_apart, days=60)
+    assert page.attributes("aria-label").count(TEXTS("chart.drift")) == 1
+    assert "3.0 of 2" in page.text
+    assert page.text.count("It <moved>") == 2  # among all findings, and with its regime
+    assert TEXTS("state.drifted") in page.text
+    assert TEXTS("legend.threshold") in page.text
+
+
+def test_decisions_and_earlier_flows_are_shown(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute(
+            """
+            INSERT INTO mart.flow_versions BY NAME
+            SELECT * REPLACE ('0' || flow_version[2:] AS flow_version, false AS in_force, 'older' AS reason)
+            FROM mart.flow_versions WHERE cluster_key = 'c0001'
+            """
+        )
+        connection.execute(
+            """
+            INSERT INTO mart.flow_decisions BY NAME
+            SELECT TIMESTAMP '2024-03-02 03:00' AS decided_at, 'c0001' AS cluster_key, flow_version,
+                   'refused' AS decision, 0.1234 AS gain_recent, 0.05 AS gain_recent_error, 'nightly' AS decided_by,
+                   'too little gain' AS reason
+            FROM mart.flow_versions WHERE cluster_key = 'c0001' AND in_force
+            """
+        )
+    _, page = built(eventful_plant, take_apart)
+    assert "+0.123 ± 0.050" in page.text
+    assert "too little gain" in page.text
+    assert TEXTS("models.earlier", n="1") in page.text
+
+
+def test_a_regime_without_a_flow_is_said_to_have_none(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.flow_versions WHERE cluster_key = 'c0002'")
+    _, page = built(eventful_plant, take_apart)
+    assert page.text.count(TEXTS("regime.no_flow")) == 1
+    assert TEXTS("state.no_flow") in page.text
+
+
+def test_a_damaged_model_file_costs_its_pictures_only(eventful_plant, take_apart):
+    [(version,)] = query(eventful_plant, "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0001'")
+    file = eventful_plant.config.folder / "models" / f"{version}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    summary, page = built(eventful_plant, take_apart)
+    assert "is damaged" in page.text
+    assert summary.n_regimes_shown == 4
+
+
+def test_a_plant_without_events_says_so(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.anomaly_events")
+    summary, page = built(eventful_plant, take_apart)
+    assert (summary.n_events, summary.n_events_shown) == (0, 0)
+    assert TEXTS("events.none") in page.text
+
+
+def test_tables_that_an_older_release_did_not_have_are_taken_as_empty(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        for table in ("drift_verdicts", "flow_decisions", "cluster_health", "rejected_readings", "anomaly_events"):
+            connection.execute(f"DROP TABLE mart.{table}")
+    _, page = built(eventful_plant, take_apart)
+    for key in ("regimes.no_findings", "models.no_decisions", "quality.no_rejected", "events.none"):
+        assert TEXTS(key) in page.text
+
+
+def test_readings_without_regimes_make_a_report_of_what_there_is(make_plant, take_apart):
+    plant = make_plant({"first.csv": plant_readings(200)}, source={"segments": ["recipe"]})
+    read_all(plant)
+    summary, page = built(plant, take_apart)
+    assert summary.n_regimes_shown == 0
+    assert TEXTS("glance.no_scores") in page.text
+    assert TEXTS("models.none") in page.text
+    assert TEXTS("rejected.duplicate") not in page.text
+
+
+def test_regimes_that_are_only_just_found_are_shown_as_thin(make_plant, take_apart):
+    plant = make_plant(
+        {"first.csv": plant_readings(400)}, source={"segments": ["recipe"]}, clustering={"n_clusters": 2}
+    )
+    read_all(plant)
+    fit_cluster_model(plant)
+    summary, page = built(plant, take_apart)
+    assert summary.n_regimes_shown == 4
+    assert page.text.count(TEXTS("regime.no_flow")) == 4
+
+
+def test_before_the_first_reading_the_next_step_is_named(make_plant, tmp_path):
+    plant = make_plant()
+    with pytest.raises(NotFittedError, match="pwflow run"):
+        build_report(plant, tmp_path / "report.html")
+    with plant.warehouse.transaction():
+        pass
+    with pytest.raises(NotFittedError, match="pwflow run"):
+        build_report(plant, tmp_path / "report.html")
+
+
+def test_only_the_days_asked_for_are_shown(reports, unchanged_plant, tmp_path):
+    summary = build_report(unchanged_plant, tmp_path / "report.html", days=1)
+    [(n_events,)] = query(
+        unchanged_plant,
+        "SELECT count(*) FROM mart.anomaly_events WHERE ended_at >= (SELECT max(ts)::DATE FROM core.readings)",
+    )
+    assert summary.n_events == n_events < reports["en"][0].n_events
+
+
+def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path):
+    target = tmp_path / "report.html"
+    target.mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        build_report(eventful_plant, target)
+    assert [path.name for path in tmp_path.glob(".report-*")] == []
+
+
+def test_reports_of_several_plants_lie_side_by_side(eventful_plant):
+    paths = {report_path(eventful_plant.config, language) for language in LANGUAGES}
+    assert len(paths) == len(LANGUAGES)
+    assert all(path.parent == eventful_plant.config.published_path.parent for path in paths)
+    assert all(eventful_plant.config.plant.name in path.name for path in paths)
