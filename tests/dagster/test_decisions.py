@@ -114,12 +114,11 @@ def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_no
 
 
 def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monkeypatch):
-    from pwflow_core.pipeline import flows
-    from pwflow_core.pipeline.challenges import Challenge
+    from pwflow_core.pipeline import challenges
 
     seed = plant.config.flow.model_copy(update={"random_state": 1})
     plant.config = plant.config.model_copy(update={"flow": seed})
-    monkeypatch.setattr(flows, "judge_retraining", lambda *_: Challenge(False, "it is worse"))
+    monkeypatch.setattr(challenges, "judge_retraining", lambda *_: challenges.Challenge(False, "it is worse"))
     before = plant.query(SLICE_HASHES)
     result = materialize(plant, "retrain_cluster", partition_key="c0002")
     assert result.success
@@ -201,8 +200,9 @@ def propose_a_regime(plant) -> None:
     rng = np.random.default_rng(0)
     hot = (day.machine == day.machine.min()) & (day.recipe == "A")
     numbers = day.select_dtypes("number").columns
-    middle, spread = day.loc[hot, numbers].mean(), day.loc[hot, numbers].std() + 1e-6
-    day.loc[hot, numbers] = middle + spread * (0.9 + 0.02 * rng.standard_normal((hot.sum(), len(numbers))))
+    usual = day.loc[hot, numbers].to_numpy()
+    middle, spread = usual.mean(axis=0), usual.std(axis=0)
+    day.loc[hot, numbers] = middle + spread * (0.9 + 0.02 * rng.standard_normal(usual.shape))
     put_file(plant.folder / "exports" / "hot.parquet", day)
     assert [outcome.error for outcome in plant.run()] == [None]
     with plant.plant.warehouse.transaction() as connection:

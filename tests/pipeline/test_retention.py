@@ -118,13 +118,13 @@ def test_a_file_that_is_collected_while_the_same_flow_is_trained_again_is_put_ba
     replace_flow(plant, 1)
     score_all(plant)
     age(plant, 1)
-    register = flows._register
+    register = flows.register_flows
 
     def register_behind_the_collection(*arguments):
         assert collect_model_files(plant) == [old]
         return register(*arguments)
 
-    monkeypatch.setattr(flows, "_register", register_behind_the_collection)
+    monkeypatch.setattr(flows, "register_flows", register_behind_the_collection)
     train_cluster_flows(plant, ["c0002"], reason="again", promoted_by="test", challenge=False)
     assert old in files(plant)
     assert in_force(plant)["c0002"] == old
