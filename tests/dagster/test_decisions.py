@@ -185,6 +185,7 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
         ("promote", "c0099", retrained.first): "c0001, c0002, c0003, c0004",
         ("rollback", "c0001"): "No flow of c0001 was in force before",
         ("confirm", "5"): "got 5: look it up",
+        ("approve", "nonsense"): "got 'nonsense'",
     }.items():
         refused = pwflow(*arguments)
         assert refused.returncode == 1
@@ -201,7 +202,7 @@ def propose_a_regime(plant) -> None:
     hot = (day.machine == day.machine.min()) & (day.recipe == "A")
     numbers = day.select_dtypes("number").columns
     usual = day.loc[hot, numbers].to_numpy()
-    middle, spread = usual.mean(axis=0), usual.std(axis=0)
+    middle, spread = np.nanmean(usual, axis=0), np.nanstd(usual, axis=0)
     day.loc[hot, numbers] = middle + spread * (0.9 + 0.02 * rng.standard_normal(usual.shape))
     put_file(plant.folder / "exports" / "hot.parquet", day)
     assert [outcome.error for outcome in plant.run()] == [None]
