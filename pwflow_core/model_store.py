@@ -64,6 +64,15 @@ class ModelStore:
             )
         return data
 
+    def delete(self, version: str) -> bool:
+        """Delete a file, and say whether it was there."""
+        target = self._path(version)
+        try:
+            self._filesystem.rm_file(target)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _path(self, version: str) -> str:
         if not _HASH.fullmatch(version):
             raise ModelFileError(f"Expected a SHA-256 of 64 hexadecimal digits, got {version[:80]!r}.")

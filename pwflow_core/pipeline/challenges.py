@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.validation import paired_gain
-from pwflow_core.pipeline.training_sets import RegimeRows
+from pwflow_core.pipeline.cluster_model import ClusterModel
+from pwflow_core.pipeline.training_sets import HELD_OUT_FOLDS, RegimeRows, TrainingWindow, fetch_rows
+from pwflow_core.plant import Plant
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow
 
-__all__ = ["FEWEST_BLOCKS", "Challenge", "Gain", "compare_flows", "judge_refit", "judge_retraining"]
+__all__ = [
+    "FEWEST_BLOCKS",
+    "Challenge",
+    "Gain",
+    "challenge_champion",
+    "compare_flows",
+    "judge_refit",
+    "judge_retraining",
+]
+
+_log = logging.getLogger("pwflow.flows")
 
 FEWEST_BLOCKS = 8
 """With held-out readings from fewer time blocks, nobody can say how far off a gain may be."""
@@ -58,6 +72,55 @@ class Challenge:
     reference: Gain | None = None
 
 
+NOT_FINITE = Challenge(False, "it gives held-out readings no finite log-density")
+
+
+def challenge_champion(
+    plant: Plant,
+    model: ClusterModel,
+    key: str,
+    flow: ClusterFlow,
+    version: str,
+    window: TrainingWindow,
+    champion: str | None,
+    *,
+    is_refit: bool,
+) -> Challenge:
+    """Compare a new flow with the one in force, if there is one that can be compared with.
+
+    Arguments:
+        plant: The plant.
+        model: The cluster model in force.
+        key: The regime.
+        flow: Its new flow.
+        version: SHA-256 of that one's file.
+        window: What it could learn from; it is judged on the held-out readings of this window.
+        champion: The flow in force; None if there is none, or the new one need not prove itself.
+        is_refit: Whether it was learned again after drift, and has to be better by `drift.min_gain`.
+    """
+    if champion is None:
+        return Challenge(True, "")
+    if champion == version:
+        return Challenge(True, "the same readings and seed gave the flow in force again")
+    old = _load_champion(plant, key, champion, flow.n_features)
+    if old is None:
+        return Challenge(True, "the flow in force cannot be read")
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute(
+            "SELECT training_window, trained_until FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?",
+            [key, champion],
+        ).fetchone()
+        text, last = row or (None, None)
+        old_window = TrainingWindow.from_json(text, plant.config).up_to(last)
+        recent_rows = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
+        reference_rows = fetch_rows(plant, connection, model, key, old_window, HELD_OUT_FOLDS)
+    recent = compare_flows(old, flow, recent_rows)
+    reference = compare_flows(old, flow, reference_rows)
+    if is_refit:
+        return judge_refit(recent, reference, plant.config.drift.min_gain)
+    return judge_retraining(recent, reference)
+
+
 def compare_flows(champion: ClusterFlow, challenger: ClusterFlow, rows: RegimeRows) -> Gain:
     """Compare two flows on readings that neither trained on.
 
@@ -99,3 +162,14 @@ def _sentence(gain: Gain, kind: str, asked: str) -> str:
     if gain.n_readings == 0:
         return f"there are no {kind} readings to compare it on"
     return f"gain {gain.mean:+.3f} ± {gain.error:.3f} nats on {gain.n_readings:,} {kind} readings{asked}"
+
+
+def _load_champion(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow | None:
+    from pwflow_core.modelling import ClusterFlow
+
+    try:
+        flow = ClusterFlow.from_bytes(plant.models.get(version))
+    except ModelFileError as error:
+        _log.warning("%s: the flow in force cannot be compared with: %s", key, error)
+        return None
+    return flow if flow.n_features == n_features else None

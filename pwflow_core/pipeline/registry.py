@@ -225,7 +225,7 @@ def _refuse_if_in_force(version: FlowVersion) -> None:
     if version.in_force:
         raise PromotionError(
             f"The flow {version.flow_version[:_SHOWN]}… of {version.cluster_key} is in force already: name another "
-            "version, or leave it as it is."
+            "version, or run `pwflow run` if its readings have not been scored by it yet."
         )
 
 

@@ -112,6 +112,16 @@ class RegimeRows:
     last: datetime | None
 
     @property
+    def n_learned(self) -> int:
+        """Readings that are learned from."""
+        return int((~self.held_out).sum())
+
+    @property
+    def n_held_out(self) -> int:
+        """Readings that stop the training."""
+        return int(self.held_out.sum())
+
+    @property
     def hash(self) -> str:
         """SHA-256 of what is learned from and of how it is split."""
         digest = hashlib.sha256()

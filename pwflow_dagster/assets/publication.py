@@ -1,11 +1,16 @@
 """Publication: what analysts open, and what everybody else looks at."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import running
+
+if TYPE_CHECKING:
+    from pwflow_core.plant import Plant
 
 __all__ = ["PlantReportConfig", "build"]
 
@@ -51,6 +56,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
         with running(context):
             opened = plant.open()
             summary = publish_warehouse(opened)
+            n_deleted = _collect_model_files(context, opened)
             schema = column_schema(opened, "mart", "anomaly_scores")
             return dg.MaterializeResult(
                 metadata={
@@ -60,6 +66,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                     "rows by table": small_table(
                         {"table": f"mart.{table}", "rows": count} for table, count in summary.n_rows.items()
                     ),
+                    "model files deleted": n_deleted,
                     "try": dg.MetadataValue.md(EXAMPLE_SQL),
                     "dagster/column_schema": schema,
                     "dagster/column_lineage": column_lineage(
@@ -102,3 +109,14 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
             )
 
     return [published_warehouse, plant_report]
+
+
+def _collect_model_files(context: dg.AssetExecutionContext, plant: "Plant") -> int:
+    """Delete the model files that nothing needs any more; if that fails, what was published is published."""
+    from pwflow_core.pipeline.retention import collect_model_files
+
+    try:
+        return len(collect_model_files(plant))
+    except Exception as error:  # the store may be anything that fsspec opens, with errors of its own
+        context.log.warning(f"Old model files could not be deleted, the next run tries again: {error}")
+        return 0

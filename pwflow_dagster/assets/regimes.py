@@ -19,8 +19,8 @@ __all__ = ["PREVIOUS", "ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
 
-
 PREVIOUS = "previous"
+"""Instead of a flow version: the one that was in force before."""
 
 
 class ClusterFlowConfig(dg.Config):

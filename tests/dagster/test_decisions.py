@@ -8,9 +8,13 @@ import sys
 from dataclasses import dataclass
 
 import dagster as dg
+import duckdb
+import numpy as np
+import pandas as pd
 import pytest
 
 from pwflow_dagster.definitions import build
+from tests.conftest import put_file
 from tests.dagster.test_runs import KEYS, SLICE_HASHES, materialize
 
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
@@ -110,12 +114,11 @@ def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_no
 
 
 def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monkeypatch):
-    from pwflow_core.pipeline import flows
-    from pwflow_core.pipeline.challenges import Challenge
+    from pwflow_core.pipeline import challenges
 
     seed = plant.config.flow.model_copy(update={"random_state": 1})
     plant.config = plant.config.model_copy(update={"flow": seed})
-    monkeypatch.setattr(flows, "judge_retraining", lambda *_: Challenge(False, "it is worse"))
+    monkeypatch.setattr(challenges, "judge_retraining", lambda *_: challenges.Challenge(False, "it is worse"))
     before = plant.query(SLICE_HASHES)
     result = materialize(plant, "retrain_cluster", partition_key="c0002")
     assert result.success
@@ -182,8 +185,116 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
         ("promote", "c0099", retrained.first): "c0001, c0002, c0003, c0004",
         ("rollback", "c0001"): "No flow of c0001 was in force before",
         ("confirm", "5"): "got 5: look it up",
+        ("approve", "nonsense"): "got 'nonsense'",
     }.items():
         refused = pwflow(*arguments)
         assert refused.returncode == 1
         assert expected in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def propose_a_regime(plant) -> None:
+    """A tool that runs hot for a day on one machine, and the verdict that says so."""
+    *_, last = sorted((plant.folder / "exports").iterdir())
+    day = duckdb.read_parquet(str(last)).df()
+    day = day.assign(timestamp=day.timestamp + pd.Timedelta(days=7))
+    rng = np.random.default_rng(0)
+    hot = (day.machine == day.machine.min()) & (day.recipe == "A")
+    numbers = day.select_dtypes("number").columns
+    usual = day.loc[hot, numbers].to_numpy()
+    middle, spread = np.nanmean(usual, axis=0), np.nanstd(usual, axis=0)
+    day.loc[hot, numbers] = middle + spread * (0.9 + 0.02 * rng.standard_normal(usual.shape))
+    put_file(plant.folder / "exports" / "hot.parquet", day)
+    assert [outcome.error for outcome in plant.run()] == [None]
+    with plant.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT 'hot' AS verdict_id, $day::DATE AS night, "
+            "'new_regime' AS verdict, ['c0001'] AS cluster_keys, [$machine] AS machine_ids, $day::DATE AS since, "
+            "'it runs hot' AS summary, 'ask' AS answer, 'open' AS status",
+            {"day": str(day.timestamp.min().date()), "machine": day.machine.min()},
+        )
+
+
+def test_an_approved_verdict_becomes_a_regime_of_its_own_by_one_click(plant):
+    propose_a_regime(plant)
+    before = dict(plant.query(SLICE_HASHES))
+    with plant.instance() as instance:
+        result = (
+            build(plant.config)
+            .resolve_job_def("approve_regime")
+            .execute_in_process(
+                instance=instance,
+                run_config={"ops": {"run_approval": {"config": {"verdict_id": "hot"}}}},
+                raise_on_error=False,
+            )
+        )
+        assert result.success, [e.step_failure_data for e in result.all_events if e.is_step_failure]
+        assert instance.get_dynamic_partitions("small_clusters") == [*KEYS, "c0005"]
+        for asset in ("cluster_assignments", "cluster_flow", "component_log_density"):
+            assert "c0005" in instance.get_materialized_partitions(dg.AssetKey(["small", asset]))
+    after = dict(plant.query(SLICE_HASHES))
+    assert {key: after[key] for key in KEYS} == before
+    assert plant.query("SELECT count(*) FROM mart.flow_versions WHERE cluster_key = 'c0005' AND in_force") == [(1,)]
+    assert plant.query("SELECT status FROM mart.drift_verdicts") == [("done",)]
+    [outcome] = plant.run()
+    assert (outcome.job, outcome.error) == ("nightly_scoring", None)
+
+
+def test_an_approval_of_nothing_is_refused_with_a_sentence(plant):
+    with plant.instance() as instance:
+        result = (
+            build(plant.config)
+            .resolve_job_def("approve_regime")
+            .execute_in_process(
+                instance=instance,
+                run_config={"ops": {"run_approval": {"config": {"verdict_id": "nonsense"}}}},
+                raise_on_error=False,
+            )
+        )
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "got 'nonsense'" in failure.step_failure_data.user_failure_data.description
+
+
+AUDIT = """
+    SELECT score.reading_id, score.anomaly_score, flow.flow_version, flow.trained_from, flow.trained_until,
+           flow.training_window, flow.settings, flow.random_state, flow.data_hash, made.decision, made.decided_at,
+           made.decided_by, made.reason
+    FROM mart.anomaly_scores AS score
+    JOIN mart.flow_versions AS flow USING (cluster_key, flow_version)
+    ASOF JOIN mart.flow_decisions AS made
+      ON made.cluster_key = score.cluster_key AND made.flow_version = score.flow_version
+     AND made.decided_at <= score.scored_at
+    WHERE made.decision <> 'refused'
+"""
+
+
+def test_from_every_score_one_query_leads_to_its_flow_and_to_who_promoted_it(retrained):
+    plant = retrained.plant
+    assert click(plant, "roll_back_flow").success
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as published:
+        rows = published.execute(AUDIT).df()
+        [(n_scored,)] = published.execute("SELECT count(*) FROM mart.anomaly_scores WHERE status = 'scored'").fetchall()
+    assert len(rows) == rows.reading_id.nunique() == n_scored
+    assert rows.notna().all(axis=None)
+    of_it = rows[rows.flow_version == retrained.first]
+    assert set(of_it.decision) == {"rolled_back"}
+    assert set(of_it.reason) == {"rolled back in Dagster"}
+
+
+def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, monkeypatch):
+    from pwflow_core.model_store import ModelStore
+    from pwflow_core.pipeline import retention
+
+    def refuse(*_):
+        raise PermissionError("the bucket is read-only")
+
+    plant = retrained.plant
+    monkeypatch.setattr(ModelStore, "delete", refuse)
+    monkeypatch.setattr(
+        retention,
+        "read_sql",
+        lambda *_: "SELECT flow_version FROM mart.flow_versions WHERE NOT in_force AND $expiry IS NOT NULL",
+    )
+    result = click(plant, "roll_back_flow")
+    assert result.success
+    assert materialized(result, "published_warehouse")

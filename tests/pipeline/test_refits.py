@@ -274,13 +274,13 @@ def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(trained
 
     arrive(trained_plant)
     first = refit(trained_plant, "c0001")["c0001"].decision
-    register = flows._register
+    register = flows.register_flows
 
     def register_behind_a_person(*arguments):
         rollback(trained_plant, "c0001", decided_by="Ada", reason="no")
         return register(*arguments)
 
-    monkeypatch.setattr(flows, "_register", register_behind_a_person)
+    monkeypatch.setattr(flows, "register_flows", register_behind_a_person)
     other = reopen(trained_plant, flow={"random_state": 5})
     made = train_cluster_flows(other, ["c0001"], reason="x", promoted_by="test", learn_from=SINCE)["c0001"].decision
     assert made.decision == "refused"
