@@ -252,7 +252,8 @@ def _assign_segment(
                 spool.append(position=position, reading_id=reading_id[row], responsibility=shares[row, position])
             spool.close(results)
         with plant.warehouse.transaction() as connection:
-            _share_anew(connection, model_id, part, list(done), results)
+            if since == 0:
+                _share_anew(connection, model_id, part, list(done), results)
             for key, before in done.items():
                 if read_progress(connection, ASSIGN_STEP, key) == before:  # else another run has assigned them
                     _write_assignments(connection, key, part.keys.index(key), since == 0, latest, results)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import ModelFileError, PromotionError, UnknownClusterError, UnknownVersionError
-from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.registry import list_versions, promote, rollback
 from pwflow_core.pipeline.scores import derive_scores
 from pwflow_core.pipeline.slices import score_slices
@@ -200,3 +200,24 @@ def test_versions_are_listed_the_latest_first(trained_plant):
     assert all(version.promoted_at is not None for version in listed)
     with pytest.raises(UnknownClusterError):
         list_versions(trained_plant, "c9999")
+
+
+def test_a_warehouse_of_an_earlier_release_can_be_promoted_in_and_retrained(trained_plant):
+    first = in_force(trained_plant)
+    with trained_plant.warehouse.transaction() as connection:
+        for table in ("mart.flow_decisions", "mart.cluster_lineage", "core.confirmations"):
+            connection.execute(f"DROP TABLE {table}")
+        for table, column in (
+            ("mart.flow_versions", "training_window"),
+            ("mart.flow_versions", "random_state"),
+            ("mart.flow_versions", "file_deleted_at"),
+            ("mart.clusters", "found_from"),
+        ):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    assert clusters_without_flow(reopen(trained_plant)) == []
+    assert [version.flow_version for version in list_versions(reopen(trained_plant), "c0002")] == [first]
+    second = train_another(trained_plant)
+    score_all(reopen(trained_plant))
+    assert rollback(reopen(trained_plant), "c0002", decided_by="a", reason="x").flow_version == first
+    score_all(reopen(trained_plant))
+    assert second != first
