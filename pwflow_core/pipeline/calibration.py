@@ -72,7 +72,8 @@ def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.D
     block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
     found = []
     for text in _fresh_windows(connection):
-        window = TrainingWindow.from_json(text, plant.config).readings
+        learned = TrainingWindow.from_json(text, plant.config)
+        window = learned.readings
         query = read_sql(
             __package__,
             "calibration.sql",
@@ -80,6 +81,7 @@ def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.D
             calibration_folds=str(CALIBRATION_FOLDS),
         )
         values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
+        values |= {"without_events": learned.without_events}
         found.append(connection.execute(query, values).df())
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["flow_version"])
 

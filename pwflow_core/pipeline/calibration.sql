@@ -1,7 +1,8 @@
 -- The held-out readings of the regimes whose flow has no calibration yet and learned from one window, with their
 -- conformity to the regime that each is given to. Readings in alarm events are among them, also where the flow did not
--- learn from those: without them the tail would be cut off. Expects the temporary table `pins` (cluster_key, segment,
--- weight, flow_version) and $training_window, as the registry has it.
+-- learn from those: without them the tail would be cut off. Machines under suspicion are not, where $without_events.
+-- Expects the temporary table `pins` (cluster_key, segment, weight, flow_version) and $training_window, as the registry
+-- has it.
 
 WITH fresh AS (
     SELECT pins.cluster_key, pins.flow_version, trained.trained_until
@@ -39,5 +40,10 @@ SELECT
 FROM fresh
 LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key
 LEFT JOIN held_out ON held_out.reading_id = best.reading_id
+ANTI JOIN core.suspects AS suspect
+  ON $without_events
+ AND suspect.machine_id = held_out.machine_id
+ AND suspect.cluster_key = fresh.cluster_key
+ AND held_out.ts >= suspect.since
 WHERE held_out.ts <= fresh.trained_until OR held_out.ts IS NULL
 ORDER BY fresh.cluster_key, held_out.machine_id, held_out.ts;

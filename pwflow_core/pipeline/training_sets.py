@@ -47,7 +47,8 @@ class TrainingWindow:
     Attributes:
         readings: Start, end and first rows, as in `[training]`.
         max_rows: Most readings; more are sampled.
-        without_events: Whether anomalies in alarm events are left out, unless a person has confirmed them as normal.
+        without_events: Whether anomalies in alarm events are left out, unless a person has confirmed them as normal, and
+            machines that moved in the regime while others held still.
     """
 
     readings: TrainingConfig
@@ -175,9 +176,14 @@ def count_flagged(connection: duckdb.DuckDBPyConnection, key: str, window: Train
 
 def _eligible(window: TrainingWindow, folds: tuple[int, ...]) -> str:
     flagged = f"AND reading_id NOT IN ({_flagged()})" if window.without_events else ""
+    unsuspected = (
+        "ANTI JOIN core.suspects AS suspect ON suspect.machine_id = reading.machine_id "
+        "AND suspect.cluster_key = assigned.cluster_key AND reading.ts >= suspect.since "
+    )
     return (
         f"({select_training_rows(window.readings)}) AS reading "
         "JOIN core.cluster_assignments AS assigned USING (reading_id) "
+        f"{unsuspected if window.without_events else ''}"
         f"WHERE assigned.cluster_key = $key AND responsibility > {_MIN_RESPONSIBILITY} "
         f"AND fold IN {folds} {flagged}"
     )

@@ -324,6 +324,15 @@ CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
     made_at TIMESTAMP
 );
 
+-- Machines that moved in a regime while others held still: a fault, until a person dismisses the verdict. No refit learns
+-- from their readings.
+CREATE OR REPLACE VIEW core.suspects AS
+SELECT machine_id, cluster_key, since
+FROM mart.drift_verdicts
+CROSS JOIN unnest(machine_ids) AS machines (machine_id)
+CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key)
+WHERE verdict = 'machine_moved' AND status = 'open';
+
 CREATE TABLE IF NOT EXISTS mart.flow_decisions (
     decided_at TIMESTAMP,
     cluster_key VARCHAR,

@@ -324,3 +324,39 @@ def test_gains_from_one_time_block_prove_nothing():
 def test_only_an_event_that_is_there_can_be_confirmed(trained_plant):
     with pytest.raises(UnknownEventError, match=r"event_id of an event in mart.anomaly_events, got 42: look it up"):
         confirm_event(trained_plant, 42, confirmed_by="Ada")
+
+
+def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(trained_plant):
+    arrive(trained_plant)
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT 'suspected' AS verdict_id, 'machine_moved' AS verdict, "
+            "['press-1'] AS machine_ids, ['c0001', 'c0002'] AS cluster_keys, ?::DATE AS since, 'open' AS status",
+            [SINCE],
+        )
+    refit(trained_plant, "c0001")
+    [(learned, version)] = query(
+        trained_plant,
+        "SELECT n_rows + n_held_out, flow_version FROM mart.flow_versions WHERE cluster_key = 'c0001' "
+        "ORDER BY trained_at DESC LIMIT 1",
+    )
+    counts = dict(
+        query(
+            trained_plant,
+            "SELECT machine_id, count(*) FROM core.readings JOIN core.cluster_assignments USING (reading_id) "
+            "WHERE cluster_key = 'c0001' AND responsibility > 1e-3 AND ts >= ? AND quality = 'ok' AND fold NOT IN (3, 8) "
+            "GROUP BY machine_id",
+            SINCE,
+        )
+    )
+    assert counts["press-1"] > 200
+    assert learned <= counts["press-2"]
+    score_all(trained_plant)
+    [(calibrated,)] = query(trained_plant, "SELECT n_rows FROM core.calibration WHERE flow_version = ?", version)
+    [(of_other,)] = query(
+        trained_plant,
+        "SELECT count(*) FROM mart.anomaly_scores JOIN core.readings USING (reading_id) WHERE cluster_key = 'c0001' "
+        "AND core.readings.machine_id = 'press-2' AND core.readings.ts >= ? AND fold IN (3, 8) AND status = 'scored'",
+        SINCE,
+    )
+    assert 0 < calibrated <= of_other
