@@ -180,21 +180,31 @@ def follow(policy: Policy, history: History, month: int, threshold: float, recen
     sensors = [SensorName(name, UNITS.get(name, "")) for name in history.names]
     wanted: Counter[int] = Counter()
     for today in np.unique(day):
-        evidence = []
-        for k, reference in enumerate(policy.references):
-            if reference is None:
-                continue
+        followed = [k for k, reference in enumerate(policy.references) if reference is not None]
+        for k in followed:
             mine = (own == k) & (day == today)
             blocks = make_blocks(X[mine], day[mine], policy.flows[k], policy.limits[k])
-            policy.states[k] = advance(reference, policy.states[k], blocks)
+            policy.states[k] = advance(policy.references[k], policy.states[k], blocks)
             recent[k] = [b for b in [*recent[k], blocks] if len(b) and b.night[0] > today - RECENT_DAYS]
-            shift = measure_shift(reference, joined(recent[k])) if recent[k] else None
-            evidence.append(ClusterEvidence(f"c{k + 1:04d}", "", policy.states[k].combined, shift))
+        if max((policy.states[k].combined for k in followed), default=-np.inf) < threshold:
+            continue
+        evidence = [
+            ClusterEvidence(
+                f"c{k + 1:04d}",
+                "",
+                policy.states[k].combined,
+                measure_shift(policy.references[k], joined(recent[k])) if recent[k] else None,
+            )
+            for k in followed
+        ]
         for verdict in judge(int(today), evidence, threshold=threshold, sensors=sensors):
             keys = [int(key[1:]) - 1 for key in verdict.cluster_keys]
             policy.told.append((month, f"{verdict.verdict}: {verdict.summary}"))
             if verdict.answer == "retrain" or (policy.name == "confirmed" and verdict.answer == "ask"):
                 wanted.update(keys)
+        for k in followed:
+            if policy.states[k].combined >= threshold:
+                policy.states[k] = DriftState.start(policy.references[k])
     return wanted
 
 
