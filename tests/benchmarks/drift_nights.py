@@ -121,7 +121,7 @@ CASES: dict[str, tuple[str, Change, int, Callable[[Verdict], bool]]] = {
         PATIENCE,
         lambda v: v.verdict == "regime_moved" and v.cluster_keys == (f"c{MOVED + 1:04d}",),
     ),
-    "a tenth of a sigma of one sensor of one regime": ("tiny", one_sensor(0.1), PATIENCE, lambda v: False),
+    "a tenth of a sigma of one latent of one regime": ("tiny", one_latent(0.1), PATIENCE, lambda v: False),
     "another mix": ("mix", another_mix, PATIENCE, lambda v: v.verdict == "mix_moved"),
     "a new regime": ("new", a_new_regime, PATIENCE, lambda v: v.verdict == "new_regime"),
     "bar to kPa on all machines": (

@@ -35,7 +35,9 @@ class DriftState:
 
     with z the normal score of the night's studentised residual from all nights before it, bounded at ±3. While
     nothing has moved, E[M] is at most the number of nights, and so is that of a mean over bets and channels: it
-    exceeds A no sooner than after A nights on average, and within n nights with a chance of at most n / A.
+    exceeds A no sooner than after A nights on average, and within n nights with a chance of at most n / A. That holds
+    for any size of the reference as far as the means of nights are normal and nights resemble each other no more
+    than the reference shows, or by a correlation of 0.2; slow seasons that the reference has not seen are drift.
 
     Attributes:
         night: Last night, days since 1970-01-01; -1 before the first.
