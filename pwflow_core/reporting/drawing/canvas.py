@@ -80,7 +80,7 @@ class Canvas:
         room = (self.width * box.width + 30) / _FONT_PIXELS
         for name, unit, x_place, y_place, side in (
             (y, y_unit, 4 / self.width, box.y1 + 8 / self.height, "left"),
-            (x, x_unit, box.x1, 5 / self.height, "right"),
+            (x, x_unit, box.x1, box.y0 - 35 / self.height, "right"),
         ):
             if name:
                 behind = f" ({shorten_name(unit, 14)})" if unit else ""

@@ -103,9 +103,9 @@ def training_curve_png(
     steps: Sequence[int], train: Sequence[float], held_out: Sequence[float], best_step: int, texts: Texts
 ) -> bytes:
     """Return the same as a PNG, with a legend."""
-    with canvas(520, 280) as chart:
-        axes = _training(chart, steps, train, held_out, best_step, texts)
-        axes.legend(loc="lower right", frameon=False, labelcolor=colour("ink"))
+    with canvas(620, 280) as chart:
+        axes = _training(chart, steps, train, held_out, best_step, texts, right=160)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.03), frameon=False, labelcolor=colour("ink"))
         return chart.to_png()
 
 
@@ -116,8 +116,9 @@ def _training(
     held_out: Sequence[float],
     best_step: int,
     texts: Texts,
+    right: float = 12,
 ) -> Axes:
-    axes = chart.add_axes(left=52)
+    axes = chart.add_axes(left=52, right=right)
     axes.plot(steps, train, color=colour("blue"), linewidth=1.1, label=texts("legend.train"))
     axes.plot(steps, held_out, color=colour("vermilion"), linewidth=1.6, label=texts("legend.held_out"))
     axes.axvline(best_step, color=colour("ink"), linewidth=0.8, linestyle=(0, (4, 3)), label=texts("legend.best"))
