@@ -47,8 +47,8 @@ class TrainingWindow:
     Attributes:
         readings: Start, end and first rows, as in `[training]`.
         max_rows: Most readings; more are sampled.
-        without_events: Whether anomalies in alarm events are left out, unless a person has confirmed them as normal, and
-            machines that moved in the regime while others held still.
+        without_events: Whether anomalies in alarm events are left out, unless a person has confirmed them as normal,
+            and machines that moved in the regime while others held still.
     """
 
     readings: TrainingConfig

@@ -327,7 +327,7 @@ def test_only_an_event_that_is_there_can_be_confirmed(trained_plant):
 
 
 def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(trained_plant):
-    arrive(trained_plant)
+    arrive(trained_plant, n_times=3000)
     with trained_plant.warehouse.transaction() as connection:
         connection.execute(
             "INSERT INTO mart.drift_verdicts BY NAME SELECT 'suspected' AS verdict_id, 'machine_moved' AS verdict, "
@@ -344,8 +344,8 @@ def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(tra
         query(
             trained_plant,
             "SELECT machine_id, count(*) FROM core.readings JOIN core.cluster_assignments USING (reading_id) "
-            "WHERE cluster_key = 'c0001' AND responsibility > 1e-3 AND ts >= ? AND quality = 'ok' AND fold NOT IN (3, 8) "
-            "GROUP BY machine_id",
+            "WHERE cluster_key = 'c0001' AND responsibility > 1e-3 AND ts >= ? AND quality = 'ok' "
+            "AND fold NOT IN (3, 8) GROUP BY machine_id",
             SINCE,
         )
     )
