@@ -38,6 +38,18 @@ class Effects:
         return np.where(np.abs(self.size) > _SURELY * self.error, self.size, 0.0)
 
     @property
+    def common(self) -> Array:
+        """What all rows share: the least sure size where all agree on the direction, else 0, shape (n,).
+
+        With a single row there is nothing to share.
+        """
+        sure = self.sure
+        if len(sure) < 2:
+            return np.zeros(sure.shape[-1])
+        agreed = (sure > 0).all(axis=0) | (sure < 0).all(axis=0)
+        return np.where(agreed, np.sign(sure[0]) * np.abs(sure).min(axis=0), 0.0)
+
+    @property
     def largest(self) -> float:
         """The largest sure size, whatever its sign."""
         return float(np.abs(self.sure).max(initial=0.0))
@@ -115,6 +127,12 @@ class Shift:
     def machine_effect(self) -> float:
         """The largest effect on the sensors or latents of one machine that is as sure."""
         return max(self.machine_sensors.largest, self.machine_latents.largest)
+
+    @property
+    def common_effect(self) -> float:
+        """The largest effect on the sensors or latents that all machines share; 0 with one machine."""
+        shared = np.concatenate([self.machine_sensors.common, self.machine_latents.common])
+        return float(np.abs(shared).max(initial=0.0))
 
 
 def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:

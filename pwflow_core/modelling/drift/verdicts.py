@@ -267,6 +267,7 @@ def _common_sensor(
 
 
 def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) -> list[Verdict]:
+    """Tell regimes that moved on all of their machines from machines that moved while others held still; or both."""
     verdicts: list[Verdict] = []
     asked: dict[tuple[tuple[str, ...], str], _Moved] = {}
     for cluster, shift in shifted:
@@ -274,10 +275,13 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
         some, still = _machines(shift, of_machines, top)
         named = _named(_sure_on(shift, some), sensors, min_effect)
         alone = len(shift.machines) < 2 and _one_sensor_alone(shift, sensors)
+        is_common = shift.common_effect >= min_effect
         if (still and some) or alone:
             asked.setdefault((tuple(some) or shift.machines, named[0] if named else ""), []).append((cluster, shift))
-            continue
-        if shift.effect < min_effect:
+            if not is_common:
+                continue
+            named = _named(shift.machine_sensors.common, sensors, min_effect)
+        if max(shift.effect, shift.common_effect) < min_effect:
             continue
         verdicts.append(
             Verdict(
@@ -287,7 +291,7 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
                 machine_ids=shift.machines,
                 sensors=named,
                 since=shift.since,
-                effect_size=shift.effect,
+                effect_size=max(shift.effect, shift.common_effect),
                 summary=sentences.regime_moved(cluster.cluster_key, shift, sensors, named, shift.machines),
             )
         )
