@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
+from pwflow_core.pipeline.drift.findings import open_since
 from pwflow_core.pipeline.registration import TrainedFlow, changed_regimes, register_flows
 from pwflow_core.pipeline.registry import FlowDecision, version_in_force
 from pwflow_core.pipeline.training_sets import (
@@ -87,7 +89,8 @@ def train_cluster_flows(
         promoted_by: Who or what, for the registry.
         learn_from: Learn from the readings from this time up to now instead of the window of `[training]`, without the
             anomalies in alarm events that nobody has confirmed as normal; then a new flow has to be better by
-            `drift.min_gain`, not only no worse.
+            `drift.min_gain`, not only no worse. Where it is None and a verdict says that a regime moved, that regime
+            learns from the readings since then.
         challenge: Whether a flow has to prove itself against the one in force at all.
 
     Raises:
@@ -101,16 +104,16 @@ def train_cluster_flows(
     started = datetime.now(UTC).replace(tzinfo=None)
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
-    windows = _windows(plant, keys, learn_from)
+    starts = open_since(plant, keys) if learn_from is None else dict.fromkeys(keys, learn_from)
+    windows = _windows(plant, keys, starts)
     sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
         raise NotFittedError(
             f"Cluster {', '.join(empty)} has no readings to learn from: materialize its cluster_assignments "
             "partition first, or widen [training] in pwflow.toml."
         )
-    if learn_from is not None:
-        for key in keys:
-            _refuse_too_few(plant, model, key, windows[key], sets[key])
+    for key in starts:
+        _refuse_too_few(plant, model, key, windows[key], sets[key])
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
@@ -124,7 +127,7 @@ def train_cluster_flows(
         held_out, outcome = _summarise(flow, sets[key]), NOT_FINITE
         if np.isfinite(held_out) or not sets[key].n_held_out:
             outcome = challenge_champion(
-                plant, model, key, flow, version, windows[key], champion, is_refit=learn_from is not None
+                plant, model, key, flow, version, windows[key], champion, is_refit=key in starts
             )
         trained[key] = TrainedFlow(flow, version, settings[key], windows[key], sets[key], held_out, champion, outcome)
         history = flow.history
@@ -153,17 +156,17 @@ def _champions(plant: Plant, keys: list[str]) -> dict[str, str]:
     return {key: version for key, version in found.items() if version is not None}
 
 
-def _windows(plant: Plant, keys: list[str], learn_from: datetime | None) -> dict[str, TrainingWindow]:
+def _windows(plant: Plant, keys: list[str], starts: Mapping[str, datetime]) -> dict[str, TrainingWindow]:
     """Return what each regime learns from; one that a person added, from the time on that it was found in."""
-    if learn_from is not None:
-        return dict.fromkeys(keys, TrainingWindow.since(learn_from, plant.config))
     with plant.warehouse.snapshot() as connection:
         found_from = dict(connection.execute("SELECT cluster_key, found_from FROM mart.clusters").fetchall())
-    return {
+    since = {key: TrainingWindow.since(start, plant.config) for key, start in starts.items()}
+    return since | {
         key: TrainingWindow.configured(plant.config)
         if found_from.get(key) is None
         else replace(TrainingWindow.since(found_from[key], plant.config), without_events=False)  # a person approved it
         for key in keys
+        if key not in since
     }
 
 

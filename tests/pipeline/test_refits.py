@@ -360,3 +360,22 @@ def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(tra
         SINCE,
     )
     assert 0 < calibrated <= of_other
+
+
+def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_it_has_been_since(trained_plant):
+    arrive(trained_plant)
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT 'moved' AS verdict_id, 'regime_moved' AS verdict, "
+            "['c0001'] AS cluster_keys, ?::DATE AS since, 'open' AS status, 'retrain' AS answer",
+            [SINCE],
+        )
+    train_cluster_flows(trained_plant, ["c0001", "c0003"], reason="clicked", promoted_by="a person")
+    first = dict(
+        query(
+            trained_plant,
+            "SELECT cluster_key, arg_max(trained_from, trained_at) FROM mart.flow_versions GROUP BY cluster_key",
+        )
+    )
+    assert first["c0001"] >= SINCE
+    assert first["c0003"] < SINCE

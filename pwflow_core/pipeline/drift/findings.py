@@ -21,6 +21,7 @@ __all__ = [
     "give_up_findings",
     "identify_finding",
     "insert_findings",
+    "open_since",
     "pending_findings",
     "settle_findings",
 ]
@@ -108,6 +109,21 @@ def pending_findings(plant: Plant) -> list[Finding]:
             connection,
             f"status IN {OPEN} AND answer IN ('retrain', 'update_weights') ORDER BY night, verdict_id",
         )
+
+
+def open_since(plant: Plant, keys: Sequence[str]) -> dict[str, datetime]:
+    """Return since when the regimes moved of which an open verdict says so; UTC midnight, the earliest of several."""
+    with plant.warehouse.snapshot() as connection:
+        rows = connection.execute(
+            f"""
+            SELECT cluster_key, min(since)::TIMESTAMP
+            FROM mart.drift_verdicts CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key)
+            WHERE answer = 'retrain' AND status IN {OPEN} AND list_contains(?, cluster_key)
+            GROUP BY cluster_key
+            """,
+            [list(keys)],
+        ).fetchall()
+    return dict(rows)
 
 
 def find_finding(plant: Plant, verdict_id: str) -> Finding:
