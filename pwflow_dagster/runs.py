@@ -50,6 +50,7 @@ __all__ = [
 _log = logging.getLogger("pwflow.runs")
 
 _RUN = "dagster run "
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 @dataclass(frozen=True)
@@ -282,8 +283,8 @@ def _run(
     partition_key: str | None = None,
 ) -> RunOutcome:
     definition = definitions.resolve_job_def(job)
-    n_steps = len(definition.graph.nodes)
-    _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
+    if (n_steps := len(definition.graph.nodes)) > 1:  # a job of one op starts others, which say it themselves
+        _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
     result = definition.execute_in_process(
         instance=instance,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
@@ -291,8 +292,16 @@ def _run(
         partition_key=partition_key,
         raise_on_error=False,
     )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
     warnings = tuple(failed_check_sentences(result, blocking=False))
     return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a run ended because this process was told to stop, by Ctrl-C or by a signal."""
+    failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error is not None and error.cls_name in _INTERRUPTED for error in failures)
 
 
 def _read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:

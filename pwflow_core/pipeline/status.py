@@ -126,8 +126,11 @@ def next_step(finding: Finding, policy: str) -> str:
         return f"{by_itself}{answer}, or {dismiss} if it is no lasting change"
     if finding.verdict == "outage":
         return "find out why no readings come; the verdict closes by itself when they come again"
+    where = f"look at {_listed(finding.sensors) or 'the readings'} of {_listed(finding.machine_ids)}"
+    if finding.verdict == "machine_moved":
+        return f"{where}; no refit learns from them while this is open; {dismiss} if it is no fault"
     if finding.answer == "ask":
-        return f"look at {_listed(finding.sensors) or 'the readings'} of {_listed(finding.machine_ids)}; then {dismiss}"
+        return f"{where}; then {dismiss}"
     return f"for your information; {dismiss} closes it"
 
 

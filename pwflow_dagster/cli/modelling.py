@@ -21,11 +21,11 @@ __all__ = ["COMMANDS"]
 @config_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write, .csv or .parquet. Default: print CSV.")
 def score(file: Path, config_file: Path | None, output: Path | None) -> None:
-    """Score a file with the models in force; the warehouse stays as it is.
+    """Score a file with the models in force.
 
-    FILE (CSV or Parquet) has the columns of the source. Each reading gets what the pipeline would give it; only what
-    depends on readings before the first of FILE cannot be known. Columns: machine_id, ts (UTC), segment, cluster_key,
-    log_density, p_value, anomaly_score, is_anomaly, status, reason.
+    The warehouse stays as it is. FILE (CSV or Parquet) has the columns of the source. Each reading gets what the
+    pipeline would give it; only what depends on readings before the first of FILE cannot be known. Columns:
+    machine_id, ts (UTC), segment, cluster_key, log_density, p_value, anomaly_score, is_anomaly, status, reason.
     """
     from pwflow_core.pipeline.scoring_files import score_file
     from pwflow_core.plant import Plant

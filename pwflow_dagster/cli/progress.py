@@ -6,10 +6,11 @@ The core and the runs say what they do by logging. A run says how many steps it 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -28,22 +29,25 @@ def shown_progress() -> Iterator[None]:
         yield
         return
     logger = logging.getLogger("pwflow")
-    bars = _Bars()
-    logger.addHandler(bars)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        bars.finish()
-        logger.removeHandler(bars)
-        logger.propagate = True
+    # Dagster redirects stderr while a step runs; the terminal stays the terminal
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        bars = _Bars(terminal)
+        logger.addHandler(bars)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            bars.finish()
+            logger.removeHandler(bars)
+            logger.propagate = True
 
 
 class _Bars(logging.Handler):
     """Draws the bar of the run under way, and prints warnings above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: TextIO) -> None:
         super().__init__(logging.INFO)
+        self._terminal = terminal
         self._bar: ProgressBar[str] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -57,16 +61,16 @@ class _Bars(logging.Handler):
                 show_eta=False,
                 show_pos=True,
                 item_show_func=_shorten,
-                file=sys.stderr,
+                file=self._terminal,
                 width=24,
             )
             self._bar.render_progress()
         elif self._bar is None:
-            click.echo(message, err=True)
+            click.echo(message, file=self._terminal)
         elif getattr(record, "is_step_end", False):
             self._bar.update(1, message)
         elif record.levelno >= logging.WARNING:
-            click.echo(f"\r\033[K{message}", err=True)
+            click.echo(f"\r\033[K{message}", file=self._terminal)
             self._bar.render_progress()
         else:
             self._bar.current_item = message
@@ -76,7 +80,7 @@ class _Bars(logging.Handler):
         """End the bar under way, if there is one."""
         if self._bar is not None:
             self._bar.render_finish()
-            click.echo(err=True)
+            click.echo(file=self._terminal)
             self._bar = None
 
 
