@@ -50,7 +50,8 @@ __all__ = [
 _log = logging.getLogger("pwflow.runs")
 
 _RUN = "dagster run "
-_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "Query interrupted", "INTERRUPT Error")
+"""What the error of a step is called that was interrupted, in Dagster, in Python and in DuckDB."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,8 @@ def _run(
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     """Whether a run ended because this process was told to stop, by Ctrl-C or by a signal."""
     failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    return any(error is not None and error.cls_name in _INTERRUPTED for error in failures)
+    texts = [f"{error.cls_name} {error.message}" for error in failures if error is not None]
+    return any(sign in text for text in texts for sign in _INTERRUPTIONS)
 
 
 def _read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:

@@ -142,4 +142,5 @@ def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night |
     row = connection.execute(read_sql(__package__, "status_night.sql"), {"timezone": timezone}).fetchone()
     if row is None or row[0] is None:
         return None
-    return Night(*row[:5], tuple(row[5] or ()))
+    night, n_readings, n_unjudged, n_anomalies, n_events, summaries = row
+    return Night(night, n_readings, n_unjudged, n_anomalies, n_events, tuple(summaries or ()))

@@ -1,4 +1,5 @@
--- The regimes in force with their flow and the last evidence of drift. Expects $channel, that of all evidence together.
+-- The regimes in force with their flow and the last evidence that it gives of drift. Expects $channel, that of all
+-- evidence together. What an earlier flow showed is left out.
 
 WITH evidence AS (
     SELECT cluster_key, arg_max(struct_pack(evidence, threshold, night), night) AS last
@@ -18,6 +19,8 @@ SELECT
     evidence.last.night
 FROM mart.clusters
 LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = clusters.cluster_key AND flow.in_force
-LEFT JOIN evidence ON evidence.cluster_key = clusters.cluster_key
+LEFT JOIN evidence
+  ON evidence.cluster_key = clusters.cluster_key
+ AND (flow.cluster_key, flow.flow_version) IN (SELECT (cluster_key, flow_version) FROM core.drift_states)
 WHERE clusters.status = 'active'
 ORDER BY clusters.cluster_key;

@@ -162,7 +162,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     width = max((len(regime.segment) for regime in found.regimes), default=0)
     for regime in found.regimes:
         evidence = (
-            "not followed yet"
+            "drift is followed from the next night on"
             if regime.evidence is None
             else f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
         )

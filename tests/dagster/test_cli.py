@@ -153,14 +153,21 @@ def test_the_help_tells_the_story_in_one_screen(tmp_path):
     assert len(lines) <= 40
     assert "  init       Look at a file or folder of exports and write pwflow.toml." in lines
     assert [line.strip(":") for line in lines if line[:1].isalpha()] == [
-        "Usage: pwflow [OPTIONS] COMMAND [ARGS]...", "Options", "Run", "Look", "Decide", "Models"
+        "Usage: pwflow [OPTIONS] COMMAND [ARGS]...",
+        "Options",
+        "Run",
+        "Look",
+        "Decide",
+        "Models",
     ]
     assert "130" in " ".join(lines)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(tmp_path, name):
-    (tmp_path / "pwflow.toml").write_text(CONFIG + 'timestamp = "time"\n[clustering]\nn_clusters = 1\n')
+    (tmp_path / "pwflow.toml").write_text(
+        CONFIG + 'timestamp = "time"\n[clustering]\nn_clusters = 1\n[flow]\nmax_steps = 100\n'
+    )
     (tmp_path / "data.csv").write_text(ROWS)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
     with subprocess.Popen(
