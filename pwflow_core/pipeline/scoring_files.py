@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import duckdb
 
 from pwflow_core.config import WarehouseConfig
 from pwflow_core.errors import NotFittedError, SourceError
-from pwflow_core.pipeline.cluster_model import load_cluster_model
 from pwflow_core.pipeline.clusters import assign_readings, needs_cluster_model
 from pwflow_core.pipeline.exporting import check_target, export_query
 from pwflow_core.pipeline.features import restore_features
@@ -86,9 +84,7 @@ class ScoredFile:
     model_set_id: str
 
 
-def score_file(
-    plant: Plant, file: Path, target: Path, *, on_progress: Callable[[int, int], None] | None = None
-) -> ScoredFile:
+def score_file(plant: Plant, file: Path, target: Path) -> ScoredFile:
     """Score the readings of a CSV or Parquet file with the models in force; the warehouse stays as it is.
 
     A reading gets what the pipeline would give it, as long as that does not depend on readings before the first of the
@@ -98,7 +94,6 @@ def score_file(
         plant: The plant.
         file: A file with the columns of the source.
         target: CSV or Parquet file to write, with `SCORE_COLUMNS`, by machine and time.
-        on_progress: Called after each regime with the number of regimes that are done, and of all.
 
     Raises:
         NotFittedError: There are no calibrated models, or the configuration changed since they were learned.
@@ -120,11 +115,10 @@ def score_file(
         apart = _open_apart(plant, folder)
         n_rows = _fill(apart, folder, file, source)
         refused = derive_readings(apart).rejected
-        keys = load_cluster_model(apart)[1].keys
-        assign_readings(apart)
-        for done, _ in enumerate(score_slices(apart), start=1):
-            if on_progress is not None:
-                on_progress(done, len(keys))
+        n_regimes = len(assign_readings(apart))
+        _log.info("scoring by %d regimes", n_regimes, extra={"job": "score", "n_steps": n_regimes})
+        for key, _ in score_slices(apart):
+            _log.info("%s has scored", key, extra={"is_step_end": True})
         summary = derive_scores(apart)
         with apart.warehouse.snapshot() as connection:
             query = f"SELECT {', '.join(SCORE_COLUMNS)} FROM mart.anomaly_scores ORDER BY machine_id, ts"

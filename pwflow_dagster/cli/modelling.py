@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.cli.options import config_option
+from pwflow_dagster.cli.progress import shown_progress
 
 __all__ = ["COMMANDS"]
 
@@ -33,8 +31,8 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
     plant = Plant.open(configuration_in_force(config_file))
     with tempfile.TemporaryDirectory(prefix="pwflow-score-") as folder:
         target = output or Path(folder) / "scores.csv"
-        with _regime_bar() as advance:
-            made = score_file(plant, file, target, on_progress=advance)
+        with shown_progress():
+            made = score_file(plant, file, target)
         if output is None:
             with target.open(encoding="utf-8") as lines:
                 for line in lines:
@@ -122,18 +120,3 @@ COMMANDS = (score, sample, bench)
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-@contextmanager
-def _regime_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar over the regimes on a terminal; elsewhere the lines that are logged say it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label="regimes", file=sys.stderr, show_pos=True) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield advance

@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, plain lines in a log.
 
-The core and the runs say what they do by logging. A run says how many steps it has, and each step that it has ended.
+The core and the runs say what they do by logging. What has steps says so by `job` and `n_steps` on a record, and that it
+has ended one by `is_step_end`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MOST_CHARACTERS = 44
 
 @contextmanager
 def shown_progress() -> Iterator[None]:
-    """Show what the runs inside do: as a bar per run on a terminal, as the lines that are logged elsewhere."""
+    """Show what happens inside: as a bar on a terminal, one per run, as the lines that are logged elsewhere."""
     if not sys.stderr.isatty():
         yield
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 import duckdb
 import numpy as np
@@ -132,8 +133,9 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(trained_pla
         score_file(changed, file, tmp_path / "scores.csv")
 
 
-def test_progress_counts_the_regimes(trained_plant, tmp_path):
-    seen = []
+def test_progress_counts_the_regimes(trained_plant, tmp_path, caplog):
     file = put_file(tmp_path / "later.csv", later(50))
-    score_file(trained_plant, file, tmp_path / "scores.csv", on_progress=lambda *step: seen.append(step))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    with caplog.at_level(logging.INFO, logger="pwflow"):
+        score_file(trained_plant, file, tmp_path / "scores.csv")
+    assert [record.n_steps for record in caplog.records if hasattr(record, "n_steps")] == [4]
+    assert sum(getattr(record, "is_step_end", False) for record in caplog.records) == 4
