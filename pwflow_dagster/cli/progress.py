@@ -1,7 +1,7 @@
 """Progress: a bar on a terminal, plain lines in a log.
 
-The core and the runs say what they do by logging. What has steps says so by `job` and `n_steps` on a record, and that it
-has ended one by `is_step_end`.
+The core and the runs say what they do by logging. What has steps says so by `job` and `n_steps` on a record, and that
+one of them has ended by `is_step_end`.
 """
 
 from __future__ import annotations
