@@ -38,6 +38,7 @@ from pwflow_core.modelling.drift import (
     DriftReference,
     DriftState,
     SensorName,
+    Verdict,
     advance,
     judge,
     log_threshold,
@@ -82,7 +83,7 @@ class Policy:
     seconds: float = 0.0
     n_trained: int = 0
     n_promoted: int = 0
-    told: list[tuple[int, str]] = field(default_factory=list)
+    told: list[tuple[int, Verdict]] = field(default_factory=list)
 
     @property
     def mixture(self) -> FlowMixture:
@@ -199,7 +200,7 @@ def follow(policy: Policy, history: History, month: int, threshold: float, recen
         ]
         for verdict in judge(int(today), evidence, threshold=threshold, sensors=sensors):
             keys = [int(key[1:]) - 1 for key in verdict.cluster_keys]
-            policy.told.append((month, f"{verdict.verdict}: {verdict.summary}"))
+            policy.told.append((month, verdict))
             if verdict.answer == "retrain" or (policy.name == "confirmed" and verdict.answer == "ask"):
                 wanted.update(keys)
         for k in followed:
@@ -269,15 +270,24 @@ def main() -> None:
             f"| {name} | {np.mean(means[:12]):.2f} | {np.mean(means[12:]):.2f} | {policy.n_trained} | "
             f"{policy.n_promoted} | {policy.seconds:.0f} |"
         )
-    print("\nWhat was told first of each regime (policy `moved`):\n")
-    seen: set[str] = set()
-    for month, text in policies["moved"].told:
-        kind = f"{month // 12 + 2011}-{month % 12 + 1:02d} {text}"
-        if text[:40] not in seen:
-            seen.add(text[:40])
-            print(f"- {kind}")
+    show_told(policies["moved"].told)
     if arguments.csv:
         write_months(arguments.csv, results)
+
+
+def show_told(told: list[tuple[int, Verdict]]) -> None:
+    """Print in which months each regime was told to have moved, and what else was told of which sensor or regime."""
+    months: dict[tuple[str, str], list[str]] = {}
+    for month, verdict in told:
+        about = verdict.sensors[:1] if verdict.verdict == "sensor_suspected" else verdict.cluster_keys
+        when = months.setdefault((verdict.verdict, ", ".join(about)), [])
+        name = f"{2011 + month // 12}-{month % 12 + 1:02d}"
+        if name not in when:
+            when.append(name)
+    print("\n| told (policy `moved`) | of | months |\n|---|---|---|")
+    for (kind, about), when in sorted(months.items()):
+        print(f"| {kind} | {about} | {', '.join(when)} |")
+    print(f"\nThe first: {told[0][1].summary}" if told else "")
 
 
 def write_months(path: Path, results: dict[str, list[float]]) -> None:
