@@ -83,6 +83,16 @@ class FlowMixture:
                 out[again] = logsumexp(self.log_joint(X[again]), axis=1)
         return out
 
+    def conformity(self, X: Array) -> Array:
+        """Evaluate how well readings conform to the flows of the clusters, nats, shape (N,): what alarms are made from.
+
+        log sum_k [ w_k exp c_k(x) ], with c_k the `conformity` of an `Evaluation`. Flows over all readings are left
+        out: what they bridge is no normal reading.
+        """
+        own = self.weights[: self.n_clusters]
+        each = np.stack([flow.evaluate(X).conformity for flow in self.flows[: self.n_clusters]], axis=1)
+        return np.asarray(logsumexp(each + np.log(own / own.sum()), axis=1))
+
     def calibrated(self, X: Array, random_state: int) -> FlowMixture:
         """Choose how much can be left out without changing a log-density by more than `PRUNING_ERROR` nats.
 
