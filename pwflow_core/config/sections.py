@@ -23,6 +23,7 @@ __all__ = [
     "PlantConfig",
     "PlantIdentity",
     "QualityConfig",
+    "ReportConfig",
     "ScheduleConfig",
     "ScoringConfig",
     "SensorConfig",
@@ -314,6 +315,15 @@ class ScheduleConfig(_Section):
         return cron
 
 
+class ReportConfig(_Section):
+    """The report that every run writes beside the published tables."""
+
+    languages: tuple[Literal["en", "ja"], ...] = ("en",)
+    """One file for each; with none, no run writes a report."""
+    days: Annotated[int, Field(ge=1, le=3_650)] = 60
+    """Days of readings to show, from the last one backwards."""
+
+
 class WarehouseConfig(_Section):
     """Where readings and scores are kept."""
 
@@ -361,6 +371,7 @@ class PlantConfig(_Section):
     events: EventsConfig = EventsConfig()
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    report: ReportConfig = ReportConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
     compute: ComputeConfig = ComputeConfig()
