@@ -204,6 +204,7 @@ def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool, he
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nights", type=int, default=365, help="of the year without drift")
     parser.add_argument("--budget", type=float, default=1.0, help="false refits per five years")
     parser.add_argument("--memory", type=float, default=0.9, help="correlation of a reading with the next")
@@ -213,7 +214,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=groups, default=groups)
     arguments = parser.parse_args()
     began = time.process_time()
-    seeds = range(arguments.seeds)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     if "quiet" in arguments.only:
         measure_quiet(seeds, arguments.nights, arguments.budget)
     cases = [name for name, (group, *_) in CASES.items() if group in arguments.only]
