@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, fetch_matrix, read_chunks
 from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = [
@@ -223,8 +223,8 @@ def _assign_segment(
 ) -> dict[str, AssignmentSummary]:
     """Assign the readings of one segment that arrived after batch `since` to some of its clusters."""
     wanted = np.isin(part.keys, list(done))
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".assign-") as folder:
-        rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
+    with working_folder(plant.warehouse.path.parent, "assign") as folder:
+        rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             copy_out(
                 connection,

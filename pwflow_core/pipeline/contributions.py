@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pwflow_core.pipeline.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_identifier, read_sql
 from pwflow_core.warehouse.sql import quote_columns
 
@@ -83,8 +83,7 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
         ModelFileError: A model file is missing or damaged.
     """
     _, model = load_cluster_model(plant)
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".explain-") as name:
-        folder = Path(name)
+    with working_folder(plant.warehouse.path.parent, "explain") as folder:
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
             check_columns(connection, model.sensors)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from pwflow_core.pipeline.source import (
 )
 from pwflow_core.pipeline.staging import QUERY_PATH, Staged, stage_file, stage_query
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse.tables import add_sensor_columns
 
 __all__ = ["IngestSummary", "ingest_files"]
@@ -94,7 +94,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
     labels = label_files(plant.config, files)
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".staging-") as folder:
+    with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
         for position, file in enumerate(files):
             earlier = known.get(file.path)
@@ -103,7 +103,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 if earlier.reason:
                     refused[file.path] = earlier.reason
                 continue
-            arrival = _look(plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet")
+            arrival = _look(plant, file, labels[file.path], source, earlier, folder / f"{position}.parquet")
             if arrival.staged:
                 counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
                 counts["rows"] += arrival.staged.n_rows

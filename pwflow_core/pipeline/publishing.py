@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pwflow_core.errors import NotFittedError, QueryError
 from pwflow_core.pipeline.checks import refuse_failed_checks
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
 from pwflow_core.warehouse.sql import quote_columns
 
@@ -50,8 +50,8 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as folder:
-        fresh = Path(folder) / target.name
+    with working_folder(target.parent, "publishing") as folder:
+        fresh = folder / target.name
         with plant.warehouse.snapshot() as connection:
             _check_scored(connection)
             refuse_failed_checks(plant, connection)

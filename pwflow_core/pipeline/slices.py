@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pwflow_core.pipeline.features import check_columns
 from pwflow_core.pipeline.progress import Progress, read_progress, write_progress
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse.sql import quote_columns
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
 def _score_slice(plant: Plant, key: str, version: str, model: ClusterModel) -> SliceSummary:
     part, position = model.locate(key)
     mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".score-") as folder:
-        rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
+    with working_folder(plant.warehouse.path.parent, "score") as folder:
+        rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
             _copy_missing(connection, key, version, model.sensors, rows)
