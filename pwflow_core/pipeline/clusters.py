@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.modelling.completion import share_among_clusters
 from pwflow_core.pipeline.cluster_model import (
     ClusterModel,
@@ -130,7 +130,7 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
         earlier = connection.execute("SELECT count(*) FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
-    previous = load_cluster_model(plant)[1] if earlier and earlier[0] else None
+    previous = _earlier_model(plant) if earlier and earlier[0] else None
     if previous is not None and previous.sensors != tuple(sensors):
         previous = None
     mint = _minted_keys(used)
@@ -181,6 +181,15 @@ def fit_cluster_model(plant: Plant) -> ClusterModelSummary:
         thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in parts}},
         n_rows=n_rows,
     )
+
+
+def _earlier_model(plant: Plant) -> ClusterModel | None:
+    """Return the regimes in force; None if their file cannot be used, so that fitting anew mends it."""
+    try:
+        return load_cluster_model(plant)[1]
+    except ModelFileError as error:
+        _log.warning("every regime gets a new key, because the earlier ones cannot be read: %s", error)
+        return None
 
 
 def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, AssignmentSummary]:

@@ -39,10 +39,10 @@ class Ledger:
 
 def count_commits(connection: duckdb.DuckDBPyConnection) -> int:
     """Return how many commits the warehouse holds; 0 if it was never counted."""
-    known = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core' AND table_name = 'warehouse_state'"
-    ).fetchone()
-    row = connection.execute("SELECT commit_number FROM core.warehouse_state").fetchone() if known else None
+    try:
+        row = connection.execute("SELECT commit_number FROM core.warehouse_state").fetchone()
+    except duckdb.CatalogException:
+        return 0  # a new warehouse, or one of release 0.1
     return int(row[0]) if row else 0
 
 

@@ -30,13 +30,11 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
     Raises:
         WarehouseVersionError: A newer release wrote the warehouse.
     """
-    tables = {
-        row[0]
-        for row in connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'core'").fetchall()
-    }
-    if "warehouse_state" not in tables:
-        return _UNNUMBERED if tables else 0
-    row = connection.execute("SELECT schema_version FROM core.warehouse_state").fetchone()
+    try:
+        row = connection.execute("SELECT schema_version FROM core.warehouse_state").fetchone()
+    except duckdb.CatalogException:
+        known = connection.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core'").fetchone()
+        return _UNNUMBERED if known else 0
     found = int(row[0]) if row else _UNNUMBERED
     if found > SCHEMA_VERSION:
         raise WarehouseVersionError(
