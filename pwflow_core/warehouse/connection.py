@@ -142,8 +142,9 @@ class Warehouse:
         """Make or update the tables; record which commits are missing since the ledger was written."""
         lost = self._lost_commits(connection)
         if not self._has_schema:
+            found = find_version(connection)
             with _committed(connection):
-                migrate(connection)
+                migrate(connection, found)
             self._has_schema = True
         ledger = read_ledger(self.ledger_path)
         if not lost or ledger is None:

@@ -25,7 +25,7 @@ _STEPS: dict[int, str] = {
 
 
 def find_version(connection: duckdb.DuckDBPyConnection) -> int:
-    """Return the number of the layout; 0 if there are no tables yet.
+    """Return the number of the layout; 0 if there are no tables yet. To be asked outside a transaction.
 
     Raises:
         WarehouseVersionError: A newer release wrote the warehouse.
@@ -44,13 +44,8 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
     return found
 
 
-def migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables, or bring those of an older release up to date, in the caller's transaction.
-
-    Raises:
-        WarehouseVersionError: A newer release wrote the warehouse.
-    """
-    found = find_version(connection)
+def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
+    """Make the tables, or bring those of layout `found` up to date, in the caller's transaction."""
     for version in range(max(found, _UNNUMBERED) + 1, SCHEMA_VERSION + 1) if found else ():
         connection.execute(_STEPS[version])
     connection.execute(read_sql(__package__, "schema.sql"))
