@@ -108,7 +108,7 @@ def kill_often(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Callable
         whole = copy_plant(plant, base / "whole")
         finished = stem.run(whole, code)
         assert finished.code == 0, finished.output
-        chance = random.Random(seed)
+        chance = random.Random(seed)  # noqa: S311 - moments, no secrets
         moments: list[float] = []
         longest, tries = finished.seconds, 0
         while len(moments) < times:

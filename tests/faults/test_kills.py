@@ -2,14 +2,14 @@
 
 import hashlib
 
-import pandas as pd
+import duckdb
 
 from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
 from pwflow_core.pipeline.flows import train_cluster_flows
 from pwflow_core.pipeline.publishing import publish_warehouse
 from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import plant_readings, put_file, query, read_all, score_all
-from tests.faults.conftest import changed, leftovers, open_copy
+from tests.faults.conftest import changed, leftovers
 
 SLICES = (
     "SELECT cluster_key, count(*), md5(string_agg((reading_id, log_density, conformity, flow_version)::VARCHAR, '|' "
@@ -34,8 +34,6 @@ def whole_models(plant) -> bool:
 
 
 def published(plant) -> list[tuple]:
-    import duckdb
-
     with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
         return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
 
