@@ -52,7 +52,8 @@ class Ended:
 class Stem:
     """Runs code on a plant in processes of its own, and kills them on demand; see `stem.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("stem.py"))],
             stdin=subprocess.PIPE,
@@ -62,10 +63,10 @@ class Stem:
         )
         assert self._read() == "ready"
 
-    def run(self, plant: Plant, code: str, *, kill_after: float | None = None) -> Ended:
-        """Run code to its end, or kill it with SIGKILL after so many seconds."""
-        output = plant.config.folder / ".output.txt"
-        task = {"folder": str(plant.config.folder), "code": code, "output": str(output)}
+    def run(self, plant: Plant, code: str, *, kill_after: float | None = None, file_limit: int | None = None) -> Ended:
+        """Run code to its end, or kill it with SIGKILL after so many seconds; no file may grow beyond `file_limit`."""
+        output = self._folder / "output.txt"
+        task = {"folder": str(plant.config.folder), "code": code, "output": str(output), "file_limit": file_limit}
         self._process.stdin.write(json.dumps(task) + "\n")
         self._process.stdin.flush()
         pid = int(self._read())
@@ -86,9 +87,9 @@ class Stem:
 
 
 @pytest.fixture(scope="session")
-def stem() -> Iterator[Stem]:
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stem]:
     """Return the process that others are forked from."""
-    made = Stem()
+    made = Stem(tmp_path_factory.mktemp("stem"))
     yield made
     made.close()
 

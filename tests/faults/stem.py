@@ -8,6 +8,8 @@ import contextlib
 import importlib
 import json
 import os
+import resource
+import signal
 import sys
 import time
 import traceback
@@ -54,6 +56,9 @@ def main() -> None:
             with contextlib.suppress(BaseException), Path(task["output"]).open("w") as output:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
+                if task["file_limit"] is not None:
+                    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (task["file_limit"],) * 2)
                 try:
                     run(Path(task["folder"]), task["code"], names)
                     status = 0
