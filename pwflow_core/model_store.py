@@ -55,13 +55,16 @@ class ModelStore:
         try:
             data: bytes = self._filesystem.cat_file(target)
         except FileNotFoundError:
-            raise ModelFileError(f"Expected the model file {target}, but it is missing. {_REMEDY}") from None
+            raise ModelFileError(f"Expected the model file {self._shown(version)}, but it is missing. {_REMEDY}") from None
         found = hashlib.sha256(data).hexdigest()
         if found != version:
             raise ModelFileError(
-                f"The model file {target} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. {_REMEDY}"
+                f"The model file {self._shown(version)} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. {_REMEDY}"
             )
         return data
+
+    def _shown(self, version: str) -> str:
+        return f"{self.url.rstrip('/')}/{version}{_SUFFIX}"
 
     def _path(self, version: str) -> str:
         if not _HASH.fullmatch(version):

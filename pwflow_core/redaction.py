@@ -14,7 +14,7 @@ _NAMED = re.compile(
     r"""(?ix)
     (?P<name>
         \b [\w-]* (?: password | passwd | passphrase | pwd | secret | token | signature | credentials?
-            | (?: api | access | account )_?key | key_?id | connection_?string ) [\w-]* ["']?
+            | (?: api | access | account ) [_-]? key | key_?id | connection_?string ) [\w-]* ["']?
         (?: \s* (?: => | = | : (?!//) ) \s* | \s+ (?= ['"] ) )
       | [?&] (?: sig | key ) =
     )

@@ -13,6 +13,7 @@ import click
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
 from pwflow_core.errors import PwflowError
+from pwflow_core.redaction import SecretsFilter
 
 __all__ = ["main"]
 
@@ -56,6 +57,8 @@ def main() -> None:
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("pwflow").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretsFilter())
 
 
 @main.command()

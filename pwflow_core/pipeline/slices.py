@@ -72,18 +72,19 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
         UnknownClusterError: A key is not in force.
         ModelFileError: No model file of these clusters can be used.
     """
-    model_id, model = load_cluster_model(plant)
+    _, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
         check_columns(connection, model.sensors)
         pinned = dict(
             connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
+        assigned_by = {key: read_progress(connection, ASSIGN_STEP, key).model for key in keys}
     problems = []
     for key in keys:
         if key in pinned:
             try:
-                summary = _score_slice(plant, key, pinned[key], model_id, model)
+                summary = _score_slice(plant, key, pinned[key], assigned_by[key], model)
             except ModelFileError as error:
                 summary = _leave_out(plant, key, pinned[key], error)
                 problems.append(str(error))
@@ -105,13 +106,13 @@ def _leave_out(plant: Plant, key: str, version: str, error: ModelFileError) -> S
     return SliceSummary(version, 0, n_readings, float("nan"), str(error))
 
 
-def _score_slice(plant: Plant, key: str, version: str, model_id: str, model: ClusterModel) -> SliceSummary:
+def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: ClusterModel) -> SliceSummary:
     part, position = model.locate(key)
     mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
     with working_folder(plant.warehouse.path.parent, "score") as folder:
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
-            assigned = read_progress(connection, ASSIGN_STEP, key)
+            latest = read_progress(connection, ASSIGN_STEP, key).batch_id
             _copy_missing(connection, key, version, model.sensors, rows)
         flow = _load_flow(plant, key, version, len(model.sensors))
         n_new, seconds = 0, 0.0
@@ -124,7 +125,7 @@ def _score_slice(plant: Plant, key: str, version: str, model_id: str, model: Clu
                 seconds += time.perf_counter() - started
                 n_new += len(X)
             spool.close(results)
-        n_readings = _write_slice(plant, key, version, model_id, assigned, results)
+        n_readings = _write_slice(plant, key, Progress(version, latest), assigned_by, results)
     speed = n_new / seconds if seconds else float("nan")
     _log.info("%s: %s readings scored, %s in the slice", key, f"{n_new:,}", f"{n_readings:,}")
     return SliceSummary(version, n_new, n_readings, speed)
@@ -165,19 +166,18 @@ def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> Cluster
     return flow
 
 
-def _write_slice(plant: Plant, key: str, version: str, model_id: str, assigned: Progress, results: Path) -> int:
+def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path) -> int:
     """Write what is still missing; readings that changed, or that another run scored meanwhile, are left out.
 
     Nothing is written if the regimes were found anew meanwhile: the key may stand for another one now.
     """
     with plant.warehouse.transaction() as connection:
-        found = read_progress(connection, ASSIGN_STEP, key).model
-        if found != assigned.model or found not in ("", model_id):
+        if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
             _log.warning("%s: the regimes were found anew meanwhile; its slice is left for the next run", key)
             return _count_slice(connection, key)
         connection.execute(
             "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
-            [key, version],
+            [key, done.model],
         )
         connection.execute(
             """
@@ -189,13 +189,13 @@ def _write_slice(plant: Plant, key: str, version: str, model_id: str, assigned: 
             """,
             {
                 "key": key,
-                "version": version,
+                "version": done.model,
                 "now": datetime.now(UTC).replace(tzinfo=None),
                 "results": str(results),
-                "latest": assigned.batch_id,
+                "latest": done.batch_id,
             },
         )
-        write_progress(connection, SCORE_STEP, Progress(version, assigned.batch_id), key)
+        write_progress(connection, SCORE_STEP, done, key)
         connection.execute("DELETE FROM core.progress WHERE step = ? AND cluster_key = ?", [UNREADABLE_STEP, key])
         return _count_slice(connection, key)
 

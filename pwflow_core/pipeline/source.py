@@ -16,6 +16,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, SourceError
 from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.plant import Plant
+from pwflow_core.redaction import hide_secrets
 
 __all__ = [
     "FileState",
@@ -148,7 +149,7 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """
     folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
     base = os.path.commonpath(folders) if folders else ""
-    return {file.path: file.path.removeprefix(base).lstrip("/") for file in files}
+    return {file.path: hide_secrets(file.path.removeprefix(base).lstrip("/")) for file in files}
 
 
 def escape_glob(path: str) -> str:
