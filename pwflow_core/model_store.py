@@ -55,11 +55,14 @@ class ModelStore:
         try:
             data: bytes = self._filesystem.cat_file(target)
         except FileNotFoundError:
-            raise ModelFileError(f"Expected the model file {self._shown(version)}, but it is missing. {_REMEDY}") from None
+            raise ModelFileError(
+                f"Expected the model file {self._shown(version)}, but it is missing. {_REMEDY}"
+            ) from None
         found = hashlib.sha256(data).hexdigest()
         if found != version:
             raise ModelFileError(
-                f"The model file {self._shown(version)} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. {_REMEDY}"
+                f"The model file {self._shown(version)} is damaged: expected SHA-256 {version[:12]}…, got "
+                f"{found[:12]}…. {_REMEDY}"
             )
         return data
 

@@ -32,7 +32,7 @@ def test_what_is_stored_is_named_by_its_hash_and_comes_back(store):
 
 
 def test_a_missing_file_is_named_with_what_to_do(store):
-    with pytest.raises(ModelFileError, match=f"{'0' * 64}.*missing.*materialize its cluster_flow"):
+    with pytest.raises(ModelFileError, match=f"{'0' * 64}.*missing.*materialize its partition of cluster_flow"):
         store.get("0" * 64)
 
 

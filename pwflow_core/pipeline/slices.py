@@ -169,7 +169,8 @@ def _load_flow(plant: Plant, key: str, version: str, n_features: int) -> Cluster
 def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path) -> int:
     """Write what is still missing; readings that changed, or that another run scored meanwhile, are left out.
 
-    Nothing is written if the regimes were found anew meanwhile: the key may stand for another one now.
+    Nothing is written if the regimes were found anew since the run began, which its assignments by the cluster model
+    `assigned_by` tell: the key may stand for another regime now.
     """
     with plant.warehouse.transaction() as connection:
         if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
