@@ -14,6 +14,7 @@ import click
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
 from pwflow_core.errors import PwflowError
+from pwflow_core.redaction import SecretsFilter
 
 __all__ = ["main"]
 
@@ -59,6 +60,8 @@ def main() -> None:
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("pwflow").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretsFilter())
 
 
 @main.command()
@@ -140,11 +143,17 @@ def ui(config_file: Path | None, port: int) -> None:
 @_CONFIG
 @click.argument("query")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
-def sql(config_file: Path | None, query: str, as_csv: bool) -> None:
-    """Ask the published tables in SQL, read-only."""
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Most seconds to take."
+)
+def sql(config_file: Path | None, query: str, as_csv: bool, timeout: float) -> None:
+    """Ask the published tables in SQL: read-only, with nothing else in reach, bounded in time and memory."""
+    from pwflow_core.limits import limited_process
     from pwflow_core.pipeline.publishing import query_published
 
-    frame = query_published(configuration_in_force(config_file), query)
+    config = configuration_in_force(config_file)
+    with limited_process(config.compute.memory_bytes, timeout):
+        frame = query_published(config, query, timeout_seconds=timeout)
     click.echo(frame.to_csv(index=False) if as_csv else frame.to_string(index=False), nl=not as_csv)
 
 

@@ -354,6 +354,13 @@ class ComputeConfig(_Section):
     chunk_rows: Annotated[int, Field(ge=1_000)] = 100_000
     """Readings scored at a time."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """The memory limit in bytes."""
+        number, unit = re.fullmatch(r"([\d.]+)\s*(\w+)", self.memory_limit).groups()  # type: ignore[union-attr]
+        base = 1024 if "i" in unit else 1000
+        return int(float(number) * base ** ("KMG".index(unit[0]) + 1))
+
 
 class PlantConfig(_Section):
     """Everything that `pwflow.toml` says about one plant."""

@@ -50,8 +50,6 @@ CREATE TABLE IF NOT EXISTS core.readings (
     row_number BIGINT
 );
 
-ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
-
 -- Values that bridge short gaps, one column per sensor; NULL where the reading has its own, or none.
 CREATE TABLE IF NOT EXISTS core.filled_values (reading_id BIGINT);
 
@@ -73,6 +71,15 @@ CREATE TABLE IF NOT EXISTS core.progress (
 );
 
 CREATE TABLE IF NOT EXISTS core.plant_facts (fact VARCHAR, value VARCHAR);
+
+-- One row: the number of this layout (see migration.py) and the commits so far (see ledger.py).
+CREATE TABLE IF NOT EXISTS core.warehouse_state (schema_version INTEGER, commit_number BIGINT);
+
+INSERT INTO core.warehouse_state (schema_version, commit_number)
+SELECT 0, 0 WHERE NOT EXISTS (FROM core.warehouse_state);
+
+-- What was missing when the warehouse was opened, in words; the steps make it again.
+CREATE TABLE IF NOT EXISTS core.recoveries (noticed_at TIMESTAMP, what VARCHAR);
 
 CREATE TABLE IF NOT EXISTS core.cluster_models (
     cluster_model_id VARCHAR,
