@@ -13,7 +13,8 @@ readings, none of which the model in force had seen:
     monthly    every regime is learned again at the end of every month
 
 Learning again takes the readings of the last months that the regime is the likeliest for, every fifth block of a day
-held out, and takes over only if it describes the held-out recent readings better. Prints Markdown tables; writes the
+held out, goes on from the flow in force, and takes over only if it describes the held-out recent readings better.
+Prints Markdown tables; writes the
 months as CSV, and as a picture where matplotlib can be imported.
 """
 
@@ -159,7 +160,15 @@ def learn_again(policy: Policy, clusters: list[int], history: History, month: in
         train, judged = X[mine & ~held_out], X[mine & held_out]
         covariance = np.cov(train.T) + np.diag(1e-6 * train.var(axis=0) + 1e-12)
         learners.append(
-            ClusterRows(train, np.ones(len(train)), judged, np.ones(len(judged)), train.mean(axis=0), covariance)
+            ClusterRows(
+                X=train,
+                weight=np.ones(len(train)),
+                X_held_out=judged,
+                weight_held_out=np.ones(len(judged)),
+                mean=train.mean(axis=0),
+                covariance=covariance,
+                start=policy.flows[k],
+            )
         )
         names.append(k)
     challengers = train_flows(learners, FlowSettings(), random_state=month) if learners else []
@@ -301,13 +310,16 @@ def write_months(path: Path, results: dict[str, list[float]]) -> None:
         from matplotlib import pyplot
     except ImportError:
         return
+    figure, axes = pyplot.subplots(figsize=(9, 4))
     for name, means in results.items():
-        pyplot.plot(months, means, label=name)
-    pyplot.ylabel("log-density, nats a reading")
-    pyplot.xticks(rotation=90)
-    pyplot.legend()
-    pyplot.tight_layout()
-    pyplot.savefig(path.with_suffix(".png"))
+        axes.plot(months, means, label=name, marker=".")
+    axes.set_ylabel("mean log-density (nats a reading)")
+    axes.set_title("Gas turbine learned in 2011: what learning again is worth, month by month", fontsize=10)
+    axes.tick_params("x", rotation=90)
+    axes.grid(alpha=0.3)
+    axes.legend(title="learned again", ncols=4, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"), dpi=120)
 
 
 if __name__ == "__main__":
