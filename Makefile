@@ -3,7 +3,7 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo test ui lint
+.PHONY: demo test ui lint reference
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
@@ -18,6 +18,9 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+reference: .venv/.ready
+	$(BIN)/python -m pwflow_dagster.reference docs/reference
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Expected Python 3.11 or newer, got {sys.version.split()[0]}: run `make PYTHON=python3.11 demo`.")'

@@ -12,6 +12,7 @@ __all__ = [
     "ChecksFailedError",
     "ConfigurationError",
     "LabelsError",
+    "MissingColumnError",
     "ModelFileError",
     "NotFittedError",
     "PromotionError",
@@ -52,6 +53,18 @@ class ChecksFailedError(PwflowError, ValueError):
 
 class SourceError(PwflowError, ValueError):
     """The source of readings cannot be read: no file matches, no such column, nothing numeric."""
+
+
+class MissingColumnError(SourceError):
+    """A file of the source lacks a column.
+
+    Attributes:
+        known: The columns that it has.
+    """
+
+    def __init__(self, message: str, known: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class QueryError(PwflowError, ValueError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.errors import RegimeError, UnknownVerdictError
 from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
-from pwflow_core.pipeline.drift.findings import Finding, claim_findings, settle_findings
+from pwflow_core.pipeline.drift.findings import Finding, claim_findings, find_finding, settle_findings
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.pipeline.regime_changes import approve_verdict, reweigh_regimes
 from pwflow_core.plant import Plant
@@ -20,6 +23,8 @@ from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences
 from pwflow_dagster.definitions import build
 from pwflow_dagster.jobs import (
+    ANSWER_DRIFT,
+    ANSWER_VERDICTS,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
     PROMOTE_FLOW,
@@ -31,7 +36,22 @@ from pwflow_dagster.jobs import (
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
 from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG
 
-__all__ = ["RunOutcome", "answer_findings", "approve_regime", "run_plant", "switch_flow"]
+__all__ = [
+    "LastRun",
+    "RunOutcome",
+    "answer_findings",
+    "answer_verdict",
+    "approve_regime",
+    "find_last_run",
+    "run_plant",
+    "switch_flow",
+]
+
+_log = logging.getLogger("pwflow.runs")
+
+_RUN = "dagster run "
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "Query interrupted", "INTERRUPT Error")
+"""What the error of a step is called that was interrupted, in Dagster, in Python and in DuckDB."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,44 @@ class RunOutcome:
     run_id: str
     error: str | None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The last run of a plant on record.
+
+    Attributes:
+        job: The job that ran.
+        run_id: Its Dagster run.
+        outcome: Its status in Dagster, in lower case: success, failure, started, …
+        started_at: When it started, UTC; None if it has not yet.
+        ended_at: When it ended, UTC; None if it has not yet.
+        error: Why it failed, as one sentence, where that is known.
+    """
+
+    job: str
+    run_id: str
+    outcome: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str | None
+
+
+def find_last_run(instance: dg.DagsterInstance) -> LastRun | None:
+    """Return the run that was asked for last; None if there is none."""
+    records = instance.get_run_records(limit=1)
+    if not records:
+        return None
+    run, started, ended = records[0].dagster_run, records[0].start_time, records[0].end_time
+    failed = run.status is dg.DagsterRunStatus.FAILURE
+    return LastRun(
+        run.job_name,
+        run.run_id,
+        run.status.value.lower(),
+        None if started is None else datetime.fromtimestamp(started, UTC),
+        None if ended is None else datetime.fromtimestamp(ended, UTC),
+        _read_failure(instance, run.run_id) if failed else None,
+    )
 
 
 def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[RunOutcome]:
@@ -95,14 +153,39 @@ def answer_findings(
         The outcome of each run as it ends; the last one if a run fails.
     """
     plant = Plant.open(config)
-    by = f"dagster run {run_id}"
-    free = [f"dagster run {earlier}" for earlier in given_up]
+    by = f"{_RUN}{run_id}"
+    free = [f"{_RUN}{earlier}" for earlier in given_up]
     for finding in claim_findings(plant, verdict_ids, claimed_by=by, given_up=free):
         for outcome in _answer(config, instance, plant, finding, by):
             yield outcome
             if outcome.error is not None:
                 return
         settle_findings(plant, [finding.verdict_id], "done", decided_by=by)
+
+
+def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str) -> RunOutcome:
+    """Answer one verdict on drift now, as the drift sensor would.
+
+    Raises:
+        UnknownVerdictError: There is no such verdict, or no run can answer it.
+        RegimeError: It has been answered already, or a run is answering it.
+    """
+    finding = find_finding(Plant.open(config), verdict_id)
+    if finding.answer not in ("retrain", "update_weights"):
+        raise UnknownVerdictError(
+            f"No run can answer {verdict_id}, a verdict of kind {finding.verdict}: `pwflow status` says what to do."
+        )
+    given_up: list[str] = []
+    if finding.status == "requested":
+        claimed_by = (finding.decided_by or "").removeprefix(_RUN)
+        run = instance.get_run_by_id(claimed_by)
+        if run is not None and not run.is_finished:
+            raise RegimeError(f"Run {claimed_by[:8]} is answering the verdict {verdict_id}: wait for it to end.")
+        given_up = [claimed_by]
+    elif finding.status != "open":
+        raise RegimeError(f"The verdict {verdict_id} is {finding.status} already: there is nothing left to answer.")
+    answers = {"config": {"verdict_ids": [verdict_id], "given_up": given_up}}
+    return _run(build(config), instance, ANSWER_DRIFT, run_config={"ops": {ANSWER_VERDICTS: answers}})
 
 
 def _answer(
@@ -200,15 +283,36 @@ def _run(
     run_config: dict[str, Any] | None = None,
     partition_key: str | None = None,
 ) -> RunOutcome:
-    result = definitions.resolve_job_def(job).execute_in_process(
+    definition = definitions.resolve_job_def(job)
+    if (n_steps := len(definition.graph.nodes)) > 1:  # a job of one op starts others, which say it themselves
+        _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
+    result = definition.execute_in_process(
         instance=instance,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
         tags=tags,
         partition_key=partition_key,
         raise_on_error=False,
     )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
     warnings = tuple(failed_check_sentences(result, blocking=False))
     return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a run ended because this process was told to stop, by Ctrl-C or by a signal."""
+    failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    texts = [f"{error.cls_name} {error.message}" for error in failures if error is not None]
+    return any(sign in text for text in texts for sign in _INTERRUPTIONS)
+
+
+def _read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Return the sentence of the step of a run on record that failed first; None if there is none."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        data = entry.get_dagster_event().step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return str(data.user_failure_data.description)
+    return None
 
 
 def _explain(result: dg.ExecuteInProcessResult) -> str:

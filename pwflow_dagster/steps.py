@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ DECIDED_BY_TAG = "pwflow/decided_by"
 """Tag of a run that says who started it, where that is known."""
 
 _CORE_LOGGER = logging.getLogger("pwflow")
+_log = logging.getLogger("pwflow.steps")
 
 
 class _ToRun(logging.Handler):
@@ -45,6 +47,7 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     level = _CORE_LOGGER.level
     _CORE_LOGGER.addHandler(handler)
     _CORE_LOGGER.setLevel(logging.INFO)
+    started = time.perf_counter()
     try:
         yield
     except PwflowError as error:
@@ -56,3 +59,5 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     finally:
         _CORE_LOGGER.removeHandler(handler)
         _CORE_LOGGER.setLevel(level)
+        name = context.op_execution_context.op_handle.name.split("__")[-1]
+        _log.info("%s: %.1f s", name, time.perf_counter() - started, extra={"is_step_end": True})

@@ -29,7 +29,18 @@ WRONG = {
         SOURCE + '[clustering]\nmethod = "dbscan"',
         "'clustering.method': input should be 'gmm' or 'kmeans'",
     ),
-    "wrong number or word": (SOURCE + '[clustering]\nn_clusters = "lots"', "'clustering.n_clusters': input should be"),
+    "wrong number or word": (
+        SOURCE + '[clustering]\nn_clusters = "lots"',
+        "'clustering.n_clusters': input should be 'auto' or a valid integer",
+    ),
+    "wrong item of a list or word": (
+        SOURCE + "[features]\nwindows = [1]",
+        "toml: 'features.windows.0': input should be greater than or equal to 2, got 1. Mend",
+    ),
+    "neither a list nor the word": (
+        SOURCE + '[features]\nwindows = "long"',
+        "'features.windows': input should be 'auto' or a list, got 'long'. Mend",
+    ),
     "out of range": (SOURCE + "[scoring]\nalpha = 2", "'scoring.alpha': input should be less than 1, got 2"),
     "two false-alarm rates": (
         SOURCE + "[scoring]\nalpha = 0.01\nalarms_per_week = 1",

@@ -80,7 +80,7 @@ def from_target(name: str, rows: int, random_state: int = 0) -> BenchmarkData:
 
     """
     if name not in TARGETS:
-        raise ConfigurationError(f"Expected a target among {', '.join(TARGETS)}, got {name!r}.")
+        raise ConfigurationError(f"Expected a target among {', '.join(TARGETS)}, got {name!r}: name one of those.")
     target, rng = TARGETS[name](), np.random.default_rng(random_state)
     train, test = target.sample(rows, rng), target.sample(_TEST_ROWS, rng)
     return BenchmarkData(name, _numbered(target.n_features), train, test, np.arange(len(test)), name)

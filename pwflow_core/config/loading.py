@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from pwflow_core.config.sections import PlantConfig
 from pwflow_core.errors import ConfigurationError
@@ -68,8 +69,7 @@ def parse_config(values: dict[str, Any], *, name: str, folder: Path) -> PlantCon
 
 def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
     sentences = []
-    for problem in error.errors():
-        parts = _written_parts(problem["loc"], values)
+    for problem, parts, message in _merge_alternatives(error, values):
         key = ".".join(parts) or "the file"
         if problem["type"] == "extra_forbidden":
             known = _known_keys(parts[:-1])
@@ -77,11 +77,35 @@ def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
         elif problem["type"] == "missing":
             sentences.append(f"'{key}' is missing")
         else:
-            message = problem["msg"].removeprefix("Value error, ")
             got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
             where = f"'{key}': " if parts else ""
-            sentences.append(f"{where}{message[0].lower()}{message[1:]}{got}")
+            sentences.append(f"{where}{message}{got}")
     return f"{name}: {'; '.join(dict.fromkeys(sentences))}. Mend the file and run again."
+
+
+def _merge_alternatives(error: ValidationError, values: dict[str, Any]) -> list[tuple[ErrorDetails, list[str], str]]:
+    """Return the problems with their keys and messages; what a value is not among alternatives is one problem."""
+    problems = [
+        (problem, _written_parts(problem["loc"], values), _message(problem["msg"])) for problem in error.errors()
+    ]
+    merged = []
+    for problem, parts, message in problems:
+        others = [other for other, where, _ in problems if other is not problem and where[: len(parts)] == parts]
+        if problem["type"] == "literal_error" and others:
+            continue  # told with the other alternative, or beside the point where an item of a list is wrong
+        words = [
+            text
+            for other, where, text in problems
+            if other is not problem and where == parts and other["type"] == "literal_error"
+        ]
+        first = f"{words[0]} or " if words else ""
+        merged.append((problem, parts, first + (message.removeprefix("input should be ") if words else message)))
+    return merged
+
+
+def _message(text: str) -> str:
+    text = text.removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return text[0].lower() + text[1:]
 
 
 def _written_parts(location: tuple[int | str, ...], values: object) -> list[str]:

@@ -59,7 +59,7 @@ RESERVED_COLUMNS = frozenset(
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _known_zone(zone: str) -> str:
@@ -123,6 +123,7 @@ class SensorConfig(_Section):
     column: str | None = None
     """Column in the source, if it is not called like the sensor."""
     unit: str = ""
+    """Unit, for tables, sentences and pictures; nothing is converted."""
     low: float | None = None
     """Lowest reading that is physically possible, in `unit`; lower ones are refused."""
     high: float | None = None
@@ -170,7 +171,7 @@ class FeaturesConfig(_Section):
     """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant.
 
     Windows much longer than the 32 readings of a block share readings between learning and calibration: their
-    p-values come out too small, see the README.
+    p-values come out too small, see docs/method.md.
     """
     statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
     """What is computed in each window; a slope is per second."""
@@ -200,22 +201,30 @@ class ClusteringConfig(_Section):
     """How operating regimes are found, inside every segment."""
 
     method: Literal["gmm", "kmeans"] = "gmm"
+    """`gmm` finds regimes as a Gaussian mixture, `kmeans` as the paper does."""
     n_clusters: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Regimes per segment, or `auto`: chosen by `selection` among `candidates`."""
     candidates: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1, 2, 3, 4, 6, 8)
+    """Numbers of regimes that `auto` chooses among."""
     selection: Literal["held_out", "bic", "silhouette"] = "held_out"
+    """`held_out`: what flows reach on readings that they did not learn from; `bic`; or `silhouette`, the paper's."""
     max_rows: Annotated[int, Field(ge=1_000)] = 20_000
     """Readings per segment that the clustering looks at; more are sampled."""
     random_state: int = 0
+    """Seed."""
 
 
 class ClusterFlowConfig(_Section):
     """What one regime's flow has different from the others: only what is given counts."""
 
     kind: Literal["affine", "spline", "auto"] | None = None
+    """Its own `kind`."""
     transforms: Annotated[int, Field(ge=1, le=32)] | None = None
+    """Its own `transforms`."""
     hidden: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Its own `hidden`."""
     max_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Its own `max_steps`."""
 
 
 class FlowConfig(_Section):
@@ -237,6 +246,7 @@ class FlowConfig(_Section):
     min_rows: Annotated[int, Field(ge=10)] = 200
     """With fewer readings a regime keeps its Gaussian."""
     random_state: int = 0
+    """Seed."""
 
 
 class ScoringConfig(_Section):
@@ -302,7 +312,9 @@ class ScheduleConfig(_Section):
     """When the nightly job runs."""
 
     cron: str = "0 2 * * *"
+    """When, as a cron expression of five fields."""
     timezone: str = "UTC"
+    """Time zone of the schedule, and of the nights in the tables."""
 
     _zone = field_validator("timezone")(_known_zone)
 

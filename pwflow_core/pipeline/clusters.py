@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.completion import share_among_clusters
+from pwflow_core.pipeline.budget import affordable_readings
 from pwflow_core.pipeline.cluster_model import (
     ClusterModel,
     SegmentClusters,
@@ -129,6 +130,7 @@ def fit_cluster_model(
 
     Raises:
         NotFittedError: No segment has enough valid readings.
+        ConfigurationError: The budget of alarms is more than the plant has readings.
         RegimeError: Another run changed the regimes meanwhile.
     """
     from pwflow_core.modelling import FlowSettings
@@ -140,6 +142,8 @@ def fit_cluster_model(
         in_force = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
+        if (budget := plant.config.scoring.alarms_per_week) is not None and sizes:
+            affordable_readings(connection, budget)
     replaced = str(in_force[0]) if in_force else None
     previous = _earlier_model(plant) if replaced else None
     mint = minted_keys(used)

@@ -30,6 +30,7 @@ __all__ = [
     "check_columns",
     "features_by_sensor",
     "read_features",
+    "restore_features",
     "settle_features",
     "update_features",
 ]
@@ -188,6 +189,11 @@ def settle_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     write_fact(connection, FEATURES_FACT, json.dumps(document))
     _make_table(connection, FeatureSet(tuple(sensors), features))
     return True
+
+
+def restore_features(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the table and the view of the features that a fact copied from another warehouse settles."""
+    _make_table(connection, read_features(connection))
 
 
 def update_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> None:

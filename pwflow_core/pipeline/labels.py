@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from pwflow_core.errors import LabelsError, PwflowError
+from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError
 from pwflow_core.pipeline.source import Sensor, first_line, read_source
 from pwflow_core.pipeline.staging import ONLY_MACHINE, is_parquet, stage_file, stage_query
 from pwflow_core.plant import Plant
@@ -99,6 +99,11 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
             raise LabelsError(
                 f"Expected labels as CSV or Parquet, but {path} cannot be read: {first_line(error)}."
             ) from None
+        if _only_number(scratch.execute("SELECT count(*) FROM given")) == 0:
+            raise LabelsError(
+                f"Expected labels in {path}, got no rows: give one row per fault (machine, start, end) or one per "
+                "reading (machine, time, label)."
+            )
         columns = {row[0].casefold(): row[0] for row in scratch.execute("DESCRIBE given").fetchall()}
         machine = _machine_column(plant, columns, path)
         kind = _text(columns["kind"]) if "kind" in columns else "NULL"
@@ -141,6 +146,11 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
                         stage_file(scratch, path, path, source, target)
                     else:
                         stage_query(scratch, plant.config.source.sql, source, target)
+                except MissingColumnError as error:
+                    raise LabelsError(
+                        f"Expected a column {column!r} of 0 and 1 in {path}, got {', '.join(map(repr, error.known))}: "
+                        "name one of those, or a file with labels."
+                    ) from None
                 except PwflowError as error:
                     raise LabelsError(f"The labels cannot be read from the source: {error}") from None
         with plant.warehouse.snapshot() as connection:

@@ -13,7 +13,8 @@ from scipy.optimize import brentq
 from scipy.special import binom
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import ConfigurationError, NotFittedError
+from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.budget import affordable_readings
 from pwflow_core.pipeline.slices import SCORE_STEP
 from pwflow_core.pipeline.timing import read_timing
 
@@ -23,7 +24,6 @@ DEFAULT_GAP_INTERVALS = 10
 """Anomalies so many usual intervals apart are one event, where the configuration names no gap."""
 RARE_FACTOR = 0.01
 """One anomaly is an event of its own if its p-value is at most this times alpha."""
-_FEWEST_DAYS = 3
 _SMALLEST_LOG_ALPHA, _LARGEST_ALPHA = -600.0, 0.1
 
 
@@ -116,12 +116,7 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig
     ).fetchone()
     if settled is not None:
         return FalseAlarmRate(*settled)
-    readings = _readings_per_week(connection)
-    if budget >= readings:
-        raise ConfigurationError(
-            f"Expected scoring.alarms_per_week below the {readings:,.0f} readings that the plant delivers in a week, "
-            f"got {budget:g}: lower it, or give scoring.alpha instead."
-        )
+    readings = affordable_readings(connection, budget)
     timing, gap_minutes = read_timing(connection, config), config.events.max_gap_minutes
     reach = (
         DEFAULT_GAP_INTERVALS if gap_minutes is None or timing is None else 60 * gap_minutes / timing.interval_seconds
@@ -166,27 +161,3 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
     if excess(np.log(_LARGEST_ALPHA)) <= 0:
         return _LARGEST_ALPHA
     return float(np.exp(brentq(excess, _SMALLEST_LOG_ALPHA, np.log(_LARGEST_ALPHA))))
-
-
-def _readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
-    """Measure how many readings that can be scored the plant delivers in a week in which it runs.
-
-    Seven times those of the median day with any; with fewer than three such days, what all machines would deliver
-    if they ran through the week.
-    """
-    scorable = "core.readings WHERE quality IN ('ok', 'filled', 'partial')"
-    row = connection.execute(
-        f"SELECT count(*), 7 * median(n) FROM (SELECT count(*) AS n FROM {scorable} GROUP BY ts::DATE)"
-    ).fetchone()
-    if row is not None and row[0] >= _FEWEST_DAYS:
-        return float(row[1])
-    row = connection.execute(
-        f"""
-        SELECT sum(7 * 86400 / gap) FROM (
-            SELECT median(gap) AS gap FROM (
-                SELECT machine_id, epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap FROM {scorable}
-            ) WHERE gap > 0 GROUP BY machine_id
-        )
-        """
-    ).fetchone()
-    return float(row[0]) if row is not None and row[0] else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ _IN_TIME_ORDER = {
     "sensor_contributions": " ORDER BY machine_id, ts, sensor",
     "cluster_health": " ORDER BY night",
 }
+
+_NO_TABLE = re.compile(r"Table with name (.+) does not exist")
+_NO_COLUMN = re.compile(r'Referenced column "(.+)" not found in FROM clause!(?:\nCandidate bindings: (.+))?')
+_SYNTAX = re.compile(r'syntax error at or near "(.+)"')
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
 
     Raises:
         NotFittedError: Nothing has been published yet.
-        QueryError: DuckDB refuses the query (the message is DuckDB's), it takes too long, or its result takes more
-            memory than `compute.memory_limit`.
+        QueryError: The query cannot be answered (the message says what is wrong with it), it takes too long, or its
+            result takes more memory than `compute.memory_limit`.
     """
     path = config.published_path
     if not path.exists():
@@ -92,13 +97,16 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
         alarm = threading.Timer(timeout_seconds, connection.interrupt)
         alarm.start()
         try:
-            return _fetch_bounded(connection.execute(query), config.compute.memory_bytes)
+            answer = connection.execute(query)
+            if answer is None or answer.description is None:
+                raise QueryError("Expected a query such as SELECT * FROM mart.anomaly_events LIMIT 20, got none.")
+            return _fetch_bounded(answer, config.compute.memory_bytes)
         except duckdb.InterruptException:
             raise QueryError(
                 f"The query was stopped after {timeout_seconds:g} s: narrow it, or allow it more time with --timeout."
             ) from None
         except duckdb.Error as error:
-            raise QueryError(f"The query cannot be answered: {error}") from None
+            raise QueryError(f"The query cannot be answered: {_explain(connection, error)}") from None
         finally:
             alarm.cancel()
 
@@ -115,6 +123,30 @@ def _fetch_bounded(found: duckdb.DuckDBPyConnection, most_bytes: int) -> pd.Data
             )
         parts.append(found.fetch_df_chunk())
     return pd.concat(parts[:-1] or parts, ignore_index=True)
+
+
+def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
+    """Return what is wrong with a query, and how to go on, as a sentence."""
+    text = str(error).split("\n\nLINE ")[0].split("Error: ", 1)[-1]
+    if isinstance(error, duckdb.PermissionException) or "configuration has been locked" in text:
+        return "it can read the published tables and nothing else; for files, open them in DuckDB yourself."
+    if "read-only mode" in text:
+        return "the published tables are read-only; ask with SELECT."
+    if missing := _NO_TABLE.match(text):
+        rows = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'mart' ORDER BY table_name"
+        ).fetchall()
+        tables = [f"mart.{row[0]}" for row in rows]
+        if f"mart.{missing[1].lower()}" in tables:
+            return f"there is no table {missing[1]}; write mart.{missing[1].lower()}."
+        return f"there is no table {missing[1]}; there are {', '.join(tables)}."
+    if missing := _NO_COLUMN.match(text):
+        near = f"; near to it are {missing[2]}" if missing[2] else ""
+        return f"there is no column {missing[1]}{near}. DESCRIBE mart.anomaly_scores lists those of a table."
+    if near_to := _SYNTAX.match(text):
+        return f'it is no SQL at "{near_to[1]}"; correct it there.'
+    sentence = " ".join(line.strip().rstrip("!.?") + "." for line in text.splitlines() if line.strip())
+    return sentence if sentence[:2].isupper() else sentence[0].lower() + sentence[1:]
 
 
 def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:

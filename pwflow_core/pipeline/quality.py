@@ -19,7 +19,7 @@ from pwflow_core.pipeline.timing import Timing, Touched, read_timing, touched_ch
 from pwflow_core.pipeline.training_rows import training_window
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
 
-__all__ = ["JUDGED", "settle_quality", "update_quality"]
+__all__ = ["JUDGED", "QUALITY_FACT", "quality_settings", "settle_quality", "update_quality"]
 
 _log = logging.getLogger("pwflow.quality")
 
@@ -35,6 +35,13 @@ _ORDINARY_RUNS = 3
 _MOST_RESTING_VALUES = 3
 
 
+def quality_settings(config: PlantConfig) -> str:
+    """Return, as JSON, the configuration under which stuck limits stay what they are."""
+    return json.dumps(
+        {"quality": config.quality.model_dump(), "training": config.training.model_dump(mode="json")}, sort_keys=True
+    )
+
+
 def settle_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> list[str] | None:
     """Learn how long the sensors of each machine may go without a change, once its history is long enough.
 
@@ -46,9 +53,7 @@ def settle_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         Machines whose readings have to be looked at again; None for all of them.
     """
     quality = config.quality
-    settings = json.dumps(
-        {"quality": quality.model_dump(), "training": config.training.model_dump(mode="json")}, sort_keys=True
-    )
+    settings = quality_settings(config)
     is_new = read_fact(connection, QUALITY_FACT) != settings
     if is_new:
         connection.execute("DELETE FROM core.stuck_limits")

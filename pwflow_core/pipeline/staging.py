@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from pwflow_core.errors import SourceError
+from pwflow_core.errors import MissingColumnError, SourceError
 from pwflow_core.pipeline.source import FILE_NAME_COLUMN, Source, escape_glob, first_line
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import quote_identifier, quote_literal
@@ -104,9 +104,10 @@ def _check_columns(types: dict[str, str], path: str, source: Source) -> None:
     wanted += [source.machine] if source.machine not in (None, FILE_NAME_COLUMN) else []
     missing = [column for column in wanted if column not in types]
     if missing:
-        raise SourceError(
+        raise MissingColumnError(
             f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, types))}. "
-            "Map the columns in pwflow.toml, or export the file again."
+            "Map the columns in pwflow.toml, or export the file again.",
+            tuple(types),
         )
 
 

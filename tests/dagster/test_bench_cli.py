@@ -30,7 +30,7 @@ def test_the_readings_of_a_plant_are_compared(finished, monkeypatch):
     from pwflow_core import benchmarking
     from pwflow_core.benchmarking.running import BenchmarkResult
 
-    monkeypatch.setattr("pwflow_dagster.cli.configuration_in_force", lambda _: finished.config)
+    monkeypatch.setattr("pwflow_dagster.cli.modelling.configuration_in_force", lambda _: finished.config)
     monkeypatch.setattr(
         benchmarking, "run_benchmark", lambda *_, **__: [BenchmarkResult("gmm")]
     )  # measured in tests/benchmarking

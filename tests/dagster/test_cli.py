@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,4 +151,44 @@ def test_own_data_in_three_commands(tmp_path):
 def test_the_help_tells_the_story_in_one_screen(tmp_path):
     lines = pwflow(tmp_path, "--help").stdout.splitlines()
     assert len(lines) <= 40
-    assert "    pwflow init FOLDER     look at the exports and write pwflow.toml" in lines
+    assert "  init       Look at a file or folder of exports and write pwflow.toml." in lines
+    assert [line.strip(":") for line in lines if line[:1].isalpha()] == [
+        "Usage: pwflow [OPTIONS] COMMAND [ARGS]...",
+        "Options",
+        "Run",
+        "Look",
+        "Decide",
+        "Models",
+    ]
+    assert "130" in " ".join(lines)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(tmp_path, name):
+    (tmp_path / "pwflow.toml").write_text(
+        CONFIG + 'timestamp = "time"\n[clustering]\nn_clusters = 1\n[flow]\nmax_steps = 100\n'
+    )
+    (tmp_path / "data.csv").write_text(ROWS)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pwflow_dagster", "run"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "readings, " in line:
+                process.send_signal(getattr(signal, name))
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130, rest
+    assert "Interrupted. What was finished is kept" in rest
+    assert "Traceback" not in rest
+    assert "DagsterExecutionInterruptedError" not in rest
+    done = pwflow(tmp_path, "run")
+    assert done.returncode == 0, done.stderr
+    assert "readings   600 from 1 machines" in done.stdout

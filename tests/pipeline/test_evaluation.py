@@ -9,6 +9,7 @@ import pytest
 from pwflow_core.errors import LabelsError
 from pwflow_core.pipeline.evaluation import evaluate_plant, tabulate_evaluation, to_json
 from pwflow_core.pipeline.events import derive_events
+from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.labels import labels_from_column, labels_from_file, labels_of_simulation
 from tests.conftest import MakePlant, frame, put_file, reopen
 
@@ -211,3 +212,16 @@ def test_times_without_a_zone_are_refused_until_somebody_names_it(make_plant: Ma
 def test_only_the_simulated_plant_knows_its_own_faults(arranged):
     with pytest.raises(LabelsError, match="name a file"):
         labels_of_simulation(arranged)
+
+
+@pytest.mark.parametrize("text", ["", "machine,start,end\n", "machine,time,label\n"])
+def test_a_file_without_labels_is_refused_as_empty(trained_plant, text):
+    with pytest.raises(LabelsError, match=r"Expected labels in .*labels.csv, got no rows: give one row per fault"):
+        labels(trained_plant, text)
+
+
+def test_a_column_that_the_source_has_not_is_refused_with_those_that_it_has(make_plant):
+    plant = make_plant({"day.csv": "ts,machine,temperature,pressure\n2024-03-01T00:00:00Z,a,1,2\n"})
+    ingest_files(plant)
+    with pytest.raises(LabelsError, match=r"Expected a column 'nosuch' of 0 and 1 in .*day.csv, got 'ts', 'machine'"):
+        labels_from_column(plant, "nosuch")

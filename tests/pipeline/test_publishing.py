@@ -7,9 +7,9 @@ import duckdb
 import pandas as pd
 import pytest
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import NotFittedError, QueryError
 from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.publishing import publish_warehouse
+from pwflow_core.pipeline.publishing import publish_warehouse, query_published
 from pwflow_core.warehouse import PUBLIC_TABLES
 from tests.conftest import learn_all, plant_readings, put_file, query, read_all, score_all
 
@@ -120,3 +120,25 @@ def test_sensors_with_hostile_names_go_the_whole_way(make_plant):
     expected = readings.sort_values(["machine", "ts"])
     for name in names.values():
         pd.testing.assert_series_equal(table[name], expected[name].reset_index(drop=True))
+
+
+REFUSALS = {
+    "SELEC 1": 'it is no SQL at "SELEC"',
+    "SELECT * FROM nosuch": "there is no table nosuch; there are mart.anomaly_events, mart.anomaly_scores",
+    "SELECT * FROM anomaly_scores": "there is no table anomaly_scores; write mart.anomaly_scores.",
+    "SELECT machin FROM mart.readings": 'there is no column machin; near to it are "machine_id"',
+    "DELETE FROM mart.readings": "the published tables are read-only; ask with SELECT.",
+    "COPY (SELECT 1) TO 'out.csv'": "it can read the published tables and nothing else",
+    "SET memory_limit = '1TB'": "it can read the published tables and nothing else",
+    "SELECT 'a'::INTEGER": "could not convert string 'a' to INT32.",
+    "": "Expected a query such as SELECT",
+}
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_query_that_cannot_be_answered_is_refused_in_one_line_that_says_why(trained_plant, text):
+    with pytest.raises(QueryError) as refused:
+        query_published(trained_plant.config, text)
+    assert REFUSALS[text] in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "Error: " not in str(refused.value)

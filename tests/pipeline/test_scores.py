@@ -260,9 +260,11 @@ def test_a_budget_of_alarms_per_week_becomes_a_rate_per_reading_and_stays_that_r
 
 
 def test_a_budget_of_more_alarms_than_readings_is_an_error(trained_plant):
+    """It is refused before anything is learned, and where it is raised later."""
     plant = reopen(trained_plant, scoring={"alpha": None, "alarms_per_week": 1_000_000})
-    with pytest.raises(ConfigurationError, match=r"scoring.alarms_per_week below the [\d,]+ readings"):
-        derive_scores(plant)
+    for step in (fit_cluster_model, derive_scores):
+        with pytest.raises(ConfigurationError, match=r"scoring.alarms_per_week below the [\d,]+ readings"):
+            step(plant)
 
 
 def test_a_segment_that_appears_at_night_is_thin_and_never_normal(trained_plant):

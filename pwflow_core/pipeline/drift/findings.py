@@ -10,17 +10,19 @@ from datetime import UTC, date, datetime
 
 import duckdb
 
-from pwflow_core.errors import UnknownVerdictError
+from pwflow_core.errors import RegimeError, UnknownVerdictError
 from pwflow_core.plant import Plant
 
 __all__ = [
     "OPEN",
     "Finding",
     "claim_findings",
+    "dismiss_finding",
     "find_finding",
     "give_up_findings",
     "identify_finding",
     "insert_findings",
+    "open_findings",
     "open_since",
     "pending_findings",
     "settle_findings",
@@ -111,6 +113,11 @@ def pending_findings(plant: Plant) -> list[Finding]:
         )
 
 
+def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """Return the findings that want an answer, or whose answer failed, the first night first."""
+    return _select(connection, f"status IN {(*OPEN, 'failed')} ORDER BY night, verdict_id")
+
+
 def open_since(plant: Plant, keys: Sequence[str]) -> dict[str, datetime]:
     """Return since when the regimes moved of which an open verdict says so; UTC midnight, the earliest of several."""
     with plant.warehouse.snapshot() as connection:
@@ -161,6 +168,22 @@ def claim_findings(plant: Plant, ids: Sequence[str], *, claimed_by: str, given_u
         )
         _write_status(connection, [finding.verdict_id for finding in found], "requested", claimed_by)
     return found
+
+
+def dismiss_finding(plant: Plant, verdict_id: str, *, decided_by: str, reason: str = "") -> Finding:
+    """Record that a person has found a verdict to be no fault and no lasting change; return it as it was.
+
+    Raises:
+        UnknownVerdictError: There is none with this id.
+        RegimeError: It has been answered or dismissed already, or a run is answering it.
+    """
+    finding = find_finding(plant, verdict_id)
+    if finding.status == "requested":
+        raise RegimeError(f"{finding.decided_by} is answering the verdict {verdict_id}: wait for that run to end.")
+    if finding.status not in ("open", "failed"):
+        raise RegimeError(f"The verdict {verdict_id} is {finding.status} already: there is nothing left to dismiss.")
+    settle_findings(plant, [verdict_id], "dismissed", decided_by=f"{decided_by}: {reason}" if reason else decided_by)
+    return finding
 
 
 def settle_findings(plant: Plant, ids: Sequence[str], status: str, *, decided_by: str) -> None:

@@ -1,0 +1,48 @@
+"""Exporting: results that a person takes away as a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.errors import ConfigurationError
+from pwflow_core.pipeline.source import first_line
+from pwflow_core.warehouse import quote_literal
+
+__all__ = ["check_target", "export_query"]
+
+_FORMATS = {".csv": "csv, header", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def check_target(target: Path) -> None:
+    """Check that a file can be written, before anything is computed for it.
+
+    Raises:
+        ConfigurationError: Its name ends in neither .csv nor .parquet, or there is no such folder.
+    """
+    if target.suffix.lower() not in _FORMATS:
+        raise ConfigurationError(
+            f"Expected a file to write that ends in .csv or .parquet, got {target}: give it another name."
+        )
+    if not target.absolute().parent.is_dir():
+        raise ConfigurationError(f"There is no folder {target.absolute().parent} to write {target.name} to: make it.")
+
+
+def export_query(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
+    """Write the result of a query to a file, by its ending, and put it in place as a whole; times are UTC.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    check_target(target)
+    kind = _FORMATS[target.suffix.lower()]
+    fresh = target.absolute().with_name(f".{uuid.uuid4().hex}{target.suffix}")
+    try:
+        connection.execute(f"COPY ({query}) TO {quote_literal(str(fresh))} (FORMAT {kind})")
+        fresh.replace(target)
+    except (duckdb.IOException, OSError) as error:
+        raise ConfigurationError(f"{target} cannot be written: {first_line(error)}. Name another place.") from None
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,0 +1,26 @@
+-- The regimes in force with their flow and the last evidence that it gives of drift. Expects $channel, that of all
+-- evidence together. What an earlier flow showed is left out.
+
+WITH evidence AS (
+    SELECT cluster_key, arg_max(struct_pack(evidence, threshold, night), night) AS last
+    FROM mart.cluster_health
+    WHERE channel = $channel
+    GROUP BY cluster_key
+)
+SELECT
+    clusters.cluster_key,
+    clusters.segment,
+    clusters.weight,
+    flow.flow_version,
+    flow.trained_at,
+    flow.reason,
+    evidence.last.evidence,
+    evidence.last.threshold,
+    evidence.last.night
+FROM mart.clusters
+LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = clusters.cluster_key AND flow.in_force
+LEFT JOIN evidence
+  ON evidence.cluster_key = clusters.cluster_key
+ AND (flow.cluster_key, flow.flow_version) IN (SELECT (cluster_key, flow_version) FROM core.drift_states)
+WHERE clusters.status = 'active'
+ORDER BY clusters.cluster_key;

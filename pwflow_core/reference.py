@@ -1,0 +1,121 @@
+"""The reference of configuration and tables, as Markdown, made from the code that it describes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import duckdb
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
+
+__all__ = ["describe_configuration", "describe_tables"]
+
+_NAMED = {"sensors": "sensors.NAME", "clusters": "flow.clusters.KEY"}
+_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
+
+
+def describe_configuration() -> str:
+    """Return every key of `pwflow.toml` with its values, its default and what it does."""
+    lines = [
+        "# Configuration",
+        "",
+        "Every key that `pwflow.toml` may hold. Only `[source]` has to be there, with one of `path`, `sql` and "
+        "`simulated_days`. An unknown key or a wrong value is an error that names the key. Relative paths start from "
+        "the folder of the file.",
+    ]
+    for name, field in PlantConfig.model_fields.items():
+        section = _model_of(field.annotation)
+        if section is not None:
+            lines += _describe_section(_NAMED.get(name, name), section, field)
+    return "\n".join(lines) + "\n"
+
+
+def describe_tables() -> str:
+    """Return every published table with its columns, as the comments in the warehouse have them."""
+    lines = [
+        "# Tables",
+        "",
+        "The tables of schema `mart` in the published DuckDB file. All times are UTC; log-densities are in nats, in "
+        "the raw units of the sensors. `mart.readings` has one DOUBLE column per sensor besides those below.",
+    ]
+    with duckdb.connect() as connection:
+        connection.execute(read_sql("pwflow_core.warehouse", "schema.sql"))
+        for schema, table in [("core", "readings"), *(("mart", name) for name in PUBLIC_TABLES)]:
+            about = connection.execute(
+                "SELECT comment FROM (FROM duckdb_tables() UNION ALL BY NAME SELECT * RENAME (view_name AS table_name) "
+                "FROM duckdb_views()) WHERE schema_name = ? AND table_name = ?",
+                [schema, table],
+            ).fetchone()
+            lines += ["", f"## `mart.{table}`", "", f"{about[0] if about else ''}.", ""]
+            lines += ["| column | type | what it is |", "|---|---|---|"]
+            columns = describe_table(connection, schema, table)
+            lines += [
+                f"| `{column.name}` | {column.type} | {column.description} |"
+                for column in columns
+                if schema == "mart" or column.name not in ("fold", "batch_id", "file_id", "row_number")
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_section(name: str, section: type[BaseModel], holder: FieldInfo) -> list[str]:
+    lines = ["", f"## `[{name}]`", "", inspect.cleandoc(section.__doc__ or "")]
+    if holder.description:
+        lines += ["", holder.description]
+    lines += ["", "| key | values | default | what it does |", "|---|---|---|---|"]
+    nested = []
+    for key, field in section.model_fields.items():
+        model = _model_of(field.annotation)
+        if model is not None:
+            nested += _describe_section(_NAMED.get(key, f"{name}.{key}"), model, field)
+            continue
+        description = " ".join((field.description or "").split())
+        lines.append(f"| `{key}` | {_describe_values(field)} | {_describe_default(field)} | {description} |")
+    return lines + nested
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - any annotation
+    """Return the section that a field holds, or holds by name."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_of(part)) is not None), None)
+
+
+def _describe_default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    if field.default is None:
+        return ""
+    return f"`{json.dumps(field.default, ensure_ascii=False)}`"
+
+
+def _describe_values(field: FieldInfo) -> str:
+    return _describe_type(field.annotation, field.metadata)
+
+
+def _describe_type(annotation: Any, metadata: list[Any]) -> str:  # noqa: ANN401 - any annotation
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = [item for part in parts[1:] for item in (part.metadata if isinstance(part, FieldInfo) else [part])]
+        return _describe_type(parts[0], [*inner, *metadata])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe_type(part, metadata) for part in parts if part is not type(None))
+    if origin is Literal:
+        return ", ".join(f"`{json.dumps(part)}`" for part in parts)
+    if origin is tuple:
+        return f"list of: {_describe_type(parts[0], metadata)}"
+    bounds = [
+        f"{words} {getattr(item, name):g}"
+        for item in metadata
+        for kind, name, words in _BOUNDS
+        if isinstance(item, kind)
+    ]
+    return ", ".join([_WORDS.get(annotation, "date and time"), *bounds])

@@ -1,0 +1,191 @@
+"""Commands by which a person decides: about verdicts on drift, about regimes, about flows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.demo import configuration_in_force
+from pwflow_dagster.cli.options import config_option, echo_json, json_option, reason_option, user
+from pwflow_dagster.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.registry import FlowDecision
+    from pwflow_dagster.runs import RunOutcome
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.argument("verdict_id")
+@config_option
+@json_option
+def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
+    """Answer a verdict on drift: learn again what moved.
+
+    VERDICT_ID stands in `pwflow status`. The regimes that moved are learned again, and they alone; each new flow comes
+    into force if it proves better. If only their mix moved, they are weighed anew and nothing is trained.
+    """
+    from pwflow_core.pipeline.drift.findings import find_finding
+    from pwflow_core.pipeline.registry import last_decision
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import answer_verdict
+
+    config = configuration_in_force(config_file)
+    with shown_progress(), open_instance(config) as instance:
+        outcome = answer_verdict(config, instance, verdict_id)
+    _check(outcome)
+    plant = Plant.open(config)
+    finding = find_finding(plant, verdict_id)
+    is_refit = finding.answer == "retrain"
+    decisions = [last_decision(plant, key) for key in finding.cluster_keys] if is_refit else []
+    if as_json:
+        echo_json({"verdict": finding, "decisions": decisions, "published": config.published_path})
+        return
+    for decision in decisions:
+        click.echo(_describe(decision))
+    if not is_refit:
+        click.echo(f"{', '.join(finding.cluster_keys)}: weighed anew.")
+    click.echo(f"Scored again and published to {config.published_path}.")
+
+
+@click.command()
+@click.argument("verdict_id")
+@config_option
+@reason_option
+def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
+    """Say that a verdict is no fault and no lasting change.
+
+    VERDICT_ID stands in `pwflow status`. What a machine has read that was suspected may be learned from again; the same
+    is not found again for thirty nights.
+    """
+    from pwflow_core.pipeline.drift.findings import dismiss_finding
+    from pwflow_core.plant import Plant
+
+    finding = dismiss_finding(
+        Plant.open(configuration_in_force(config_file)), verdict_id, decided_by=user(), reason=reason
+    )
+    click.echo(f"Dismissed: {finding.summary}")
+
+
+@click.command()
+@click.argument("verdict_id")
+@config_option
+@reason_option
+def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
+    """Add the new regime that a verdict proposes.
+
+    VERDICT_ID stands in `pwflow status`. The regime gets a key of its own and is learned alone.
+    """
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import approve_regime
+
+    config = configuration_in_force(config_file)
+    with shown_progress(), open_instance(config) as instance:
+        keys, outcome = approve_regime(config, instance, verdict_id, approved_by=user(), reason=reason)
+    _check(outcome)
+    click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
+
+
+@click.command()
+@click.argument("event_id", type=int)
+@config_option
+def confirm(event_id: int, config_file: Path | None) -> None:
+    """Say that an event is normal, so that refits learn from it.
+
+    EVENT_ID stands in mart.anomaly_events.
+    """
+    from pwflow_core.pipeline.confirmations import confirm_event
+    from pwflow_core.plant import Plant
+
+    made = confirm_event(Plant.open(configuration_in_force(config_file)), event_id, confirmed_by=user())
+    click.echo(
+        f"{made.machine_id}, {made.started_at:%Y-%m-%d %H:%M} to {made.ended_at:%Y-%m-%d %H:%M}: normal. "
+        "The next refit of the regime after drift may learn from it."
+    )
+
+
+@click.command()
+@click.argument("cluster")
+@click.argument("version")
+@config_option
+@reason_option
+@json_option
+def promote(cluster: str, version: str, config_file: Path | None, reason: str, as_json: bool) -> None:
+    """Put a flow of a regime in force, score that regime again.
+
+    The first digits of VERSION suffice; mart.flow_versions lists them.
+    """
+    _switch_flow(
+        configuration_in_force(config_file), cluster, version, is_rollback=False, reason=reason, as_json=as_json
+    )
+
+
+@click.command()
+@click.argument("cluster")
+@click.argument("version", required=False)
+@config_option
+@reason_option
+@json_option
+def rollback(cluster: str, version: str | None, config_file: Path | None, reason: str, as_json: bool) -> None:
+    """Return to the flow that a regime had before, or to VERSION."""
+    _switch_flow(
+        configuration_in_force(config_file), cluster, version, is_rollback=True, reason=reason, as_json=as_json
+    )
+
+
+COMMANDS = (answer, dismiss, approve, confirm, promote, rollback)
+
+
+def _check(outcome: RunOutcome) -> None:
+    """Show the warnings of a run; end with its error if it failed."""
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _describe(decision: FlowDecision) -> str:
+    gain = (
+        ""
+        if decision.gain_recent is None
+        else f" It describes {decision.n_recent:,} recent held-out readings better by {decision.gain_recent:.2f} nats "
+        "each."
+    )
+    version, before = decision.flow_version[:12], (decision.previous_version or "none")[:12]
+    if decision.decision == "refused":
+        return f"{decision.cluster_key}: the new flow {version}… is no better, {before}… stays in force.{gain}"
+    return f"{decision.cluster_key}: flow {version}… is in force instead of {before}….{gain}"
+
+
+def _switch_flow(
+    config: PlantConfig, cluster: str, version: str | None, *, is_rollback: bool, reason: str, as_json: bool
+) -> None:
+    from pwflow_core.pipeline.registry import last_decision
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import switch_flow
+
+    with shown_progress(), open_instance(config) as instance:
+        outcome = switch_flow(
+            config,
+            instance,
+            cluster,
+            version,
+            is_rollback=is_rollback,
+            decided_by=user(),
+            reason=reason or f"pwflow {'rollback' if is_rollback else 'promote'}",
+        )
+    _check(outcome)
+    made = last_decision(Plant.open(config), cluster)
+    if as_json:
+        echo_json({"decision": made, "published": config.published_path})
+        return
+    click.echo(
+        f"{cluster}: flow {made.flow_version[:12]}… is in force instead of {(made.previous_version or 'none')[:12]}…; "
+        f"its readings were scored again and published to {config.published_path}."
+    )

@@ -1,0 +1,181 @@
+"""Commands that look at a plant and change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pwflow_core.demo import configuration_in_force
+from pwflow_dagster.cli.options import config_option, echo_json, json_option
+
+if TYPE_CHECKING:
+    from pwflow_core.config import PlantConfig
+    from pwflow_core.pipeline.status import PlantStatus
+    from pwflow_dagster.runs import LastRun
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@config_option
+@json_option
+def status(config_file: Path | None, as_json: bool) -> None:
+    """Last run, last night, regimes, drift, and what to do next."""
+    from pwflow_core.pipeline.status import next_step, read_status
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import find_last_run
+
+    config = configuration_in_force(config_file)
+    found = read_status(Plant.open(config))
+    with open_instance(config) as instance:
+        last_run = find_last_run(instance)
+    if as_json:
+        steps = [{"verdict_id": f.verdict_id, "next_step": next_step(f, config.drift.policy)} for f in found.findings]
+        echo_json({"plant": config.plant.name, "last_run": last_run, "status": found, "next_steps": steps})
+    else:
+        click.echo(_describe(config, found, last_run))
+
+
+@click.command()
+@config_option
+@click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
+@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1), default=60, show_default=True, help="Days of readings to show, up to the last."
+)
+@click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
+@json_option
+def report(config_file: Path | None, output: Path | None, language: str, days: int, show: bool, as_json: bool) -> None:
+    """The plant in pictures, as one HTML file.
+
+    Alarms, events, regimes, data quality and models; the file needs no network.
+    """
+    from pwflow_core.plant import Plant
+    from pwflow_core.reporting import build_report, report_path
+
+    config = configuration_in_force(config_file)
+    target = (output or report_path(config, language)).absolute()
+    summary = build_report(Plant.open(config), target, language=language, days=days)
+    if as_json:
+        echo_json(vars(summary))
+    else:
+        click.echo(
+            f"Wrote {summary.path} ({summary.size_bytes / 1e6:.1f} MB): {summary.n_events_shown} of "
+            f"{summary.n_events:,} events in full, {summary.n_regimes_shown} regimes, {summary.n_charts} pictures."
+        )
+    if show:
+        click.launch(summary.path.as_uri())
+
+
+@click.command()
+@config_option
+@click.argument("query")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of rows as JSON.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Most seconds to take."
+)
+def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeout: float) -> None:
+    """Ask the published tables in SQL: read-only, with nothing else in reach, bounded in time and memory."""
+    from pwflow_core.limits import limited_process
+    from pwflow_core.pipeline.publishing import query_published
+
+    config = configuration_in_force(config_file)
+    with limited_process(config.compute.memory_bytes, timeout):
+        frame = query_published(config, query, timeout_seconds=timeout)
+    if as_json:
+        click.echo(frame.to_json(orient="records", date_format="iso", double_precision=15, indent=2))
+    elif as_csv:
+        click.echo(frame.to_csv(index=False), nl=False)
+    else:
+        click.echo(frame.to_string(index=False))
+
+
+@click.command()
+@click.argument("labels_file", metavar="[LABELS]", required=False, type=click.Path(path_type=Path))
+@click.option("--column", help="Column of the source that is 1 in a fault and 0 otherwise, instead of LABELS.")
+@config_option
+@click.option("--timezone", help="Time zone of times in LABELS that carry none. Default: that of the source.")
+@click.option("--with-training", is_flag=True, help="Evaluate also the time that the models learned from.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+@json_option
+def evaluate(
+    labels_file: Path | None,
+    column: str | None,
+    config_file: Path | None,
+    timezone: str | None,
+    with_training: bool,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Compare scores and alarms with known faults.
+
+    They stand in LABELS (CSV or Parquet); without it they are what the simulated plant knows.
+
+    \b
+    LABELS has one row per fault:     machine, start, end, maybe kind
+    or one row per reading:           machine, time, label (0 or 1), maybe kind
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from pwflow_core.pipeline import evaluation, labels
+    from pwflow_core.plant import Plant
+
+    if labels_file is not None and column is not None:
+        raise click.UsageError("Give LABELS or --column.")
+    plant = Plant.open(configuration_in_force(config_file))
+    if labels_file is not None:
+        known = labels.labels_from_file(plant, labels_file, timezone)
+    elif column is not None:
+        known = labels.labels_from_column(plant, column)
+    else:
+        known = labels.labels_of_simulation(plant)
+    result = evaluation.evaluate_plant(plant, known, with_training=with_training)
+    table = evaluation.tabulate_evaluation(result)
+    if as_json:
+        click.echo(evaluation.to_json(result))
+    elif as_csv:
+        click.echo(table.to_csv(index=False), nl=False)
+    else:
+        click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
+
+
+COMMANDS = (status, report, sql, evaluate)
+
+
+def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None) -> str:
+    from pwflow_core.pipeline.status import next_step
+
+    lines = [f"Plant {config.plant.name}"]
+    if last_run is None:
+        lines.append("  last run    none on record in this Dagster instance")
+    else:
+        ended = f"{last_run.ended_at:%Y-%m-%d %H:%M} UTC" if last_run.ended_at else "not ended"
+        lines.append(f"  last run    {last_run.job}: {last_run.outcome} ({ended}, run {last_run.run_id[:8]})")
+        if last_run.error:
+            lines.append(f"              {last_run.error}")
+    if found.first and found.last:
+        span = f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"  readings    {found.n_readings:,} from {found.n_machines} machines, {span}")
+    if night := found.last_night:
+        lines.append(
+            f"  last night  {night.night}: {night.n_readings:,} readings, {night.n_unjudged:,} not judged, "
+            f"{night.n_anomalies:,} anomalies, {night.n_events} events"
+        )
+        lines += [f"              {summary}" for summary in night.summaries]
+    lines.append(f"  regimes     {len(found.regimes)}; evidence of drift is in units of log10, against its threshold")
+    width = max((len(regime.segment) for regime in found.regimes), default=0)
+    for regime in found.regimes:
+        evidence = (
+            "drift is followed from the next night on"
+            if regime.evidence is None
+            else f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
+        )
+        flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
+        lines.append(f"    {regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}  {flow}  {evidence}")
+    lines.append(f"  verdicts    {len(found.findings)} open")
+    for finding in found.findings:
+        lines.append(f"    {finding.verdict_id}  {finding.night}  {finding.summary}")
+        lines.append(f"      next: {next_step(finding, config.drift.policy)}")
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""Commands that use or compare models, outside of the warehouse."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pwflow_core.demo import configuration_in_force
+from pwflow_dagster.cli.options import config_option
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.option("--output", type=click.Path(path_type=Path), help="File to write, .csv or .parquet. Default: print CSV.")
+def score(file: Path, config_file: Path | None, output: Path | None) -> None:
+    """Score a file with the models in force.
+
+    The warehouse stays as it is. FILE (CSV or Parquet) has the columns of the source. Each reading gets what the
+    pipeline would give it; only what depends on readings before the first of FILE cannot be known. Columns:
+    machine_id, ts (UTC), segment, cluster_key, log_density, p_value, anomaly_score, is_anomaly, status, reason.
+    """
+    from pwflow_core.pipeline.scoring_files import score_file
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(configuration_in_force(config_file))
+    with tempfile.TemporaryDirectory(prefix="pwflow-score-") as folder:
+        target = output or Path(folder) / "scores.csv"
+        with _regime_bar() as advance:
+            made = score_file(plant, file, target, on_progress=advance)
+        if output is None:
+            with target.open(encoding="utf-8") as lines:
+                for line in lines:
+                    click.echo(line, nl=False)
+    unjudged = ", ".join(f"{n:,} {name}" for name, n in made.n_by_status.items() if name != "scored")
+    refused = ", ".join(f"{n:,} {reason}" for reason, n in made.refused.items())
+    click.echo(
+        f"{made.n_by_status.get('scored', 0):,} readings scored, {made.n_anomalies:,} anomalies at alpha = "
+        f"{made.alpha:.3g}; not judged: {unjudged or 'none'}; refused: {refused or 'none'}."
+        + (f" Wrote {output}." if output else ""),
+        err=True,
+    )
+
+
+@click.command()
+@click.argument("n", type=click.IntRange(1, 10_000_000))
+@config_option
+@click.option("--cluster", help="Draw from this regime alone.")
+@click.option("--segment", help="Draw from the mixture of this segment; the only one where there is one.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="File to write, .csv or .parquet.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def sample(n: int, config_file: Path | None, cluster: str | None, segment: str | None, output: Path, seed: int) -> None:
+    """Simulate N readings as the models imagine them."""
+    from pwflow_core.pipeline.sampling import sample_readings
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(configuration_in_force(config_file))
+    made = sample_readings(plant, n, output, cluster_key=cluster, segment=segment, random_state=seed)
+    counts = ", ".join(f"{count:,} of {key}" for key, count in made.n_by_cluster.items())
+    click.echo(f"Wrote {made.path}: {n:,} readings of segment {made.segment}, {counts}.")
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--target", help="A toy target instead: two_moons, circle_of_gaussians, two_rings or warped_8d.")
+@config_option
+@click.option("--columns", default="", help="Columns of FILE, comma-separated. Default: all numeric ones.")
+@click.option("--models", default="", help="Some of piecewise,single,mixture_base,resampled_base,gmm. Default: all.")
+@click.option("--rows", type=click.IntRange(200), default=10_000, show_default=True, help="Most rows to use.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--max-steps", type=click.IntRange(1), help="Most gradient steps of a flow, for a quick look.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table to this file too.")
+def bench(
+    file: Path | None,
+    target: str | None,
+    config_file: Path | None,
+    columns: str,
+    models: str,
+    rows: int,
+    seed: int,
+    max_steps: int | None,
+    csv_file: Path | None,
+) -> None:
+    """Compare density models on a file, on the plant, on toy targets.
+
+    PiecewiseFlow and its rivals on FILE (CSV or Parquet), on a toy target, or on the plant's readings.
+    """
+    from pwflow_core import benchmarking
+
+    if sum(given is not None for given in (file, target, config_file)) > 1:
+        raise click.UsageError("Give one of FILE, --target and --config.")
+    if target is not None:
+        data = benchmarking.from_target(target, rows, seed)
+    elif file is not None:
+        data = benchmarking.from_file(file, rows, columns=_listed(columns), random_state=seed)
+    else:
+        data = benchmarking.from_plant(configuration_in_force(config_file), rows, random_state=seed)
+    click.echo(f"Columns of {data.name}: {', '.join(data.columns)}", err=True)
+    results = benchmarking.run_benchmark(
+        data,
+        _listed(models) or tuple(benchmarking.MODEL_TITLES),
+        random_state=seed,
+        max_steps=max_steps,
+        on_progress=lambda line: click.echo(line, err=True),
+    )
+    if csv_file is not None:
+        benchmarking.write_csv(csv_file, data, results)
+    click.echo(benchmarking.render_table(data, results))
+    if all(result.error for result in results):
+        raise click.ClickException("No model could be trained: the reasons stand below the table.")
+
+
+COMMANDS = (score, sample, bench)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@contextmanager
+def _regime_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar over the regimes on a terminal; elsewhere the lines that are logged say it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="regimes", file=sys.stderr, show_pos=True) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield advance

@@ -1,0 +1,70 @@
+"""`pwflow` itself: its help, its exit codes, and the commands of the other modules."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from pwflow_core.errors import PwflowError
+from pwflow_core.redaction import SecretsFilter
+from pwflow_dagster.cli import deciding, looking, modelling, running
+
+__all__ = ["main"]
+
+_SECTIONS = {
+    "Run": ("init", "run", "ui", "demo"),
+    "Look": ("status", "report", "sql", "evaluate"),
+    "Decide": ("answer", "dismiss", "approve", "confirm", "promote", "rollback"),
+    "Models": ("score", "sample", "bench", "poc"),
+}
+_INTERRUPTED = 130
+
+
+class _Sections(click.Group):
+    """Lists the commands by what they are for, and shows an error that was raised on purpose as one sentence."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PwflowError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What was finished is kept: the same command goes on from there.", err=True)
+            ctx.exit(_INTERRUPTED)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        named = {name for names in _SECTIONS.values() for name in names}
+        others = tuple(name for name in self.list_commands(ctx) if name not in named)
+        width = max(map(len, self.commands)) + 1
+        for title, names in {**_SECTIONS, "More": others}.items():
+            rows = [
+                (name.ljust(width), command.get_short_help_str(limit=78 - width))
+                for name in names
+                if (command := self.commands.get(name)) is not None
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+@click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pwflow")
+def main() -> None:
+    """Calibrated anomaly scores for industrial machines, one flow per operating regime.
+
+    Your data: `pwflow init FOLDER`, then `pwflow run`, then `pwflow ui`. None at hand: `pwflow demo`.
+    `pwflow COMMAND --help` says more; --json is for programs.
+
+    Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage, 130 interrupted.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("pwflow").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretsFilter())
+
+
+for _module in (running, looking, deciding, modelling):
+    for _command in _module.COMMANDS:
+        main.add_command(_command)

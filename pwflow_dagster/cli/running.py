@@ -1,0 +1,149 @@
+"""Commands that make something run: from a folder of exports to published scores, and Dagster on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
+from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.overview import PlantOverview
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("pwflow.toml"), show_default=True)
+@click.option("--name", help="Name of the plant.")
+@click.option("--timestamp", help="Timestamp column.")
+@click.option("--timezone", help="Time zone of timestamps that carry none, such as Europe/Berlin.")
+@click.option("--machine", help="Machine column.")
+@click.option("--segment", "segments", multiple=True, help="Column of a known process condition; repeatable.")
+@click.option("--ignore", multiple=True, help="Column to leave out; repeatable.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def init(
+    target: Path,
+    output: Path,
+    name: str | None,
+    timestamp: str | None,
+    timezone: str | None,
+    machine: str | None,
+    segments: tuple[str, ...],
+    ignore: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Look at a file or folder of exports and write pwflow.toml.
+
+    TARGET holds CSV or Parquet exports. Everything that is assumed about them stands in the file as a comment.
+    """
+    from pwflow_core.onboarding import initialise
+
+    made = initialise(
+        target,
+        output,
+        name=name,
+        timestamp=timestamp,
+        timezone=timezone,
+        machine=machine,
+        segments=segments or None,
+        ignore=ignore,
+        overwrite=overwrite,
+    )
+    click.echo(f"Wrote {made.path}. Assumed:")
+    for assumption in made.assumptions:
+        click.echo(f"  - {assumption}")
+    click.echo("Next: check these in the file, then `pwflow run`.")
+
+
+@click.command()
+@config_option
+@json_option
+def run(config_file: Path | None, as_json: bool) -> None:
+    """Ingest what is new, learn what is missing, score, publish."""
+    _run(configuration_in_force(config_file), as_json=as_json)
+
+
+@click.command()
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=DEMO_DAYS, show_default=True, help="Days of readings to simulate."
+)
+@json_option
+def demo(days: int, as_json: bool) -> None:
+    """The same on a simulated plant with known faults and drift.
+
+    Three milling spindles; one of their operating regimes ages from day 40 on.
+    """
+    _run(demo_config(days), as_json=as_json)
+
+
+@click.command()
+@config_option
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+def ui(config_file: Path | None, port: int) -> None:
+    """Open Dagster on it: assets, nightly schedule, drift sensor.
+
+    Webserver and daemon run until Ctrl-C, and answer on this machine only.
+    """
+    from pwflow_dagster.instance import prepare_home
+
+    config = configuration_in_force(config_file)
+    home = prepare_home(config)
+    if config_file is not None:
+        os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
+    click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
+    # Dagster stops its processes by SIGINT, which a parent such as nohup may have told this one to ignore.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
+
+
+COMMANDS = (init, run, demo, ui)
+
+
+def _run(config: PlantConfig, *, as_json: bool) -> None:
+    from pwflow_core.pipeline.overview import summarise_plant
+    from pwflow_core.plant import Plant
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import run_plant
+
+    outcomes = []
+    with shown_progress(), open_instance(config) as instance:
+        for outcome in run_plant(config, instance):
+            if outcome.error is not None:
+                raise click.ClickException(outcome.error)
+            outcomes.append(outcome)
+            for warning in outcome.warnings:
+                click.echo(f"Warning: {warning}", err=True)
+    plant = summarise_plant(Plant.open(config))
+    if as_json:
+        echo_json({"plant": config.plant.name, "runs": outcomes, "result": plant, "published": config.published_path})
+    else:
+        click.echo(_describe(config, [outcome.job for outcome in outcomes], plant))
+
+
+def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:
+    worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
+    unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
+    return f"""
+Plant {config.plant.name}, jobs {" and ".join(jobs)}
+  readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
+  regimes    {plant.n_clusters} in {plant.n_segments} segments
+  scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
+  anomalies  {plant.n_anomalies:,} at alpha = {plant.alpha:.3g}, in {plant.n_alarm_days} machine-days
+  events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}
+  published  {config.published_path}
+
+Next: `pwflow status` says what wants an answer, `pwflow ui` shows the assets, or ask in SQL:
+  pwflow sql "SELECT started_at, n_readings, summary FROM mart.anomaly_events
+              ORDER BY started_at DESC LIMIT 20"
+"""

@@ -1,0 +1,38 @@
+"""`python -m pwflow_dagster.reference FOLDER`: write the reference of configuration, tables and commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pwflow_core.reference import describe_configuration, describe_tables
+from pwflow_dagster.cli import main
+
+__all__ = ["make_reference"]
+
+
+def make_reference() -> dict[str, str]:
+    """Return the pages of the reference by file name."""
+    return {
+        "configuration.md": describe_configuration(),
+        "tables.md": describe_tables(),
+        "commands.md": _describe_commands(),
+    }
+
+
+def _describe_commands() -> str:
+    top = click.Context(main, info_name="pwflow", max_content_width=100, terminal_width=100)
+    lines = ["# Commands", "", "```text", main.get_help(top), "```"]
+    for name, command in main.commands.items():
+        context = click.Context(command, info_name=name, parent=top, max_content_width=100, terminal_width=100)
+        lines += ["", f"## `pwflow {name}`", "", "```text", command.get_help(context), "```"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, page in make_reference().items():
+        (folder / file).write_text(page, encoding="utf-8")

@@ -1,0 +1,163 @@
+"""Commands on a finished plant: what they print, as text and as JSON, and what they leave as it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from pwflow_core.simulation import SENSORS
+from pwflow_dagster.cli import main
+from tests.dagster.test_decisions import CONFIG
+from tests.dagster.test_sensors import add_verdict
+
+VERDICT = "0123456789ab"
+
+
+@pytest.fixture
+def here(plant, monkeypatch):
+    """A finished plant as the folder that the command line starts in."""
+    sensors = "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
+    (plant.folder / "pwflow.toml").write_text(CONFIG + sensors)
+    monkeypatch.chdir(plant.folder)
+    monkeypatch.setenv("DAGSTER_HOME", str(plant.folder / "dagster"))
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    return plant
+
+
+def invoke(*arguments: object):
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def refusal(*arguments: object) -> str:
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    return done.stderr
+
+
+def test_the_status_says_how_the_plant_is_and_what_to_do_next(here):
+    add_verdict(here, "c0002")
+    shown = invoke("status").stdout
+    [(n_readings,)] = here.query("SELECT count(*) FROM core.readings")
+    assert f"readings    {n_readings:,} from 3 machines, 2026-01-05 to 2026-01-07 23:59 UTC" in shown
+    assert "last run    train_and_score: success" in shown
+    assert "last night  2026-01-07: 4,320 readings" in shown
+    for key, version in here.query("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"):
+        assert f"{key}  " in shown
+        assert f"flow {version[:8]}" in shown
+    assert f"{VERDICT}  2026-01-07  Regime c0002 moved" in shown
+    assert f"`pwflow answer {VERDICT}`" in shown
+
+
+def test_the_status_as_json_has_the_same_facts(here):
+    add_verdict(here, "c0002")
+    document = json.loads(invoke("status", "--json").stdout)
+    assert document["last_run"]["outcome"] == "success"
+    assert document["status"]["last_night"]["night"] == "2026-01-07"
+    assert [regime["cluster_key"] for regime in document["status"]["regimes"]] == ["c0001", "c0002", "c0003", "c0004"]
+    assert document["status"]["findings"][0]["verdict_id"] == VERDICT
+    assert VERDICT in document["next_steps"][0]["next_step"]
+
+
+def test_a_run_that_failed_is_told_with_its_sentence(here):
+    here.config.published_path.unlink()
+    here.config.published_path.mkdir()
+    (here.config.published_path / "in the way").touch()
+    assert here.run()[-1].error is not None
+    assert "last run    nightly_scoring: failure" in invoke("status").stdout
+
+
+def test_a_score_is_printed_as_csv_and_the_summary_beside_it(here):
+    file = here.folder / "exports" / "2026-01-07.parquet"
+    shown = invoke("score", file, "--output", "scores.csv")
+    assert "4,3" in shown.stderr
+    assert "alpha = 0.001" in shown.stderr
+    printed = invoke("score", file)
+    assert printed.stdout == (here.folder / "scores.csv").read_text()
+    scores = pd.read_csv(here.folder / "scores.csv")
+    known = here.query("SELECT count(*), sum(is_anomaly::INT) FROM mart.anomaly_scores WHERE ts >= '2026-01-07'")
+    assert [(len(scores), (scores.is_anomaly == True).sum())] == known  # noqa: E712 - NULL is neither
+    (here.folder / "short.csv").write_text("timestamp,machine,recipe\n2026-01-08T00:00:00Z,M1,A\n")
+    assert "has no column 'spindle_speed'" in refusal("score", "short.csv")
+
+
+def test_readings_are_simulated_to_a_file(here):
+    assert "50 of c0002" in invoke("sample", 50, "--cluster", "c0002", "--output", "drawn.csv").stdout
+    drawn = pd.read_csv(here.folder / "drawn.csv")
+    assert list(drawn.columns) == ["segment", "cluster_key", *(sensor.name for sensor in SENSORS)]
+    assert "Expected the key of a regime in force" in refusal("sample", 5, "--cluster", "c9", "--output", "x.csv")
+
+
+def test_a_verdict_is_dismissed_once_and_by_name(here):
+    add_verdict(here, "c0002")
+    assert "Dismissed: Regime c0002 moved" in invoke("dismiss", VERDICT, "--reason", "a trial").stdout
+    [(status, by)] = here.query("SELECT status, decided_by FROM mart.drift_verdicts")
+    assert status == "dismissed"
+    assert by.endswith(": a trial")
+    assert "is dismissed already" in refusal("dismiss", VERDICT)
+    assert "got 'nonsense'" in refusal("dismiss", "nonsense")
+    assert "is dismissed already" in refusal("answer", VERDICT)
+    assert "verdicts    0 open" in invoke("status").stdout
+
+
+def test_a_verdict_is_answered_by_learning_the_regime_again(here):
+    add_verdict(here, "c0002")
+    document = json.loads(invoke("answer", VERDICT, "--json").stdout)
+    assert document["verdict"]["status"] == "done"
+    [decision] = document["decisions"]
+    assert decision["cluster_key"] == "c0002"
+    assert decision["decision"] in ("promoted", "refused")
+    assert here.query("SELECT status FROM mart.drift_verdicts") == [("done",)]
+    assert here.query("SELECT count(*) FROM mart.flow_decisions WHERE cluster_key <> 'c0002'") == [(3,)]
+
+
+def test_no_run_answers_what_only_a_person_can(here):
+    add_verdict(here, "c0002", answer="ask")
+    assert f"No run can answer {VERDICT}" in refusal("answer", VERDICT)
+
+
+def test_results_come_as_json_where_a_program_asks(here):
+    document = json.loads(invoke("run", "--json").stdout)
+    assert [run["job"] for run in document["runs"]] == ["nightly_scoring"]
+    assert document["result"]["n_machines"] == 3
+    [row] = json.loads(invoke("sql", "--json", "SELECT count(*) AS n, max(ts) AS last FROM mart.readings").stdout)
+    assert row == {"n": document["result"]["n_readings"], "last": "2026-01-07T23:59:00.000"}
+    written = json.loads(invoke("report", "--json", "--days", 1, "--output", "r.html").stdout)
+    assert written["size_bytes"] == (here.folder / "r.html").stat().st_size
+
+
+def test_progress_is_a_bar_on_a_terminal(here):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pwflow_dagster", "run"], stdout=subprocess.DEVNULL, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "nightly_scoring  [####" in text
+    steps = [line for line in text.split("\r") if "nightly_scoring" in line]
+    assert len(steps) > 10
+    assert "[########################]" in steps[-1]
+
+
+def test_in_a_log_progress_is_plain_lines(here, caplog):
+    with caplog.at_level(logging.INFO, logger="pwflow"):
+        invoke("run")
+    assert "nightly_scoring: 11 steps" in caplog.messages
+    assert any(message.startswith("anomaly_scores: ") for message in caplog.messages)
