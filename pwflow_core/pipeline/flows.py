@@ -58,7 +58,6 @@ class FlowSummary:
 
 def clusters_without_flow(plant: Plant) -> list[str]:
     """Return the keys of the regimes in force without a flow, or with one from before their readings changed."""
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             "SELECT cluster_key FROM mart.clusters WHERE status = 'active' AND cluster_key NOT IN "
@@ -100,7 +99,6 @@ def train_cluster_flows(
     """
     from pwflow_core.modelling import FlowSettings, train_flows
 
-    plant.warehouse.bring_up_to_date()
     started = datetime.now(UTC).replace(tzinfo=None)
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)

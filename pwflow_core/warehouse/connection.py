@@ -127,12 +127,6 @@ class Warehouse:
             finally:
                 connection.close()
 
-    def bring_up_to_date(self) -> None:
-        """Give a warehouse that an earlier release made the tables and columns of this one, before they are read."""
-        if self.exists and not self._has_schema:
-            with self.transaction():
-                pass
-
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open an in-memory database with the same limits, for work that needs no warehouse."""

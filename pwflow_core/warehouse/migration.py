@@ -20,6 +20,12 @@ _UNNUMBERED = 1
 _STEPS: dict[int, str] = {
     2: """
         ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
+        ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
+        ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
+        ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
     """,
 }
 

@@ -91,9 +91,6 @@ CREATE TABLE IF NOT EXISTS core.cluster_models (
     reason VARCHAR
 );
 
-ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
-ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
-
 CREATE TABLE IF NOT EXISTS core.cluster_assignments (
     cluster_key VARCHAR,
     reading_id BIGINT,
@@ -181,8 +178,6 @@ CREATE TABLE IF NOT EXISTS mart.clusters (
     found_from TIMESTAMP
 );
 
-ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
-
 CREATE TABLE IF NOT EXISTS mart.cluster_lineage (
     cluster_model_id VARCHAR,
     cluster_key VARCHAR,
@@ -214,10 +209,6 @@ CREATE TABLE IF NOT EXISTS mart.flow_versions (
     random_state BIGINT,
     file_deleted_at TIMESTAMP
 );
-
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
 
 CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     reading_id BIGINT,
@@ -308,8 +299,8 @@ CREATE TABLE IF NOT EXISTS core.drift_states (
     state VARCHAR
 );
 
--- What a night was like when it was judged.
-CREATE TABLE IF NOT EXISTS core.judged_nights (night DATE, fingerprint UBIGINT);
+-- What a night was like when it was judged: the readings of each machine, the evidence of each regime.
+CREATE TABLE IF NOT EXISTS core.judged_nights (night DATE, part UBIGINT);
 
 -- Where the values of each sensor lay while the regimes were learned: quantiles by sensor, in the order of the source.
 CREATE TABLE IF NOT EXISTS core.sensor_levels (cluster_model_id VARCHAR, machine_id VARCHAR, levels DOUBLE[][]);

@@ -7,8 +7,9 @@ import pytest
 
 from pwflow_core.errors import WarehouseVersionError
 from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.warehouse import PUBLIC_TABLES, Warehouse, quote_literal
+from pwflow_core.warehouse import Warehouse, describe_table, quote_literal
 from pwflow_core.warehouse.migration import SCHEMA_VERSION
+from pwflow_core.warehouse.sql import quote_columns
 from tests.conftest import query
 from tests.faults.conftest import NIGHT, open_copy
 from tests.faults.test_kills import add_night, published
@@ -34,7 +35,8 @@ def as_release_0_1(plant) -> None:
             if table in ("readings", "raw_readings", "filled_values"):
                 for sensor in ("temperature", "pressure"):
                     connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {sensor} DOUBLE")
-            connection.execute(f"INSERT INTO {schema}.{table} BY NAME FROM new.{schema}.{table}")
+            columns = quote_columns(column.name for column in describe_table(connection, schema, table))
+            connection.execute(f"INSERT INTO {schema}.{table} BY NAME SELECT {columns} FROM new.{schema}.{table}")
         made = connection.execute(
             "SELECT sql FROM duckdb_tables() WHERE database_name = 'new' AND table_name = 'features' "
             "UNION ALL SELECT sql FROM duckdb_views() WHERE database_name = 'new' AND view_name = 'model_readings'"
@@ -46,8 +48,17 @@ def as_release_0_1(plant) -> None:
 
 
 def all_rows(plant) -> dict[str, list[tuple]]:
-    tables = [f"mart.{table}" for table in PUBLIC_TABLES] + ["core.readings", "core.component_log_density"]
-    return {table: query(plant, f"SELECT count(*), sum(hash(t)) FROM {table} AS t") for table in tables}
+    """Count and hash the rows of every table that release 0.1 had, by the columns that it had."""
+    with duckdb.connect() as connection:
+        connection.execute(RELEASE_0_1.read_text())
+        known = connection.execute(
+            "SELECT schema_name || '.' || table_name, list(column_name ORDER BY column_index) FROM duckdb_columns() "
+            "WHERE schema_name IN ('core', 'mart') AND table_name NOT IN ('progress', 'plant_facts') GROUP BY ALL"
+        ).fetchall()
+    return {
+        table: query(plant, f"SELECT count(*), sum(hash({quote_columns(columns)})) FROM {table}")
+        for table, columns in known
+    }
 
 
 def test_a_warehouse_of_release_0_1_keeps_all_its_rows_and_the_next_night_runs_on_it(trained_plant, stem):
