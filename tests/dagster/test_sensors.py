@@ -154,7 +154,7 @@ def test_run_configuration_of_a_request_is_valid_for_the_job(plant):
     add_verdict(plant, "c0002")
     with plant.instance() as instance:
         [request] = tick(plant, instance).run_requests
-    job = build(plant.config).resolve_job_def(ANSWER_DRIFT)
+        job = build(plant.config).resolve_job_def(ANSWER_DRIFT)
     assert dg.validate_run_config(job, json.loads(json.dumps(request.run_config)))
 
 
