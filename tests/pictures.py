@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from pwflow_core.demo import demo_config
 from pwflow_core.plant import Plant
-from pwflow_core.reporting import build_report
+from pwflow_core.reporting import report_path
 
 PATIENCE_MS = 600_000
 LOCATION = "pwflow_dagster.definitions"
@@ -39,7 +38,7 @@ def main() -> None:
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         if "report" in chosen.only:
-            picture_report(browser.new_page(viewport={"width": 1180, "height": 900}), chosen.folder)
+            picture_report(browser.new_page(viewport={"width": 1180, "height": 1900}), chosen.folder)
         if "dagster" in chosen.only:
             with ui() as address:
                 wide = browser.new_page(viewport={"width": 2560, "height": 860})
@@ -102,13 +101,13 @@ def picture_report(page: Page, folder: Path) -> None:
         moved = connection.execute(
             "SELECT cluster_keys[1] FROM mart.drift_verdicts WHERE verdict = 'regime_moved' ORDER BY night LIMIT 1"
         ).fetchone()
-    with tempfile.TemporaryDirectory() as temporary:
-        report = Path(temporary) / "report.html"
-        build_report(plant, report)
-        page.goto(report.as_uri(), timeout=PATIENCE_MS)
-        page.locator("#glance").screenshot(path=folder / "report-glance.png")
-        if moved:
-            page.locator(f"#regime-{moved[0]}").screenshot(path=folder / "report-regime.png")
+    page.goto(report_path(plant.config, "en").as_uri(), timeout=PATIENCE_MS)
+    page.locator("#glance").screenshot(path=folder / "report-glance.png")
+    if moved:
+        regime = page.locator(f"#regime-{moved[0]}")
+        regime.scroll_into_view_if_needed()  # what is far away is not drawn yet
+        page.wait_for_timeout(5_000)
+        regime.screenshot(path=folder / "report-regime.png")
 
 
 if __name__ == "__main__":

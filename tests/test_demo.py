@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from pwflow_core.demo import configuration_in_force, demo_config
 from pwflow_core.simulation import SENSORS
 
@@ -24,3 +30,18 @@ def test_a_configuration_file_here_is_used_before_the_bundled_plant(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pwflow.toml").write_text('[plant]\nname = "mine"\n[source]\npath = "x.csv"\n')
     assert configuration_in_force().plant.name == "mine"
+
+
+def test_the_demo_runs_to_published_scores_and_remembers_its_days(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pwflow_dagster", "demo", "--days", "1", "--json"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["result"]["n_readings"] == 3 * 1440
+    assert Path(document["published"]).is_relative_to(tmp_path / ".pwflow" / "demo")
