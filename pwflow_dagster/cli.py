@@ -52,6 +52,7 @@ def main() -> None:
       pwflow sql QUERY       ask the published tables
       pwflow demo            the same on a simulated plant with known faults
       pwflow evaluate        compare scores and alarms with known faults
+      pwflow poc             does it pay on your data? a recommendation with its reasons
       pwflow bench           compare density models on your data or on toy targets
       pwflow promote, rollback, confirm, approve   decide about a regime
 
@@ -215,6 +216,46 @@ def evaluate(
         click.echo(table.to_csv(index=False), nl=False)
     else:
         click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
+
+
+@main.command()
+@_CONFIG
+@click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="Known faults, as for evaluate.")
+@click.option(
+    "--regimes", default="1,2,4,8", show_default=True, help="Numbers of regimes to try, over the whole plant."
+)
+@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def poc(
+    config_file: Path | None,
+    labels_file: Path | None,
+    regimes: str,
+    language: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Does this pay on my data? Compare pwflow with simpler models and recommend one, with reasons.
+
+    Without LABELS the simulated plant knows its own faults; into other held-out readings some are put.
+    """
+    from pwflow_core import poc as proof
+    from pwflow_core.plant import Plant
+
+    if not all(number.isdecimal() for number in _listed(regimes)):
+        raise click.UsageError(f"Expected numbers such as 1,2,4,8 in --regimes, got {regimes!r}.")
+    plant = Plant.open(configuration_in_force(config_file))
+    comparison = proof.prove_plant(
+        plant,
+        labels_file=labels_file,
+        regimes=[int(number) for number in _listed(regimes)],
+        on_progress=logging.getLogger("pwflow.poc").info,
+    )
+    proof.write_comparison(plant, comparison)
+    target = (output or proof.poc_path(plant.config, language)).absolute()
+    proof.write_page(comparison, target, language)
+    click.echo(proof.to_json(comparison) if as_json else proof.describe_comparison(comparison, language))
+    click.echo(f"Wrote {target} and mart.model_comparison, which the next run publishes.", err=as_json)
 
 
 _REASON = click.option("--reason", default="", help="Why, for the registry.")

@@ -17,7 +17,7 @@ from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.pipeline.slices import SCORE_STEP
 from pwflow_core.pipeline.timing import read_timing
 
-__all__ = ["FalseAlarmRate", "create_pins", "record_model_set"]
+__all__ = ["FalseAlarmRate", "create_pins", "rate_of_events", "readings_per_week", "record_model_set"]
 
 DEFAULT_GAP_INTERVALS = 10
 """Anomalies so many usual intervals apart are one event, where the configuration names no gap."""
@@ -116,7 +116,7 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig
     ).fetchone()
     if settled is not None:
         return FalseAlarmRate(*settled)
-    readings = _readings_per_week(connection)
+    readings = readings_per_week(connection)
     if budget >= readings:
         raise ConfigurationError(
             f"Expected scoring.alarms_per_week below the {readings:,.0f} readings that the plant delivers in a week, "
@@ -168,7 +168,7 @@ def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dep
     return float(np.exp(brentq(excess, _SMALLEST_LOG_ALPHA, np.log(_LARGEST_ALPHA))))
 
 
-def _readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
+def readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
     """Measure how many readings that can be scored the plant delivers in a week in which it runs.
 
     Seven times those of the median day with any; with fewer than three such days, what all machines would deliver
