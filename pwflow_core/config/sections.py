@@ -15,6 +15,7 @@ __all__ = [
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
+    "CostsConfig",
     "DriftConfig",
     "EventsConfig",
     "FeaturesConfig",
@@ -356,6 +357,19 @@ class ModelsConfig(_Section):
     """Files of flows out of force are kept this long after they were in force, and while any score refers to them."""
 
 
+class CostsConfig(_Section):
+    """What things cost, for `pwflow poc`: without this section it speaks of no money."""
+
+    per_false_alarm: Annotated[float, Field(ge=0)] = 0.0
+    """What a false alarm costs: somebody goes and looks."""
+    per_missed_event: Annotated[float, Field(ge=0)] = 0.0
+    """What an event costs that nobody was told of."""
+    per_cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    currency: Annotated[str, Field(min_length=1, max_length=12)] = "EUR"
+    events_per_year: Annotated[float, Field(ge=0)] | None = None
+    """Events that there are to find in a year; counted in the labels where it is not given, else taken to be 12."""
+
+
 class ComputeConfig(_Section):
     """What the computation may use."""
 
@@ -394,6 +408,7 @@ class PlantConfig(_Section):
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
     compute: ComputeConfig = ComputeConfig()
+    costs: CostsConfig | None = None
     folder: Annotated[Path, Field(exclude=True)] = Path()
     """Folder that relative paths start from; set by `load_config`, not by the file."""
 

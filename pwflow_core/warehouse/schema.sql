@@ -355,6 +355,36 @@ CREATE TABLE IF NOT EXISTS core.confirmations (
     confirmed_at TIMESTAMP
 );
 
+-- The last comparison of `pwflow poc`, replaced as a whole.
+CREATE TABLE IF NOT EXISTS mart.model_comparison (
+    model VARCHAR,
+    n_regimes INTEGER,
+    is_recommended BOOLEAN,
+    recommendation VARCHAR,
+    reason VARCHAR,
+    n_learned BIGINT,
+    n_held_out BIGINT,
+    held_out_log_density DOUBLE,
+    held_out_error DOUBLE,
+    bridge_mass DOUBLE,
+    fault_source VARCHAR,
+    n_faults BIGINT,
+    n_found BIGINT,
+    false_alarms_per_week DOUBLE,
+    false_alarms_error DOUBLE,
+    alpha DOUBLE,
+    train_cpu_seconds DOUBLE,
+    train_seconds DOUBLE,
+    partial_refit_cpu_seconds DOUBLE,
+    peak_memory_mb DOUBLE,
+    added_memory_mb DOUBLE,
+    nightly_cpu_seconds DOUBLE,
+    yearly_cost DOUBLE,
+    currency VARCHAR,
+    error VARCHAR,
+    made_at TIMESTAMP
+);
+
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 
@@ -529,3 +559,31 @@ COMMENT ON COLUMN mart.flow_decisions.gain_recent_error IS 'Standard error of th
 COMMENT ON COLUMN mart.flow_decisions.gain_reference IS 'How much better the new one describes the held-out readings of the old one, in nats per reading';
 COMMENT ON COLUMN mart.flow_decisions.decided_by IS 'Who or what decided';
 COMMENT ON COLUMN mart.flow_decisions.reason IS 'Why';
+
+COMMENT ON TABLE mart.model_comparison IS 'What `pwflow poc` found last: pwflow with several numbers of regimes beside simpler models, on the readings of the plant';
+COMMENT ON COLUMN mart.model_comparison.model IS 'pwflow_K with K regimes, single (one global flow), mixture_base and resampled_base (flows with such a base), gmm (Gaussian mixture), gaussian (one), isolation_forest or knn';
+COMMENT ON COLUMN mart.model_comparison.n_regimes IS 'Regimes of pwflow, over the whole plant; NULL of the others';
+COMMENT ON COLUMN mart.model_comparison.is_recommended IS 'TRUE for the model to use; for none if there is too little data';
+COMMENT ON COLUMN mart.model_comparison.recommendation IS 'use_pwflow, one_regime, no_flows or too_little_data; the same in every row';
+COMMENT ON COLUMN mart.model_comparison.reason IS 'Why, as sentences; the same in every row';
+COMMENT ON COLUMN mart.model_comparison.n_learned IS 'Readings that the model learned from';
+COMMENT ON COLUMN mart.model_comparison.n_held_out IS 'Held-out readings that it was asked to describe';
+COMMENT ON COLUMN mart.model_comparison.held_out_log_density IS 'Mean log-density of those, in nats, in the raw units of the sensors; NULL of isolation_forest and knn';
+COMMENT ON COLUMN mart.model_comparison.held_out_error IS 'Its standard error, in nats';
+COMMENT ON COLUMN mart.model_comparison.bridge_mass IS 'Share of what the model generates that is farther from any reading than 99% of new ones; below 0 by chance';
+COMMENT ON COLUMN mart.model_comparison.fault_source IS 'labelled, or injected into held-out readings';
+COMMENT ON COLUMN mart.model_comparison.n_faults IS 'Faults to be found';
+COMMENT ON COLUMN mart.model_comparison.n_found IS 'Faults that an event touches';
+COMMENT ON COLUMN mart.model_comparison.false_alarms_per_week IS 'Events that touch no fault, in a week of the plant';
+COMMENT ON COLUMN mart.model_comparison.false_alarms_error IS 'Standard error of that, by counting';
+COMMENT ON COLUMN mart.model_comparison.alpha IS 'p-value at or below which a reading was an anomaly';
+COMMENT ON COLUMN mart.model_comparison.train_cpu_seconds IS 'CPU time of learning everything, in seconds';
+COMMENT ON COLUMN mart.model_comparison.train_seconds IS 'The same on the clock, in seconds';
+COMMENT ON COLUMN mart.model_comparison.partial_refit_cpu_seconds IS 'CPU time of learning one regime again, in seconds; of everything, where there is one only';
+COMMENT ON COLUMN mart.model_comparison.peak_memory_mb IS 'Most memory of the process until it had learned, in MB';
+COMMENT ON COLUMN mart.model_comparison.added_memory_mb IS 'What learning added to that, in MB';
+COMMENT ON COLUMN mart.model_comparison.nightly_cpu_seconds IS 'CPU time of scoring a night of the plant, in seconds';
+COMMENT ON COLUMN mart.model_comparison.yearly_cost IS 'False alarms, missed events and computing in a year; NULL without [costs]';
+COMMENT ON COLUMN mart.model_comparison.currency IS 'Currency of that';
+COMMENT ON COLUMN mart.model_comparison.error IS 'Why there are no figures; NULL if there are';
+COMMENT ON COLUMN mart.model_comparison.made_at IS 'When the comparison was made, UTC';

@@ -79,7 +79,10 @@ def report(config_file: Path | None, output: Path | None, language: str, days: i
     "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Most seconds to take."
 )
 def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeout: float) -> None:
-    """Ask the published tables in SQL: read-only, with nothing else in reach, bounded in time and memory."""
+    """Ask the published tables in SQL.
+
+    Read-only, with nothing else in reach, bounded in time and memory.
+    """
     from pwflow_core.limits import limited_process
     from pwflow_core.pipeline.publishing import query_published
 
