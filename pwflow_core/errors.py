@@ -6,6 +6,8 @@ engineer can act on. Each class derives from `PwflowError` and from the builtin 
 
 from __future__ import annotations
 
+from pwflow_core.redaction import hide_secrets
+
 __all__ = [
     "ChecksFailedError",
     "ConfigurationError",
@@ -19,16 +21,22 @@ __all__ = [
     "RegimeError",
     "SchemaMismatchError",
     "SourceError",
+    "StorageFullError",
     "UnknownClusterError",
     "UnknownEventError",
     "UnknownVerdictError",
     "UnknownVersionError",
+    "WarehouseDamagedError",
     "WarehouseLockedError",
+    "WarehouseVersionError",
 ]
 
 
 class PwflowError(Exception):
-    """Base of every error that pwflow raises on purpose."""
+    """Base of every error that pwflow raises on purpose; its message holds no secret of a URL or a query."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(hide_secrets(a) if isinstance(a, str) else a for a in arguments))
 
 
 class ConfigurationError(PwflowError, ValueError):
@@ -101,3 +109,15 @@ class RegimeError(PwflowError, ValueError):
 
 class WarehouseLockedError(PwflowError, TimeoutError):
     """Another process held the warehouse for longer than the configured wait."""
+
+
+class WarehouseDamagedError(PwflowError, OSError):
+    """The warehouse cannot be read, or lacks what was written into it."""
+
+
+class WarehouseVersionError(PwflowError, ValueError):
+    """The warehouse was written by a newer release."""
+
+
+class StorageFullError(PwflowError, OSError):
+    """A disk is full; what was there before is as it was."""

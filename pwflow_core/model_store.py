@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import uuid
 from pathlib import Path
 
 import fsspec
 
 from pwflow_core.errors import ModelFileError
+from pwflow_core.storage import replace_file
 
 __all__ = ["ModelStore"]
 
 _SUFFIX = ".safetensors"
+_REMEDY = (
+    "Restore it from a backup, or learn it again: materialize its partition of cluster_flow, or cluster_model if it "
+    "holds the regimes."
+)
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,7 +40,7 @@ class ModelStore:
             return version
         self._filesystem.makedirs(self._root, exist_ok=True)
         if "file" in self._filesystem.protocol:
-            _write_durably(Path(target), data)
+            replace_file(Path(target), data)
         else:
             self._filesystem.pipe_file(target, data)
         return version
@@ -53,14 +56,13 @@ class ModelStore:
             data: bytes = self._filesystem.cat_file(target)
         except FileNotFoundError:
             raise ModelFileError(
-                f"Expected the model file {target}, but it is missing: restore it from a backup, or "
-                "materialize its cluster_flow partition to train it again."
+                f"Expected the model file {self._shown(version)}, but it is missing. {_REMEDY}"
             ) from None
         found = hashlib.sha256(data).hexdigest()
         if found != version:
             raise ModelFileError(
-                f"The model file {target} is damaged: expected SHA-256 {version[:12]}…, got {found[:12]}…. "
-                "Restore it from a backup, or materialize its cluster_flow partition to train it again."
+                f"The model file {self._shown(version)} is damaged: expected SHA-256 {version[:12]}…, got "
+                f"{found[:12]}…. {_REMEDY}"
             )
         return data
 
@@ -73,26 +75,10 @@ class ModelStore:
             return False
         return True
 
+    def _shown(self, version: str) -> str:
+        return f"{self.url.rstrip('/')}/{version}{_SUFFIX}"
+
     def _path(self, version: str) -> str:
         if not _HASH.fullmatch(version):
             raise ModelFileError(f"Expected a SHA-256 of 64 hexadecimal digits, got {version[:80]!r}.")
         return f"{self._root}/{version}{_SUFFIX}"
-
-
-def _write_durably(target: Path, data: bytes) -> None:
-    """Write to a temporary file beside the target, flush it to the disk, and move it into place."""
-    temporary = target.parent / f".incoming-{uuid.uuid4().hex}"
-    try:
-        with temporary.open("xb") as file:  # not mkstemp: whoever shares the folder has to read the file
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

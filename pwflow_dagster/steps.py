@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from pwflow_core.errors import PwflowError
+from pwflow_core.redaction import SecretsFilter, hide_secrets
 
 __all__ = ["DECIDED_BY_TAG", "REASON_TAG", "running"]
 
@@ -27,6 +28,7 @@ class _ToRun(logging.Handler):
 
     def __init__(self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> None:
         super().__init__(logging.INFO)
+        self.addFilter(SecretsFilter())
         self._context = context
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -38,7 +40,8 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     """Show the core's progress in the run, and its errors as one sentence instead of a traceback.
 
     Raises:
-        Failure: The core refused on purpose; the description says what to do next.
+        Failure: The core refused on purpose; the description says what to do next. Or its error holds a secret, which
+            is hidden.
     """
     handler = _ToRun(context)
     level = _CORE_LOGGER.level
@@ -49,6 +52,10 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
         yield
     except PwflowError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except Exception as error:
+        if hide_secrets(text := f"{type(error).__name__}: {error}") == text:
+            raise
+        raise dg.Failure(description=hide_secrets(text), allow_retries=False) from None
     finally:
         _CORE_LOGGER.removeHandler(handler)
         _CORE_LOGGER.setLevel(level)

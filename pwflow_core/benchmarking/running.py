@@ -16,7 +16,7 @@ from pwflow_core.benchmarking.data import BenchmarkData
 from pwflow_core.benchmarking.models import MODEL_TITLES
 from pwflow_core.errors import ConfigurationError
 
-__all__ = ["BenchmarkResult", "run_benchmark"]
+__all__ = ["BenchmarkResult", "run_benchmark", "run_worker"]
 
 REFERENCE = "single"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -114,11 +114,27 @@ def run_benchmark(
 
 
 def _run_worker(file: Path, name: str, random_state: int, *options: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "pwflow_core.benchmarking.worker", str(file), name, str(random_state), *options]
+    return run_worker("pwflow_core.benchmarking.worker", [str(file), name, str(random_state), *options])
+
+
+def run_worker(module: str, arguments: Sequence[str], given: str = "") -> dict[str, Any]:
+    """Run a module as a process of its own, with one thread, and return what its last line says as JSON.
+
+    Arguments:
+        module: Name of the module.
+        arguments: Of its command line.
+        given: What it reads.
+
+    Returns:
+        What it printed, or, if it failed, why, under `error`.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     environment = os.environ | dict.fromkeys(_THREADS, "1")
     package = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    done = subprocess.run(  # noqa: S603 - our own
+        command, env=environment, input=given, capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         return dict(json.loads(done.stdout.splitlines()[-1]))
     if done.returncode < 0:

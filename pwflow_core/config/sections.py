@@ -15,6 +15,7 @@ __all__ = [
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
+    "CostsConfig",
     "DriftConfig",
     "EventsConfig",
     "FeaturesConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "PlantConfig",
     "PlantIdentity",
     "QualityConfig",
+    "ReportConfig",
     "ScheduleConfig",
     "ScoringConfig",
     "SensorConfig",
@@ -326,6 +328,15 @@ class ScheduleConfig(_Section):
         return cron
 
 
+class ReportConfig(_Section):
+    """The report that every run writes beside the published tables."""
+
+    languages: tuple[Literal["en", "ja"], ...] = ("en",)
+    """One file for each; with none, no run writes a report."""
+    days: Annotated[int, Field(ge=1, le=3_650)] = 60
+    """Days of readings to show, from the last one backwards."""
+
+
 class WarehouseConfig(_Section):
     """Where readings and scores are kept."""
 
@@ -346,6 +357,19 @@ class ModelsConfig(_Section):
     """Files of flows out of force are kept this long after they were in force, and while any score refers to them."""
 
 
+class CostsConfig(_Section):
+    """What things cost, for `pwflow poc`: without this section it speaks of no money."""
+
+    per_false_alarm: Annotated[float, Field(ge=0)] = 0.0
+    """What a false alarm costs: somebody goes and looks."""
+    per_missed_event: Annotated[float, Field(ge=0)] = 0.0
+    """What an event costs that nobody was told of."""
+    per_cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    currency: Annotated[str, Field(min_length=1, max_length=12)] = "EUR"
+    events_per_year: Annotated[float, Field(ge=0)] | None = None
+    """Events that there are to find in a year; counted in the labels where it is not given, else taken to be 12."""
+
+
 class ComputeConfig(_Section):
     """What the computation may use."""
 
@@ -355,6 +379,13 @@ class ComputeConfig(_Section):
     """Memory for DuckDB; what does not fit is spilled to disk."""
     chunk_rows: Annotated[int, Field(ge=1_000)] = 100_000
     """Readings scored at a time."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory limit in bytes."""
+        number, unit = re.fullmatch(r"([\d.]+)\s*(\w+)", self.memory_limit).groups()  # type: ignore[union-attr]
+        base = 1024 if "i" in unit else 1000
+        return int(float(number) * base ** ("KMG".index(unit[0]) + 1))
 
 
 class PlantConfig(_Section):
@@ -373,9 +404,11 @@ class PlantConfig(_Section):
     events: EventsConfig = EventsConfig()
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    report: ReportConfig = ReportConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
     compute: ComputeConfig = ComputeConfig()
+    costs: CostsConfig | None = None
     folder: Annotated[Path, Field(exclude=True)] = Path()
     """Folder that relative paths start from; set by `load_config`, not by the file."""
 

@@ -18,18 +18,22 @@ Array = NDArray[np.float64]
 
 
 class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Flag readings that are improbable under a `PiecewiseFlow`.
+    """Flag readings that do not conform to the flows of a `PiecewiseFlow`.
+
+    What is ranked is the log-density by the flows of the clusters alone, without the Gaussians that they are blended
+    with and without a flow over all readings: those protect a density where readings drift, but they fill the holes
+    in and between regimes, and a reading there is no normal one. A plant's p-values are made from the same.
 
     Arguments:
-        density: The density to fit, a `PiecewiseFlow`; None for the defaults.
+        density: The density to fit, a `PiecewiseFlow`; None for the defaults without a shared flow.
         alpha: Share of normal readings that may be flagged.
         random_state: Seed of the density.
 
     Attributes:
         density_: The fitted `PiecewiseFlow`.
-        calibration_: What turns log-densities into p-values, from the rows held out from training, or from all
-            when there were too few rows to hold any out.
-        offset_: Log-density below which a reading is flagged, nats.
+        calibration_: What turns conformity into p-values, from the rows held out from training, or from all when
+            there were too few rows to hold any out.
+        offset_: Conformity below which a reading is flagged, nats.
 
     """
 
@@ -55,14 +59,14 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not 0 < self.alpha < 1:
             raise ValueError(f"Expected alpha between 0 and 1, got {self.alpha!r}.")
-        density = PiecewiseFlow() if self.density is None else clone(self.density)
+        density = PiecewiseFlow(shared_flow=False) if self.density is None else clone(self.density)
         if self.random_state is not None:
             density.set_params(random_state=self.random_state)
         self.density_ = density.fit(X, sample_weight=sample_weight)
         self.n_features_in_ = density.n_features_in_
         if hasattr(density, "feature_names_in_"):
             self.feature_names_in_ = density.feature_names_in_
-        score = density.score_samples(X)
+        score = self.score_samples(X)
         weight = as_weights(sample_weight, len(score))
         judge = density.held_out_ if density.held_out_.any() else weight > 0
         self.calibration_ = calibrate(score[judge], weight=weight[judge])
@@ -70,12 +74,12 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def score_samples(self, X: object) -> Array:
-        """Evaluate the log-density, nats in raw units, shape (N,); higher is more normal."""
+        """Evaluate how well readings conform to the flows, nats in raw units, shape (N,); higher is more normal."""
         check_is_fitted(self)
-        return self.density_.score_samples(X)
+        return self.density_.mixture_.conformity(self.density_._check(X))
 
     def decision_function(self, X: object) -> Array:
-        """Return the log-density above the threshold, nats, shape (N,); negative for outliers."""
+        """Return the conformity above the threshold, nats, shape (N,); negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: object) -> NDArray[np.int64]:

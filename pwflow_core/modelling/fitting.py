@@ -1,4 +1,4 @@
-"""Put clusters and flows together: choose K by the evidence of the flows, and refine the boundaries.
+"""Put clusters and flows together: choose K by the evidence of the flows, refine the boundaries, share a flow.
 
 `PiecewiseFlow` is the interface to this; nothing here knows of scikit-learn.
 """
@@ -10,17 +10,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import expit, logit, logsumexp
 
 from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fit_candidates
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.joint import train_jointly
-from pwflow_core.modelling.training import ClusterRows, FlowSettings, train_flows
+from pwflow_core.modelling.training import ClusterRows, FlowSettings, for_all_readings, train_flows
 from pwflow_core.modelling.validation import paired_gain
 
 Array = NDArray[np.float64]
 
 _TRACE = 1e-3  # responsibility below which a row says nothing about a cluster
+_LEAST_SHARED = 0.02  # weight below which a flow over all readings is not worth its training and its evaluation
+_UNSEEN = 5.0  # what has a share of 5 / M shows in one of M rows at least, but for odds of 1 to 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +61,26 @@ class Piecewise:
 
     Attributes:
         seeds: The clusters the flows started from.
-        weights: Mixture weights, shape (K,).
+        weights: Share of each cluster, shape (K,); they sum to 1.
         flows: One per cluster.
+        shared: A flow over all readings that is mixed with those of the clusters.
+        shared_weight: Its share; that of the clusters is the rest.
 
     """
 
     seeds: ClusterSeeds
     weights: Array
     flows: list[ClusterFlow]
+    shared: ClusterFlow | None = None
+    shared_weight: float = 0.0
 
     def log_joint(self, X: Array) -> Array:
-        """Evaluate log w_k + log p_k(x), nats, shape (N, K)."""
+        """Evaluate log w_k + log p_k(x) of the clusters, nats, shape (N, K)."""
         return np.stack([f.log_prob(X) for f in self.flows], axis=1) + np.log(self.weights)
 
-    def mean_held_out(self, data: TrainingData) -> float:
-        """Return the mean log-density of the held-out rows, nats per row; 0 if there are none."""
-        weight = data.weight[data.held_out]
-        joint = self.log_joint(data.X[data.held_out])
-        return float(weight @ logsumexp(joint, axis=1) / max(weight.sum(), 1e-300))
+    def log_held_out(self, data: TrainingData) -> Array:
+        """Evaluate the log-density of the held-out rows by the clusters alone, nats, shape (M,)."""
+        return np.asarray(logsumexp(self.log_joint(data.X[data.held_out]), axis=1))
 
 
 def fit_piecewise(
@@ -88,6 +92,7 @@ def fit_piecewise(
     settings: FlowSettings,
     refinements: int,
     joint: bool,
+    shared: bool,
     random_state: int,
 ) -> Piecewise:
     """Fit clusters and flows.
@@ -95,6 +100,10 @@ def fit_piecewise(
     With several `sizes` and `held_out` selection, the Gaussian mixtures only bound the search: flows are
     trained briefly for the K the mixtures prefer and for about a half, a quarter, ... of it down to one, and
     the K whose flows do best on the held-out rows is trained to the end.
+
+    A flow over all readings has all of them to learn from, a cluster's only its own; it has to bridge what lies
+    apart, a cluster's does not. Neither is better everywhere: so this special case joins the mixture, with the weight
+    that the held-out rows give it.
 
     Arguments:
         data: What to learn from.
@@ -105,19 +114,28 @@ def fit_piecewise(
         refinements: Rounds of expectation maximisation over the trained flows, while held-out rows gain.
         joint: Go on with clusters and flows together on the mixture likelihood, if held-out rows gain and no
             labels are given.
+        shared: Mix in a large flow over all readings, if K = 1 is among several candidates and held-out rows ask
+            for it.
         random_state: Seed.
 
     """
     worth = _worth_trying(data, method, sizes, selection, random_state)
     first_look = settings if len(worth) == 1 else _brief(settings)
     tried = [_start(seeds, data, first_look, random_state) for seeds in worth]
-    best = tried[int(np.argmax([model.mean_held_out(data) for model in tried]))]
+    looks = [model.log_held_out(data) for model in tried]
+    first = int(np.argmax([data.weight[data.held_out] @ look for look in looks]))
+    best = tried[first]
     if len(tried) > 1:
         best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
     if method == "gmm":
         best = _refine(best, data, settings, refinements, random_state)
     if joint and data.held_out.any() and (data.fixed < 0).all():
         best = _refine_jointly(best, data, settings, random_state)
+    if shared and len(tried) > 1 and tried[-1].seeds.n_clusters == 1:
+        # A large flow costs as much as all else: the small one of the first look has to be of some use already, as far
+        # as so many rows can tell.
+        hint = _mixing_weight(looks[first], looks[-1], data.weight[data.held_out]) + _UNSEEN / len(looks[-1])
+        best = best if hint < _LEAST_SHARED else _share(best, tried[-1].seeds, data, settings, random_state)
     return best
 
 
@@ -230,6 +248,27 @@ def _refine_jointly(model: Piecewise, data: TrainingData, settings: FlowSettings
     challenger = Piecewise(model.seeds, weights, flows)
     gain, _ = held_out_gain(data, before, challenger.log_joint(data.X))
     return challenger if gain > 0 else model
+
+
+def _share(
+    model: Piecewise, one: ClusterSeeds, data: TrainingData, settings: FlowSettings, random_state: int
+) -> Piecewise:
+    """Mix a large flow over all readings in, by the weight that the held-out rows give it."""
+    large = _start(one, data, for_all_readings(settings), random_state)
+    weight = data.weight[data.held_out]
+    share = _mixing_weight(model.log_held_out(data), large.log_held_out(data), weight)
+    return model if share < _LEAST_SHARED else replace(model, shared=large.flows[0], shared_weight=share)
+
+
+def _mixing_weight(first: Array, second: Array, weight: Array) -> float:
+    """Return the weight of the second density in the most likely mixture of two, each given by rows, shape (N,)."""
+    share = 0.5
+    for _ in range(200):
+        part = expit(second - first + logit(share))
+        before, share = share, float(np.clip(weight @ part / weight.sum(), 1e-6, 1 - 1e-6))
+        if abs(share - before) < 1e-6:
+            break
+    return share
 
 
 def held_out_gain(data: TrainingData, before: Array, after: Array) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ class FlowMixture:
     Attributes:
         weights: w, shape (K,), all above zero.
         flows: One density per cluster.
+        n_shared: How many of them, the last ones, are no cluster's but learned from all readings; their networks are
+            never left out.
         margin: A cluster's network is left out for a reading if the cluster's Gaussian is this many nats below the
             best one's; its Gaussian and its tail always count.
         floor: Readings that come out below this log-density are scored again in full, nats.
@@ -41,13 +43,19 @@ class FlowMixture:
     flows: list[ClusterFlow]
     margin: float = np.inf
     floor: float = np.inf
+    n_shared: int = 0
     _screen: _Screen = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_screen", _Screen(self.weights, self.flows))
 
+    @property
+    def n_clusters(self) -> int:
+        """How many of the flows are a cluster's; they come first."""
+        return len(self.flows) - self.n_shared
+
     def log_joint(self, X: Array) -> Array:
-        """Evaluate log w_k + log p_k(x) for all clusters, nats, shape (N, K)."""
+        """Evaluate log w_k + log p_k(x) for all flows, nats, shape (N, K)."""
         return np.stack([flow.log_prob(X) for flow in self.flows], axis=1) + np.log(self.weights)
 
     def log_prob(self, X: Array, rule: Rule = "pruned") -> Array:
@@ -57,7 +65,7 @@ class FlowMixture:
             X: Readings in raw units, shape (N, D), finite.
             rule: `pruned` leaves out networks by `margin`, which changes the log-density of readings like
                 those that `calibrated` saw by at most `PRUNING_ERROR` nats; improbable ones are scored in
-                full. `exact` evaluates all clusters, `own` the one whose Gaussian is the most likely.
+                full. `exact` evaluates all flows, `own` that of the cluster whose Gaussian is the most likely.
 
         Returns:
             Nats in raw units, shape (N,).
@@ -74,6 +82,16 @@ class FlowMixture:
             if len(again):
                 out[again] = logsumexp(self.log_joint(X[again]), axis=1)
         return out
+
+    def conformity(self, X: Array) -> Array:
+        """Evaluate how well readings conform to the flows of the clusters, nats, shape (N,): what alarms are made from.
+
+        log sum_k [ w_k exp c_k(x) ], with c_k the `conformity` of an `Evaluation`. Flows over all readings are left
+        out: what they bridge is no normal reading.
+        """
+        own = self.weights[: self.n_clusters]
+        each = np.stack([flow.evaluate(X).conformity for flow in self.flows[: self.n_clusters]], axis=1)
+        return np.asarray(logsumexp(each + np.log(own / own.sum()), axis=1))
 
     def calibrated(self, X: Array, random_state: int) -> FlowMixture:
         """Choose how much can be left out without changing a log-density by more than `PRUNING_ERROR` nats.
@@ -95,16 +113,17 @@ class FlowMixture:
         full = logsumexp(joint, axis=1)
         floor = float(np.quantile(full[: len(X)], 0.005))
         behind = screen.max(axis=1, keepdims=True) - screen
+        behind[:, self.n_clusters :] = 0.0
         ordinary = full >= floor
         for margin in _MARGINS:
             kept = logsumexp(np.where(behind <= margin, joint, closed)[ordinary], axis=1)
             if np.abs(full[ordinary] - kept).max() <= _CALIBRATION_ERROR:
-                return FlowMixture(self.weights, self.flows, _HEADROOM * margin, floor)
-        return FlowMixture(self.weights, self.flows)
+                return replace(self, margin=_HEADROOM * margin, floor=floor)
+        return replace(self, margin=np.inf, floor=np.inf)
 
     def _own(self, X: Array) -> Array:
         out = np.empty(len(X))
-        own = self._screen.evaluate(X)[0].argmax(axis=1)
+        own = self._screen.evaluate(X)[0][:, : self.n_clusters].argmax(axis=1)
         for k in np.unique(own):
             rows = np.flatnonzero(own == k)
             out[rows] = self.flows[k].log_prob(X[rows]) + np.log(self.weights[k])
@@ -113,6 +132,7 @@ class FlowMixture:
     def _pruned(self, X: Array) -> Array:
         screen, cheap, top = self._screen.evaluate(X)
         keep = screen >= screen.max(axis=1, keepdims=True) - np.float32(self.margin)
+        keep[:, self.n_clusters :] = True
         cheap[keep] = 0.0
         with np.errstate(divide="ignore"):
             out: Array = (np.log(cheap.sum(axis=1)) + top[:, 0]).astype(np.float64)

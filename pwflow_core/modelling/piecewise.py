@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -37,6 +38,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     log p(x) = logsumexp_k [ log w_k + log p_k(x) ]
 
+    Where K is chosen, a flow over all readings may be one more term of the sum; it is no cluster.
+
     Arguments:
         n_clusters: K, or `auto` to choose among `candidates`.
         candidates: Numbers of clusters to try.
@@ -45,6 +48,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         refine: `em` lets responsibilities follow the trained flows; `joint` then goes on training clusters
             and flows together on the mixture likelihood; None does neither. Only what held-out rows confirm
             is kept.
+        shared_flow: Whether a large flow over all readings may be mixed in. It is where K is chosen by `held_out`
+            with 1 among the candidates, and held-out rows ask for it; scoring then takes three to four times as long.
         flow: How flows are built and trained; None for the defaults.
         held_out: Share of the rows kept back, in contiguous blocks, for choosing and stopping; None for 15%
             of fewer than 5,000 rows and 10% of more.
@@ -52,10 +57,12 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random_state: Seed; None draws one.
 
     Attributes:
-        weights_: Mixture weights, shape (K,).
+        weights_: Share of each cluster, shape (K,); they sum to 1.
         seeds_: The clusters the flows started from.
         flows_: One `ClusterFlow` per cluster.
-        mixture_: The three together, with what pruning may leave out.
+        shared_flows_: Flows over all readings, at most one per segment.
+        shared_segments_: The segment of each, shape (S,).
+        mixture_: All flows, those of the clusters first, with their weights and with what pruning may leave out.
         segments_: The segment of each cluster, shape (K,); all 0 if none were given.
         held_out_: Which training rows were kept back, shape (N,).
 
@@ -72,6 +79,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         selection: Selection = "held_out",
         clustering: Method = "gmm",
         refine: Literal["em", "joint"] | None = "em",
+        shared_flow: bool = True,
         flow: FlowSettings | None = None,
         held_out: float | None = None,
         max_rows: int = 200_000,
@@ -82,6 +90,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.selection = selection
         self.clustering = clustering
         self.refine = refine
+        self.shared_flow = shared_flow
         self.flow = flow
         self.held_out = held_out
         self.max_rows = max_rows
@@ -129,8 +138,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             pick, total, twin = pick[keep], total[keep], np.full(len(X), -1)
             twin[pick] = np.arange(len(pick))
         held_out = np.zeros(len(pick), dtype=bool)
-        models, shares, names = [], [], []
-        for name in np.unique(group[pick]):
+        models, shares, names = [], [], np.unique(group[pick])
+        for name in names:
             mine = group[pick] == name
             n_rows = int(mine.sum())
             fraction = self.held_out or (0.15 if n_rows < 5000 else 0.1)
@@ -138,16 +147,23 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             data = TrainingData(X[pick][mine], total[mine], held_out[mine], fixed[pick][mine])
             models.append(self._fit_segment(data, seed))
             shares.append(total[mine].sum() / total.sum())
-            names += [name] * len(models[-1].flows)
-        self.segments_ = np.array(names)
+        self.segments_ = np.repeat(names, [len(model.flows) for model in models])
         self.seeds_ = joined([model.seeds for model in models], shares)
         self.flows_ = [flow for model in models for flow in model.flows]
         self.weights_ = np.concatenate([s * m.weights for s, m in zip(shares, models, strict=True)])
+        self.shared_flows_ = [model.shared for model in models if model.shared is not None]
+        self.shared_segments_ = names[[model.shared is not None for model in models]]
+        taken = np.array([model.shared_weight for model in models])
+        apart = np.repeat(1 - taken, [len(model.flows) for model in models])
         self.held_out_ = (twin >= 0) & held_out[twin]
         judge = X[pick][held_out] if held_out.any() else X[pick]
         some = judge[:: max(1, len(judge) // _CALIBRATION_ROWS)]
-        self.mixture_ = FlowMixture(self.weights_, self.flows_).calibrated(some, seed)
+        weights = np.concatenate([self.weights_ * apart, (shares * taken)[taken > 0]])
+        self.mixture_ = self._mixture(weights).calibrated(some, seed)
         return self
+
+    def _mixture(self, weights: Array, margin: float = np.inf, floor: float = np.inf) -> FlowMixture:
+        return FlowMixture(weights, self.flows_ + self.shared_flows_, margin, floor, len(self.shared_flows_))
 
     def _fit_segment(self, data: TrainingData, seed: int) -> Piecewise:
         return fit_piecewise(
@@ -158,6 +174,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             settings=self.flow or FlowSettings(),
             refinements=0 if self.refine is None else 1,
             joint=self.refine == "joint",
+            shared=self.shared_flow,
             random_state=seed,
         )
 
@@ -167,7 +184,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Arguments:
             X: Readings in raw units, shape (N, D).
             rule: `pruned` leaves out clusters that cannot matter, at a cost of at most 1e-3 nats; `exact`
-                evaluates all; `own` the most likely one only.
+                evaluates all; `own` the most likely cluster only.
             segments: Known process condition of each reading, shape (N,): the density is then the one within
                 its segment.
 
@@ -185,11 +202,13 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         unknown = set(np.unique(group).tolist()) - set(self.segments_.tolist())
         if unknown:
             raise ValueError(f"Expected segments {sorted(set(self.segments_))}, got {sorted(unknown)}; re-fit.")
-        score = np.empty(len(X))
+        score, every = np.empty(len(X)), self.mixture_
+        of_flow = np.concatenate([self.segments_, self.shared_segments_])
         for name in np.unique(group):
-            mine, inside = group == name, np.flatnonzero(self.segments_ == name)
-            weights = self.weights_[inside] / self.weights_[inside].sum()
-            part = FlowMixture(weights, [self.flows_[k] for k in inside], self.mixture_.margin, self.mixture_.floor)
+            mine, inside = group == name, np.flatnonzero(of_flow == name)
+            weights = every.weights[inside] / every.weights[inside].sum()
+            n_shared = int((self.shared_segments_ == name).sum())
+            part = replace(every, weights=weights, flows=[every.flows[k] for k in inside], n_shared=n_shared)
             score[mine] = part.log_prob(X[mine], rule)
         return score
 
@@ -199,43 +218,53 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: object) -> Array:
         """Return each cluster's share in each reading, shape (N, K)."""
-        X = self._check(X)
-        joint = self.mixture_.log_joint(X)
+        joint = self._log_joint(self._check(X))
         return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
 
     def predict(self, X: object) -> NDArray[np.intp]:
         """Return the most likely cluster of each reading, shape (N,)."""
-        X = self._check(X)
-        return np.asarray(self.mixture_.log_joint(X).argmax(axis=1))
+        return np.asarray(self._log_joint(self._check(X)).argmax(axis=1))
+
+    def _log_joint(self, X: Array) -> Array:
+        """Evaluate log w_k + log p_k(x) of the clusters, shape (N, K)."""
+        return np.asarray(np.stack([flow.log_prob(X) for flow in self.flows_], axis=1) + np.log(self.weights_))
 
     def sample(self, n_samples: int = 1, *, cluster: int | None = None) -> tuple[Array, NDArray[np.intp]]:
         """Draw readings from the mixture, or from one cluster.
 
         Returns:
-            Readings in raw units, shape (n, D), and the cluster of each, shape (n,), sorted by cluster.
+            Readings in raw units, shape (n, D), and the cluster of each, shape (n,), sorted by cluster: the one it
+            was drawn from or, if it was drawn from a flow over all readings, the most likely one.
 
         """
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples}. At least one sample is needed.")
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        weights = self.weights_ if cluster is None else np.eye(len(self.flows_))[cluster]
-        counts = rng.multinomial(n_samples, weights)
-        drawn = [flow.sample(int(n), rng) for flow, n in zip(self.flows_, counts, strict=True) if n]
-        return np.concatenate(drawn), np.repeat(np.arange(len(counts)), counts)
+        flows = self.mixture_.flows if cluster is None else [self.flows_[cluster]]
+        counts = rng.multinomial(n_samples, self.mixture_.weights if cluster is None else [1.0])
+        drawn = np.concatenate([flow.sample(int(n), rng) for flow, n in zip(flows, counts, strict=True) if n])
+        source = np.repeat(np.arange(len(counts)), counts)
+        if cluster is not None:
+            return drawn, np.full(n_samples, cluster % len(self.flows_))
+        from_shared = source >= len(self.flows_)
+        source[from_shared] = self._log_joint(drawn[from_shared]).argmax(axis=1)
+        order = np.argsort(source, kind="stable")
+        return drawn[order], source[order]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted model as one safetensors file."""
         check_is_fitted(self)
-        tensors: dict[str, NDArray[Any]] = {"weights": self.weights_}
+        tensors: dict[str, NDArray[Any]] = {"weights": self.weights_, "mixture_weights": self.mixture_.weights}
         tensors |= {f"seeds.{name}": array for name, array in self.seeds_.tensors().items()}
-        for k, flow in enumerate(self.flows_):
+        for k, flow in enumerate(self.mixture_.flows):
             tensors |= {f"flow{k}.{name}": array for name, array in flow.tensors().items()}
         finite = np.isfinite(self.mixture_.margin)
         document = {
             "method": self.seeds_.method,
-            "flows": [flow.document() for flow in self.flows_],
+            "flows": [flow.document() for flow in self.mixture_.flows],
             "segments": self.segments_.tolist(),
+            "shared_segments": self.shared_segments_.tolist(),
             "pruning": [self.mixture_.margin, self.mixture_.floor] if finite else None,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
@@ -253,11 +282,13 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model = cls()
         model.weights_ = arrays["weights"]
         model.seeds_ = ClusterSeeds.from_tensors(_under("seeds.", arrays), document["method"])
-        model.flows_ = [
+        flows = [
             ClusterFlow.from_tensors(_under(f"flow{k}.", arrays), entry) for k, entry in enumerate(document["flows"])
         ]
         model.segments_ = np.array(document["segments"])
-        model.mixture_ = FlowMixture(model.weights_, model.flows_, *(document["pruning"] or ()))
+        model.shared_segments_ = np.array(document["shared_segments"], dtype=model.segments_.dtype)
+        model.flows_, model.shared_flows_ = flows[: len(model.segments_)], flows[len(model.segments_) :]
+        model.mixture_ = model._mixture(arrays["mixture_weights"], *(document["pruning"] or ()))
         model.n_features_in_ = model.seeds_.n_features
         if document["feature_names"]:
             model.feature_names_in_ = np.array(document["feature_names"], dtype=object)

@@ -6,7 +6,7 @@ import duckdb
 
 from pwflow_core.errors import ConfigurationError
 
-__all__ = ["affordable_readings"]
+__all__ = ["affordable_readings", "readings_per_week"]
 
 _FEWEST_DAYS = 3
 
@@ -17,7 +17,7 @@ def affordable_readings(connection: duckdb.DuckDBPyConnection, alarms_per_week: 
     Raises:
         ConfigurationError: The budget is no less than that.
     """
-    readings = _readings_per_week(connection)
+    readings = readings_per_week(connection)
     if alarms_per_week >= readings:
         raise ConfigurationError(
             f"Expected scoring.alarms_per_week below the {readings:,.0f} readings that the plant delivers in a week, "
@@ -26,7 +26,7 @@ def affordable_readings(connection: duckdb.DuckDBPyConnection, alarms_per_week: 
     return readings
 
 
-def _readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
+def readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
     """Measure how many readings that can be scored the plant delivers in a week in which it runs.
 
     Seven times those of the median day with any; with fewer than three such days, what all machines would deliver

@@ -36,7 +36,6 @@ def calibrate_flows(plant: Plant) -> None:
     Raises:
         NotFittedError: No slice has been scored yet.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         create_pins(connection)
         held_out = _fetch_held_out(plant, connection)

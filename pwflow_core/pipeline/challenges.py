@@ -25,6 +25,7 @@ __all__ = [
     "compare_flows",
     "judge_refit",
     "judge_retraining",
+    "load_champion",
 ]
 
 _log = logging.getLogger("pwflow.flows")
@@ -102,7 +103,7 @@ def challenge_champion(
         return Challenge(True, "")
     if champion == version:
         return Challenge(True, "the same readings and seed gave the flow in force again")
-    old = _load_champion(plant, key, champion, flow.n_features)
+    old = load_champion(plant, key, champion, flow.n_features)
     if old is None:
         return Challenge(True, "the flow in force cannot be read")
     with plant.warehouse.snapshot() as connection:
@@ -164,7 +165,8 @@ def _sentence(gain: Gain, kind: str, asked: str) -> str:
     return f"gain {gain.mean:+.3f} ± {gain.error:.3f} nats on {gain.n_readings:,} {kind} readings{asked}"
 
 
-def _load_champion(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow | None:
+def load_champion(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow | None:
+    """Return the flow in force; None if its file cannot be read, or it is for another number of columns."""
     from pwflow_core.modelling import ClusterFlow
 
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -18,6 +19,7 @@ from pwflow_core.pipeline.progress import read_fact, read_progress
 from pwflow_core.pipeline.readings import STEP as READINGS_STEP
 from pwflow_core.pipeline.readings import STOPPING_FOLDS
 from pwflow_core.pipeline.scores import SCORES_STEP
+from pwflow_core.pipeline.slices import UNREADABLE_STEP
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_rows import select_training_rows, training_window
@@ -63,7 +65,7 @@ def check_scores(plant: Plant) -> list[CheckResult]:
         NotFittedError: There is no warehouse yet.
     """
     with plant.warehouse.snapshot() as connection:
-        return _run(plant, connection, (*_BLOCKING, alarms_within_budget))
+        return _run(plant, connection, (*_BLOCKING, alarms_within_budget, storage_is_whole))
 
 
 def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) -> None:
@@ -226,6 +228,37 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
             "changed: look at them."
         )
     return CheckResult("alarms_within_budget", not described, False, sentence, {"regimes and nights": len(described)})
+
+
+def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Warn of model files that cannot be used, and of what the warehouse was found to lack in the last day."""
+    keys = [
+        row[0]
+        for row in connection.execute(
+            "SELECT cluster_key FROM core.progress WHERE step = ? ORDER BY cluster_key", [UNREADABLE_STEP]
+        ).fetchall()
+    ]
+    since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
+    losses = [
+        row[0]
+        for row in connection.execute(
+            "SELECT what FROM core.recoveries WHERE noticed_at > ? ORDER BY noticed_at", [since]
+        ).fetchall()
+    ]
+    sentence = "Every model file can be used, and the warehouse holds what was written into it."
+    if keys:
+        losses.insert(
+            0,
+            f"The model file of {_listed(keys)} cannot be used, and new readings there are not judged: restore it from "
+            "a backup, or materialize its partition of cluster_flow.",
+        )
+    if losses:
+        sentence = " ".join(losses)
+    figures: Figures = {
+        "model files that cannot be used": len(keys),
+        "losses of the last day": len(losses) - bool(keys),
+    }
+    return CheckResult("storage_is_whole", not losses, False, sentence, figures)
 
 
 def _listed(items: list[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.completion import share_among_clusters
 from pwflow_core.pipeline.budget import affordable_readings
@@ -34,6 +33,7 @@ from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, fetch_matrix, read_chunks
 from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = [
@@ -145,7 +145,7 @@ def fit_cluster_model(
         if (budget := plant.config.scoring.alarms_per_week) is not None and sizes:
             affordable_readings(connection, budget)
     replaced = str(in_force[0]) if in_force else None
-    previous = ClusterModel.from_bytes(plant.models.get(replaced)) if replaced else None
+    previous = _earlier_model(plant) if replaced else None
     mint = minted_keys(used)
     parts: list[SegmentClusters] = []
     lineage: list[Relation] = []
@@ -195,6 +195,15 @@ def fit_cluster_model(
     )
 
 
+def _earlier_model(plant: Plant) -> ClusterModel | None:
+    """Return the regimes in force; None if their file cannot be used, so that fitting anew mends it."""
+    try:
+        return load_cluster_model(plant)[1]
+    except ModelFileError as error:
+        _log.warning("every regime gets a new key, because the earlier ones cannot be read: %s", error)
+        return None
+
+
 def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, AssignmentSummary]:
     """Give every new reading to the clusters that could have produced it.
 
@@ -235,8 +244,8 @@ def _assign_segment(
 ) -> dict[str, AssignmentSummary]:
     """Assign the readings of one segment that arrived after batch `since` to some of its clusters."""
     wanted = np.isin(part.keys, list(done))
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".assign-") as folder:
-        rows, results = Path(folder) / "rows.parquet", Path(folder) / "results.parquet"
+    with working_folder(plant.warehouse.path.parent, "assign") as folder:
+        rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             copy_out(
                 connection,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.completion import complete_rows, share_among_clusters
 from pwflow_core.pipeline.cluster_model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_identifier, read_sql
 from pwflow_core.warehouse.sql import quote_columns
 
@@ -50,7 +51,7 @@ class ContributionsSummary:
         n_new: Anomalies explained in this run.
         n_explained: Anomalies explained, all together.
         n_rows: Rows of the table: one per explained anomaly and sensor.
-        n_incomplete: Anomalies that cannot be explained because a sensor has no value.
+        n_incomplete: Anomalies that cannot be explained: a sensor has no value, or a model file cannot be used.
         blame: How many anomalies each sensor is the first to blame for, all together.
     """
 
@@ -78,13 +79,14 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
     What explains readings that are no anomalies any more is removed. Each anomaly is explained by the flows that it
     was scored with. Everything is written in one transaction.
 
+    Where a model file cannot be used, the anomalies that it took part in stay unexplained.
+
     Raises:
         NotFittedError: There is no warehouse, or there are no regimes yet.
-        ModelFileError: A model file is missing or damaged.
+        ModelFileError: The file of the regimes is missing or damaged.
     """
     _, model = load_cluster_model(plant)
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".explain-") as name:
-        folder = Path(name)
+    with working_folder(plant.warehouse.path.parent, "explain") as folder:
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
             check_columns(connection, model.sensors)
@@ -158,7 +160,11 @@ def _explain(
                 },
                 folder / "part.parquet",
             )
-            attributor = _open_attributor(plant, mixture, groups, flows)
+            try:
+                attributor = _open_attributor(plant, mixture, groups, flows)
+            except ModelFileError as error:
+                _log.warning("anomalies in segment %s stay unexplained: %s", mixture.segment, error)
+                continue
             for reading_id, X in read_chunks(
                 reader, folder / "part.parquet", model.sensors, plant.config.compute.chunk_rows
             ):

@@ -10,6 +10,7 @@ CREATE TEMP TABLE explained AS
 SELECT score.reading_id, score.machine_id, score.ts, score.anomaly_score, score.scored_at
 FROM mart.anomaly_scores AS score
 JOIN read_parquet($anomalies) AS copied USING (reading_id, scored_at)
+SEMI JOIN read_parquet($results) AS result ON score.reading_id = result.reading_id
 ANTI JOIN mart.sensor_contributions AS present ON score.reading_id = present.reading_id
 WHERE score.is_anomaly;
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion
+from pwflow_core.pipeline.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion, load_champion
 from pwflow_core.pipeline.cluster_model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.pipeline.drift.findings import open_since
 from pwflow_core.pipeline.registration import TrainedFlow, changed_regimes, register_flows
@@ -58,7 +58,6 @@ class FlowSummary:
 
 def clusters_without_flow(plant: Plant) -> list[str]:
     """Return the keys of the regimes in force without a flow, or with one from before their readings changed."""
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             "SELECT cluster_key FROM mart.clusters WHERE status = 'active' AND cluster_key NOT IN "
@@ -100,7 +99,6 @@ def train_cluster_flows(
     """
     from pwflow_core.modelling import FlowSettings, train_flows
 
-    plant.warehouse.bring_up_to_date()
     started = datetime.now(UTC).replace(tzinfo=None)
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
@@ -117,10 +115,12 @@ def train_cluster_flows(
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
-    rows = [_split(model, key, training) for key, training in sets.items()]
+    in_force = _champions(plant, keys)
+    champions = in_force if challenge else {}
+    begun = {key: load_champion(plant, key, in_force[key], len(model.sensors)) for key in starts if key in in_force}
+    rows = [_split(model, key, training, begun.get(key)) for key, training in sets.items()]
     _log.info("training %d flows on %s readings", len(keys), f"{sum(len(r.X) for r in rows):,}")
     flows = train_flows(rows, list(settings.values()), random_state=plant.config.flow.random_state)
-    champions = _champions(plant, keys) if challenge else {}
     trained = {}
     for key, flow in zip(keys, flows, strict=True):
         champion, version = champions.get(key), plant.models.put(flow.to_bytes())
@@ -129,7 +129,17 @@ def train_cluster_flows(
             outcome = challenge_champion(
                 plant, model, key, flow, version, windows[key], champion, is_refit=key in starts
             )
-        trained[key] = TrainedFlow(flow, version, settings[key], windows[key], sets[key], held_out, champion, outcome)
+        trained[key] = TrainedFlow(
+            flow=flow,
+            version=version,
+            settings=settings[key],
+            started_from=in_force[key] if begun.get(key) is not None else None,
+            window=windows[key],
+            rows=sets[key],
+            held_out_log_density=held_out,
+            champion=champion,
+            challenge=outcome,
+        )
         history = flow.history
         _log.info(
             "%s: held-out log-density %.3f nats after %d steps (%s)", key, held_out, history.best_step, history.stopped
@@ -182,8 +192,12 @@ def _training_set(plant: Plant, model: ClusterModel, key: str, window: TrainingW
         return fetch_rows(plant, connection, model, key, window, LEARNING_FOLDS)
 
 
-def _split(model: ClusterModel, key: str, training: RegimeRows) -> ClusterRows:
-    """Return a training set as the training takes it, beside the Gaussian that the flow starts as."""
+def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFlow | None) -> ClusterRows:
+    """Return a training set as the training takes it, beside the Gaussian or the flow that the training starts from.
+
+    After a drift there is little to learn from: a flow that goes on from the one in force has only the difference to
+    learn.
+    """
     from pwflow_core.modelling import ClusterRows
 
     part, position = model.locate(key)
@@ -195,6 +209,7 @@ def _split(model: ClusterModel, key: str, training: RegimeRows) -> ClusterRows:
         weight_held_out=training.weight[training.held_out],
         mean=part.seeds.means[position],
         covariance=part.seeds.covariances[position],
+        start=start,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,8 @@ from pwflow_core.pipeline.source import (
 )
 from pwflow_core.pipeline.staging import QUERY_PATH, Staged, stage_file, stage_query
 from pwflow_core.plant import Plant
+from pwflow_core.redaction import hide_secrets
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse.tables import add_sensor_columns
 
 __all__ = ["IngestSummary", "ingest_files"]
@@ -94,21 +95,22 @@ def ingest_files(plant: Plant) -> IngestSummary:
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
     labels = label_files(plant.config, files)
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".staging-") as folder:
+    with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
         for position, file in enumerate(files):
-            earlier = known.get(file.path)
+            name = hide_secrets(file.path)
+            earlier = known.get(name)
             if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
                 counts["unchanged"] += 1
                 if earlier.reason:
-                    refused[file.path] = earlier.reason
+                    refused[name] = earlier.reason
                 continue
-            arrival = _look(plant, file, labels[file.path], source, earlier, Path(folder) / f"{position}.parquet")
+            arrival = _look(plant, file, labels[file.path], source, earlier, folder / f"{position}.parquet")
             if arrival.staged:
                 counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
                 counts["rows"] += arrival.staged.n_rows
             elif arrival.refusal:
-                refused[file.path] = arrival.refusal
+                refused[name] = arrival.refusal
                 _log.warning("%s", arrival.refusal)
             else:
                 counts["unchanged"] += 1
@@ -186,7 +188,7 @@ def _look(
                 return _Arrival(file, content_hash)
             staged = staged or stage_file(scratch, file.path, label, source, target)
         except SourceError as error:
-            return _Arrival(file, "", refusal=str(error))
+            return _Arrival(file, "", refusal=hide_secrets(str(error)))
     if plant.config.source.sql is None and "://" not in file.path and look_at_file(file.path) != file:
         return _Arrival(file, "", refusal=f"{file.path} changed while it was read: it is left for the next run.")
     return _Arrival(file, content_hash, staged)
@@ -221,7 +223,8 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival]) -> None:
         file_id, number = row or (0, 1)
         known = _known_files(connection)
         for arrival in arrivals:
-            earlier = known.get(arrival.state.path)
+            name = hide_secrets(arrival.state.path)
+            earlier = known.get(name)
             is_known = earlier and (earlier.content_hash, earlier.source_hash) == (arrival.content_hash, source.hash)
             if earlier and is_known and not arrival.refusal:  # as it was, or read by another run since
                 connection.execute(
@@ -254,7 +257,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival]) -> None:
                 "? AS n_rows, ? AS arrived_in, NULL AS superseded_in, ? AS ingested_at",
                 [
                     file_id,
-                    arrival.state.path,
+                    name,
                     arrival.state.size_bytes,
                     arrival.state.modified_at,
                     arrival.content_hash,

@@ -5,7 +5,6 @@ Whatever form they come in, they become faults: a machine, a first and a last ti
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -18,6 +17,7 @@ from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError
 from pwflow_core.pipeline.source import Sensor, first_line, read_source
 from pwflow_core.pipeline.staging import ONLY_MACHINE, is_parquet, stage_file, stage_query
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
 
 __all__ = ["Fault", "Labels", "labels_from_column", "labels_from_file", "labels_of_simulation"]
@@ -137,10 +137,10 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
         files = connection.execute(
             "SELECT file_id, path FROM ingest.files WHERE status = 'ingested' AND superseded_in IS NULL"
         ).fetchall()
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".labels-") as folder:
+    with working_folder(plant.warehouse.path.parent, "labels") as folder:
         with plant.warehouse.scratch() as scratch:
             for file_id, path in files:
-                target = Path(folder) / f"{file_id}.parquet"
+                target = folder / f"{file_id}.parquet"
                 try:
                     if plant.config.source.sql is None:
                         stage_file(scratch, path, path, source, target)

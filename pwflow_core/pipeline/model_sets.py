@@ -18,7 +18,7 @@ from pwflow_core.pipeline.budget import affordable_readings
 from pwflow_core.pipeline.slices import SCORE_STEP
 from pwflow_core.pipeline.timing import read_timing
 
-__all__ = ["FalseAlarmRate", "create_pins", "record_model_set"]
+__all__ = ["FalseAlarmRate", "create_pins", "rate_of_events", "record_model_set"]
 
 DEFAULT_GAP_INTERVALS = 10
 """Anomalies so many usual intervals apart are one event, where the configuration names no gap."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,19 @@ from pwflow_core.errors import NotFittedError, QueryError
 from pwflow_core.pipeline.checks import refuse_failed_checks
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
 from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["PublishedSummary", "publish_warehouse", "query_published"]
 
+_NOTHING_ELSE = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",
+    "lock_configuration": "true",
+}
+"""A query sees the published tables: no file, no extension, no variable of this program, no other settings."""
 _READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
 _IN_TIME_ORDER = {
     "anomaly_scores": " ORDER BY machine_id, ts",
@@ -55,8 +63,8 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as folder:
-        fresh = Path(folder) / target.name
+    with working_folder(target.parent, "publishing") as folder:
+        fresh = folder / target.name
         with plant.warehouse.snapshot() as connection:
             _check_scored(connection)
             refuse_failed_checks(plant, connection)
@@ -67,25 +75,54 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     return PublishedSummary(target, target.stat().st_size, n_rows)
 
 
-def query_published(config: PlantConfig, query: str) -> pd.DataFrame:
+def query_published(config: PlantConfig, query: str, *, timeout_seconds: float = 60.0) -> pd.DataFrame:
     """Run a query on the published tables, with no way to anything else on this machine.
+
+    Arguments:
+        config: The plant.
+        query: SQL.
+        timeout_seconds: A query that takes longer is stopped.
 
     Raises:
         NotFittedError: Nothing has been published yet.
-        QueryError: The query cannot be answered; the message says what is wrong with it.
+        QueryError: The query cannot be answered (the message says what is wrong with it), it takes too long, or its
+            result takes more memory than `compute.memory_limit`.
     """
     path = config.published_path
     if not path.exists():
         raise NotFittedError(f"Nothing has been published at {path} yet: run `pwflow run` first.")
-    limits = {"memory_limit": config.compute.memory_limit, "enable_external_access": "false"}
-    with duckdb.connect(str(path), read_only=True, config={**limits, "lock_configuration": "true"}) as connection:
+    with duckdb.connect(
+        str(path), read_only=True, config={"memory_limit": config.compute.memory_limit, **_NOTHING_ELSE}
+    ) as connection:
+        alarm = threading.Timer(timeout_seconds, connection.interrupt)
+        alarm.start()
         try:
             answer = connection.execute(query)
             if answer is None or answer.description is None:
                 raise QueryError("Expected a query such as SELECT * FROM mart.anomaly_events LIMIT 20, got none.")
-            return answer.df()
+            return _fetch_bounded(answer, config.compute.memory_bytes)
+        except duckdb.InterruptException:
+            raise QueryError(
+                f"The query was stopped after {timeout_seconds:g} s: narrow it, or allow it more time with --timeout."
+            ) from None
         except duckdb.Error as error:
             raise QueryError(f"The query cannot be answered: {_explain(connection, error)}") from None
+        finally:
+            alarm.cancel()
+
+
+def _fetch_bounded(found: duckdb.DuckDBPyConnection, most_bytes: int) -> pd.DataFrame:
+    """Fetch a result in parts, so that one that is too large is refused before it fills the memory."""
+    parts, n_bytes = [found.fetch_df_chunk()], 0
+    while len(parts[-1]):
+        n_bytes += int(parts[-1].memory_usage(deep=True).sum())
+        if n_bytes > most_bytes:
+            raise QueryError(
+                f"The result of the query takes more memory than compute.memory_limit allows ({most_bytes:,} bytes): "
+                "add a LIMIT, aggregate, or open the published file with a DuckDB client of your own."
+            )
+        parts.append(found.fetch_df_chunk())
+    return pd.concat(parts[:-1] or parts, ignore_index=True)
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:

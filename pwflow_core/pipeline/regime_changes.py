@@ -87,7 +87,6 @@ def approve_verdict(plant: Plant, verdict_id: str, *, approved_by: str, reason: 
         UnknownVerdictError: There is no such verdict, or it is of another kind.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         verdict, status, summary, keys, machines, since = _read_verdict(connection, verdict_id)
         if verdict != "new_regime":
@@ -186,7 +185,6 @@ def _add_regimes(
     reason: str,
     verdict_id: str | None,
 ) -> list[str]:
-    plant.warehouse.bring_up_to_date()
     model_id, model = load_cluster_model(plant)
     needed = max(30, 2 * (len(model.sensors) + 1), 5 * plant.config.scoring.min_calibration_rows)
     with plant.warehouse.snapshot() as connection:

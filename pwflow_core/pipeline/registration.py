@@ -36,6 +36,7 @@ class TrainedFlow:
         flow: The flow.
         version: SHA-256 of its file.
         settings: Its hyperparameters.
+        started_from: The flow that its training went on from; None if it began as the Gaussian of its regime.
         window: What it could learn from.
         rows: What it learned from, and what stopped it.
         held_out_log_density: Mean log-density of the latter, nats; NaN if there were none.
@@ -46,6 +47,7 @@ class TrainedFlow:
     flow: ClusterFlow
     version: str
     settings: FlowSettings
+    started_from: str | None
     window: TrainingWindow
     rows: RegimeRows
     held_out_log_density: float
@@ -150,7 +152,7 @@ def _insert_version(
             "held_out_log_density": made.held_out_log_density if made.rows.n_held_out else None,
             "train_seconds": made.flow.history.seconds,
             "is_gaussian": made.flow.history.is_gaussian,
-            "settings": json.dumps(asdict(made.settings)),
+            "settings": json.dumps(asdict(made.settings) | {"started_from": made.started_from}),
             "data_hash": made.rows.hash,
             "random_state": random_state,
         },

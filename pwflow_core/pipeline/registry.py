@@ -102,7 +102,6 @@ def list_versions(plant: Plant, cluster_key: str) -> list[FlowVersion]:
     Raises:
         UnknownClusterError: There is no such regime in force.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
         return _read_versions(connection, cluster_key)
@@ -114,7 +113,6 @@ def last_decision(plant: Plant, cluster_key: str) -> FlowDecision:
     Raises:
         UnknownVersionError: Nothing has been decided about it.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         row = connection.execute(
             """
@@ -148,7 +146,6 @@ def promote(plant: Plant, cluster_key: str, flow_version: str, *, decided_by: st
         PromotionError: It is in force already, or was trained on other sensors.
         ModelFileError: Its file is missing, damaged, or was deleted.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
         version = _find_version(connection, cluster_key, flow_version)
@@ -164,7 +161,6 @@ def rollback(
     Without a version it is the one that was in force when the present one was promoted, so that a second rollback goes
     one further back; see `promote` for the arguments and for what is raised.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
         wanted = _version_before(connection, cluster_key) if flow_version is None else flow_version

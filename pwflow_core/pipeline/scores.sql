@@ -99,11 +99,21 @@ WITH ranked AS (
             WHEN reading.segment NOT IN (SELECT segment FROM mart.clusters WHERE status = 'active') THEN format(
                 'No operating regime has been learned for segment {}', reading.segment
             )
+            WHEN unreadable.reading_id IS NOT NULL THEN format(
+                'The model file of regime {} cannot be used: restore it, or learn the regime again',
+                unreadable.cluster_key
+            )
             ELSE 'A regime that could have produced the reading has no calibrated flow yet'
         END AS reason
     FROM core.readings AS reading
     SEMI JOIN affected USING (reading_id)
     LEFT JOIN ranked USING (reading_id)
+    LEFT JOIN (
+        SELECT reading_id, min(cluster_key) AS cluster_key
+        FROM core.cluster_assignments
+        WHERE cluster_key IN (SELECT cluster_key FROM core.progress WHERE step = 'unreadable')
+        GROUP BY reading_id
+    ) AS unreadable USING (reading_id)
 )
 SELECT
     reading_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, SourceError
 from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.plant import Plant
+from pwflow_core.redaction import hide_secrets
 
 __all__ = [
     "FileState",
@@ -114,11 +116,14 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
                     paths = [row[0] for row in connection.execute("SELECT file FROM glob(?)", [where]).fetchall()]
+                    # DuckDB's glob passes over names with a backslash
+                    matched = glob.glob(where, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
+                    paths += [path for path in matched if "\\" in path and path not in paths]
                     base = _fixed_folder(where)
                     paths = [path for path in paths if not _is_hidden(path, base)]
                     if config.resolve_path(pattern).is_dir():
                         paths = [path for path in paths if _EXPORT.search(path)]
-                    files = [look_at_file(path) for path in paths]
+                    files = [look_at_file(path) for path in paths if not Path(path).is_dir()]
             except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
                     raise SourceError(
@@ -148,7 +153,7 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """
     folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
     base = os.path.commonpath(folders) if folders else ""
-    return {file.path: file.path.removeprefix(base).lstrip("/") for file in files}
+    return {file.path: hide_secrets(file.path.removeprefix(base).lstrip("/")) for file in files}
 
 
 def escape_glob(path: str) -> str:
@@ -174,10 +179,10 @@ def _glob(config: PlantConfig, pattern: str) -> str:
     return str(written) if written.is_absolute() else f"{escape_glob(str(config.folder.absolute()))}/{written}"
 
 
-def _fixed_folder(glob: str) -> str:
+def _fixed_folder(pattern: str) -> str:
     """Return the folder that a glob starts from."""
-    wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(glob) if match[1]), len(glob))
-    return os.path.dirname(_ESCAPED.sub(r"\1", glob[:wild]))  # noqa: PTH120 - may be a URL
+    wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(pattern) if match[1]), len(pattern))
+    return os.path.dirname(_ESCAPED.sub(r"\1", pattern[:wild]))  # noqa: PTH120 - may be a URL
 
 
 def _is_remote(path: str) -> bool:

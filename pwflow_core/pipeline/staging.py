@@ -13,6 +13,7 @@ import duckdb
 
 from pwflow_core.errors import MissingColumnError, SourceError
 from pwflow_core.pipeline.source import FILE_NAME_COLUMN, Source, escape_glob, first_line
+from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = ["QUERY_PATH", "Staged", "is_parquet", "stage_file", "stage_query"]
@@ -85,6 +86,8 @@ def _stage(
         scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
         row = scratch.execute("SELECT count(*) FROM read_parquet(?)", [str(target)]).fetchone()
     except duckdb.Error as error:
+        if full := explain_full_disk(error, target.parent):
+            raise full from None
         what, remedy = "a readable CSV or Parquet file", "Export it again, or leave it out of source.path."
         if path == QUERY_PATH:
             what, remedy = "a query that DuckDB runs", "Correct source.sql in pwflow.toml."

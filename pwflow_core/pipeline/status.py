@@ -98,7 +98,6 @@ def read_status(plant: Plant) -> PlantStatus:
     Raises:
         NotFittedError: There is no warehouse yet.
     """
-    plant.warehouse.bring_up_to_date()
     with plant.warehouse.snapshot() as connection:
         n_readings, n_machines, first, last = connection.execute(
             "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"

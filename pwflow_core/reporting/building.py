@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,23 +10,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup, escape
-
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import ConfigurationError
 from pwflow_core.plant import Plant
-from pwflow_core.reporting.drawing.palette import DARK, LIGHT
 from pwflow_core.reporting.event_facts import read_events
 from pwflow_core.reporting.expectations import Expectations
 from pwflow_core.reporting.facts import read_facts
-from pwflow_core.reporting.names import clean_name, shorten_name
 from pwflow_core.reporting.pages.events import make_events
 from pwflow_core.reporting.pages.glance import make_glance
 from pwflow_core.reporting.pages.models import make_models
 from pwflow_core.reporting.pages.quality import make_quality
 from pwflow_core.reporting.pages.regimes import choose_regimes, make_regimes
 from pwflow_core.reporting.regimes import load_flows, load_regimes, study_regimes
+from pwflow_core.reporting.rendering import make_environment, put_in_place
 from pwflow_core.reporting.texts import Texts
 
 __all__ = ["DEFAULT_DAYS", "ReportSummary", "build_report", "build_reports", "report_path"]
@@ -108,13 +102,11 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFA
         regimes = make_regimes(facts, model, studies, problems, problem, words)
         events = make_events(facts, details, expectations, words)
         page = (
-            _environment()
+            make_environment()
             .get_template("report.html")
             .render(
                 t=words,
                 facts=facts,
-                light=LIGHT,
-                dark=DARK,
                 version=version("pwflow"),
                 known={regime.key for regime in regimes.regimes},
                 glance=make_glance(facts, events.rows, words),
@@ -124,7 +116,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFA
                 models=make_models(facts, words),
             )
         )
-        size = _put_in_place(page, target)
+        size = put_in_place(page, target)
         seconds = time.perf_counter() - started
         summaries.append(
             ReportSummary(
@@ -134,36 +126,3 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFA
         _log.info("report %s: %.1f MB in %.1f s", target, size / 1e6, seconds)
         started = time.perf_counter()
     return summaries
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader(__package__, "templates"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable}
-    return environment
-
-
-def _breakable(text: str) -> Markup:
-    """Let the lines of a narrow column break behind the underscores of a name."""
-    return escape(text).replace("_", Markup("_<wbr>"))
-
-
-def _put_in_place(page: str, target: Path) -> int:
-    """Write beside the target and move over it, so that whoever opens the report sees all of it; return its size."""
-    data = page.encode("utf-8")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
-            fresh = Path(folder) / target.name
-            fresh.write_bytes(data)
-            fresh.replace(target)
-    except OSError as error:
-        raise ConfigurationError(
-            f"The report cannot be written to {target}: {error.strerror}. Name another place."
-        ) from None
-    return len(data)

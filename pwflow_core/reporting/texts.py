@@ -26,8 +26,12 @@ class Texts:
         language: Its code, for the page.
     """
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, *packages: str) -> None:
         """Read the words.
+
+        Arguments:
+            language: Code of the language.
+            packages: Packages with words of their own, which are read besides.
 
         Raises:
             ConfigurationError: There is no such language.
@@ -37,8 +41,10 @@ class Texts:
                 f"Expected a language of the report ({', '.join(LANGUAGES)}), got {language[:80]!r}: choose one."
             )
         self.language = language
-        text = resources.files(__package__).joinpath(f"texts_{language}.toml").read_text(encoding="utf-8")
-        self._texts = dict(_flatten(tomllib.loads(text)))
+        self._texts: dict[str, str] = {}
+        for package in (__package__, *packages):
+            text = resources.files(package).joinpath(f"texts_{language}.toml").read_text(encoding="utf-8")
+            self._texts |= _flatten(tomllib.loads(text))
 
     @property
     def keys(self) -> frozenset[str]:

@@ -6,25 +6,42 @@ while a connection from here is open.
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import ConfigurationError, NotFittedError, WarehouseLockedError
-from pwflow_core.warehouse.sql import read_sql
+from pwflow_core.errors import (
+    ConfigurationError,
+    NotFittedError,
+    WarehouseDamagedError,
+    WarehouseLockedError,
+)
+from pwflow_core.storage import explain_full_disk
+from pwflow_core.warehouse.ledger import count_commits, describe_losses, read_ledger, take_stock, write_ledger
+from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
 
 __all__ = ["Warehouse"]
+
+_log = logging.getLogger("pwflow.warehouse")
 
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _BUSY = ("Could not set lock", "different configuration than existing connections")
+_LOG_DAMAGED = "while replaying WAL file"
+_POSITION = re.compile(r"entry at byte position (\d+)")
+_FILE_DAMAGED = ("Corrupt database file", "Could not read enough bytes")
 
 
 class Warehouse:
@@ -32,6 +49,7 @@ class Warehouse:
 
     Attributes:
         path: The file.
+        ledger_path: The file beside it that says what it held after its last commit.
         wait_seconds: How long to wait for another process that holds it.
     """
 
@@ -39,6 +57,7 @@ class Warehouse:
         self.path = path
         self.wait_seconds = wait_seconds
         self._memory_limit = memory_limit
+        self.ledger_path = path.with_name(f"{path.name}.ledger")
         self._has_schema = False
 
     @classmethod
@@ -59,20 +78,25 @@ class Warehouse:
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for writing, for one transaction: committed on success, else rolled back.
 
+        Commits that the file has lost since the last one are noticed, logged and recorded in `core.recoveries`.
+
         Raises:
             WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
+            WarehouseDamagedError: The file cannot be read any more.
+            WarehouseVersionError: A newer release wrote the file.
+            StorageFullError: The disk is full; the file is as it was.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._connect(read_only=False)
-        try:
-            if not self._has_schema:
+        with self._explaining():
+            connection = self._connect(read_only=False)
+            try:
+                self._prepare(connection)
                 with _committed(connection):
-                    connection.execute(read_sql(__package__, "schema.sql"))
-                self._has_schema = True
-            with _committed(connection):
-                yield connection
-        finally:
-            connection.close()
+                    yield connection
+                    connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
+                write_ledger(self.ledger_path, take_stock(connection))
+            finally:
+                connection.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -81,35 +105,81 @@ class Warehouse:
         Raises:
             NotFittedError: There is no warehouse yet.
             WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
+            WarehouseDamagedError: The file cannot be read any more.
+            WarehouseVersionError: A newer release wrote the file.
         """
         absent = NotFittedError(
             f"There is no warehouse at {self.path} yet: run `pwflow run` to ingest, learn and score."
         )
         if not self.exists:
             raise absent
-        connection = self._connect(read_only=True)
-        try:
-            if not connection.execute("SELECT 1 FROM duckdb_schemas() WHERE schema_name = 'mart'").fetchall():
-                raise absent  # a run was killed before its first table
-            yield connection
-        finally:
-            connection.close()
-
-    def bring_up_to_date(self) -> None:
-        """Give a warehouse that an earlier release made the tables and columns of this one, before they are read."""
-        if self.exists and not self._has_schema:
-            with self.transaction():
-                pass
+        with self._explaining():
+            connection = self._connect(read_only=True)
+            try:
+                if not (version := find_version(connection)):
+                    raise absent  # a run was killed before its first table
+                if version < SCHEMA_VERSION or self._lost_commits(connection):
+                    connection.close()
+                    with self.transaction():
+                        pass  # brings it up to date, and says what is missing
+                    connection = self._connect(read_only=True)
+                yield connection
+            finally:
+                connection.close()
 
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open an in-memory database with the same limits, for work that needs no warehouse."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._open(":memory:")
+        with self._explaining():
+            connection = self._open(":memory:")
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make or update the tables; record which commits are missing since the ledger was written."""
+        lost = self._lost_commits(connection)
+        if not self._has_schema:
+            found = find_version(connection)
+            with _committed(connection):
+                migrate(connection, found)
+            self._has_schema = True
+        ledger = read_ledger(self.ledger_path)
+        if not lost or ledger is None:
+            return
+        missing = describe_losses(ledger, take_stock(connection))
+        what = (
+            f"The warehouse {self.path} lacks its last {lost:,} commits; missing are {missing}. "
+            "The run that follows makes them again from the files of the source and the model store."
+        )
+        with _committed(connection):
+            connection.execute(
+                "INSERT INTO core.recoveries (noticed_at, what) VALUES (?, ?)",
+                [datetime.now(UTC).replace(tzinfo=None), what],
+            )
+            connection.execute("UPDATE core.warehouse_state SET commit_number = ?", [ledger.commit_number])
+        _log.warning("%s", what)
+
+    def _lost_commits(self, connection: duckdb.DuckDBPyConnection) -> int:
+        ledger = read_ledger(self.ledger_path)
+        return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn DuckDB's errors about the disk and the file into those of pwflow."""
         try:
-            yield connection
-        finally:
-            connection.close()
+            yield
+        except duckdb.Error as error:
+            if full := explain_full_disk(error, self.path.parent):
+                raise full from None
+            if any(sign in str(error) for sign in _FILE_DAMAGED):
+                raise WarehouseDamagedError(
+                    f"The warehouse {self.path} is damaged ({str(error).splitlines()[0]}): restore it from a backup, "
+                    "or move it away and run again, which reads every file of the source anew."
+                ) from None
+            raise
 
     def _open(self, database: str, *, read_only: bool = False, keep_order: bool = True) -> duckdb.DuckDBPyConnection:
         limits: dict[str, str | bool | int | float | list[str]] = {
@@ -129,7 +199,10 @@ class Warehouse:
                 # DuckDB 2.0.0 loses what a large insert writes behind an empty one into the same table, in one
                 # transaction, where it keeps the order of insertion on several threads
                 return self._open(str(self.path), read_only=read_only, keep_order=read_only)
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
+            except duckdb.Error as error:
+                if _LOG_DAMAGED in str(error):
+                    self._set_log_aside()
+                    continue
                 if not any(sign in str(error) for sign in _BUSY):
                     if "not a valid DuckDB database" in str(error):
                         raise ConfigurationError(
@@ -141,6 +214,26 @@ class Warehouse:
                     raise WarehouseLockedError(self._explain_lock(error)) from None
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _set_log_aside(self) -> None:
+        """Keep a write-ahead log that cannot be replayed under another name, and go on with its intact beginning."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two that find the damage at once must not both act on it
+        try:
+            self._open(str(self.path), read_only=True).close()
+        except duckdb.Error as error:
+            if _LOG_DAMAGED not in str(error):
+                return
+            log = self.path.with_name(f"{self.path.name}.wal")
+            aside = log.with_name(f"{log.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            log.replace(aside)
+            position = _POSITION.search(str(error))
+            if position and int(position[1]) < aside.stat().st_size:
+                shutil.copyfile(aside, log)
+                os.truncate(log, int(position[1]))
+            _log.warning("The end of the log of %s is damaged; it is kept as %s", self.path, aside)
+        finally:
+            os.close(folder)
 
     def _explain_lock(self, error: duckdb.Error) -> str:
         holder = _HOLDER.search(str(error))

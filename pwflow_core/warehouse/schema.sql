@@ -50,8 +50,6 @@ CREATE TABLE IF NOT EXISTS core.readings (
     row_number BIGINT
 );
 
-ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
-
 -- Values that bridge short gaps, one column per sensor; NULL where the reading has its own, or none.
 CREATE TABLE IF NOT EXISTS core.filled_values (reading_id BIGINT);
 
@@ -74,6 +72,15 @@ CREATE TABLE IF NOT EXISTS core.progress (
 
 CREATE TABLE IF NOT EXISTS core.plant_facts (fact VARCHAR, value VARCHAR);
 
+-- One row: the number of this layout (see migration.py) and the commits so far (see ledger.py).
+CREATE TABLE IF NOT EXISTS core.warehouse_state (schema_version INTEGER, commit_number BIGINT);
+
+INSERT INTO core.warehouse_state (schema_version, commit_number)
+SELECT 0, 0 WHERE NOT EXISTS (FROM core.warehouse_state);
+
+-- What was missing when the warehouse was opened, in words; the steps make it again.
+CREATE TABLE IF NOT EXISTS core.recoveries (noticed_at TIMESTAMP, what VARCHAR);
+
 CREATE TABLE IF NOT EXISTS core.cluster_models (
     cluster_model_id VARCHAR,
     fitted_at TIMESTAMP,
@@ -83,9 +90,6 @@ CREATE TABLE IF NOT EXISTS core.cluster_models (
     made_by VARCHAR,
     reason VARCHAR
 );
-
-ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
-ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
 
 CREATE TABLE IF NOT EXISTS core.cluster_assignments (
     cluster_key VARCHAR,
@@ -174,8 +178,6 @@ CREATE TABLE IF NOT EXISTS mart.clusters (
     found_from TIMESTAMP
 );
 
-ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
-
 CREATE TABLE IF NOT EXISTS mart.cluster_lineage (
     cluster_model_id VARCHAR,
     cluster_key VARCHAR,
@@ -207,10 +209,6 @@ CREATE TABLE IF NOT EXISTS mart.flow_versions (
     random_state BIGINT,
     file_deleted_at TIMESTAMP
 );
-
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
-ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
 
 CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     reading_id BIGINT,
@@ -301,8 +299,8 @@ CREATE TABLE IF NOT EXISTS core.drift_states (
     state VARCHAR
 );
 
--- What a night was like when it was judged.
-CREATE TABLE IF NOT EXISTS core.judged_nights (night DATE, fingerprint UBIGINT);
+-- What a night was like when it was judged: the readings of each machine, the evidence of each regime.
+CREATE TABLE IF NOT EXISTS core.judged_nights (night DATE, part UBIGINT);
 
 -- Where the values of each sensor lay while the regimes were learned: quantiles by sensor, in the order of the source.
 CREATE TABLE IF NOT EXISTS core.sensor_levels (cluster_model_id VARCHAR, machine_id VARCHAR, levels DOUBLE[][]);
@@ -355,6 +353,36 @@ CREATE TABLE IF NOT EXISTS core.confirmations (
     event_id BIGINT,
     confirmed_by VARCHAR,
     confirmed_at TIMESTAMP
+);
+
+-- The last comparison of `pwflow poc`, replaced as a whole.
+CREATE TABLE IF NOT EXISTS mart.model_comparison (
+    model VARCHAR,
+    n_regimes INTEGER,
+    is_recommended BOOLEAN,
+    recommendation VARCHAR,
+    reason VARCHAR,
+    n_learned BIGINT,
+    n_held_out BIGINT,
+    held_out_log_density DOUBLE,
+    held_out_error DOUBLE,
+    bridge_mass DOUBLE,
+    fault_source VARCHAR,
+    n_faults BIGINT,
+    n_found BIGINT,
+    false_alarms_per_week DOUBLE,
+    false_alarms_error DOUBLE,
+    alpha DOUBLE,
+    train_cpu_seconds DOUBLE,
+    train_seconds DOUBLE,
+    partial_refit_cpu_seconds DOUBLE,
+    peak_memory_mb DOUBLE,
+    added_memory_mb DOUBLE,
+    nightly_cpu_seconds DOUBLE,
+    yearly_cost DOUBLE,
+    currency VARCHAR,
+    error VARCHAR,
+    made_at TIMESTAMP
 );
 
 -- The scores that the rows of a night in mart.cluster_health were derived from.
@@ -531,3 +559,31 @@ COMMENT ON COLUMN mart.flow_decisions.gain_recent_error IS 'Standard error of th
 COMMENT ON COLUMN mart.flow_decisions.gain_reference IS 'How much better the new one describes the held-out readings of the old one, in nats per reading';
 COMMENT ON COLUMN mart.flow_decisions.decided_by IS 'Who or what decided';
 COMMENT ON COLUMN mart.flow_decisions.reason IS 'Why';
+
+COMMENT ON TABLE mart.model_comparison IS 'What `pwflow poc` found last: pwflow with several numbers of regimes beside simpler models, on the readings of the plant';
+COMMENT ON COLUMN mart.model_comparison.model IS 'pwflow_K with K regimes, single (one global flow), mixture_base and resampled_base (flows with such a base), gmm (Gaussian mixture), gaussian (one), isolation_forest or knn';
+COMMENT ON COLUMN mart.model_comparison.n_regimes IS 'Regimes of pwflow, over the whole plant; NULL of the others';
+COMMENT ON COLUMN mart.model_comparison.is_recommended IS 'TRUE for the model to use; for none if there is too little data';
+COMMENT ON COLUMN mart.model_comparison.recommendation IS 'use_pwflow, one_regime, no_flows or too_little_data; the same in every row';
+COMMENT ON COLUMN mart.model_comparison.reason IS 'Why, as sentences; the same in every row';
+COMMENT ON COLUMN mart.model_comparison.n_learned IS 'Readings that the model learned from';
+COMMENT ON COLUMN mart.model_comparison.n_held_out IS 'Held-out readings that it was asked to describe';
+COMMENT ON COLUMN mart.model_comparison.held_out_log_density IS 'Mean log-density of those, in nats, in the raw units of the sensors; NULL of isolation_forest and knn';
+COMMENT ON COLUMN mart.model_comparison.held_out_error IS 'Its standard error, in nats';
+COMMENT ON COLUMN mart.model_comparison.bridge_mass IS 'Share of what the model generates that is farther from any reading than 99% of new ones; below 0 by chance';
+COMMENT ON COLUMN mart.model_comparison.fault_source IS 'labelled, or injected into held-out readings';
+COMMENT ON COLUMN mart.model_comparison.n_faults IS 'Faults to be found';
+COMMENT ON COLUMN mart.model_comparison.n_found IS 'Faults that an event touches';
+COMMENT ON COLUMN mart.model_comparison.false_alarms_per_week IS 'Events that touch no fault, in a week of the plant';
+COMMENT ON COLUMN mart.model_comparison.false_alarms_error IS 'Standard error of that, by counting';
+COMMENT ON COLUMN mart.model_comparison.alpha IS 'p-value at or below which a reading was an anomaly';
+COMMENT ON COLUMN mart.model_comparison.train_cpu_seconds IS 'CPU time of learning everything, in seconds';
+COMMENT ON COLUMN mart.model_comparison.train_seconds IS 'The same on the clock, in seconds';
+COMMENT ON COLUMN mart.model_comparison.partial_refit_cpu_seconds IS 'CPU time of learning one regime again, in seconds; of everything, where there is one only';
+COMMENT ON COLUMN mart.model_comparison.peak_memory_mb IS 'Most memory of the process until it had learned, in MB';
+COMMENT ON COLUMN mart.model_comparison.added_memory_mb IS 'What learning added to that, in MB';
+COMMENT ON COLUMN mart.model_comparison.nightly_cpu_seconds IS 'CPU time of scoring a night of the plant, in seconds';
+COMMENT ON COLUMN mart.model_comparison.yearly_cost IS 'False alarms, missed events and computing in a year; NULL without [costs]';
+COMMENT ON COLUMN mart.model_comparison.currency IS 'Currency of that';
+COMMENT ON COLUMN mart.model_comparison.error IS 'Why there are no figures; NULL if there are';
+COMMENT ON COLUMN mart.model_comparison.made_at IS 'When the comparison was made, UTC';

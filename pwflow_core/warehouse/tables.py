@@ -21,6 +21,7 @@ PUBLIC_TABLES = (
     "cluster_lineage",
     "flow_versions",
     "flow_decisions",
+    "model_comparison",
     "rejected_readings",
     "source_files",
 )

@@ -24,10 +24,10 @@ LIMIT 20;
 
 
 class PlantReportConfig(dg.Config):
-    """Run configuration of `plant_report`."""
+    """Run configuration of `plant_report`; what it does not say is as [report] in pwflow.toml has it."""
 
-    languages: list[str] = Field(default=["en"], description="Languages to write the report in: en, ja.")
-    days: int = Field(default=60, ge=1, description="Days of readings to show, from the last one backwards.")
+    languages: list[str] | None = Field(default=None, description="Languages to write the report in: en, ja.")
+    days: int | None = Field(default=None, ge=1, description="Days of readings to show, from the last one backwards.")
 
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
@@ -93,8 +93,12 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
 
         with running(context):
             opened = plant.open()
-            targets = {language: report_path(opened.config, language) for language in config.languages}
-            reports = build_reports(opened, targets, days=config.days)
+            wanted = opened.config.report
+            languages = wanted.languages if config.languages is None else config.languages
+            if not languages:
+                return dg.MaterializeResult(metadata={"file": "none: report.languages is empty"})
+            targets = {language: report_path(opened.config, language) for language in languages}
+            reports = build_reports(opened, targets, days=config.days or wanted.days)
             return dg.MaterializeResult(
                 metadata={
                     **{f"file ({r.language})": dg.MetadataValue.path(str(r.path)) for r in reports},

@@ -52,6 +52,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "readings scored in this run": summary.n_new,
                         "readings per second": summary.rows_per_second,
                         "flow version": summary.flow_version or "none yet",
+                        **({"why nothing is judged": summary.problem} if summary.problem else {}),
                         "dagster/column_schema": schema,
                         "dagster/column_lineage": lineage,
                     },
@@ -153,7 +154,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "dagster/row_count": summary.n_rows,
                     "anomalies explained in this run": summary.n_new,
                     "anomalies explained": summary.n_explained,
-                    "anomalies without an explanation: a sensor has no value": summary.n_incomplete,
+                    "anomalies without an explanation: no value of a sensor, or no model file": summary.n_incomplete,
                     "first to blame": small_table(
                         {"sensor": sensor, "anomalies": count} for sensor, count in summary.blame.items()
                     ),

@@ -75,11 +75,20 @@ def report(config_file: Path | None, output: Path | None, language: str, days: i
 @click.argument("query")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of rows as JSON.")
-def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool) -> None:
-    """Ask the published tables, read-only."""
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="Most seconds to take."
+)
+def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeout: float) -> None:
+    """Ask the published tables in SQL.
+
+    Read-only, with nothing else in reach, bounded in time and memory.
+    """
+    from pwflow_core.limits import limited_process
     from pwflow_core.pipeline.publishing import query_published
 
-    frame = query_published(configuration_in_force(config_file), query)
+    config = configuration_in_force(config_file)
+    with limited_process(config.compute.memory_bytes, timeout):
+        frame = query_published(config, query, timeout_seconds=timeout)
     if as_json:
         click.echo(frame.to_json(orient="records", date_format="iso", double_precision=15, indent=2))
     elif as_csv:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option
+from pwflow_dagster.cli.options import config_option, json_option
 from pwflow_dagster.cli.progress import shown_progress
 
 __all__ = ["COMMANDS"]
@@ -115,7 +116,48 @@ def bench(
         raise click.ClickException("No model could be trained: the reasons stand below the table.")
 
 
-COMMANDS = (score, sample, bench)
+@click.command()
+@config_option
+@click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="Known faults, as for evaluate.")
+@click.option(
+    "--regimes", default="1,2,4,8", show_default=True, help="Numbers of regimes to try, over the whole plant."
+)
+@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
+@json_option
+def poc(
+    config_file: Path | None,
+    labels_file: Path | None,
+    regimes: str,
+    language: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Recommend a model for your data, with reasons.
+
+    Does pwflow pay here? Compares it with simpler models. Without LABELS the simulated plant knows its own faults; into
+    other held-out readings some are put.
+    """
+    from pwflow_core import poc as proof
+    from pwflow_core.plant import Plant
+
+    if not all(number.isdecimal() for number in _listed(regimes)):
+        raise click.UsageError(f"Expected numbers such as 1,2,4,8 in --regimes, got {regimes!r}.")
+    plant = Plant.open(configuration_in_force(config_file))
+    comparison = proof.prove_plant(
+        plant,
+        labels_file=labels_file,
+        regimes=[int(number) for number in _listed(regimes)],
+        on_progress=logging.getLogger("pwflow.poc").info,
+    )
+    proof.write_comparison(plant, comparison)
+    target = (output or proof.poc_path(plant.config, language)).absolute()
+    proof.write_page(comparison, target, language)
+    click.echo(proof.to_json(comparison) if as_json else proof.describe_comparison(comparison, language))
+    click.echo(f"Wrote {target} and mart.model_comparison, which the next run publishes.", err=as_json)
+
+
+COMMANDS = (score, sample, bench, poc)
 
 
 def _listed(text: str) -> tuple[str, ...]:

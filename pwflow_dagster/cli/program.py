@@ -8,6 +8,7 @@ import sys
 import click
 
 from pwflow_core.errors import PwflowError
+from pwflow_core.redaction import SecretsFilter
 from pwflow_dagster.cli import deciding, looking, modelling, running
 
 __all__ = ["main"]
@@ -60,6 +61,8 @@ def main() -> None:
     """
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("pwflow").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretsFilter())
 
 
 for _module in (running, looking, deciding, modelling):

@@ -13,7 +13,8 @@ readings, none of which the model in force had seen:
     monthly    every regime is learned again at the end of every month
 
 Learning again takes the readings of the last months that the regime is the likeliest for, every fifth block of a day
-held out, and takes over only if it describes the held-out recent readings better. Prints Markdown tables; writes the
+held out, goes on from the flow in force, and takes over only if it describes the held-out recent readings better.
+Prints Markdown tables; writes the
 months as CSV, and as a picture where matplotlib can be imported.
 """
 
@@ -38,6 +39,7 @@ from pwflow_core.modelling.drift import (
     DriftReference,
     DriftState,
     SensorName,
+    Verdict,
     advance,
     judge,
     log_threshold,
@@ -82,7 +84,7 @@ class Policy:
     seconds: float = 0.0
     n_trained: int = 0
     n_promoted: int = 0
-    told: list[tuple[int, str]] = field(default_factory=list)
+    told: list[tuple[int, Verdict]] = field(default_factory=list)
 
     @property
     def mixture(self) -> FlowMixture:
@@ -158,7 +160,15 @@ def learn_again(policy: Policy, clusters: list[int], history: History, month: in
         train, judged = X[mine & ~held_out], X[mine & held_out]
         covariance = np.cov(train.T) + np.diag(1e-6 * train.var(axis=0) + 1e-12)
         learners.append(
-            ClusterRows(train, np.ones(len(train)), judged, np.ones(len(judged)), train.mean(axis=0), covariance)
+            ClusterRows(
+                X=train,
+                weight=np.ones(len(train)),
+                X_held_out=judged,
+                weight_held_out=np.ones(len(judged)),
+                mean=train.mean(axis=0),
+                covariance=covariance,
+                start=policy.flows[k],
+            )
         )
         names.append(k)
     challengers = train_flows(learners, FlowSettings(), random_state=month) if learners else []
@@ -199,7 +209,7 @@ def follow(policy: Policy, history: History, month: int, threshold: float, recen
         ]
         for verdict in judge(int(today), evidence, threshold=threshold, sensors=sensors):
             keys = [int(key[1:]) - 1 for key in verdict.cluster_keys]
-            policy.told.append((month, f"{verdict.verdict}: {verdict.summary}"))
+            policy.told.append((month, verdict))
             if verdict.answer == "retrain" or (policy.name == "confirmed" and verdict.answer == "ask"):
                 wanted.update(keys)
         for k in followed:
@@ -269,15 +279,24 @@ def main() -> None:
             f"| {name} | {np.mean(means[:12]):.2f} | {np.mean(means[12:]):.2f} | {policy.n_trained} | "
             f"{policy.n_promoted} | {policy.seconds:.0f} |"
         )
-    print("\nWhat was told first of each regime (policy `moved`):\n")
-    seen: set[str] = set()
-    for month, text in policies["moved"].told:
-        kind = f"{month // 12 + 2011}-{month % 12 + 1:02d} {text}"
-        if text[:40] not in seen:
-            seen.add(text[:40])
-            print(f"- {kind}")
+    show_told(policies["moved"].told)
     if arguments.csv:
         write_months(arguments.csv, results)
+
+
+def show_told(told: list[tuple[int, Verdict]]) -> None:
+    """Print in which months each regime was told to have moved, and what else was told of which sensor or regime."""
+    months: dict[tuple[str, str], list[str]] = {}
+    for month, verdict in told:
+        about = verdict.sensors[:1] if verdict.verdict == "sensor_suspected" else verdict.cluster_keys
+        when = months.setdefault((verdict.verdict, ", ".join(about)), [])
+        name = f"{2011 + month // 12}-{month % 12 + 1:02d}"
+        if name not in when:
+            when.append(name)
+    print("\n| told (policy `moved`) | of | months |\n|---|---|---|")
+    for (kind, about), when in sorted(months.items()):
+        print(f"| {kind} | {about} | {', '.join(when)} |")
+    print(f"\nThe first: {told[0][1].summary}" if told else "")
 
 
 def write_months(path: Path, results: dict[str, list[float]]) -> None:
@@ -291,13 +310,16 @@ def write_months(path: Path, results: dict[str, list[float]]) -> None:
         from matplotlib import pyplot
     except ImportError:
         return
+    figure, axes = pyplot.subplots(figsize=(9, 4))
     for name, means in results.items():
-        pyplot.plot(months, means, label=name)
-    pyplot.ylabel("log-density, nats a reading")
-    pyplot.xticks(rotation=90)
-    pyplot.legend()
-    pyplot.tight_layout()
-    pyplot.savefig(path.with_suffix(".png"))
+        axes.plot(months, means, label=name, marker=".")
+    axes.set_ylabel("mean log-density (nats a reading)")
+    axes.set_title("Gas turbine learned in 2011: what learning again is worth, month by month", fontsize=10)
+    axes.tick_params("x", rotation=90)
+    axes.grid(alpha=0.3)
+    axes.legend(title="learned again", ncols=4, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"), dpi=120)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-from drift_plant import LEARNING_NIGHTS, MACHINES, N_CLUSTERS, Change, Night, Process, watched
+from drift_plant import HELD_OUT, LEARNING_NIGHTS, MACHINES, N_CLUSTERS, Change, Night, Process, watched
 from scipy import stats
 
 from pwflow_core.modelling.drift import Verdict
@@ -175,7 +175,7 @@ def measure_quiet(seeds: Iterable[int], nights: int, budget: float) -> None:
         )
 
 
-def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool) -> None:
+def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool, held_out: float) -> None:
     _, change, patience, is_right = CASES[name]
     delays, first, trained, others = [], Counter[str](), 0, 0
     n_seeds = 0
@@ -183,7 +183,7 @@ def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool) ->
         n_seeds += 1
         delay, told, wrong = None, None, False
         process = Process(seed, memory, heavy)
-        for n, verdicts in watched(process, QUIET_BEFORE + patience, change, QUIET_BEFORE, seed):
+        for n, verdicts in watched(process, QUIET_BEFORE + patience, change, QUIET_BEFORE, seed, held_out=held_out):
             after = n - QUIET_BEFORE + 1
             right = [v for v in verdicts if is_right(v)]
             wrong |= any(v.answer == "retrain" and not is_right(v) for v in verdicts)
@@ -204,15 +204,17 @@ def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nights", type=int, default=365, help="of the year without drift")
     parser.add_argument("--budget", type=float, default=1.0, help="false refits per five years")
     parser.add_argument("--memory", type=float, default=0.9, help="correlation of a reading with the next")
     parser.add_argument("--heavy", action="store_true", help="heavy-tailed readings in the cases too")
+    parser.add_argument("--held-out", type=float, default=HELD_OUT, help="share of the blocks that make the reference")
     groups = sorted({group for group, *_ in CASES.values()} | {"quiet"})
     parser.add_argument("--only", nargs="*", choices=groups, default=groups)
     arguments = parser.parse_args()
     began = time.process_time()
-    seeds = range(arguments.seeds)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     if "quiet" in arguments.only:
         measure_quiet(seeds, arguments.nights, arguments.budget)
     cases = [name for name, (group, *_) in CASES.items() if group in arguments.only]
@@ -220,7 +222,7 @@ def main() -> None:
         print("\n| what happens | told as it is | nights until then | told first | trained on what it should not |")
         print("|---|---|---|---|---|")
     for name in cases:
-        measure_case(name, seeds, arguments.memory, arguments.heavy)
+        measure_case(name, seeds, arguments.memory, arguments.heavy, arguments.held_out)
     print(f"\n{time.process_time() - began:.0f} CPU seconds, {len(MACHINES)} machines, {N_CLUSTERS} regimes.")
 
 

@@ -138,8 +138,8 @@ class Watch:
     threshold: float = log_threshold(1.0, N_CLUSTERS + 1)
 
     @classmethod
-    def learn(cls, nights: list[Night], rng: np.random.Generator) -> Watch:
-        """Learn one Gaussian per regime, and the references from a fifth of the blocks."""
+    def learn(cls, nights: list[Night], rng: np.random.Generator, held_out: float) -> Watch:
+        """Learn one Gaussian per regime, and the references from a share of the blocks."""
         values = np.concatenate([n.values for n in nights])
         regime = np.concatenate([n.regime for n in nights])
         mean = np.stack([values[regime == k].mean(axis=0) for k in range(N_CLUSTERS)])
@@ -156,9 +156,9 @@ class Watch:
         made = [watch.blocks(n) for n in nights]
         for k in range(N_CLUSTERS):
             blocks = _joined([blocks[k] for blocks, _ in made])
-            held_out = blocks.take(rng.random(len(blocks)) < HELD_OUT)
+            kept = blocks.take(rng.random(len(blocks)) < held_out)
             spread = np.sqrt(np.diag(np.linalg.inv(whitening[k] @ whitening[k].T)))
-            watch.references.append(DriftReference.fit(held_out, spread))
+            watch.references.append(DriftReference.fit(kept, spread))
         watch.states = [DriftState.start(reference) for reference in watch.references]
         counts = np.stack([counts for _, counts in made])
         watch.mix_before = counts.sum(axis=0)
@@ -267,6 +267,7 @@ def watched(
     change_at: int = 0,
     seed: int = 0,
     budget: float = 1.0,
+    held_out: float = HELD_OUT,
 ) -> Iterator[tuple[int, list[Verdict]]]:
     """Learn from the first nights, then yield the verdicts of each of the following ones.
 
@@ -277,8 +278,10 @@ def watched(
         change_at: First watched night that is changed.
         seed: Of the choice of held-out blocks.
         budget: False refits per five years.
+        held_out: Share of the blocks of the learning nights that the references are made from.
     """
-    watch = Watch.learn([process.night(20_000 + n) for n in range(LEARNING_NIGHTS)], np.random.default_rng([seed, 7]))
+    nights = [process.night(20_000 + n) for n in range(LEARNING_NIGHTS)]
+    watch = Watch.learn(nights, np.random.default_rng([seed, 7]), held_out)
     watch.threshold = log_threshold(budget, N_CLUSTERS + 1)
     for n in range(n_nights):
         night = process.night(20_000 + LEARNING_NIGHTS + n)

@@ -66,7 +66,9 @@ def configure(folder: Path, policy: str) -> PlantConfig:
     """Write the configuration of the bundled plant, with files as its source, so that they arrive one by one."""
     text = BUNDLED.read_text(encoding="utf-8")
     text = text.replace("simulated_days = 60", 'path = "exports/*.parquet"').replace('"demo"', '"nights"')
-    (folder / "pwflow.toml").write_text(f'{text}\n[drift]\npolicy = "{policy}"\n', encoding="utf-8")
+    (folder / "pwflow.toml").write_text(
+        f'{text}\n[drift]\npolicy = "{policy}"\n[report]\nlanguages = []\n', encoding="utf-8"
+    )
     return load_config(folder / "pwflow.toml")
 
 

@@ -34,7 +34,7 @@ values, folder, target, language, days = json.loads(sys.argv[1])
 plant = Plant.open(parse_config(values, name="the benchmark", folder=Path(folder)))
 cpu, started = time.process_time(), time.perf_counter()
 summary = build_report(plant, Path(target), language=language, days=days)
-print(json.dumps({
+Path(target).with_suffix(".json").write_text(json.dumps({
     "seconds": time.perf_counter() - started,
     "cpu_seconds": time.process_time() - cpu,
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--languages", default="en,ja")
     options = parser.parse_args()
     config = demo_config()
     with tempfile.TemporaryDirectory() as name:
@@ -80,12 +81,12 @@ def main() -> None:
             "models": {"url": config.models_url},
         }
         print(f"{n_readings:,} readings, {options.days} days shown, median of {options.runs} runs")
-        for language in ("en", "ja"):
+        for language in options.languages.split(","):
             asked = json.dumps([values, str(folder), str(folder / "report.html"), language, options.days])
-            runs = [
-                json.loads(subprocess.run([sys.executable, "-c", _RUN, asked], capture_output=True, check=True).stdout)
-                for _ in range(options.runs)
-            ]
+            runs = []
+            for _ in range(options.runs):
+                subprocess.run([sys.executable, "-c", _RUN, asked], check=True)
+                runs.append(json.loads((folder / "report.json").read_text()))
             found = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
             print(
                 f"{language}: {found['seconds']:.1f} s ({found['cpu_seconds']:.1f} s CPU), {found['mb']:.1f} MB, "

@@ -53,7 +53,8 @@ def test_a_fault_fails_the_nightly_run_with_its_sentence_and_leaves_what_was_pub
 
 @pytest.mark.parametrize("job", [NIGHTLY_SCORING, TRAIN_AND_SCORE, RETRAIN_CLUSTER])
 def test_every_job_that_scores_checks(plant, job):
-    definition = build(plant.config).resolve_job_def(job)
+    with plant.instance():  # Dagster remembers the last instance, even when it has gone
+        definition = build(plant.config).resolve_job_def(job)
     checks = {key.name for key in definition.asset_layer.asset_graph.asset_check_keys}
     assert checks == {result.name for result in check_scores(plant.plant)}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -96,7 +96,7 @@ def test_a_failed_run_is_followed_by_a_pause_and_three_of_them_by_giving_up(plan
         [request] = tick(plant, instance).run_requests
         record_run(instance, request, dg.DagsterRunStatus.FAILURE, "11111111-0000-0000-0000-000000000000")
         assert "tried again in" in tick(plant, instance).skip_message
-        monkeypatch.setattr("pwflow_dagster.sensors._PAUSES", (datetime.now(UTC) - datetime.now(UTC),))
+        monkeypatch.setattr("pwflow_dagster.sensors._PAUSES", (timedelta(0),))
         keys = {request.run_key}
         for number in (2, 3):
             [request] = tick(plant, instance).run_requests
@@ -154,5 +154,36 @@ def test_run_configuration_of_a_request_is_valid_for_the_job(plant):
     add_verdict(plant, "c0002")
     with plant.instance() as instance:
         [request] = tick(plant, instance).run_requests
-    job = build(plant.config).resolve_job_def(ANSWER_DRIFT)
+        job = build(plant.config).resolve_job_def(ANSWER_DRIFT)
     assert dg.validate_run_config(job, json.loads(json.dumps(request.run_config)))
+
+
+def test_a_refit_that_really_fails_three_times_leaves_the_old_flow_in_force(plant, monkeypatch):
+    monkeypatch.setattr("pwflow_dagster.sensors._PAUSES", (timedelta(0),))
+    before = plant.query("SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force")
+    add_verdict(plant, "c0002")
+    with plant.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.cluster_health VALUES (DATE '2026-01-07', 'c0002', 'drift', 5, 4, 'exceeded', 100)"
+        )
+    models = plant.folder / "models"
+    models.rename(plant.folder / "away")
+    models.write_text("no folder")
+    with plant.instance() as instance:
+        for _ in range(3):
+            [request] = tick(plant, instance).run_requests
+            result = (
+                build(plant.config)
+                .resolve_job_def(ANSWER_DRIFT)
+                .execute_in_process(
+                    instance=instance, run_config=request.run_config, tags=request.tags, raise_on_error=False
+                )
+            )
+            assert not result.success
+        assert "given up after 3 runs" in tick(plant, instance).skip_message
+    assert plant.query("SELECT status FROM mart.drift_verdicts") == [("failed",)]
+    assert plant.query("SELECT verdict FROM mart.cluster_health WHERE channel = 'drift'") == [("refit_failed",)]
+    models.unlink()
+    (plant.folder / "away").rename(models)
+    assert plant.run()[-1].error is None
+    assert plant.query("SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force") == before

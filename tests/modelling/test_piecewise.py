@@ -17,6 +17,30 @@ from pwflow_core.modelling.mixture import PRUNING_ERROR, FlowMixture
 from .conftest import BRIEF, draw_bananas
 
 
+def draw_curved(n_rows, seed=0):
+    """Draw rows from one mode that is bent throughout: clusters of it know less than all of it."""
+    x = np.random.default_rng(seed).standard_normal((n_rows, 4))
+    x[:, 1] += x[:, 0] ** 2
+    x[:, 3] += 2 * np.sin(2 * x[:, 2])
+    x[:, 2] += x[:, 0] * x[:, 1] / 2
+    return x
+
+
+@pytest.fixture(scope="module")
+def curved():
+    return draw_curved(2000, seed=9)
+
+
+@pytest.fixture(scope="module")
+def shared_model():
+    return PiecewiseFlow(candidates=(1, 4), flow=BRIEF, random_state=0).fit(draw_curved(1200))
+
+
+@pytest.fixture(params=["clusters alone", "with a shared flow"])
+def either(request, model, bananas, shared_model, curved):
+    return (model, bananas) if request.param == "clusters alone" else (shared_model, curved)
+
+
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks([PiecewiseFlow(flow=BRIEF), PiecewiseFlowDetector(PiecewiseFlow(flow=BRIEF))])
 def test_scikit_learn_contract(estimator, check):
@@ -47,6 +71,59 @@ def test_pruned_and_exact_agree_within_the_stated_bound():
         assert (model.score_samples(rows, rule="own") <= exact + 1e-6).all()
 
 
+def test_pruning_leaves_the_shared_flow_in(shared_model, curved):
+    rows = np.concatenate([curved, 10 * curved])
+    mixture = replace(shared_model.mixture_, margin=6.0, floor=-np.inf)
+    cut, full = mixture.log_prob(rows), mixture.log_prob(rows, "exact")
+    assert (cut <= full + 1e-4).all()
+    assert (cut >= mixture.log_joint(rows)[:, -1] - 1e-4).all()
+
+
+def test_a_shared_flow_is_one_more_term_of_the_density_and_no_cluster(shared_model, curved):
+    (shared,) = shared_model.shared_flows_
+    share = shared_model.mixture_.weights[-1]
+    assert 0 < share < 1
+    assert shared_model.weights_.sum() == pytest.approx(1)
+    joint = [
+        flow.log_prob(curved) + np.log(w) for flow, w in zip(shared_model.flows_, shared_model.weights_, strict=True)
+    ]
+    clusters = logsumexp(joint, axis=0)
+    expected = np.logaddexp(np.log1p(-share) + clusters, np.log(share) + shared.log_prob(curved))
+    assert shared_model.score_samples(curved, rule="exact") == pytest.approx(expected, abs=1e-9)
+    assert shared_model.predict_proba(curved).shape == (len(curved), len(shared_model.flows_))
+    assert shared_model.predict(curved).tolist() == np.argmax(joint, axis=0).tolist()
+
+
+def test_draws_follow_a_mixture_with_a_shared_flow_and_have_a_cluster(shared_model):
+    drawn, cluster = shared_model.sample(20_000)
+    assert drawn.shape == (20_000, 4)
+    assert (np.diff(cluster) >= 0).all()
+    assert 0 <= cluster.min() <= cluster.max() < len(shared_model.flows_)
+    rows = draw_curved(20_000, seed=8)
+    low, middle, high = (np.quantile(rows, q, axis=0) for q in (0.1, 0.5, 0.9))
+    assert np.quantile(drawn, 0.1, axis=0) == pytest.approx(low, abs=0.4)
+    assert np.median(drawn, axis=0) == pytest.approx(middle, abs=0.4)
+    assert np.quantile(drawn, 0.9, axis=0) == pytest.approx(high, abs=0.4)
+
+
+def test_a_shared_flow_is_mixed_in_only_where_held_out_rows_gain(shared_model):
+    rows = draw_curved(1200)
+    alone = PiecewiseFlow(candidates=(1, 4), shared_flow=False, flow=BRIEF, random_state=0).fit(rows)
+    assert alone.shared_flows_ == []
+    assert np.array_equal(alone.weights_, shared_model.weights_)
+    judged = rows[shared_model.held_out_]
+    assert shared_model.score(judged) > alone.score(judged)
+
+
+def test_no_flow_is_shared_among_modes_that_lie_far_apart():
+    rng = np.random.default_rng(0)
+    x = draw_bananas(6000)
+    x[rng.random(6000) < 0.5] += [200.0, -300.0]
+    model = PiecewiseFlow(candidates=(1, 4), flow=BRIEF, random_state=0).fit(x)
+    assert len(model.flows_) == 4
+    assert model.shared_flows_ == []
+
+
 def test_permuting_the_clusters_changes_nothing(model, bananas):
     other = FlowMixture(model.weights_[::-1].copy(), model.flows_[::-1])
     assert other.log_prob(bananas) == pytest.approx(model.score_samples(bananas, rule="exact"), abs=1e-9)
@@ -73,13 +150,15 @@ def test_a_duplicated_row_equals_weight_two():
     assert np.array_equal(first.score_samples(x), second.score_samples(x))
 
 
-def test_save_then_load_is_bit_equal(model, bananas, tmp_path):
-    model.save(tmp_path / "model.safetensors")
+def test_save_then_load_is_bit_equal(either, tmp_path):
+    fitted, rows = either
+    fitted.save(tmp_path / "model.safetensors")
     again = PiecewiseFlow.load(tmp_path / "model.safetensors")
-    for rule in ("pruned", "exact"):
-        before, after = (m.score_samples(bananas, rule=rule) for m in (model, again))
+    for rule in ("pruned", "exact", "own"):
+        before, after = (m.score_samples(rows, rule=rule) for m in (fitted, again))
         assert np.array_equal(before, after)
-    assert np.array_equal(model.predict(bananas), again.predict(bananas))
+    assert np.array_equal(fitted.predict(rows), again.predict(rows))
+    assert len(again.shared_flows_) == len(fitted.shared_flows_)
     data = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "broken").write_bytes(data[:-3] + b"abc")
     with pytest.raises(ModelFileError):
@@ -153,6 +232,21 @@ def test_segments_are_split_first_and_scored_within(bananas):
         model.score_samples(moved[:1], segments=["wood"])
 
 
+def test_segments_may_share_a_flow_each_or_none(tmp_path):
+    x = draw_curved(1200)
+    segments = np.where(np.arange(1200) % 2 == 0, "steel", "brass")
+    moved = x + np.where(segments == "steel", 40.0, 0.0)[:, None]
+    model = PiecewiseFlow(candidates=(1, 4), flow=BRIEF, random_state=0).fit(moved, segments=segments)
+    assert 1 <= len(model.shared_segments_) == len(model.shared_flows_) <= 2
+    of_flow = np.concatenate([model.segments_, model.shared_segments_])
+    assert model.mixture_.weights[of_flow == "steel"].sum() == pytest.approx(0.5)
+    within = model.score_samples(moved, rule="exact", segments=segments)
+    assert within + np.log(0.5) == pytest.approx(model.score_samples(moved, rule="exact"), abs=0.01)
+    model.save(tmp_path / "model.safetensors")
+    again = PiecewiseFlow.load(tmp_path / "model.safetensors")
+    assert np.array_equal(again.score_samples(moved, segments=segments), model.score_samples(moved, segments=segments))
+
+
 def test_joint_refinement_never_loses_on_held_out_rows(model, bananas):
     joint = PiecewiseFlow(2, flow=BRIEF, refine="joint", random_state=0).fit(bananas)
     judged = bananas[joint.held_out_]
@@ -170,6 +264,20 @@ def test_more_rows_than_max_rows_are_thinned(bananas):
     model = PiecewiseFlow(1, flow=BRIEF, max_rows=500, random_state=0).fit(bananas)
     assert model.held_out_.shape == (len(bananas),)
     assert 0 < model.held_out_.sum() < 200
+
+
+def test_detector_ranks_conformity_to_the_flows_of_the_clusters(shared_model, curved):
+    rows = draw_curved(1200)
+    settings = PiecewiseFlow(candidates=(1, 4), flow=BRIEF, random_state=0)
+    detector = PiecewiseFlowDetector(settings).fit(rows)
+    assert len(detector.density_.shared_flows_) == 1
+    conformity = [flow.evaluate(curved).conformity for flow in shared_model.flows_]
+    expected = logsumexp(np.array(conformity).T, b=shared_model.weights_, axis=1)
+    assert detector.score_samples(curved) == pytest.approx(expected, abs=1e-9)
+    order = np.argsort(expected)
+    assert (np.diff(detector.p_values(curved)[order]) >= 0).all()
+    alone = PiecewiseFlowDetector(settings.set_params(shared_flow=False)).fit(rows)
+    assert alone.decision_function(curved) == pytest.approx(detector.decision_function(curved), abs=1e-9)
 
 
 def test_detector_flags_about_alpha_and_blames_the_sensor_that_is_wrong(bananas):

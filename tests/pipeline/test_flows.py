@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from pwflow_core.errors import ModelFileError, NotFittedError
+from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline import flows
 from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
-from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import frame, query, read_all, reopen, score_all
 
 IN_FORCE = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"
@@ -113,26 +112,6 @@ def test_a_cluster_without_a_flow_is_found(trained_plant):
     with trained_plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = 'c0004'")
     assert clusters_without_flow(trained_plant) == ["c0004"]
-
-
-@pytest.mark.parametrize("damage", ["missing", "one byte", "cut short"])
-def test_a_model_file_that_is_damaged_or_missing_is_an_error_and_nothing_is_written(trained_plant, damage):
-    retrain(trained_plant, "c0002")
-    file = trained_plant.config.folder / "models" / f"{dict(query(trained_plant, IN_FORCE))['c0002']}.safetensors"
-    data = file.read_bytes()
-    damaged = {"one byte": data[:-1] + bytes([data[-1] ^ 1]), "cut short": data[: len(data) // 2]}
-    file.write_bytes(damaged[damage]) if damage in damaged else file.unlink()
-    before = (
-        query(trained_plant, "FROM core.component_log_density ORDER BY ALL"),
-        query(trained_plant, "FROM core.progress ORDER BY ALL"),
-    )
-    with pytest.raises(ModelFileError, match=str(file)):
-        list(score_slices(trained_plant, ["c0002"]))
-    after = (
-        query(trained_plant, "FROM core.component_log_density ORDER BY ALL"),
-        query(trained_plant, "FROM core.progress ORDER BY ALL"),
-    )
-    assert before == after
 
 
 def test_nothing_holds_the_warehouse_while_it_trains(trained_plant, monkeypatch):

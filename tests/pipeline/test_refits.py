@@ -379,3 +379,15 @@ def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_i
     )
     assert first["c0001"] >= SINCE
     assert first["c0003"] < SINCE
+
+
+def test_a_refit_goes_on_from_the_flow_in_force_and_the_registry_says_so(trained_plant):
+    [(before,)] = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0001'")
+    arrive(trained_plant)
+    refit(trained_plant, "c0001")
+    [(settings,)] = query(
+        trained_plant,
+        "SELECT settings FROM mart.flow_versions WHERE cluster_key = 'c0001' ORDER BY trained_at DESC LIMIT 1",
+    )
+    old = ClusterFlow.from_bytes(trained_plant.models.get(before))
+    assert json.loads(settings)["started_from"] == (None if old.is_gaussian else before)

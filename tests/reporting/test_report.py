@@ -226,7 +226,7 @@ def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path)
     target = tmp_path / "report.html"
     target.mkdir()
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        build_report(eventful_plant, target)
+        build_report(eventful_plant, target, days=1)
     assert [path.name for path in tmp_path.glob(".report-*")] == []
 
 

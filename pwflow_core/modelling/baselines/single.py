@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pwflow_core.modelling.piecewise import PiecewiseFlow
-from pwflow_core.modelling.training import FlowSettings
+from pwflow_core.modelling.training import FlowSettings, for_all_readings
 
-GLOBAL_FLOW = FlowSettings(transforms=8, hidden=128, patience=24, max_steps=8000)
-"""A flow for all readings at once: more parameters than eight flows of a cluster each, twice the steps and twice
-the patience. Of three sizes and two learning rates it did best on eight-dimensional readings with many modes."""
+GLOBAL_FLOW = for_all_readings(FlowSettings())
 
 
 class SingleFlow(PiecewiseFlow):
@@ -40,9 +38,10 @@ class SingleFlow(PiecewiseFlow):
 
 
 def count_parameters(model: PiecewiseFlow) -> int:
-    """Return the free parameters of a fitted model: weights, and per cluster whitening, flow and shares."""
-    total = len(model.flows_) - 1
-    for flow in model.flows_:
+    """Return the free parameters of a fitted model: weights, and per flow whitening, network and shares."""
+    flows = model.mixture_.flows
+    total = len(flows) - 1
+    for flow in flows:
         d = flow.n_features
         total += d + d * (d + 1) // 2 + (1 if flow.is_gaussian else 2 + int(flow.architecture.mask().sum()))
     return total

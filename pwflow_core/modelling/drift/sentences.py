@@ -67,7 +67,7 @@ def common_sensor(
     return (
         f"{sensor.name} reads {_amount(raw, sensor.unit)} ({_number(size)} standard deviations) {_direction(raw)} "
         f"than learned in all {n_clusters} regimes that can be judged{_on(machines)}, since {day(since)}: "
-        f"the sensor is suspected, not the process."
+        f"suspect the sensor, or what all regimes share, such as the weather."
     )
 
 

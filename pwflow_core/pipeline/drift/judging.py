@@ -36,8 +36,8 @@ def judge_nights(plant: Plant) -> list[Finding]:
         view = read_plant(connection, plant, model_id, model)
     if not view.nights:
         return []
-    found = {night: _judge_night(plant, view, night) for night, _ in view.nights}
-    last = view.nights[-1][0]
+    found = {night: _judge_night(plant, view, night) for night in view.nights}
+    last = view.nights[-1]
     silent = sorted({machine for finding in found[last] for machine in _silent(finding)})
     with plant.warehouse.transaction() as connection:
         new = insert_findings(connection, [finding for of_night in found.values() for finding in of_night])
@@ -46,7 +46,9 @@ def judge_nights(plant: Plant) -> list[Finding]:
         _write_mixes(connection, view)
         _keep_levels(connection, model_id, view.usual_levels)
         connection.execute("DELETE FROM core.judged_nights WHERE list_contains(?, night)", [list(found)])
-        connection.executemany("INSERT INTO core.judged_nights VALUES (?, ?)", view.nights)
+        connection.register("parts", view.parts)
+        connection.execute("INSERT INTO core.judged_nights SELECT night::DATE, part FROM parts")
+        connection.unregister("parts")
     for finding in new:
         _log.warning("%s (%s)", finding.summary, finding.answer)
     return new

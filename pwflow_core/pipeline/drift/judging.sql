@@ -13,11 +13,11 @@ FROM mart.anomaly_scores
 WHERE (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE < (now() AT TIME ZONE $timezone)::DATE
 GROUP BY ALL;
 
-CREATE TEMP TABLE night_prints AS
-SELECT night, bit_xor(part) AS fingerprint
-FROM (
-    SELECT night, hash(machine_id, segment, cluster_key, n_readings, n_judged) AS part FROM judged_scores
-    UNION ALL
-    SELECT night, hash(cluster_key, flow_version, state) FROM core.drift_states
-)
-GROUP BY night;
+CREATE TEMP TABLE night_parts AS
+SELECT DISTINCT night, hash(machine_id, sum(n_readings), sum(n_judged)) AS part
+FROM judged_scores
+GROUP BY night, machine_id
+UNION
+SELECT night, hash(cluster_key, flow_version, state)
+FROM core.drift_states
+SEMI JOIN judged_scores USING (night);

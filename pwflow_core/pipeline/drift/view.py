@@ -88,7 +88,7 @@ class PlantView:
     """A plant and the nights to judge.
 
     Attributes:
-        nights: The nights to judge, in their order, with what they were like.
+        nights: The nights to judge, in their order.
         threshold: Log evidence from which something has moved.
         sensors: Names and units of the sensors.
         clusters: The regimes whose drift can be followed.
@@ -96,9 +96,10 @@ class PlantView:
         availability: Readings of each machine in each night.
         levels: Where the values of each sensor lie in the nights to judge.
         usual_levels: Where they lay while the regimes were learned: machine_id, levels.
+        parts: What the nights to judge are like: night, part.
     """
 
-    nights: list[tuple[date, int]]
+    nights: list[date]
     threshold: float
     sensors: list[SensorName]
     clusters: list[ClusterView]
@@ -106,6 +107,7 @@ class PlantView:
     availability: Availability | None
     levels: SensorLevels | None
     usual_levels: pd.DataFrame
+    parts: pd.DataFrame
 
 
 def plant_threshold(plant: Plant, model: ClusterModel) -> float:
@@ -121,26 +123,27 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
     for statement in duckdb.extract_statements(read_sql(__package__, "judging.sql")):
         connection.execute(statement, {name: timezone for name in statement.named_parameters})
     learned = _learned(connection, model_id, timezone)
-    nights = connection.execute(
-        "SELECT night, fingerprint FROM night_prints SEMI JOIN judged_scores USING (night) WHERE night > ? "
-        "EXCEPT FROM core.judged_nights ORDER BY night",
+    stale = connection.execute(
+        "SELECT DISTINCT night FROM night_parts ANTI JOIN core.judged_nights USING (night, part) "
+        "WHERE night > ? ORDER BY night",
         [learned[1]],
     ).fetchall()
+    nights = [row[0] for row in stale]
     known = {sensor.name: sensor for sensor in read_source(connection).sensors}
     sensors = [SensorName(name, known[name].unit) for name in model.sensors if name in known]
     if not nights:
-        return PlantView([], threshold, sensors, [], [], None, None, pd.DataFrame())
-    days = [night for night, _ in nights]
-    levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, days, timezone)
+        return PlantView([], threshold, sensors, [], [], None, None, pd.DataFrame(), pd.DataFrame())
+    levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, nights, timezone)
     return PlantView(
         nights,
         threshold,
         sensors,
-        _read_clusters(connection, model, days),
+        _read_clusters(connection, model, nights),
         _read_mixes(connection, model, learned, threshold),
         _read_availability(connection, learned),
         levels,
         usual_levels,
+        connection.execute("SELECT night, part FROM night_parts WHERE list_contains(?, night)", [nights]).df(),
     )
 
 

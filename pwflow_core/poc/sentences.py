@@ -1,0 +1,70 @@
+"""Remarks as sentences, and the names of the contenders, in the language of the reader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pwflow_core.poc.recommendation import Recommendation, Remark
+from pwflow_core.reporting.texts import Texts
+
+__all__ = ["headline", "sentence", "signed", "title_of", "words"]
+
+_SHARES = {"first_mass", "second_mass"}
+_MODELS = {"first", "second"}
+_MONEY = {"first_cost", "second_cost"}
+
+
+def words(language: str) -> Texts:
+    """Return the words of the comparison, with those of the plant report."""
+    return Texts(language, __package__)
+
+
+def title_of(key: str, texts: Texts) -> str:
+    """Return what a contender is called, by its key."""
+    kind, _, number = key.partition("_")
+    if kind != "pwflow":
+        return texts.label("poc.model", key)
+    return texts("poc.model.one") if number == "1" else texts("poc.model.several", n=number)
+
+
+def signed(value: float, decimals: int = 3) -> str:
+    """Write a difference with its sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
+    """Write a remark as a sentence.
+
+    Arguments:
+        remark: What to say.
+        texts: The words.
+        currency: Of costs.
+    """
+    return texts(f"poc.reason.{remark.key}", **_written(remark, texts, currency))
+
+
+def headline(recommendation: Recommendation, texts: Texts) -> str:
+    """Return the recommendation in a few words."""
+    values = _written(recommendation.reasons[0], texts)
+    model = title_of(recommendation.model, texts) if recommendation.model else ""
+    return texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
+
+
+def _written(remark: Remark, texts: Texts, currency: str = "") -> dict[str, str]:
+    return {name: _write(name, value, texts, currency) for name, value in remark.values.items()} | {
+        "duration": texts.duration(remark.values.get("seconds", 0.0))
+    }
+
+
+def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: ANN401 - any value of a remark
+    if name in _MODELS:
+        return title_of(value, texts)
+    if name == "gain":
+        return signed(value)
+    if name == "error":
+        return f"{value:.3f}"
+    if name in _SHARES:
+        return texts.percent(max(value, 0.0))
+    if name in _MONEY:
+        return f"{texts.number(None if value is None else round(value))} {currency}".strip()
+    return str(value) if isinstance(value, str) else texts.number(value)

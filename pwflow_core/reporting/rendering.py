@@ -1,0 +1,54 @@
+"""Pages: how templates are filled in, and how the file comes into its place."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from pwflow_core.errors import ConfigurationError
+from pwflow_core.reporting.drawing.palette import DARK, LIGHT
+from pwflow_core.reporting.names import clean_name, shorten_name
+
+__all__ = ["make_environment", "put_in_place"]
+
+
+def make_environment(*packages: str) -> Environment:
+    """Return where templates are found and how they are filled in: everything that is not markup is escaped.
+
+    Arguments:
+        packages: Packages with templates of their own, which may use those of this one.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, __package__)]),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable}
+    environment.globals |= {"light": LIGHT, "dark": DARK}
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let the lines of a narrow column break behind the underscores of a name."""
+    return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def put_in_place(page: str, target: Path) -> int:
+    """Write beside the target and move over it, so that whoever opens the report sees all of it; return its size."""
+    data = page.encode("utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
+            fresh = Path(folder) / target.name
+            fresh.write_bytes(data)
+            fresh.replace(target)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The report cannot be written to {target}: {error.strerror}. Name another place."
+        ) from None
+    return len(data)

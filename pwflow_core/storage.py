@@ -1,0 +1,110 @@
+"""Files on their way: working folders that no killed step leaves behind for good, durable writes, full disks.
+
+A step that is killed cannot remove its files. The next one that works in the same place does: the lock on a folder goes
+with the process that held it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pwflow_core.errors import StorageFullError
+
+__all__ = ["explain_full_disk", "replace_file", "working_folder"]
+
+_FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errno.EFBIG: "takes no larger file"}
+_LEFTOVER = re.compile(r"\.pwflow-[a-z]+-[a-z0-9_]{8}")
+
+
+@contextmanager
+def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a hidden folder in `parent` for the time of the block; remove those of processes that are gone.
+
+    Arguments:
+        parent: An existing folder.
+        purpose: What it is for, one word.
+    """
+    for found in parent.iterdir():
+        if _LEFTOVER.fullmatch(found.name):
+            _remove_if_left(found)
+    folder, lock = _make_locked(parent, purpose)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def replace_file(target: Path, data: bytes) -> None:
+    """Write a file as a whole: to a temporary one in the same folder, flushed to the disk and moved into place.
+
+    Raises:
+        StorageFullError: The disk is full; a file that was there before is as it was.
+    """
+    try:
+        with working_folder(target.parent, "incoming") as folder:
+            temporary = folder / target.name
+            with temporary.open("xb") as file:  # not mkstemp: whoever shares the folder has to read the file
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        raise explain_full_disk(error, target.parent) or error from None
+
+
+def explain_full_disk(error: Exception, path: Path) -> StorageFullError | None:
+    """Return what to say of an error if it means that a disk is full; None if it means something else."""
+    number = error.errno if isinstance(error, OSError) else None
+    what = _FULL.get(number or 0) or next((_FULL[n] for n in _FULL if os.strerror(n) in str(error)), None)
+    if what is None:
+        return None
+    return StorageFullError(
+        f"The disk of {path} {what} ({os.strerror(errno.ENOSPC if number is None else number)}): make room there "
+        "and run again. What was there before is as it was."
+    )
+
+
+def _flush_folder(folder: Path) -> None:
+    entry = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(entry)
+    finally:
+        os.close(entry)
+
+
+def _make_locked(parent: Path, purpose: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".pwflow-{purpose}-"))
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process took it for a leftover before it was locked
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_if_left(found: Path) -> None:
+    try:
+        lock = os.open(found, os.O_RDONLY)
+    except OSError:
+        return  # removed meanwhile, or not ours to remove
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # in use
+    else:
+        shutil.rmtree(found, ignore_errors=True)
+    finally:
+        os.close(lock)

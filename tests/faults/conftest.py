@@ -1,0 +1,148 @@
+"""What the faults are made with: processes to kill, plants to damage, disks to fill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pwflow_core.plant import Plant
+from tests.conftest import REPOSITORY, TRAINED, merge, open_plant
+
+NIGHT = """
+ingest_files(plant)
+derive_readings(plant)
+assign_readings(plant)
+list(score_slices(plant))
+derive_scores(plant)
+explain_anomalies(plant)
+derive_events(plant)
+derive_health(plant)
+publish_warehouse(plant)
+"""
+"""What the nightly job does, step by step, in another process."""
+
+LEFTOVERS = (".pwflow-*", "models/.pwflow-*")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code (negative: the signal), its seconds, what it printed."""
+
+    code: int
+    seconds: float
+    output: str
+
+    @property
+    def was_killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+
+class Stem:
+    """Runs code on a plant in processes of its own, and kills them on demand; see `stem.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("stem.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        assert self._read() == "ready"
+
+    def run(self, plant: Plant, code: str, *, kill_after: float | None = None, file_limit: int | None = None) -> Ended:
+        """Run code to its end, or kill it with SIGKILL after so many seconds; no file may grow beyond `file_limit`."""
+        output = self._folder / "output.txt"
+        task = {"folder": str(plant.config.folder), "code": code, "output": str(output), "file_limit": file_limit}
+        self._process.stdin.write(json.dumps(task) + "\n")
+        self._process.stdin.flush()
+        pid = int(self._read())
+        if kill_after is not None and not select.select([self._process.stdout], [], [], kill_after)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        status, seconds = json.loads(self._read())
+        text = output.read_text() if output.exists() else ""
+        output.unlink(missing_ok=True)
+        return Ended(status, seconds, text)
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=20)
+
+    def _read(self) -> str:
+        return self._process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="session")
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stem]:
+    """Return the process that others are forked from."""
+    made = Stem(tmp_path_factory.mktemp("stem"))
+    yield made
+    made.close()
+
+
+Check = Callable[[Plant], None]
+
+
+@pytest.fixture
+def kill_often(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[float]]:
+    """Return a function that runs code on copies of a plant, kills each at a random moment, and checks what is left.
+
+    It returns the moments, in seconds after the start, of the runs that really were killed.
+    """
+
+    def kill(plant: Plant, code: str, check: Check, *, times: int, seed: int = 0) -> list[float]:
+        base = tmp_path_factory.mktemp("killed")
+        whole = copy_plant(plant, base / "whole")
+        finished = stem.run(whole, code)
+        assert finished.code == 0, finished.output
+        chance = random.Random(seed)  # noqa: S311 - moments, no secrets
+        moments: list[float] = []
+        longest, tries = finished.seconds, 0
+        while len(moments) < times:
+            tries += 1
+            assert tries < 4 * times, "too many runs ended before they were killed"
+            copy, moment = copy_plant(plant, base / "copy"), chance.uniform(0, longest)
+            ended = stem.run(copy, code, kill_after=moment)
+            assert ended.was_killed or ended.code == 0, ended.output
+            if ended.was_killed:
+                moments.append(moment)
+                check(copy)
+            shutil.rmtree(copy.config.folder)
+        return moments
+
+    return kill
+
+
+def copy_plant(plant: Plant, folder: Path) -> Plant:
+    """Return a plant on a copy of all files of another one."""
+    shutil.copytree(plant.config.folder, folder)
+    return open_copy(folder)
+
+
+def open_copy(folder: Path) -> Plant:
+    """Open the plant that lies in a folder, as its configuration there says."""
+    return open_plant(folder, json.loads((folder / "config.json").read_text()))
+
+
+def changed(plant: Plant, **changes: object) -> Plant:
+    """Open a trained plant under a changed configuration."""
+    return open_plant(plant.config.folder, merge(TRAINED, changes))
+
+
+def leftovers(plant: Plant) -> list[str]:
+    """Return the working files that lie in the folders of a plant."""
+    return sorted(str(path) for pattern in LEFTOVERS for path in plant.config.folder.glob(pattern))

@@ -1,0 +1,175 @@
+"""A full disk: the run fails and names the path, and what was there before is as it was.
+
+The disk is a small tmpfs of its own where mounting is permitted, else a limit on the size of files.
+"""
+
+import contextlib
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from pwflow_core.config import parse_config
+from pwflow_core.errors import StorageFullError
+from pwflow_core.model_store import ModelStore
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import Warehouse
+from tests.conftest import plant_readings, put_file, query
+from tests.faults.conftest import NIGHT, Ended, Stem, leftovers, open_copy
+from tests.faults.test_kills import add_night, published, whole_models
+
+FAILS = """
+import sys
+from pwflow_core.errors import StorageFullError
+try:
+    {step}
+except StorageFullError as error:
+    print(error)
+    sys.stdout.flush()
+    os._exit(7)
+"""
+READING_STATE = (
+    "SELECT (SELECT sum(hash(r)) FROM core.readings AS r), (SELECT sum(hash(s)) FROM mart.anomaly_scores AS s)"
+)
+
+
+class SmallDisk:
+    """A folder that can be filled up."""
+
+    def __init__(self, folder: Path, is_mounted: bool) -> None:
+        self.folder = folder
+        self.is_mounted = is_mounted
+
+    @contextlib.contextmanager
+    def filled(self, left_bytes: int):
+        """Leave so many bytes for the time of the block."""
+        filler = self.folder / "filler"
+        if self.is_mounted:
+            filler.write_bytes(b"x" * max(0, shutil.disk_usage(self.folder).free - left_bytes))
+        try:
+            yield
+        finally:
+            filler.unlink(missing_ok=True)
+
+    def run(self, stem: Stem, plant: Plant, step: str, left_bytes: int) -> Ended:
+        """Run a step that may find the disk full; it ends with 7 and prints the error then."""
+        limit = None if self.is_mounted else left_bytes
+        return stem.run(plant, FAILS.format(step=step), file_limit=limit)
+
+
+@contextlib.contextmanager
+def largest_file(n_bytes: int):
+    """Let no file of this process grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    earlier = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, earlier)
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    is_mounted = (
+        shutil.which("mount") is not None and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    )
+    yield SmallDisk(folder, is_mounted)
+    if is_mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def on(disk: SmallDisk, plant: Plant) -> Plant:
+    """Return a copy of a plant on the small disk."""
+    folder = disk.folder / "plant"
+    shutil.copytree(plant.config.folder, folder)
+    return open_copy(folder)
+
+
+def test_while_a_model_is_stored_nothing_half_is_left(small_disk):
+    store = ModelStore(str(small_disk.folder / "models"))
+    before = store.put(b"a model that was there before")
+    room, said = largest_file(100_000), pytest.raises(StorageFullError, match=f"{small_disk.folder}/models")
+    with small_disk.filled(100_000), room, said:
+        store.put(b"m" * 1_000_000)
+    assert [path.stem for path in (small_disk.folder / "models").iterdir()] == [before]
+    assert store.get(before) == b"a model that was there before"
+    assert store.get(store.put(b"m" * 1_000_000))
+
+
+STEPS = {
+    "training": ("train_cluster_flows(plant, ['c0001'], reason='drift', promoted_by='night')", 2_000),
+    "ingesting": ("ingest_files(plant)", 60_000),
+    "scoring": ("list(score_slices(plant))", 60_000),
+    "publishing": ("publish_warehouse(plant)", 100_000),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_while_a_step_runs_it_fails_with_the_path_and_leaves_what_was_there(small_disk, trained_plant, stem, step):
+    plant = on(small_disk, trained_plant)
+    code, left_bytes = STEPS[step]
+    if step == "ingesting":
+        put_file(plant.config.folder / "data" / "a.csv", plant_readings(10_000, start="2024-05-01"))
+    elif step == "scoring":
+        with plant.warehouse.transaction() as connection:
+            connection.execute("UPDATE core.component_log_density SET flow_version = 'an earlier one'")
+    before = query(plant, READING_STATE), published(plant), query(plant, "FROM mart.flow_versions ORDER BY ALL")
+    with small_disk.filled(left_bytes):
+        ended = small_disk.run(stem, plant, code, left_bytes)
+        assert ended.code == 7, ended.output
+        assert f"{plant.config.folder}" in ended.output or str(small_disk.folder) in ended.output
+        assert "make room there and run again" in ended.output
+        assert (query(plant, READING_STATE), published(plant)) == before[:2]
+    assert query(plant, "FROM mart.flow_versions ORDER BY ALL") == before[2]
+    assert whole_models(plant)
+    add_night(plant)
+    (plant.config.folder / "data" / "a.csv").unlink(missing_ok=True)
+    ended = stem.run(plant, NIGHT)
+    assert ended.code == 0, ended.output
+    assert leftovers(plant) == []
+
+
+def test_at_every_point_of_a_night_it_fails_with_the_path_and_the_next_run_completes(small_disk, trained_plant, stem):
+    """The same night with less and less room, until it does not even begin."""
+    outcomes = set()
+    plant = on(small_disk, trained_plant)
+    add_night(plant)
+    shutil.copytree(plant.config.folder, trained_plant.config.folder.with_name("kept"))
+    for left_bytes in (2_000_000, 700_000, 100_000, 0):
+        shutil.rmtree(plant.config.folder)
+        shutil.copytree(trained_plant.config.folder.with_name("kept"), plant.config.folder)
+        before = published(plant)
+        with small_disk.filled(left_bytes):
+            ended = small_disk.run(stem, plant, NIGHT.strip().replace("\n", "\n    "), left_bytes)
+            assert ended.code in (0, 7), ended.output
+            assert ended.code == 0 or published(plant) == before
+            outcomes.add(ended.code)
+        if ended.code == 7:
+            assert "is full" in ended.output
+            ended = stem.run(plant, NIGHT)
+            assert ended.code == 0, ended.output
+        assert published(plant)[0][0] == before[0][0] + 120
+    assert outcomes == {7} or outcomes == {0, 7}
+
+
+def test_the_file_limit_of_a_user_is_named_too(tmp_path):
+    """Where a disk cannot be mounted, this is the real fault that is left."""
+    config = parse_config(
+        {"source": {"path": "x"}, "warehouse": {"url": "duckdb:///w.duckdb"}}, name="test", folder=tmp_path
+    )
+    warehouse = Warehouse.from_config(config)
+    with warehouse.transaction() as connection:
+        connection.execute("INSERT INTO core.plant_facts VALUES ('kept', '')")
+    room, said = largest_file(2_000_000), pytest.raises(StorageFullError, match=str(tmp_path))
+    with room, said, warehouse.transaction() as connection:
+        connection.execute("CREATE TABLE core.large AS SELECT range, hash(range) FROM range(2000000)")
+    with duckdb.connect(str(warehouse.path)) as connection:
+        assert connection.execute("SELECT fact FROM core.plant_facts").fetchall() == [("kept",)]

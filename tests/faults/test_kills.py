@@ -1,0 +1,119 @@
+"""SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
+
+import hashlib
+
+import duckdb
+
+from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
+from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.publishing import publish_warehouse
+from pwflow_core.pipeline.slices import score_slices
+from tests.conftest import plant_readings, put_file, query, read_all, score_all
+from tests.faults.conftest import changed, leftovers
+
+SLICES = (
+    "SELECT cluster_key, count(*), md5(string_agg((reading_id, log_density, conformity, flow_version)::VARCHAR, '|' "
+    "ORDER BY reading_id)) FROM core.component_log_density GROUP BY cluster_key ORDER BY cluster_key"
+)
+REGISTRY = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key"
+REGIMES = (
+    "SELECT cluster_key, segment, weight, status, clusters.cluster_model_id FROM mart.clusters, core.cluster_models "
+    "WHERE in_force ORDER BY cluster_key"
+)
+TRAIN = "train_cluster_flows(plant, ['c0001', 'c0002'], reason='drift', promoted_by='night')"
+
+
+def add_night(plant, start: str = "2024-04-01", seed: int = 7):
+    put_file(plant.config.folder / "data" / f"{start}.csv", plant_readings(60, seed=seed, start=start))
+
+
+def whole_models(plant) -> bool:
+    """Whether every model file is what its name says."""
+    files = list((plant.config.folder / "models").glob("*.safetensors"))
+    return all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in files)
+
+
+def published(plant) -> list[tuple]:
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
+
+
+def test_killed_at_50_moments_while_slices_are_written_each_is_wholly_old_or_wholly_new(trained_plant, kill_often):
+    """Then the next run completes all of them, and leaves no working file."""
+    add_night(trained_plant)
+    read_all(trained_plant)
+    assign_readings(trained_plant)
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE core.component_log_density SET flow_version = 'an earlier one'")
+    old = {key: state for key, *state in query(trained_plant, SLICES)}
+    finished: list[dict] = []
+
+    def check(plant):
+        left = {key: state for key, *state in query(plant, SLICES)}
+        list(score_slices(plant))
+        after = {key: state for key, *state in query(plant, SLICES)}
+        finished.append(after)
+        assert after == finished[0]
+        assert left.keys() == old.keys()
+        assert all(state in (old[key], after[key]) for key, state in left.items())
+        assert leftovers(plant) == []
+        seen.append(sum(state == after[key] for key, state in left.items()))
+
+    seen: list[int] = []
+    moments = kill_often(trained_plant, "list(score_slices(plant))", check, times=50)
+    assert len(moments) == 50
+    assert len(set(seen)) > 2, "the kills fell before, between and after the slices"
+
+
+def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the_same_files(trained_plant, kill_often):
+    plant = changed(trained_plant, flow={"random_state": 1, "max_steps": 300})
+    before = query(plant, REGISTRY)
+    found = []
+
+    def check(plant):
+        assert whole_models(plant)
+        left = query(plant, REGISTRY)
+        if len(found) < 5:
+            train_cluster_flows(plant, ["c0001", "c0002"], reason="drift", promoted_by="night")
+            found.append(query(plant, REGISTRY))
+            assert found[-1] == found[0]
+            assert leftovers(plant) == []
+            assert not {version for _, version in found[0][:2]} & {version for _, version in before}
+        assert left in (before, found[0]), "both flows come into force together"
+
+    assert len(kill_often(plant, TRAIN, check, times=15, seed=1)) == 15
+
+
+def test_killed_while_regimes_are_found_anew_the_set_in_force_serves(trained_plant, kill_often):
+    plant = changed(trained_plant, clustering={"n_clusters": 3})
+    before = query(plant, REGIMES)
+    after: list[list[tuple]] = []
+
+    def check(plant):
+        left = query(plant, REGIMES)
+        assert whole_models(plant)
+        if left == before:
+            list(score_slices(plant))
+        if len(after) < 4:
+            fit_cluster_model(plant)
+            after.append(query(plant, REGIMES))
+        assert leftovers(plant) == []
+        assert left in (before, after[0])
+
+    assert len(kill_often(plant, "fit_cluster_model(plant)", check, times=10, seed=2)) == 10
+
+
+def test_killed_while_it_publishes_analysts_find_the_old_copy_or_the_new(trained_plant, kill_often):
+    before = published(trained_plant)
+    add_night(trained_plant)
+    read_all(trained_plant)
+    score_all(trained_plant)
+
+    def check(plant):
+        left = published(plant)
+        publish_warehouse(plant)
+        assert published(plant) != before
+        assert left in (before, published(plant))
+        assert leftovers(plant) == []
+
+    assert len(kill_often(trained_plant, "publish_warehouse(plant)", check, times=10, seed=3)) == 10

@@ -1,0 +1,38 @@
+"""The words: the same keys and placeholders in every language, all of them used."""
+
+from __future__ import annotations
+
+import re
+import string
+from importlib import resources
+from pathlib import Path
+
+from pwflow_core import poc
+from pwflow_core.poc.sentences import words
+from pwflow_core.reporting.texts import LANGUAGES, Texts
+
+PACKAGE = Path(str(resources.files(poc)))
+
+
+def placeholders(text: str) -> set[str | None]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_every_language_has_the_same_texts_with_the_same_placeholders():
+    first, *others = (words(language) for language in LANGUAGES)
+    for other in others:
+        assert other.keys == first.keys
+        for key in first.keys - Texts("en").keys:
+            assert placeholders(other(key)) == placeholders(first(key)), key
+
+
+def test_every_text_that_is_asked_for_exists_and_none_is_left_over():
+    code = "\n".join(file.read_text(encoding="utf-8") for file in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html")])
+    own = words("en").keys - Texts("en").keys
+    asked = set(re.findall(r"""["'](poc\.[a-z_]+(?:\.[a-z_0-9]+)?)["']""", code)) - {"poc.html"}
+    groups = {key.rpartition(".")[0] for key in own}
+    assert {key for key in asked if not key.endswith("_")} <= own | groups
+    for key in own - asked:
+        name = key.rpartition(".")[2]
+        made = (name, name.partition("_")[2])  # a key may be put together from a stem and a code
+        assert any(f'"{part}"' in code or f"'{part}'" in code for part in made if part) or name.startswith("rule_"), key
