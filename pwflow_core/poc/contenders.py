@@ -58,7 +58,7 @@ class Contender:
     @property
     def expected_seconds(self) -> float:
         """Return a guess at how long it takes, for the estimate of the first progress lines."""
-        return _START_SECONDS + _RELATIVE_COST[self.kind]
+        return _START_SECONDS + _RELATIVE_COST.get(self.kind, 1.0)
 
 
 class Fitted(Protocol):
