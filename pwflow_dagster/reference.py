@@ -23,7 +23,8 @@ def make_reference() -> dict[str, str]:
 
 
 def _describe_commands() -> str:
-    top = click.Context(main, info_name="pwflow", max_content_width=100, terminal_width=100)
+    names = ["-h", "--help"]
+    top = click.Context(main, info_name="pwflow", max_content_width=100, terminal_width=100, help_option_names=names)
     lines = ["# Commands", "", "```text", main.get_help(top), "```"]
     for name, command in main.commands.items():
         context = click.Context(command, info_name=name, parent=top, max_content_width=100, terminal_width=100)

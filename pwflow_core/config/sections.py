@@ -365,9 +365,9 @@ class CostsConfig(_Section):
     per_missed_event: Annotated[float, Field(ge=0)] = 0.0
     """What an event costs that nobody was told of."""
     per_cpu_hour: Annotated[float, Field(ge=0)] = 0.0
-    """What an hour of one processor core costs."""
+    """What an hour of one core costs."""
     currency: Annotated[str, Field(min_length=1, max_length=12)] = "EUR"
-    """What the amounts are in, as it is to be shown."""
+    """Name of the currency; nothing is converted."""
     events_per_year: Annotated[float, Field(ge=0)] | None = None
     """Events that there are to find in a year; counted in the labels where it is not given, else taken to be 12."""
 

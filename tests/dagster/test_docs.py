@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import click
 import duckdb
 import matplotlib as mpl
 import pytest
@@ -36,6 +37,7 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "dismiss": "test_cli_commands.py",
     "approve": "test_decisions.py",
     "confirm": "test_decisions.py",
+    "poc": "test_command.py",
     "promote": "test_decisions.py",
     "rollback": "test_decisions.py",
 }
@@ -109,12 +111,13 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, finished, tmp_path, 
 
 def test_every_command_is_used_as_its_help_says():
     makefile = (ROOT / "Makefile").read_text()
+    top = click.Context(main, info_name="pwflow", help_option_names=["-h", "--help"])
     for page, (program, verb, *arguments) in COMMANDS:
         if program == "make":
             assert f"\n{verb}: " in makefile, page
         else:
             assert program == "pwflow", page
-            main.commands[verb].make_context(verb, list(arguments))
+            main.commands[verb].make_context(verb, list(arguments), parent=top)
 
 
 def test_commands_that_only_look_run_on_a_finished_plant(here):
