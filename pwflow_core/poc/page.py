@@ -165,7 +165,7 @@ class _Maker:
         rows = [
             self._row(
                 result,
-                self._with_error(*(result.held_out or (float("nan"), float("nan")))),
+                self._with_error(*(result.held_out or (float("nan"), float("nan"))), decimals=3),
                 self._against(result),
                 t.percent(result.figure("bridge_mass")).replace("-", "−"),
             )
@@ -197,7 +197,8 @@ class _Maker:
         """Say where the faults come from."""
         spike, offset = ("–".join(f"{size:g}" for size in sizes) for sizes in (SPIKE_SIZES, OFFSET_SIZES))
         values = {"spike": spike, "offset": offset, "n": self.t.number(FAULT_READINGS)}
-        return self.t(f"poc.detection.{self.comparison.facts.fault_source}", **values)
+        told = self.t(f"poc.detection.{self.comparison.facts.fault_source}", **values)
+        return told if self.comparison.facts.n_segments == 1 else f"{told} {self.t('poc.detection.segments')}"
 
     def computing(self) -> tuple[list[Chart], Table] | None:
         t, shown = self.t, self.able
@@ -338,6 +339,6 @@ class _Maker:
         gain = density_gain(self.chosen, result)
         return f"{signed(gain.mean)} ± {gain.error:.3f}"
 
-    def _with_error(self, value: float, error: float) -> str:
-        digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
+    def _with_error(self, value: float, error: float, decimals: int = 2) -> str:
+        digits = 1 if abs(value) >= 100 else decimals
         return f"{value:,.{digits}f} ± {error:,.{digits}f}".replace("-", "−")
