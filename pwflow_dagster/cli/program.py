@@ -52,7 +52,7 @@ class _Sections(click.Group):
 @click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pwflow")
 def main() -> None:
-    """Calibrated anomaly scores for industrial machines, one flow per operating regime.
+    """Calibrated anomaly scores for machines, one flow per operating regime.
 
     Your data: `pwflow init FOLDER`, then `pwflow run`, then `pwflow ui`. None at hand: `pwflow demo`.
     `pwflow COMMAND --help` says more; --json is for programs.
