@@ -20,12 +20,12 @@ DENSITY_RIVALS = ("single", "mixture_base", "resampled_base", "gmm", "gaussian")
 RIVALS = (*DENSITY_RIVALS, "isolation_forest", "knn")
 _NEIGHBOURS = 5
 _TREES = 200
-_RELATIVE_COST = {
-    "pwflow": 8.0,
-    "single": 40.0,
-    "mixture_base": 60.0,
-    "resampled_base": 80.0,
-    "gmm": 6.0,
+_USUAL_SECONDS = {
+    "pwflow": 12.0,
+    "single": 36.0,
+    "mixture_base": 10.0,
+    "resampled_base": 65.0,
+    "gmm": 11.0,
     "gaussian": 1.0,
     "isolation_forest": 5.0,
     "knn": 10.0,
@@ -58,7 +58,7 @@ class Contender:
     @property
     def expected_seconds(self) -> float:
         """Return a guess at how long it takes, for the estimate of the first progress lines."""
-        return _START_SECONDS + _RELATIVE_COST[self.kind]
+        return _START_SECONDS + _USUAL_SECONDS.get(self.kind, 0.0)
 
 
 class Fitted(Protocol):

@@ -165,7 +165,7 @@ class _Maker:
         rows = [
             self._row(
                 result,
-                self._with_error(*(result.held_out or (float("nan"), float("nan")))),
+                self._with_error(*(result.held_out or (float("nan"), float("nan"))), decimals=3),
                 self._against(result),
                 t.percent(result.figure("bridge_mass")).replace("-", "−"),
             )
@@ -197,7 +197,8 @@ class _Maker:
         """Say where the faults come from."""
         spike, offset = ("–".join(f"{size:g}" for size in sizes) for sizes in (SPIKE_SIZES, OFFSET_SIZES))
         values = {"spike": spike, "offset": offset, "n": self.t.number(FAULT_READINGS)}
-        return self.t(f"poc.detection.{self.comparison.facts.fault_source}", **values)
+        told = self.t(f"poc.detection.{self.comparison.facts.fault_source}", **values)
+        return told if self.comparison.facts.n_segments == 1 else f"{told} {self.t('poc.detection.segments')}"
 
     def computing(self) -> tuple[list[Chart], Table] | None:
         t, shown = self.t, self.able
@@ -211,7 +212,7 @@ class _Maker:
             lengths = ((_PARTIAL, alone), (_FULL, max(full - alone, 0.0)))
             parts.append(Bar(self._name(result), lengths, text, result is self.chosen))
         axis = Axis(t("poc.axis.cpu_seconds"), "s", t("poc.chart.refit"))
-        legend = (Key("area", _PARTIAL, t("poc.legend.partial")), Key("area", _FULL, t("poc.legend.full")))
+        legend = (Key("cell", _PARTIAL, t("poc.legend.partial")), Key("cell", _FULL, t("poc.legend.full")))
         charts = [
             self._chart("refit", lambda width: draw_bars(parts, axis, width), legend),
             self._bars("nightly", "cpu_seconds", "s", self._figures(lambda r: r.nightly_cpu_seconds)),
@@ -251,7 +252,7 @@ class _Maker:
             bars.append(Bar(self._name(result), parts, total, result is self.chosen))
             rows.append(self._row(result, *(t.number(round(value)) for value in each), total))
         axis = Axis(t("poc.axis.money"), self.currency, t("poc.chart.yearly"))
-        legend = tuple(Key("area", name, t(f"poc.legend.{part}")) for part, name in _MONEY)
+        legend = tuple(Key("cell", name, t(f"poc.legend.{part}")) for part, name in _MONEY)
         source = "assumed"
         if costs.events_per_year is not None:
             source = "configured"
@@ -318,8 +319,8 @@ class _Maker:
         return Chart(self.t(f"poc.chart.{key}"), wide, narrow, shown, self.t(f"poc.chart.{note}") if note else "")
 
     def _legend(self) -> tuple[Key, ...]:
-        keys = [Key("area", _PWFLOW, self.t("poc.legend.pwflow")), Key("area", _RIVAL, self.t("poc.legend.rival"))]
-        return tuple([Key("area", _CHOSEN, self.t("poc.legend.chosen")), *keys] if self.chosen else keys)
+        keys = [Key("cell", _PWFLOW, self.t("poc.legend.pwflow")), Key("cell", _RIVAL, self.t("poc.legend.rival"))]
+        return tuple([Key("cell", _CHOSEN, self.t("poc.legend.chosen")), *keys] if self.chosen else keys)
 
     def _colour(self, result: Result) -> str:
         if result is self.chosen:
@@ -338,6 +339,6 @@ class _Maker:
         gain = density_gain(self.chosen, result)
         return f"{signed(gain.mean)} ± {gain.error:.3f}"
 
-    def _with_error(self, value: float, error: float) -> str:
-        digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
+    def _with_error(self, value: float, error: float, decimals: int = 2) -> str:
+        digits = 1 if abs(value) >= 100 else decimals
         return f"{value:,.{digits}f} ± {error:,.{digits}f}".replace("-", "−")

@@ -19,7 +19,7 @@ from typing import Any
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.poc.costs import YearlyCost
-from pwflow_core.poc.results import Result, density_gain, detects_more
+from pwflow_core.poc.results import Result, density_gain, detects_more, is_calmer
 from pwflow_core.poc.trial import TrialFacts
 
 __all__ = ["Need", "Recommendation", "Remark", "needed_readings", "recommend", "refuse"]
@@ -207,6 +207,10 @@ def _caveats(
     if keener:
         best = max(keener, key=lambda r: r.detection.recall if r.detection else 0.0)
         found.append(Remark("other_detects", _recall_remark(chosen, best).values))
+    calmer = [r for r in able if r is not chosen and is_calmer(chosen, r)]
+    if calmer:
+        best = max(calmer, key=lambda r: (r.detection.n_found, -r.detection.n_false) if r.detection else (0, 0))
+        found.append(Remark("other_calmer", _recall_remark(chosen, best).values))
     if costs:
         cheapest = min(costs, key=lambda key: costs[key].total)
         values = {"first": model, "second": cheapest, "second_cost": costs[cheapest].total}

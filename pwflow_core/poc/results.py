@@ -13,12 +13,13 @@ from pwflow_core.modelling.validation import paired_gain
 from pwflow_core.poc.contenders import Contender
 from pwflow_core.poc.detection import Detection
 
-__all__ = ["LEAST_GAIN", "Gain", "Result", "density_gain", "detects_more", "recall_gain"]
+__all__ = ["LEAST_GAIN", "Gain", "Result", "density_gain", "detects_more", "is_calmer", "recall_gain"]
 
 Array = NDArray[np.float64]
 
 LEAST_GAIN = 0.02
 """Nats per reading, and share of the faults, below which a difference is of no use to anybody, however certain."""
+_MOST = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,3 +113,11 @@ def detects_more(before: Result, after: Result) -> bool:
         return False
     few, many = before.detection.n_false, after.detection.n_false
     return recall_gain(before, after).is_clear and many - few <= 2 * np.sqrt(many + few)
+
+
+def is_calmer(before: Result, after: Result) -> bool:
+    """Tell whether the second one clearly raises fewer false alarms, and finds most of the faults all the same."""
+    if before.detection is None or after.detection is None or not before.detection.n_faults:
+        return False
+    many, few = before.detection.n_false, after.detection.n_false
+    return many - few > 2 * np.sqrt(many + few) and after.detection.n_found >= _MOST * before.detection.n_found

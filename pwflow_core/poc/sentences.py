@@ -60,7 +60,7 @@ def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: 
     if name in _MODELS:
         return title_of(value, texts)
     if name == "gain":
-        return signed(value)
+        return signed(value).removeprefix("+")
     if name == "error":
         return f"{value:.3f}"
     if name in _SHARES:

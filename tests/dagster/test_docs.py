@@ -147,6 +147,7 @@ def test_all_other_commands_are_run_by_the_tests_named_here():
 def test_the_tutorial_repairs_a_drift(here):
     """Its commands in order, on a smaller plant with a verdict as the demo raises it."""
     add_verdict(here, "c0002")
+    Path("labels.csv").write_text("machine,start,end\nM1,2026-01-06T10:00:00Z,2026-01-06T10:30:00Z\n")
     tutorial = [words[1:] for page, words in COMMANDS if page == "docs/tutorial.md"]
     assert [words[0] for words in tutorial] == [
         "demo", "status", "sql", "report", "ui", "answer", "status", "sql", "rollback", "evaluate"
@@ -155,7 +156,7 @@ def test_the_tutorial_repairs_a_drift(here):
     for verb, *arguments in tutorial:
         if verb in ("demo", "ui"):
             continue
-        given = [VERDICT] if verb == "answer" else ["truth/faults.parquet"] if verb == "evaluate" else arguments
+        given = [VERDICT] if verb == "answer" else ["labels.csv"] if verb == "evaluate" else arguments
         done = CliRunner().invoke(main, [verb, *given])
         shown.append((verb, done.output))
         was_refused = verb == "rollback" and "No flow of c0002 was in force before" in done.output

@@ -109,8 +109,20 @@ def test_what_speaks_against_the_recommendation_is_said():
     found = {remark.key: remark.values for remark in recommend(results, costs).caveats}
     assert found["other_density"]["second"] == "mixture_base"
     assert found["other_detects"]["second"] == "knn"
+    assert "other_calmer" not in found
     assert (found["other_cheaper"]["second"], found["other_cheaper"]["first_cost"]) == ("knn", 10)
     assert found["failed"] == {"first": "resampled_base", "why": "it broke"}
+
+
+def test_a_model_that_finds_as_much_with_clearly_fewer_false_alarms_is_named():
+    results = [
+        result("pwflow_1", 1.0, n_false=0, found=20),
+        result("pwflow_4", 2.0, n_false=60),
+        result("single", 1.0, n_false=10, found=48),
+        result("gmm", 1.0, n_false=55),
+    ]
+    [caveat] = recommend(results, {}).caveats
+    assert (caveat.key, caveat.values["second"], caveat.values["second_false"]) == ("other_calmer", "single", 10)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_json_is_the_whole_of_it(compare):
 
 def test_the_terminal_gets_a_table_a_recommendation_and_reasons(compare):
     shown = describe_comparison(compare("three modes")[1])
-    assert "pwflow, 3 regimes *" in shown
+    assert "pwflow with 3 regimes *" in shown
     assert "Use pwflow with 3 regimes." in shown
     assert "nats per reading" in shown
     assert describe_comparison(compare("200 rows")[1], "ja").startswith("データが不足しています")
