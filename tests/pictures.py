@@ -41,7 +41,7 @@ def main() -> None:
             picture_report(browser.new_page(viewport={"width": 1180, "height": 1900}), chosen.folder)
         if "dagster" in chosen.only:
             with ui() as address:
-                wide = browser.new_page(viewport={"width": 2560, "height": 860})
+                wide = browser.new_page(viewport={"width": 2900, "height": 900})
                 picture_graph(wide, address, chosen.folder)
                 wide.close()
                 page = browser.new_page(viewport={"width": 1500, "height": 900})
@@ -76,8 +76,11 @@ def ui() -> Iterator[str]:
 
 def picture_graph(page: Page, address: str, folder: Path) -> None:
     page.goto(f"{address}/asset-groups", timeout=PATIENCE_MS)
-    page.get_by_text("published_warehouse").first.wait_for(timeout=PATIENCE_MS)
-    page.wait_for_timeout(15_000)
+    page.get_by_text("4_publication").first.wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("Hide navigation").click()
+    page.mouse.click(1500, 800)
+    page.keyboard.press("Alt+KeyE")  # expand all groups
+    page.wait_for_timeout(12_000)
     page.screenshot(path=folder / "asset-graph.png")
 
 

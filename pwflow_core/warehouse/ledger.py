@@ -40,7 +40,7 @@ class Ledger:
 def count_commits(connection: duckdb.DuckDBPyConnection) -> int:
     """Return how many commits the warehouse holds; 0 if it was never counted."""
     try:
-        row = connection.execute("SELECT commit_number FROM core.warehouse_state").fetchone()
+        row = next(iter(connection.execute("SELECT commit_number FROM core.warehouse_state").fetchall()), None)
     except duckdb.CatalogException:
         return 0  # a new warehouse, or one of release 0.1
     return int(row[0]) if row else 0

@@ -37,9 +37,9 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
         WarehouseVersionError: A newer release wrote the warehouse.
     """
     try:
-        row = connection.execute("SELECT schema_version FROM core.warehouse_state").fetchone()
+        row = next(iter(connection.execute("SELECT schema_version FROM core.warehouse_state").fetchall()), None)
     except duckdb.CatalogException:
-        known = connection.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core'").fetchone()
+        known = connection.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core'").fetchall()
         return _UNNUMBERED if known else 0
     found = int(row[0]) if row else _UNNUMBERED
     if found > SCHEMA_VERSION:

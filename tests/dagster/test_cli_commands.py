@@ -26,6 +26,7 @@ def here(plant, monkeypatch):
     """A finished plant as the folder that the command line starts in."""
     sensors = "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
     (plant.folder / "pwflow.toml").write_text(CONFIG + sensors)
+    (plant.folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.chdir(plant.folder)
     monkeypatch.setenv("DAGSTER_HOME", str(plant.folder / "dagster"))
     monkeypatch.delenv("PWFLOW_CONFIG", raising=False)

@@ -149,7 +149,7 @@ def test_labels_in_a_column_of_the_source(make_plant: MakePlant):
         ("m", "2024-03-01T01:40:00.000000", "2024-03-01T01:44:00.000000"),
     ]
     assert list(known.known.machine_id) == ["m", "n"]
-    with pytest.raises(LabelsError, match="has no column 'good'"):
+    with pytest.raises(LabelsError, match="Expected a column 'good' of 0 and 1"):
         labels_from_column(plant, "good")
     with pytest.raises(LabelsError, match="Expected labels of 0 or 1"):
         labels_from_column(plant, "pressure")
