@@ -106,6 +106,8 @@ def test_every_key_is_shown_with_its_default(tmp_path, plain_csv):
     for section, field in PlantConfig.model_fields.items():
         if section in ("plant", "source", "sensors", "schedule", "folder"):
             continue
+        if field.default is None:  # without the section there is nothing, so there is no default to show
+            continue
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, BaseModel)
         tables = {"flow": {"clusters"}}.get(section, set())  # by name, so there is nothing to show

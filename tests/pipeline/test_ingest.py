@@ -303,7 +303,7 @@ CRASHES = {
     "between raw rows and readings": ("pwflow_core.pipeline.readings", "derive_readings", INGEST + READ),
     "while making readings": ("pwflow_core.pipeline.readings", "pin_interval", INGEST + READ),
     "at the end of the readings": ("pwflow_core.pipeline.readings", "write_progress", INGEST + READ),
-    "before the first table": ("pwflow_core.warehouse.connection", "read_sql", INGEST),
+    "before the first table": ("pwflow_core.warehouse.migration", "read_sql", INGEST),
 }
 
 
