@@ -24,7 +24,7 @@ GARBAGE = b"PAR1" + bytes(range(256)) * 4 + b"PAR1"
         ("no_number.csv", b"ts,b\n2024-01-01,x\n2024-01-02,y\n", "numeric column"),
         ("latin.csv", "ts;T [°C]\n2024-01-01;1\n".encode("latin-1"), "UTF-8"),
         ("wide.csv", "ts,a\n2024-01-01,1\n".encode("utf-16"), "UTF-16"),
-        ("broken.csv.gz", gzip.compress(b"ts,a\n2024-01-01,1\n" * 99)[:40], "cannot be read"),
+        ("broken.csv.gz", gzip.compress(b"ts,a\n2024-01-01,1\n" * 99, mtime=0)[:40], "cannot be read"),
         ("no_gzip.csv.gz", b"ts,a\n2024-01-01,1\n", "cannot be read"),
         ("broken.parquet", GARBAGE, "cannot be read"),
         ("preamble.csv", b"Export\n\nts;a;b\n2024-01-01;1;2\n2024-01-02;2;5\n", "first line"),
