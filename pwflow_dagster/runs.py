@@ -301,8 +301,13 @@ def _run(
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     """Whether a run ended because this process was told to stop, by Ctrl-C or by a signal."""
-    failures = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    texts = [f"{error.cls_name} {error.message}" for error in failures if error is not None]
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    texts = []
+    while errors:
+        error = errors.pop()
+        if error is not None:  # the framework wraps what was raised in a step
+            texts.append(f"{error.cls_name} {error.message}")
+            errors.append(error.cause)
     return any(sign in text for text in texts for sign in _INTERRUPTIONS)
 
 
