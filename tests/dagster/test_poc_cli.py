@@ -46,7 +46,7 @@ def test_json_is_all_that_stands_on_the_output(few_readings):
 
 
 def test_the_comparison_of_a_plant_is_published_with_its_scores(plant, monkeypatch):
-    monkeypatch.setattr("pwflow_dagster.cli.configuration_in_force", lambda _: plant.config)
+    monkeypatch.setattr("pwflow_dagster.cli.modelling.configuration_in_force", lambda _: plant.config)
     whole = poc.prove_plant
     monkeypatch.setattr(
         poc, "prove_plant", lambda *a, **k: whole(*a, **k, rivals=["gaussian"], rows=1000, max_steps=20)

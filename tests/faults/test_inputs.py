@@ -88,6 +88,7 @@ def test_a_file_that_grows_while_it_is_read_is_left_for_the_next_run_which_takes
                     return
                 file.write(f"2024-02-01T00:00:00.{i:06d}Z,m1,20,3\n")
                 file.flush()
+                time.sleep(0.001)  # it goes on growing for as long as it is read
 
     writer = threading.Thread(target=grow)
     writer.start()
