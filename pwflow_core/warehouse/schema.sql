@@ -517,19 +517,19 @@ COMMENT ON COLUMN mart.rejected_readings.machine_id IS 'Machine, as the source n
 COMMENT ON COLUMN mart.rejected_readings.ts IS 'Timestamp as it arrived';
 COMMENT ON COLUMN mart.rejected_readings.sensor IS 'Sensor whose value was refused; NULL if the whole row was';
 COMMENT ON COLUMN mart.rejected_readings.value IS 'Refused value or line, as text';
-COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_timestamp, unreadable_timestamp, naive_timestamp, duplicate, malformed_line, not_a_number, infinite, below_limit or above_limit';
+COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, duplicate, malformed_line, not_a_number, infinite, below_limit or above_limit';
 COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
 COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
 COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';
 
-COMMENT ON TABLE mart.cluster_health IS 'What is known per night and regime: readings that could not be judged, alarms';
+COMMENT ON TABLE mart.cluster_health IS 'What is known per night and regime: readings that could not be judged, alarms, evidence of drift';
 COMMENT ON COLUMN mart.cluster_health.night IS 'Calendar day in the time zone of the schedule';
-COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for readings that could not be given to one';
-COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms';
-COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings';
-COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with, ten times alpha for alarms; NULL if it is only counted';
-COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, or counted where there is no threshold';
-COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm';
+COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for readings that could not be given to one, and for a mix of regimes';
+COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms; drift (all evidence that the regime moved) and its parts log_density, latent_1 and so on, improbable; mix of SEGMENT';
+COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; of drift, its parts and a mix: log10 of the e-value';
+COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with: ten times alpha for alarms, what drift.false_refits_per_5_years asks for drift, in its unit; NULL if it is only counted';
+COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, refit_failed (it moved, and three runs failed to learn it again), or counted where there is no threshold';
+COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm; of drift: those that it was drawn from';
 
 COMMENT ON TABLE mart.drift_verdicts IS 'What the evidence of drift came to, one row per finding, with what is to be done about it';
 COMMENT ON COLUMN mart.drift_verdicts.verdict_id IS 'Made from night, verdict and regimes: the same finding has the same one when a night is replayed';
