@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import duckdb
 
 from pwflow_core.errors import UnknownEventError
-from pwflow_core.pipeline.registry import insert_row
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
 __all__ = ["Confirmation", "confirm_event", "insert_confirmation"]
 

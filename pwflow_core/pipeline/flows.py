@@ -89,7 +89,7 @@ def train_cluster_flows(
         learn_from: Learn from the readings from this time up to now instead of the window of `[training]`, without the
             anomalies in alarm events that nobody has confirmed as normal; then a new flow has to be better by
             `drift.min_gain`, not only no worse. Where it is None and a verdict says that a regime moved, that regime
-            learns from the readings since then.
+            learns from the readings since then, if it has a flow for its readings.
         challenge: Whether a flow has to prove itself against the one in force at all.
 
     Raises:
@@ -102,7 +102,8 @@ def train_cluster_flows(
     started = datetime.now(UTC).replace(tzinfo=None)
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
-    starts = open_since(plant, keys) if learn_from is None else dict.fromkeys(keys, learn_from)
+    in_force = _champions(plant, keys)
+    starts = open_since(plant, list(in_force)) if learn_from is None else dict.fromkeys(keys, learn_from)
     windows = _windows(plant, keys, starts)
     sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
@@ -115,7 +116,6 @@ def train_cluster_flows(
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
-    in_force = _champions(plant, keys)
     champions = in_force if challenge else {}
     begun = {key: load_champion(plant, key, in_force[key], len(model.sensors)) for key in starts if key in in_force}
     rows = [_split(model, key, training, begun.get(key)) for key, training in sets.items()]

@@ -142,6 +142,8 @@ def fetch_rows(
     """Fetch the readings of a regime in some folds of a window; of more than `max_rows` a fixed sample."""
     eligible = _eligible(window, folds)
     values = training_window(window.readings) | {"key": key}
+    if window.without_events:
+        values |= {"timezone": plant.config.schedule.timezone}
     row = connection.execute(f"SELECT count(*) FROM {eligible}", values).fetchone()
     size, most = int(row[0]) if row else 0, window.max_rows
     bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
@@ -178,7 +180,8 @@ def _eligible(window: TrainingWindow, folds: tuple[int, ...]) -> str:
     flagged = f"AND reading_id NOT IN ({_flagged()})" if window.without_events else ""
     unsuspected = (
         "ANTI JOIN core.suspects AS suspect ON suspect.machine_id = reading.machine_id "
-        "AND suspect.cluster_key = assigned.cluster_key AND reading.ts >= suspect.since "
+        "AND suspect.cluster_key = assigned.cluster_key "
+        "AND (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since "
     )
     return (
         f"({select_training_rows(window.readings)}) AS reading "

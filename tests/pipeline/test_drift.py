@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pwflow_core.pipeline.drift import follow_drift
+from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.drift.findings import settle_findings
 from tests.conftest import learn_all, open_plant, put_file, query, read_all, score_all
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.drift import Blocks
 from pwflow_core.pipeline.cluster_model import ClusterModel
+from pwflow_core.pipeline.drift.calendar import to_ordinals
 from pwflow_core.pipeline.model_sets import create_pins
 from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
@@ -125,7 +126,7 @@ def to_blocks(frame: pd.DataFrame) -> Blocks:
         return np.stack(frame[column].tolist()) if len(frame) else np.empty((0, 1))
 
     return Blocks(
-        night=pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+        night=to_ordinals(frame.night),
         machine=frame.machine_id.to_numpy().astype(np.str_),
         n_readings=frame.n_readings.to_numpy(dtype=np.int64),
         means=stacked("channels"),

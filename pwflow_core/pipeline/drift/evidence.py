@@ -15,7 +15,7 @@ from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, adva
 from pwflow_core.pipeline.cluster_model import load_cluster_model
 from pwflow_core.pipeline.drift.blocks import Followed, FreshBlocks, fresh_blocks, to_blocks
 from pwflow_core.pipeline.drift.calendar import to_ordinal
-from pwflow_core.pipeline.drift.findings import Finding
+from pwflow_core.pipeline.drift.findings import ALL_CHANNELS, Finding
 from pwflow_core.pipeline.drift.judging import judge_nights
 from pwflow_core.pipeline.drift.view import plant_threshold
 from pwflow_core.pipeline.source import read_source
@@ -25,8 +25,6 @@ __all__ = ["DriftSummary", "follow_drift"]
 
 _log = logging.getLogger("pwflow.drift")
 
-ALL_CHANNELS = "drift"
-"""Channel of `mart.cluster_health` for the evidence of all channels together."""
 _TABLES = ("core.drift_blocks", "core.drift_references", "core.drift_states")
 
 

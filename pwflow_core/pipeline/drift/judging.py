@@ -129,7 +129,18 @@ def _close_outages(connection: duckdb.DuckDBPyConnection, night: date, silent: l
 
 
 def _close_answered(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close findings whose regimes a person, or another run, has learned again since."""
+    """Close findings about regimes that are retired, or that a person or another run has learned again since."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    connection.execute(
+        """
+        UPDATE mart.drift_verdicts
+        SET status = 'done', decided_by = 'the regimes were found anew', decided_at = $now
+        WHERE status = 'open' AND len(cluster_keys) > 0 AND NOT list_has_any(
+            cluster_keys, (SELECT coalesce(list(cluster_key), []) FROM mart.clusters WHERE status = 'active')
+        )
+        """,
+        {"now": now},
+    )
     connection.execute(
         """
         UPDATE mart.drift_verdicts AS found
@@ -140,7 +151,7 @@ def _close_answered(connection: duckdb.DuckDBPyConnection) -> None:
               AND flow.promoted_at <= found.made_at
         )
         """,
-        {"now": datetime.now(UTC).replace(tzinfo=None)},
+        {"now": now},
     )
 
 
