@@ -161,8 +161,8 @@ def read_finding(connection: duckdb.DuckDBPyConnection, verdict_id: str, kind: s
         )
     if kind not in (None, found[0].verdict):
         raise UnknownVerdictError(
-            f"Expected a verdict of kind {kind}, got {verdict_id!r} of kind {found[0].verdict}: `pwflow status` says what "
-            "its answer is."
+            f"Expected a verdict of kind {kind}, got {verdict_id!r} of kind {found[0].verdict}: `pwflow status` says "
+            "what its answer is."
         )
     return found[0]
 
