@@ -6,8 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["begin_of", "from_ordinal", "to_ordinal", "to_ordinals"]
 
@@ -24,9 +23,9 @@ def to_ordinal(night: date) -> int:
     return (night - _EPOCH).days
 
 
-def to_ordinals(nights: pd.Series | pd.Index) -> NDArray[np.int64]:
+def to_ordinals(nights: ArrayLike) -> NDArray[np.int64]:
     """Return the days since 1970-01-01 of each night, shape (N,)."""
-    return pd.to_datetime(nights).to_numpy().astype("datetime64[D]").astype(np.int64)
+    return np.asarray(nights, dtype="datetime64[D]").astype(np.int64)
 
 
 def from_ordinal(days: int) -> date:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -30,6 +31,7 @@ __all__ = [
     "pending_findings",
     "read_finding",
     "settle_findings",
+    "show_evidence",
     "write_status",
 ]
 
@@ -60,6 +62,11 @@ class Finding:
     answer: str
     status: str = "open"
     decided_by: str | None = None
+
+
+def show_evidence(log_evidence: float) -> float:
+    """Return evidence as `mart.cluster_health` has it: log10, and nothing below −1, where it is none at all."""
+    return max(log_evidence / math.log(10), -1.0)
 
 
 def identify_finding(night: date, verdict: str, about: Sequence[str], versions: Sequence[str]) -> str:

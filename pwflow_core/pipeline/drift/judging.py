@@ -13,7 +13,7 @@ from pwflow_core.modelling.drift import ClusterEvidence, MixEvidence, Verdict, j
 from pwflow_core.modelling.drift.blocks import Blocks
 from pwflow_core.pipeline.cluster_model import load_cluster_model
 from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
-from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings
+from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings, show_evidence
 from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
 from pwflow_core.plant import Plant
 
@@ -164,8 +164,8 @@ def _write_mixes(connection: duckdb.DuckDBPyConnection, view: PlantView) -> None
                 {
                     "night": night,
                     "channel": channel,
-                    "evidence": evidence / float(np.log(10)),
-                    "threshold": view.threshold / float(np.log(10)),
+                    "evidence": show_evidence(evidence),
+                    "threshold": show_evidence(view.threshold),
                     "verdict": "exceeded" if evidence >= view.threshold else "normal",
                     "n_readings": totals[to_ordinal(night)],
                 }
