@@ -23,6 +23,7 @@ from pwflow_core.pipeline.training_sets import (
     RegimeRows,
     TrainingWindow,
     count_flagged,
+    count_rows,
     fetch_rows,
 )
 from pwflow_core.plant import Plant
@@ -112,7 +113,7 @@ def train_cluster_flows(
             "partition first, or widen [training] in pwflow.toml."
         )
     for key in starts:
-        _refuse_too_few(plant, model, key, windows[key], sets[key])
+        _refuse_too_few(plant, key, windows[key], sets[key])
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
@@ -213,17 +214,16 @@ def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFl
     )
 
 
-def _refuse_too_few(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow, rows: RegimeRows) -> None:
+def _refuse_too_few(plant: Plant, key: str, window: TrainingWindow, rows: RegimeRows) -> None:
     """Refuse a refit from a time since which there is too little to learn from, to calibrate on or to judge by.
 
     Raises:
         NotFittedError: Says how many readings are needed.
     """
     with plant.warehouse.snapshot() as connection:
-        held_out = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
+        n_held_out, n_blocks = count_rows(plant, connection, key, window, HELD_OUT_FOLDS)
         n_flagged = count_flagged(connection, key, window)
-    n_learned, n_held_out = rows.n_learned, len(held_out.X)
-    n_blocks = len(np.unique(held_out.block))
+    n_learned = rows.n_learned
     least_learned = plant.config.flow.min_rows
     least_held_out = int(np.ceil(1.5 * plant.config.scoring.min_calibration_rows))
     if n_learned >= least_learned and n_held_out >= least_held_out and n_blocks >= FEWEST_BLOCKS:

@@ -83,7 +83,7 @@ def follow_drift(plant: Plant) -> DriftSummary:
         NotFittedError: Nothing has been scored yet.
         ModelFileError: A model file is missing or damaged.
     """
-    _, model = load_cluster_model(plant)
+    model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         n_sensors = sum(sensor.name in model.sensors for sensor in read_source(connection).sensors)
     threshold = plant_threshold(plant, model)
@@ -98,7 +98,7 @@ def follow_drift(plant: Plant) -> DriftSummary:
             _write(connection, history, threshold)
     n_nights = sum(len(history.nights) for history in histories)
     _log.info("evidence of drift drawn for %d nights of %d regimes", n_nights, len(histories))
-    findings = judge_nights(plant)
+    findings = judge_nights(plant, model_id, model)
     with plant.warehouse.snapshot() as connection:
         return _summarise(connection, n_nights, threshold, findings)
 

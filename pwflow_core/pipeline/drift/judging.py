@@ -11,7 +11,7 @@ import pandas as pd
 
 from pwflow_core.modelling.drift import ClusterEvidence, MixEvidence, Verdict, judge, measure_mix, measure_shift
 from pwflow_core.modelling.drift.blocks import Blocks
-from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.pipeline.cluster_model import ClusterModel
 from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
 from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings, show_evidence
 from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
@@ -22,16 +22,20 @@ __all__ = ["judge_nights"]
 _log = logging.getLogger("pwflow.drift")
 
 
-def judge_nights(plant: Plant) -> list[Finding]:
+def judge_nights(plant: Plant, model_id: str, model: ClusterModel) -> list[Finding]:
     """Judge the nights whose evidence changed, and record what is found that is not known yet.
 
     What goes on is one finding: it is not recorded again while it is open, nor for thirty nights after a person
     dismissed it. An outage ends with the first night that has readings again.
 
+    Arguments:
+        plant: The plant.
+        model_id: Id of the cluster model in force.
+        model: That model.
+
     Returns:
         The new findings, in the order of the nights.
     """
-    model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         view = read_plant(connection, plant, model_id, model)
     if not view.nights:
