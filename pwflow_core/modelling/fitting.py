@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, logit, logsumexp
 
 from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fit_candidates
@@ -22,7 +23,6 @@ Array = NDArray[np.float64]
 
 _TRACE = 1e-3  # responsibility below which a row says nothing about a cluster
 _LEAST_SHARED = 0.02  # weight below which a flow over all readings is not worth its training and its evaluation
-_UNSEEN = 5.0  # what has a share of 5 / M shows in one of M rows at least, but for odds of 1 to 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +122,7 @@ def fit_piecewise(
     worth = _worth_trying(data, method, sizes, selection, random_state)
     first_look = settings if len(worth) == 1 else _brief(settings)
     tried = [_start(seeds, data, first_look, random_state) for seeds in worth]
-    looks = [model.log_held_out(data) for model in tried]
-    first = int(np.argmax([data.weight[data.held_out] @ look for look in looks]))
-    best = tried[first]
+    best = tried[int(np.argmax([data.weight[data.held_out] @ model.log_held_out(data) for model in tried]))]
     if len(tried) > 1:
         best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
     if method == "gmm":
@@ -132,10 +130,7 @@ def fit_piecewise(
     if joint and data.held_out.any() and (data.fixed < 0).all():
         best = _refine_jointly(best, data, settings, random_state)
     if shared and len(tried) > 1 and tried[-1].seeds.n_clusters == 1:
-        # A large flow costs as much as all else: the small one of the first look has to be of some use already, as far
-        # as so many rows can tell.
-        hint = _mixing_weight(looks[first], looks[-1], data.weight[data.held_out]) + _UNSEEN / len(looks[-1])
-        best = best if hint < _LEAST_SHARED else _share(best, tried[-1].seeds, data, settings, random_state)
+        best = _share(best, tried[-1].seeds, data, for_all_readings(settings), random_state)
     return best
 
 
@@ -253,22 +248,32 @@ def _refine_jointly(model: Piecewise, data: TrainingData, settings: FlowSettings
 def _share(
     model: Piecewise, one: ClusterSeeds, data: TrainingData, settings: FlowSettings, random_state: int
 ) -> Piecewise:
-    """Mix a large flow over all readings in, by the weight that the held-out rows give it."""
-    large = _start(one, data, for_all_readings(settings), random_state)
-    weight = data.weight[data.held_out]
-    share = _mixing_weight(model.log_held_out(data), large.log_held_out(data), weight)
+    """Mix a large flow over all readings in, by the weight that the held-out rows give it.
+
+    It costs as much as all else, so it has to be of some use after a brief look already.
+    """
+    large = _start(one, data, _brief(settings), random_state)
+    weight, own = data.weight[data.held_out], model.log_held_out(data)
+    if _mixing_weight(own, large.log_held_out(data), weight) == 0:
+        return model
+    large = _maximise(large, data, settings, random_state, np.ones((len(data.X), 1)))
+    share = _mixing_weight(own, large.log_held_out(data), weight)
     return model if share < _LEAST_SHARED else replace(model, shared=large.flows[0], shared_weight=share)
 
 
 def _mixing_weight(first: Array, second: Array, weight: Array) -> float:
-    """Return the weight of the second density in the most likely mixture of two, each given by rows, shape (N,)."""
-    share = 0.5
-    for _ in range(200):
-        part = expit(second - first + logit(share))
-        before, share = share, float(np.clip(weight @ part / weight.sum(), 1e-6, 1 - 1e-6))
-        if abs(share - before) < 1e-6:
-            break
-    return share
+    """Return the weight of the second density in the most likely mixture of two, each given by rows, shape (N,).
+
+    It is 0 where any weight makes the mixture less likely than the first density is.
+    """
+
+    def rise(share: float) -> float:  # of the likelihood with the share, but for a positive factor
+        return float(weight @ expit(second - first + logit(share)) / weight.sum() - share)
+
+    lowest, highest = 1e-6, 1 - 1e-6
+    if rise(lowest) <= 0:
+        return 0.0
+    return highest if rise(highest) >= 0 else float(brentq(rise, lowest, highest))
 
 
 def held_out_gain(data: TrainingData, before: Array, after: Array) -> tuple[float, float]:
