@@ -94,7 +94,10 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
     elif as_csv:
         click.echo(frame.to_csv(index=False), nl=False)
     else:
-        click.echo(frame.to_string(index=False))
+        for place, (_, column) in enumerate(frame.items()):
+            if column.dtype.kind != "f":  # what pandas shows as None, NaN, NaT or <NA>, by type
+                frame.isetitem(place, column.astype(object).where(column.notna(), "NULL"))
+        click.echo(frame.to_string(index=False, na_rep="NULL"))
 
 
 @click.command()

@@ -143,6 +143,8 @@ def test_own_data_in_three_commands(tmp_path):
     assert judged.returncode == 0, judged.stderr
     assert "leak" in judged.stdout
     assert "false alarms" in judged.stdout
+    empty = pwflow(tmp_path, "sql", "SELECT NULL::VARCHAR AS decided_by, NULL::INTEGER AS n")
+    assert empty.stdout.split() == ["decided_by", "n", "NULL", "NULL"]
     refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
     assert refused.returncode == 1
     assert not (tmp_path / "out.csv").exists()
