@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import describe_table, quote_identifier, quote_literal
 from tests.conftest import REPOSITORY, TRAINED, merge, open_plant
 
 NIGHT = """
@@ -32,6 +34,13 @@ derive_health(plant)
 publish_warehouse(plant)
 """
 """What the nightly job does, step by step, in another process."""
+
+RELEASE_0_1 = Path(__file__).with_name("release_0_1.sql")
+RENAMED = {
+    ("core.calibration", "company"): "tail_dependence",
+    ("core.calibration_steps", "log_density"): "conformity",
+}
+"""Columns of that release by the names that they have now."""
 
 LEFTOVERS = (".pwflow-*", "models/.pwflow-*")
 
@@ -146,3 +155,37 @@ def changed(plant: Plant, **changes: object) -> Plant:
 def leftovers(plant: Plant) -> list[str]:
     """Return the working files that lie in the folders of a plant."""
     return sorted(str(path) for pattern in LEFTOVERS for path in plant.config.folder.glob(pattern))
+
+
+def as_release_0_1(plant: Plant) -> None:
+    """Put a warehouse of release 0.1 with the same rows into the place of a plant's warehouse."""
+    path = plant.warehouse.path
+    new = path.rename(path.with_name("new.duckdb"))
+    plant.warehouse.ledger_path.unlink()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(RELEASE_0_1.read_text())
+        known = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
+        connection.execute(f"ATTACH {quote_literal(str(new))} AS new (READ_ONLY)")
+        for schema, table in known:
+            if table in ("readings", "raw_readings", "filled_values"):
+                for sensor in ("temperature", "pressure"):
+                    connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {sensor} DOUBLE")
+            columns = ", ".join(
+                _in_release_0_1(f"{schema}.{table}", column.name)
+                for column in describe_table(connection, schema, table)
+            )
+            connection.execute(f"INSERT INTO {schema}.{table} BY NAME SELECT {columns} FROM new.{schema}.{table}")
+        made = connection.execute(
+            "SELECT sql FROM duckdb_tables() WHERE database_name = 'new' AND table_name = 'features' "
+            "UNION ALL SELECT sql FROM duckdb_views() WHERE database_name = 'new' AND view_name = 'model_readings'"
+        ).fetchall()
+        connection.execute("DETACH new")
+        for (statement,) in made:
+            connection.execute(statement)
+    new.unlink()
+
+
+def _in_release_0_1(table: str, column: str) -> str:
+    """Return what release 0.1 had in a column, as SQL on the table of today."""
+    now = quote_identifier(RENAMED.get((table, column), column))
+    return f"{'2 * ' if column == 'company' else ''}{now} AS {quote_identifier(column)}"
