@@ -28,7 +28,7 @@ from pwflow_core.errors import (
     WarehouseLockedError,
 )
 from pwflow_core.storage import explain_full_disk
-from pwflow_core.warehouse.ledger import count_commits, describe_losses, read_ledger, take_stock, write_ledger
+from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
 
 __all__ = ["Warehouse"]
@@ -58,7 +58,6 @@ class Warehouse:
         self.wait_seconds = wait_seconds
         self._memory_limit = memory_limit
         self.ledger_path = path.with_name(f"{path.name}.ledger")
-        self._has_schema = False
 
     @classmethod
     def from_config(cls, config: PlantConfig) -> Warehouse:
@@ -118,7 +117,7 @@ class Warehouse:
             try:
                 if not (version := find_version(connection)):
                     raise absent  # a run was killed before its first table
-                if version < SCHEMA_VERSION or self._lost_commits(connection):
+                if version < SCHEMA_VERSION or _count_lost(read_ledger(self.ledger_path), connection):
                     connection.close()
                     with self.transaction():
                         pass  # brings it up to date, and says what is missing
@@ -140,13 +139,11 @@ class Warehouse:
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make or update the tables; record which commits are missing since the ledger was written."""
-        lost = self._lost_commits(connection)
-        if not self._has_schema:
-            found = find_version(connection)
+        ledger = read_ledger(self.ledger_path)
+        lost = _count_lost(ledger, connection)
+        if (found := find_version(connection)) < SCHEMA_VERSION:
             with _committed(connection):
                 migrate(connection, found)
-            self._has_schema = True
-        ledger = read_ledger(self.ledger_path)
         if not lost or ledger is None:
             return
         missing = describe_losses(ledger, take_stock(connection))
@@ -161,10 +158,6 @@ class Warehouse:
             )
             connection.execute("UPDATE core.warehouse_state SET commit_number = ?", [ledger.commit_number])
         _log.warning("%s", what)
-
-    def _lost_commits(self, connection: duckdb.DuckDBPyConnection) -> int:
-        ledger = read_ledger(self.ledger_path)
-        return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -243,6 +236,10 @@ class Warehouse:
             f"{self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run again. "
             "To query scores at any time, open the published copy instead."
         )
+
+
+def _count_lost(ledger: Ledger | None, connection: duckdb.DuckDBPyConnection) -> int:
+    return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The layout of a warehouse: made for a new one, brought up to date for an older one, refused if it is newer.
 
-A change that `schema.sql` cannot make by itself (a column of a table that may be there already, data that move) is a
-step under the next number in `_STEPS`, and `SCHEMA_VERSION` is that number.
+`schema.sql` runs on a warehouse that has a lower number than `SCHEMA_VERSION`, and only then: any change of that file,
+be it a comment, needs the next number. A change that it cannot make by itself (a column of a table that may be there
+already, data that move) is a step under that number in `_STEPS`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
 def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
     """Make the tables, or bring those of layout `found` up to date, in the caller's transaction."""
     for version in range(max(found, _UNNUMBERED) + 1, SCHEMA_VERSION + 1) if found else ():
-        _STEPS[version](connection)
+        if version in _STEPS:
+            _STEPS[version](connection)
     connection.execute(read_sql(__package__, "schema.sql"))
     connection.execute("UPDATE core.warehouse_state SET schema_version = ?", [SCHEMA_VERSION])
 

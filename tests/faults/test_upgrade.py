@@ -65,6 +65,16 @@ def test_a_warehouse_that_was_brought_up_to_date_has_the_columns_of_a_new_one(tr
         assert connection.execute(COLUMNS).fetchall() == expected
 
 
+def test_a_warehouse_of_this_layout_is_left_as_it_is(trained_plant):
+    """Every run would wait for it."""
+    with duckdb.connect(str(trained_plant.warehouse.path)) as connection:
+        connection.execute("COMMENT ON TABLE mart.clusters IS 'mine'")
+    plant = open_copy(trained_plant.config.folder)
+    with plant.warehouse.transaction() as connection:
+        connection.execute("INSERT INTO core.plant_facts VALUES ('a', '')")
+    assert query(plant, "SELECT comment FROM duckdb_tables() WHERE table_name = 'clusters'") == [("mine",)]
+
+
 @pytest.mark.parametrize("how", ["transaction", "snapshot"])
 def test_a_newer_warehouse_is_refused_and_left_alone(trained_plant, how):
     with duckdb.connect(str(trained_plant.warehouse.path)) as connection:
