@@ -24,6 +24,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import (
     ConfigurationError,
     NotFittedError,
+    StorageFullError,
     WarehouseDamagedError,
     WarehouseLockedError,
 )
@@ -93,7 +94,7 @@ class Warehouse:
                 with _committed(connection):
                     yield connection
                     connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
-                write_ledger(self.ledger_path, take_stock(connection))
+                self._write_ledger(connection)
             finally:
                 connection.close()
 
@@ -158,6 +159,13 @@ class Warehouse:
             )
             connection.execute("UPDATE core.warehouse_state SET commit_number = ?", [ledger.commit_number])
         _log.warning("%s", what)
+
+    def _write_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Say what the last commit left; it holds, also where there is no room to say so."""
+        try:
+            write_ledger(self.ledger_path, take_stock(connection))
+        except StorageFullError as error:
+            _log.warning("The last commit is in the warehouse, but not in %s: %s", self.ledger_path, error)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
