@@ -150,7 +150,8 @@ class Warehouse:
         missing = describe_losses(ledger, take_stock(connection))
         what = (
             f"The warehouse {self.path} lacks its last {lost:,} commits; missing are {missing}. "
-            "The run that follows makes them again from the files of the source and the model store."
+            "The run that follows makes again what is derived from the files of the source and the model store; "
+            "decisions of people are to be repeated."
         )
         with _committed(connection):
             connection.execute(
@@ -178,7 +179,8 @@ class Warehouse:
             if any(sign in str(error) for sign in _FILE_DAMAGED):
                 raise WarehouseDamagedError(
                     f"The warehouse {self.path} is damaged ({str(error).splitlines()[0]}): restore it from a backup, "
-                    "or move it away and run again, which reads every file of the source anew."
+                    f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
+                    "anew."
                 ) from None
             raise
 
