@@ -285,7 +285,10 @@ def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, m
     from pwflow_core.model_store import ModelStore
     from pwflow_core.pipeline import retention
 
-    def refuse(*_):
+    refused = []
+
+    def refuse(_, version):
+        refused.append(version)
         raise PermissionError("the bucket is read-only")
 
     plant = retrained.plant
@@ -297,4 +300,5 @@ def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, m
     )
     result = click(plant, "roll_back_flow")
     assert result.success
+    assert refused == [retrained.second]
     assert materialized(result, "published_warehouse")
