@@ -37,7 +37,7 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "dismiss": "test_cli_commands.py",
     "approve": "test_decisions.py",
     "confirm": "test_decisions.py",
-    "poc": "test_command.py",
+    "poc": "test_poc_cli.py",
     "promote": "test_decisions.py",
     "rollback": "test_decisions.py",
 }
@@ -104,7 +104,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, finished, tmp_path, 
     for of, code in blocks("python"):
         if of == page:
             exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
-    assert len(names["events"]) >= 0
+    counts = finished.query("SELECT (SELECT count(*) FROM mart.anomaly_events), count(*) FROM mart.anomaly_scores")
+    assert [(len(names["events"]), len(names["scores"]))] == counts
     p_values = names["p_values"]
     assert p_values[0] > 0.1 > 0.01 > p_values[1]
 
