@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -20,9 +21,9 @@ import pytest
 
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import describe_table, quote_identifier, quote_literal
-from tests.conftest import REPOSITORY, TRAINED, merge, open_plant
+from tests.conftest import REPOSITORY, TRAINED, merge, open_plant, plant_readings, put_file
 
-NIGHT = """
+UNTIL_PUBLISHED = """
 ingest_files(plant)
 derive_readings(plant)
 assign_readings(plant)
@@ -31,7 +32,12 @@ derive_scores(plant)
 explain_anomalies(plant)
 derive_events(plant)
 derive_health(plant)
+follow_drift(plant)
 publish_warehouse(plant)
+"""
+NIGHT = f"""{UNTIL_PUBLISHED}
+collect_model_files(plant)
+build_report(plant, report_path(plant.config, "en"))
 """
 """What the nightly job does, step by step, in another process."""
 
@@ -41,8 +47,6 @@ RENAMED = {
     ("core.calibration_steps", "log_density"): "conformity",
 }
 """Columns of that release by the names that they have now."""
-
-LEFTOVERS = (".pwflow-*", "models/.pwflow-*")
 
 
 @dataclass(frozen=True)
@@ -152,9 +156,26 @@ def changed(plant: Plant, **changes: object) -> Plant:
     return open_plant(plant.config.folder, merge(TRAINED, changes))
 
 
+def add_night(plant: Plant, start: str = "2024-04-01", seed: int = 7) -> None:
+    """Put an hour of readings of both machines into the source."""
+    put_file(plant.config.folder / "data" / f"{start}.csv", plant_readings(60, seed=seed, start=start))
+
+
+def whole_models(plant: Plant) -> bool:
+    """Whether every model file is what its name says."""
+    files = list((plant.config.folder / "models").glob("*.safetensors"))
+    return all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in files)
+
+
+def published(plant: Plant) -> list[tuple]:
+    """Count and hash the published scores."""
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
+
+
 def leftovers(plant: Plant) -> list[str]:
-    """Return the working files that lie in the folders of a plant."""
-    return sorted(str(path) for pattern in LEFTOVERS for path in plant.config.folder.glob(pattern))
+    """Return the working files that lie in the folders of a plant: all that is hidden there."""
+    return sorted(str(path) for path in plant.config.folder.rglob(".*"))
 
 
 def as_release_0_1(plant: Plant) -> None:

@@ -22,8 +22,17 @@ from pwflow_core.plant import Plant
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import Warehouse
 from tests.conftest import plant_readings, put_file, query
-from tests.faults.conftest import NIGHT, Ended, Stem, leftovers, open_copy
-from tests.faults.test_kills import add_night, published, whole_models
+from tests.faults.conftest import (
+    NIGHT,
+    UNTIL_PUBLISHED,
+    Ended,
+    Stem,
+    add_night,
+    leftovers,
+    open_copy,
+    published,
+    whole_models,
+)
 
 FAILS = """
 import sys
@@ -111,7 +120,9 @@ STEPS = {
     "training": ("train_cluster_flows(plant, ['c0001'], reason='drift', promoted_by='night')", 2_000),
     "ingesting": ("ingest_files(plant)", 60_000),
     "scoring": ("list(score_slices(plant))", 60_000),
+    "following drift": ("follow_drift(plant)", 20_000),
     "publishing": ("publish_warehouse(plant)", 100_000),
+    "reporting": ('build_report(plant, report_path(plant.config, "en"))', 20_000),
 }
 
 
@@ -151,7 +162,7 @@ def test_at_every_point_of_a_night_it_fails_with_the_path_and_the_next_run_compl
         shutil.copytree(trained_plant.config.folder.with_name("kept"), plant.config.folder)
         before = published(plant)
         with small_disk.filled(left_bytes):
-            ended = small_disk.run(stem, plant, NIGHT.strip().replace("\n", "\n    "), left_bytes)
+            ended = small_disk.run(stem, plant, UNTIL_PUBLISHED.strip().replace("\n", "\n    "), left_bytes)
             assert ended.code in (0, 7), ended.output
             assert ended.code == 0 or published(plant) == before
             outcomes.add(ended.code)

@@ -9,8 +9,7 @@ from pwflow_core.warehouse import Warehouse
 from pwflow_core.warehouse.migration import SCHEMA_VERSION
 from pwflow_core.warehouse.sql import quote_columns
 from tests.conftest import query
-from tests.faults.conftest import NIGHT, RELEASE_0_1, RENAMED, as_release_0_1, open_copy
-from tests.faults.test_kills import add_night, published
+from tests.faults.conftest import NIGHT, RELEASE_0_1, RENAMED, add_night, as_release_0_1, open_copy, published
 
 COLUMNS = (
     "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
