@@ -17,8 +17,7 @@ from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 from pwflow_dagster.cli import main
 from pwflow_dagster.reference import make_reference
-from tests.dagster.test_cli_commands import VERDICT, here
-from tests.dagster.test_sensors import add_verdict
+from tests.dagster.conftest import VERDICT, add_verdict
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,8 +41,6 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "rollback": "test_decisions.py",
 }
 MEANT = {"EVENT_ID": "1", "VERDICT_ID": VERDICT, "VERSION": "0123", "CLUSTER": "c0002", "c0005": "c0002"}
-
-__all__ = ["here"]  # the fixture
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
