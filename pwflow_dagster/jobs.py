@@ -13,7 +13,7 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_dagster.assets.regimes import PREVIOUS
-from pwflow_dagster.steps import DECIDED_BY_TAG
+from pwflow_dagster.steps import decided_by
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -179,11 +179,14 @@ def _answer_drift(config: PlantConfig) -> dg.JobDefinition:
 
 
 def _follow(context, outcomes: Iterable[RunOutcome]) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Log the runs that an op starts; fail with the first one that does."""
+    """Log the runs that an op starts, all of them; fail if one did."""
+    errors = []
     for outcome in outcomes:
         context.log.info(f"{outcome.job}: run {outcome.run_id} {'failed' if outcome.error else 'succeeded'}")
         if outcome.error is not None:
-            raise dg.Failure(description=outcome.error, allow_retries=False)
+            errors.append(outcome.error)
+    if errors:
+        raise dg.Failure(description=" ".join(errors), allow_retries=False)
 
 
 def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
@@ -199,10 +202,13 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
         from pwflow_dagster.runs import approve_regime
 
         given = context.op_config
-        by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run_id}")
         try:
             keys, outcome = approve_regime(
-                config, context.instance, given["verdict_id"], approved_by=by, reason=given["reason"]
+                config,
+                context.instance,
+                given["verdict_id"],
+                approved_by=decided_by(context.run),
+                reason=given["reason"],
             )
         except PwflowError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error

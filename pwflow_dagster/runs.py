@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import RegimeError, UnknownVerdictError
+from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
 from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
@@ -34,7 +34,7 @@ from pwflow_dagster.jobs import (
     flow_config,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
-from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG
+from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, verdict_tags
 
 __all__ = [
     "LastRun",
@@ -122,11 +122,7 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         yield outcome
         if outcome.error is not None:
             return
-    partitions = cluster_partitions(config.plant.name)
-    with plant.warehouse.snapshot() as connection:
-        # a run that was killed, or a new Dagster instance, may not know every regime yet
-        add_clusters(instance, partitions, active_cluster_keys(connection))
-    over_all = partition_range_tags(instance.get_dynamic_partitions(str(partitions.name)))
+    over_all = partition_range_tags(_known_partitions(config, instance, plant))
     if clusters_without_flow(plant):
         only_missing = flow_config(config, only_missing=True)
         tags = over_all | {REASON_TAG: "the regime had no flow for its readings yet"}
@@ -140,7 +136,7 @@ def answer_findings(
 ) -> Iterator[RunOutcome]:
     """Answer verdicts on drift: learn again the regimes that moved, or weigh regimes anew.
 
-    Each run is for regimes whose partitions lie side by side, so that no other partition is materialized.
+    A verdict that cannot be answered holds up none of the others.
 
     Arguments:
         config: The configuration of the plant.
@@ -150,17 +146,16 @@ def answer_findings(
         given_up: Runs that took them on before, and ended without an answer.
 
     Yields:
-        The outcome of each run as it ends; the last one if a run fails.
+        The outcome of each run as it ends.
     """
     plant = Plant.open(config)
     by = f"{_RUN}{run_id}"
     free = [f"{_RUN}{earlier}" for earlier in given_up]
-    for finding in claim_findings(plant, verdict_ids, claimed_by=by, given_up=free):
-        for outcome in _answer(config, instance, plant, finding, by):
-            yield outcome
-            if outcome.error is not None:
-                return
-        settle_findings(plant, [finding.verdict_id], "done", decided_by=by)
+    claimed = claim_findings(plant, verdict_ids, claimed_by=by, given_up=free)
+    yield from _retrain(config, instance, plant, [finding for finding in claimed if finding.answer == "retrain"], by)
+    for finding in claimed:
+        if finding.answer == "update_weights":
+            yield _reweigh(config, instance, plant, finding, by)
 
 
 def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str) -> RunOutcome:
@@ -185,27 +180,59 @@ def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id
     elif finding.status != "open":
         raise RegimeError(f"The verdict {verdict_id} is {finding.status} already: there is nothing left to answer.")
     answers = {"config": {"verdict_ids": [verdict_id], "given_up": given_up}}
-    return _run(build(config), instance, ANSWER_DRIFT, run_config={"ops": {ANSWER_VERDICTS: answers}})
+    return _run(
+        build(config),
+        instance,
+        ANSWER_DRIFT,
+        tags=verdict_tags([verdict_id]),
+        run_config={"ops": {ANSWER_VERDICTS: answers}},
+    )
 
 
-def _answer(
-    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, finding: Finding, by: str
+def _retrain(
+    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, findings: Sequence[Finding], by: str
 ) -> Iterator[RunOutcome]:
-    partitions = instance.get_dynamic_partitions(str(cluster_partitions(config.plant.name).name))
-    tags = {DECIDED_BY_TAG: by}
-    if finding.answer == "update_weights":
-        reweigh_regimes(plant, finding, decided_by=by)
-        yield _run(build(config), instance, NIGHTLY_SCORING, tags=partition_range_tags(partitions) | tags)
-        return
-    since = None if finding.since is None else finding.since.isoformat()
-    for group in adjacent_groups(partitions, finding.cluster_keys):
-        yield _run(
-            build(config),
-            instance,
-            RETRAIN_CLUSTER,
-            tags=partition_range_tags(group) | tags,
-            run_config=flow_config(config, learn_from=since, reason=finding.summary),
+    """Learn again the regimes that findings name, each since its own finding says that it moved.
+
+    Each run is for regimes whose partitions lie side by side, so that no other partition is materialized. One that
+    fails for several is made again for each alone.
+    """
+    wanted, learned = {key for finding in findings for key in finding.cluster_keys}, set[str]()
+    for group in adjacent_groups(_known_partitions(config, instance, plant), wanted):
+        of_group = [finding for finding in findings if set(finding.cluster_keys) & set(group)]
+        reason = " ".join(finding.summary for finding in of_group)
+        tags = partition_range_tags(group) | {DECIDED_BY_TAG: by}
+        outcome = _run(
+            build(config), instance, RETRAIN_CLUSTER, tags=tags, run_config=flow_config(config, reason=reason)
         )
+        if outcome.error is not None and len(of_group) > 1:
+            _log.warning("%s failed for %s: each is learned alone now", RETRAIN_CLUSTER, ", ".join(group))
+            for finding in of_group:
+                yield from _retrain(config, instance, plant, [finding], by)
+            continue
+        if outcome.error is None:
+            learned.update(group)
+            answered = [finding.verdict_id for finding in of_group if learned.issuperset(finding.cluster_keys)]
+            settle_findings(plant, answered, "done", decided_by=by)
+        yield outcome
+
+
+def _reweigh(config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, finding: Finding, by: str) -> RunOutcome:
+    """Weigh the regimes of a segment anew, which settles the finding, and score with the new weights."""
+    try:
+        reweigh_regimes(plant, finding, decided_by=by)
+    except PwflowError as error:
+        return RunOutcome(ANSWER_DRIFT, by.removeprefix(_RUN), str(error))
+    tags = partition_range_tags(_known_partitions(config, instance, plant)) | {DECIDED_BY_TAG: by}
+    return _run(build(config), instance, NIGHTLY_SCORING, tags=tags)
+
+
+def _known_partitions(config: PlantConfig, instance: dg.DagsterInstance, plant: Plant) -> Sequence[str]:
+    """Return the partitions of a plant in their order; a run that was killed, or a new Dagster, may lack some."""
+    partitions = cluster_partitions(config.plant.name)
+    with plant.warehouse.snapshot() as connection:
+        add_clusters(instance, partitions, active_cluster_keys(connection))
+    return instance.get_dynamic_partitions(str(partitions.name))
 
 
 def switch_flow(
@@ -233,10 +260,10 @@ def switch_flow(
         UnknownClusterError: There is no such regime in force.
         NotFittedError: There is no warehouse yet.
     """
-    with Plant.open(config).warehouse.snapshot() as connection:
-        keys = active_cluster_keys(connection)
-    check_cluster_keys(tuple(keys), [cluster_key])
-    add_clusters(instance, cluster_partitions(config.plant.name), keys)
+    plant = Plant.open(config)
+    with plant.warehouse.snapshot() as connection:
+        check_cluster_keys(tuple(active_cluster_keys(connection)), [cluster_key])
+    _known_partitions(config, instance, plant)
     return _run(
         build(config),
         instance,
@@ -262,8 +289,7 @@ def approve_regime(
     """
     plant = Plant.open(config)
     keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason)
-    with plant.warehouse.snapshot() as connection:
-        add_clusters(instance, cluster_partitions(config.plant.name), active_cluster_keys(connection))
+    _known_partitions(config, instance, plant)
     outcome = _run(
         build(config),
         instance,

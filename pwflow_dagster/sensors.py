@@ -22,6 +22,7 @@ from pwflow_dagster.jobs import (
     TRAIN_AND_SCORE,
     WHOLE_PATH,
 )
+from pwflow_dagster.steps import ASKED, REASON_TAG, verdict_tags
 
 __all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
 
@@ -84,7 +85,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
             pending = pending_findings(plant)
             wanted, waiting = [], []
             for finding in pending:
-                attempts = _attempts(context.instance, _verdict_tag(finding.verdict_id), now)
+                attempts = _attempts(context.instance, verdict_tags([finding.verdict_id]), now)
                 if attempts.active is not None:
                     waiting.append(f"run {attempts.active[:8]} answers {finding.verdict_id}")
                 elif len(attempts.ended) >= _MOST_ATTEMPTS:
@@ -107,9 +108,9 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
             run_key=f"drift:{_digest(named)}",
             run_config={"ops": {ANSWER_VERDICTS: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
             tags={
-                "pwflow/reason": _shortened(" ".join(finding.summary for finding, _ in wanted)),
+                REASON_TAG: _shortened(" ".join(finding.summary for finding, _ in wanted)),
                 "pwflow/clusters": _shortened(",".join(keys)),
-                **{_verdict_tag(verdict_id): "asked" for verdict_id in ids},
+                **verdict_tags(ids),
             },
         )
 
@@ -142,7 +143,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
             if (active := _active_run(context.instance, job, now)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")
         tag = f"pwflow/regimes.{_digest([model_id, *missing])}"
-        attempts = _attempts(context.instance, tag, now)
+        attempts = _attempts(context.instance, {tag: ASKED}, now)
         if len(attempts.ended) >= _MOST_ATTEMPTS:
             return dg.SkipReason(
                 f"{len(attempts.ended)} runs left {', '.join(missing)} without a flow: look at the last one, "
@@ -152,7 +153,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason(f"{', '.join(missing)}: tried again in {pause.seconds + 1} s.")
         return dg.RunRequest(
             run_key=f"{tag}:{len(attempts.ended)}",
-            tags={tag: "asked", "pwflow/reason": _shortened(f"No flow yet: {', '.join(missing)}")},
+            tags={tag: ASKED, REASON_TAG: _shortened(f"No flow yet: {', '.join(missing)}")},
         )
 
     return regimes
@@ -167,12 +168,8 @@ def _open(config: PlantConfig):  # type: ignore[no-untyped-def]  # noqa: ANN202 
     return plant
 
 
-def _verdict_tag(verdict_id: str) -> str:
-    return f"pwflow/verdict.{verdict_id}"
-
-
-def _attempts(instance: dg.DagsterInstance, tag: str, now: datetime) -> _Attempts:
-    records = instance.get_run_records(dg.RunsFilter(tags={tag: "asked"}))
+def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime) -> _Attempts:
+    records = instance.get_run_records(dg.RunsFilter(tags=tags))
     active = [record for record in records if _is_active(record, now)]
     ended = [record for record in records if not _is_active(record, now)]
     return _Attempts(

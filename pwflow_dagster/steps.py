@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
@@ -12,12 +12,14 @@ import dagster as dg
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 
-__all__ = ["DECIDED_BY_TAG", "REASON_TAG", "running"]
+__all__ = ["ASKED", "DECIDED_BY_TAG", "REASON_TAG", "decided_by", "running", "verdict_tags"]
 
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""
 DECIDED_BY_TAG = "pwflow/decided_by"
 """Tag of a run that says who started it, where that is known."""
+ASKED = "asked"
+"""Value of the tags by which the runs for one thing are found again."""
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 _log = logging.getLogger("pwflow.steps")
@@ -33,6 +35,16 @@ class _ToRun(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._context.log.log(record.levelno, record.getMessage())
+
+
+def decided_by(run: dg.DagsterRun) -> str:
+    """Return who or what decides in a run: a person where that is known, else the run."""
+    return run.tags.get(DECIDED_BY_TAG, f"dagster run {run.run_id}")
+
+
+def verdict_tags(verdict_ids: Iterable[str]) -> dict[str, str]:
+    """Return the tags of a run that answers verdicts on drift."""
+    return {f"pwflow/verdict.{verdict_id}": ASKED for verdict_id in verdict_ids}
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.D
             calibration_folds=str(CALIBRATION_FOLDS),
         )
         values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
-        values |= {"without_events": learned.without_events}
+        values |= {"without_events": learned.without_events, "timezone": plant.config.schedule.timezone}
         found.append(connection.execute(query, values).df())
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["flow_version"])
 

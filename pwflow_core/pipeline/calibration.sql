@@ -1,8 +1,8 @@
 -- The held-out readings of the regimes whose flow has no calibration yet and learned from one window, with their
 -- conformity to the regime that each is given to. Readings in alarm events are among them, also where the flow did not
 -- learn from those: without them the tail would be cut off. Machines under suspicion are not, where $without_events.
--- Expects the temporary table `pins` (cluster_key, segment, weight, flow_version) and $training_window, as the registry
--- has it.
+-- Expects the temporary table `pins` (cluster_key, segment, weight, flow_version), $training_window, as the registry has
+-- it, and $timezone: a verdict is since a calendar day there.
 
 WITH fresh AS (
     SELECT pins.cluster_key, pins.flow_version, trained.trained_until
@@ -44,6 +44,6 @@ ANTI JOIN core.suspects AS suspect
   ON $without_events
  AND suspect.machine_id = held_out.machine_id
  AND suspect.cluster_key = fresh.cluster_key
- AND held_out.ts >= suspect.since
+ AND (held_out.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since
 WHERE held_out.ts <= fresh.trained_until OR held_out.ts IS NULL
 ORDER BY fresh.cluster_key, held_out.machine_id, held_out.ts;

@@ -11,10 +11,11 @@ import duckdb
 
 from pwflow_core.errors import RegimeError
 from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.drift.findings import write_status
 from pwflow_core.pipeline.identity import Relation
 from pwflow_core.pipeline.progress import ASSIGN_STEP
-from pwflow_core.pipeline.registry import insert_row
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
 __all__ = ["ModelChange", "minted_keys", "put_model_in_force", "regimes_to_assign"]
 
@@ -92,14 +93,12 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
             connection.execute(
                 "UPDATE mart.clusters SET status = 'retired', retired_at = ? WHERE cluster_key = ?", [now, key]
             )
+            connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = ?", [key])
             connection.execute("DELETE FROM core.component_log_density WHERE cluster_key = ?", [key])
         for part in change.model.segments:
             _record_regimes(connection, part, model_id, change.found_from, now)
         if change.verdict_id is not None:
-            connection.execute(
-                "UPDATE mart.drift_verdicts SET status = 'done', decided_at = ?, decided_by = ? WHERE verdict_id = ?",
-                [now, change.made_by, change.verdict_id],
-            )
+            write_status(connection, [change.verdict_id], "done", decided_by=change.made_by)
     return model_id, retired
 
 

@@ -6,13 +6,11 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import duckdb
-
 from pwflow_core.errors import UnknownEventError
-from pwflow_core.pipeline.registry import insert_row
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
-__all__ = ["Confirmation", "confirm_event", "insert_confirmation"]
+__all__ = ["Confirmation", "confirm_event"]
 
 _log = logging.getLogger("pwflow.confirmations")
 
@@ -25,21 +23,21 @@ class Confirmation:
         machine_id: The machine.
         started_at: Time of the first of them.
         ended_at: Time of the last.
-        event_id: The event that was confirmed; None if a time was.
+        event_id: The event that was confirmed.
         confirmed_by: Who said so.
     """
 
     machine_id: str
     started_at: datetime
     ended_at: datetime
-    event_id: int | None
+    event_id: int
     confirmed_by: str
 
 
 def confirm_event(plant: Plant, event_id: int, *, confirmed_by: str) -> Confirmation:
     """Confirm an event as normal: a refit may learn from its readings. Its alarms stay what they are.
 
-    The time is kept, not the event: events are derived anew from the scores.
+    The time is kept, once, not the event: events are derived anew from the scores.
 
     Raises:
         UnknownEventError: There is no such event.
@@ -54,17 +52,12 @@ def confirm_event(plant: Plant, event_id: int, *, confirmed_by: str) -> Confirma
                 '`pwflow sql "SELECT event_id, summary FROM mart.anomaly_events ORDER BY started_at DESC LIMIT 20"`.'
             )
         made = Confirmation(row[0], row[1], row[2], event_id, confirmed_by)
-        insert_confirmation(connection, made)
+        known = connection.execute(
+            "SELECT 1 FROM core.confirmations WHERE machine_id = ? AND started_at = ? AND ended_at = ?",
+            [made.machine_id, made.started_at, made.ended_at],
+        ).fetchone()
+        if known is None:
+            values = vars(made) | {"confirmed_at": datetime.now(UTC).replace(tzinfo=None)}
+            insert_row(connection, "core.confirmations", values)
     _log.info("%s, %s to %s: confirmed as normal by %s", made.machine_id, made.started_at, made.ended_at, confirmed_by)
     return made
-
-
-def insert_confirmation(connection: duckdb.DuckDBPyConnection, made: Confirmation) -> None:
-    """Record a confirmation once, in the caller's transaction."""
-    known = connection.execute(
-        "SELECT 1 FROM core.confirmations WHERE machine_id = ? AND started_at = ? AND ended_at = ?",
-        [made.machine_id, made.started_at, made.ended_at],
-    ).fetchone()
-    if known is None:
-        now = datetime.now(UTC).replace(tzinfo=None)
-        insert_row(connection, "core.confirmations", vars(made) | {"confirmed_at": now})

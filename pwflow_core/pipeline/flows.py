@@ -23,6 +23,7 @@ from pwflow_core.pipeline.training_sets import (
     RegimeRows,
     TrainingWindow,
     count_flagged,
+    count_rows,
     fetch_rows,
 )
 from pwflow_core.plant import Plant
@@ -89,7 +90,7 @@ def train_cluster_flows(
         learn_from: Learn from the readings from this time up to now instead of the window of `[training]`, without the
             anomalies in alarm events that nobody has confirmed as normal; then a new flow has to be better by
             `drift.min_gain`, not only no worse. Where it is None and a verdict says that a regime moved, that regime
-            learns from the readings since then.
+            learns from the readings since then, if it has a flow for its readings.
         challenge: Whether a flow has to prove itself against the one in force at all.
 
     Raises:
@@ -102,7 +103,8 @@ def train_cluster_flows(
     started = datetime.now(UTC).replace(tzinfo=None)
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
-    starts = open_since(plant, keys) if learn_from is None else dict.fromkeys(keys, learn_from)
+    in_force = _champions(plant, keys)
+    starts = open_since(plant, list(in_force)) if learn_from is None else dict.fromkeys(keys, learn_from)
     windows = _windows(plant, keys, starts)
     sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
@@ -111,11 +113,10 @@ def train_cluster_flows(
             "partition first, or widen [training] in pwflow.toml."
         )
     for key in starts:
-        _refuse_too_few(plant, model, key, windows[key], sets[key])
+        _refuse_too_few(plant, key, windows[key], sets[key])
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
-    in_force = _champions(plant, keys)
     champions = in_force if challenge else {}
     begun = {key: load_champion(plant, key, in_force[key], len(model.sensors)) for key in starts if key in in_force}
     rows = [_split(model, key, training, begun.get(key)) for key, training in sets.items()]
@@ -213,17 +214,16 @@ def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFl
     )
 
 
-def _refuse_too_few(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow, rows: RegimeRows) -> None:
+def _refuse_too_few(plant: Plant, key: str, window: TrainingWindow, rows: RegimeRows) -> None:
     """Refuse a refit from a time since which there is too little to learn from, to calibrate on or to judge by.
 
     Raises:
         NotFittedError: Says how many readings are needed.
     """
     with plant.warehouse.snapshot() as connection:
-        held_out = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
+        n_held_out, n_blocks = count_rows(plant, connection, key, window, HELD_OUT_FOLDS)
         n_flagged = count_flagged(connection, key, window)
-    n_learned, n_held_out = rows.n_learned, len(held_out.X)
-    n_blocks = len(np.unique(held_out.block))
+    n_learned = rows.n_learned
     least_learned = plant.config.flow.min_rows
     least_held_out = int(np.ceil(1.5 * plant.config.scoring.min_calibration_rows))
     if n_learned >= least_learned and n_held_out >= least_held_out and n_blocks >= FEWEST_BLOCKS:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 import duckdb
 import numpy as np
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.config import TrainingConfig
-from pwflow_core.errors import RegimeError, UnknownVerdictError
+from pwflow_core.errors import RegimeError
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters, load_cluster_model
 from pwflow_core.pipeline.cluster_registry import ModelChange, minted_keys, put_model_in_force
-from pwflow_core.pipeline.drift.findings import Finding
+from pwflow_core.pipeline.drift.calendar import begin_of
+from pwflow_core.pipeline.drift.findings import Finding, read_finding
 from pwflow_core.pipeline.identity import Relation
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
 from pwflow_core.pipeline.streaming import fetch_matrix
@@ -88,29 +88,26 @@ def approve_verdict(plant: Plant, verdict_id: str, *, approved_by: str, reason: 
         RegimeError: It has been answered already, or there are too few readings of such a regime.
     """
     with plant.warehouse.snapshot() as connection:
-        verdict, status, summary, keys, machines, since = _read_verdict(connection, verdict_id)
-        if verdict != "new_regime":
-            raise UnknownVerdictError(
-                f"Expected a verdict of kind new_regime, got {verdict_id!r} of kind {verdict}: there is nothing to "
-                "approve about it."
+        finding = read_finding(connection, verdict_id, "new_regime")
+        if finding.status in ("done", "dismissed"):
+            raise RegimeError(
+                f"The verdict {verdict_id!r} is {finding.status} already: there is nothing left to approve."
             )
-        if status in ("done", "dismissed"):
-            raise RegimeError(f"The verdict {verdict_id!r} is {status} already: there is nothing left to approve.")
         segments = connection.execute(
             "SELECT DISTINCT segment FROM mart.clusters "
             "WHERE len($keys::VARCHAR[]) = 0 OR list_contains($keys, cluster_key) ORDER BY segment",
-            {"keys": keys},
+            {"keys": list(finding.cluster_keys)},
         ).fetchall()
-        start = _midnight(since, plant.config.schedule.timezone)
+        start = begin_of(finding.since or finding.night, plant.config.schedule.timezone)
         spans = connection.execute(
             "SELECT machine_id, $start, max(ts) FROM core.readings WHERE ts >= $start "
             "AND (len($machines::VARCHAR[]) = 0 OR list_contains($machines, machine_id)) GROUP BY machine_id "
             "ORDER BY machine_id",
-            {"start": start, "machines": machines},
+            {"start": start, "machines": list(finding.machine_ids)},
         ).fetchall()
     periods = [Period(*span) for span in spans]
     found = {str(segment): periods for (segment,) in segments}
-    return _add_regimes(plant, found, approved_by, reason or summary, verdict_id)
+    return _add_regimes(plant, found, approved_by, reason or finding.summary, verdict_id)
 
 
 def update_weights(
@@ -290,30 +287,3 @@ def _put(
         model, replaced, frozenset(), relations, settings, n_before + n_rows, made_by, reason, found_from, verdict_id
     )
     return put_model_in_force(plant, change)[0]
-
-
-def _read_verdict(
-    connection: duckdb.DuckDBPyConnection, verdict_id: str
-) -> tuple[str, str, str, list[str], list[str], date]:
-    row = connection.execute(
-        "SELECT verdict, status, coalesce(summary, ''), coalesce(cluster_keys, []), coalesce(machine_ids, []), "
-        "coalesce(since, night) FROM mart.drift_verdicts WHERE verdict_id = ?",
-        [verdict_id],
-    ).fetchone()
-    if row is None:
-        known = connection.execute(
-            "SELECT verdict_id FROM mart.drift_verdicts WHERE verdict = 'new_regime' "
-            "AND status NOT IN ('done', 'dismissed') ORDER BY night DESC LIMIT 5"
-        ).fetchall()
-        listed = ", ".join(row[0] for row in known) or "there is none"
-        raise UnknownVerdictError(
-            f"Expected the verdict_id of a proposed regime in mart.drift_verdicts ({listed}), got {verdict_id[:80]!r}: "
-            "name one of those."
-        )
-    verdict, status, summary, keys, machines, since = row
-    return verdict, status, summary, keys, machines, since
-
-
-def _midnight(day: date, timezone: str) -> datetime:
-    """Return when a day of the schedule's time zone begins, UTC."""
-    return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC).replace(tzinfo=None)

@@ -14,9 +14,10 @@ import numpy as np
 
 from pwflow_core.pipeline.challenges import Challenge
 from pwflow_core.pipeline.identity import CHANGED
-from pwflow_core.pipeline.registry import FlowDecision, insert_decision, insert_row, move_pointer, version_in_force
+from pwflow_core.pipeline.registry import FlowDecision, insert_decision, move_pointer, version_in_force
 from pwflow_core.pipeline.training_sets import RegimeRows, TrainingWindow
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, FlowSettings
@@ -56,15 +57,15 @@ class TrainedFlow:
 
 
 def changed_regimes(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Return the regimes in force whose readings have changed since a flow was last trained for them."""
+    """Return the regimes in force whose readings have changed since a flow last came into force for them."""
     rows = connection.execute(
         f"""
         SELECT cluster_key
         FROM (SELECT cluster_key, max(recorded_at) AS changed_at FROM {_CHANGED} GROUP BY cluster_key)
-        JOIN (SELECT cluster_key, max(trained_at) AS trained_at FROM mart.flow_versions GROUP BY cluster_key)
+        JOIN (SELECT cluster_key, max(promoted_at) AS promoted_at FROM mart.flow_versions GROUP BY cluster_key)
           USING (cluster_key)
         SEMI JOIN (SELECT cluster_key FROM mart.clusters WHERE status = 'active') AS active USING (cluster_key)
-        WHERE changed_at > trained_at
+        WHERE changed_at > promoted_at
         """
     ).fetchall()
     return {row[0] for row in rows}

@@ -16,12 +16,12 @@ from pwflow_core.errors import ModelFileError, PromotionError, UnknownClusterErr
 from pwflow_core.modelling.serialization import unpack
 from pwflow_core.pipeline.features import read_features
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
 __all__ = [
     "FlowDecision",
     "FlowVersion",
     "insert_decision",
-    "insert_row",
     "last_decision",
     "list_versions",
     "move_pointer",
@@ -195,12 +195,6 @@ def move_pointer(
 def insert_decision(connection: duckdb.DuckDBPyConnection, decision: FlowDecision, now: datetime) -> None:
     """Record a decision, in the caller's transaction."""
     insert_row(connection, "mart.flow_decisions", {"decided_at": now} | vars(decision))
-
-
-def insert_row(connection: duckdb.DuckDBPyConnection, table: str, values: dict[str, object]) -> None:
-    """Insert one row of named values into one of the pipeline's own tables."""
-    named = ", ".join(f"${name} AS {name}" for name in values)
-    connection.execute(f"INSERT INTO {table} BY NAME SELECT {named}", values)
 
 
 def _switch(

@@ -20,7 +20,8 @@ WITH left_force AS (
     SELECT flow_version
     FROM mart.flow_versions
     LEFT JOIN left_force USING (cluster_key, flow_version)
-    WHERE in_force OR greatest(trained_at, coalesce(promoted_at, trained_at), coalesce(left_at, trained_at)) >= $expiry
+    LEFT JOIN mart.clusters USING (cluster_key)
+    WHERE in_force OR greatest(trained_at, promoted_at, left_at, retired_at) >= $expiry
     UNION
     SELECT flow_version FROM core.component_log_density
     UNION

@@ -8,8 +8,7 @@ from datetime import date, datetime
 
 import duckdb
 
-from pwflow_core.pipeline.drift import ALL_CHANNELS
-from pwflow_core.pipeline.drift.findings import Finding, open_findings
+from pwflow_core.pipeline.drift.findings import ALL_CHANNELS, Finding, open_findings
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 

@@ -29,6 +29,7 @@ __all__ = [
     "RegimeRows",
     "TrainingWindow",
     "count_flagged",
+    "count_rows",
     "fetch_rows",
 ]
 
@@ -38,6 +39,7 @@ LEARNING_FOLDS = tuple(fold for fold in range(10) if fold not in CALIBRATION_FOL
 """Folds that training sees: those that train, and those that stop it."""
 
 _MIN_RESPONSIBILITY = 1e-3
+_BLOCK = "machine_id, floor(epoch(ts) / $block_seconds)"
 
 
 @dataclass(frozen=True)
@@ -141,16 +143,14 @@ def fetch_rows(
 ) -> RegimeRows:
     """Fetch the readings of a regime in some folds of a window; of more than `max_rows` a fixed sample."""
     eligible = _eligible(window, folds)
-    values = training_window(window.readings) | {"key": key}
-    row = connection.execute(f"SELECT count(*) FROM {eligible}", values).fetchone()
-    size, most = int(row[0]) if row else 0, window.max_rows
+    size, most = count_rows(plant, connection, key, window, folds)[0], window.max_rows
     bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
     X, others = fetch_matrix(
         connection,
         f"SELECT fold, ts, responsibility, {quote_columns(model.sensors)}, "
-        "dense_rank() OVER (ORDER BY machine_id, floor(epoch(ts) / $block_seconds)) - 1 AS block "
+        f"dense_rank() OVER (ORDER BY {_BLOCK}) - 1 AS block "
         f"FROM {eligible} AND reading_id <= $bound ORDER BY machine_id, ts",
-        values | {"bound": bound, "block_seconds": float(read_fact(connection, BLOCK_FACT) or 3600.0)},
+        _values(plant, connection, key, window) | {"bound": bound},
         model.sensors,
     )
     times = others["ts"]
@@ -164,6 +164,21 @@ def fetch_rows(
     )
 
 
+def count_rows(
+    plant: Plant,
+    connection: duckdb.DuckDBPyConnection,
+    key: str,
+    window: TrainingWindow,
+    folds: tuple[int, ...],
+) -> tuple[int, int]:
+    """Return the number of readings of a regime in some folds of a window, and of the time blocks that they lie in."""
+    row = connection.execute(
+        f"SELECT count(*), count(DISTINCT ({_BLOCK})) FROM {_eligible(window, folds)}",
+        _values(plant, connection, key, window),
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
 def count_flagged(connection: duckdb.DuckDBPyConnection, key: str, window: TrainingWindow) -> int:
     """Count the readings of a regime that the window leaves out because they are anomalies in alarm events."""
     everything = TrainingWindow(window.readings, window.max_rows)
@@ -174,11 +189,19 @@ def count_flagged(connection: duckdb.DuckDBPyConnection, key: str, window: Train
     return int(row[0]) if row else 0
 
 
+def _values(plant: Plant, connection: duckdb.DuckDBPyConnection, key: str, window: TrainingWindow) -> dict[str, object]:
+    """Return what `_eligible` and `_BLOCK` bind."""
+    values = training_window(window.readings) | {"key": key}
+    values |= {"block_seconds": float(read_fact(connection, BLOCK_FACT) or 3600.0)}
+    return values | ({"timezone": plant.config.schedule.timezone} if window.without_events else {})
+
+
 def _eligible(window: TrainingWindow, folds: tuple[int, ...]) -> str:
     flagged = f"AND reading_id NOT IN ({_flagged()})" if window.without_events else ""
     unsuspected = (
         "ANTI JOIN core.suspects AS suspect ON suspect.machine_id = reading.machine_id "
-        "AND suspect.cluster_key = assigned.cluster_key AND reading.ts >= suspect.since "
+        "AND suspect.cluster_key = assigned.cluster_key "
+        "AND (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since "
     )
     return (
         f"({select_training_rows(window.readings)}) AS reading "

@@ -526,7 +526,7 @@ COMMENT ON TABLE mart.cluster_health IS 'What is known per night and regime: rea
 COMMENT ON COLUMN mart.cluster_health.night IS 'Calendar day in the time zone of the schedule';
 COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for readings that could not be given to one, and for a mix of regimes';
 COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms; drift (all evidence that the regime moved) and its parts log_density, latent_1 and so on, improbable; mix of SEGMENT';
-COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; of drift, its parts and a mix: log10 of the e-value';
+COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; of drift, its parts and a mix: log10 of the e-value, at least -1';
 COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with: ten times alpha for alarms, what drift.false_refits_per_5_years asks for drift, in its unit; NULL if it is only counted';
 COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, refit_failed (it moved, and three runs failed to learn it again), or counted where there is no threshold';
 COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm; of drift: those that it was drawn from';

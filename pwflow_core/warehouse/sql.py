@@ -1,11 +1,13 @@
-"""SQL as text: the one place that quotes names, and the reader of `.sql` files beside their modules."""
+"""SQL as text: the one place that quotes names, the reader of `.sql` files beside their modules, and rows by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import resources
 
-__all__ = ["quote_columns", "quote_identifier", "quote_literal", "read_sql"]
+import duckdb
+
+__all__ = ["insert_row", "quote_columns", "quote_identifier", "quote_literal", "read_sql"]
 
 
 def quote_identifier(name: str) -> str:
@@ -38,3 +40,9 @@ def read_sql(package: str, file: str, **parts: str) -> str:
     for name, part in parts.items():
         text = text.replace(f"/*{name}*/", part)
     return text
+
+
+def insert_row(connection: duckdb.DuckDBPyConnection, table: str, values: dict[str, object]) -> None:
+    """Insert one row of named values into one of the warehouse's own tables."""
+    named = ", ".join(f"${name} AS {name}" for name in values)
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT {named}", values)

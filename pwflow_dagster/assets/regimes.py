@@ -9,7 +9,7 @@ from pydantic import Field
 from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, running
+from pwflow_dagster.steps import REASON_TAG, decided_by, running
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.registry import FlowDecision
@@ -74,9 +74,8 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
 
         with running(context):
             opened = plant.open()
-            made_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
             reason = context.run.tags.get(REASON_TAG, "materialized in Dagster")
-            summary = fit_cluster_model(opened, made_by=made_by, reason=reason)
+            summary = fit_cluster_model(opened, made_by=decided_by(context.run), reason=reason)
             keys = [key for of_segment in summary.clusters.values() for key in of_segment]
             add_clusters(context.instance, partitions, keys)
             return dg.MaterializeResult(
@@ -170,13 +169,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             opened = plant.open()
             keys = selected_clusters(context, opened)
             reason = config.reason or context.run.tags.get(REASON_TAG, "materialized in Dagster")
-            decided_by = context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run.run_id}")
+            by = decided_by(context.run)
             schema = column_schema(opened, "mart", "flow_versions")
             lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
             shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
             if config.put_in_force is not None:
                 for key in keys:
-                    decision = _switch(opened, key, config, decided_by, reason)
+                    decision = _switch(opened, key, config, by, reason)
                     context.add_asset_metadata(_describe_decision(decision) | shown, partition_key=key)
                 return
             if config.only_missing:
@@ -186,7 +185,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 opened,
                 keys,
                 reason=reason,
-                promoted_by=decided_by,
+                promoted_by=by,
                 learn_from=_parse_time(config.learn_from),
                 challenge=config.challenge,
             )

@@ -237,7 +237,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def cluster_health(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.drift import follow_drift
+        from pwflow_core.pipeline.drift.evidence import follow_drift
         from pwflow_core.pipeline.health import derive_health
 
         with running(context):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pwflow_core.config import PlantConfig, load_config
 from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.drift import follow_drift
+from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.drift.findings import pending_findings
 from pwflow_core.pipeline.events import derive_events
 from pwflow_core.pipeline.flows import train_cluster_flows

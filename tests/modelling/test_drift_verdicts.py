@@ -130,6 +130,15 @@ def test_one_machine_of_three_that_moves_is_a_matter_for_a_person():
     assert verdict.summary.endswith("; M1 and M3 hold still.")
 
 
+def test_where_all_machines_move_and_one_moves_further_the_others_are_not_said_to_hold_still():
+    reference, quiet_nights = fit_reference(7), draw_blocks(57, 18)
+    far = draw_blocks(97, 12, first=CHANGED, shift=[2.6, 0, 0], machines=("M2",))
+    near = draw_blocks(98, 12, first=CHANGED, shift=[0.8, 0, 0], machines=("M1", "M3"))
+    found = told([*quiet("c0001", "c0002"), evidence_of("c0004", joined(quiet_nights, far, near), reference)])
+    assert [v.verdict for v in found] == ["regime_moved", "machine_moved"]
+    assert found[1].summary.endswith("; M1 and M3 did not move that far.")
+
+
 def test_a_machine_that_moves_in_two_regimes_is_one_finding():
     one, other = (cluster(f"c000{n}", n, [1.6, 0, 0], moved=("M2",)) for n in (5, 6))
     found = told([*quiet("c0001", "c0002", "c0003"), one, other])

@@ -1,15 +1,16 @@
 """Drift: evidence that can be replayed, and verdicts that fit what happened to the plant."""
 
 import shutil
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pwflow_core.pipeline.drift import follow_drift
-from pwflow_core.pipeline.drift.findings import settle_findings
-from tests.conftest import learn_all, open_plant, put_file, query, read_all, score_all
+from pwflow_core.pipeline.drift.evidence import follow_drift
+from pwflow_core.pipeline.drift.findings import open_since, settle_findings
+from pwflow_core.pipeline.regime_changes import update_weights
+from tests.conftest import learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 MACHINES = ("M1", "M2", "M3")
 LEARNED_DAYS = 20
@@ -227,3 +228,40 @@ def test_what_goes_on_is_found_once_and_what_a_person_dismissed_is_not_found_aga
     arrive(plant, later[day <= 9], "late")
     assert follow_drift(plant).findings == []
     assert query(plant, "SELECT status, decided_by FROM mart.drift_verdicts") == [("dismissed", "a person")]
+
+
+def test_judging_goes_on_after_regimes_were_found_anew_and_all_of_them_stayed(plant):
+    [(model_id,)] = query(plant, "SELECT cluster_model_id FROM core.cluster_models WHERE in_force")
+    keys = [key for (key,) in query(plant, "SELECT cluster_key FROM mart.clusters ORDER BY cluster_key")]
+    update_weights(plant, "all", dict.fromkeys(keys, 1.0), decided_by="a person", reason="they are alike")
+    assert query(plant, "SELECT count(*) FROM mart.flow_versions WHERE cluster_model_id <> ?", model_id) == [(0,)]
+    assert query(plant, "SELECT cluster_model_id FROM core.cluster_models WHERE in_force") != [(model_id,)]
+    later = days(LEARNED_DAYS, 20)
+    later.loc[later.busy, "pressure"] += 0.8
+    arrive(plant, later, "later")
+    assert [finding.verdict for finding in follow_drift(plant).findings] == ["regime_moved"]
+    assert query(plant, "SELECT count(DISTINCT night) FROM core.judged_nights") == [(20,)]
+
+
+def test_a_verdict_about_a_regime_that_was_retired_is_closed(plant):
+    with plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT 'v1' AS verdict_id, DATE '2024-03-20' AS night, "
+            "'new_regime' AS verdict, ['c0099'] AS cluster_keys, 'ask' AS answer, 'open' AS status"
+        )
+    arrive(plant, days(LEARNED_DAYS, 2), "later")
+    follow_drift(plant)
+    assert query(plant, "SELECT status, decided_by FROM mart.drift_verdicts WHERE verdict_id = 'v1'") == [
+        ("done", "the regimes were found anew")
+    ]
+
+
+@pytest.mark.parametrize(("timezone", "begins"), [("Asia/Tokyo", "2024-03-25 15:00"), ("UTC", "2024-03-26 00:00")])
+def test_a_regime_moved_since_the_beginning_of_a_night_of_the_plant(plant, timezone, begins):
+    plant = reopen(plant, schedule={"timezone": timezone})
+    with plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT 'v1' AS verdict_id, ['c0001'] AS cluster_keys, "
+            "DATE '2024-03-26' AS since, 'retrain' AS answer, 'open' AS status"
+        )
+    assert open_since(plant, ["c0001", "c0002"]) == {"c0001": datetime.fromisoformat(begins)}

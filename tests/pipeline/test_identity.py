@@ -135,6 +135,8 @@ def test_fewer_regimes_are_recorded_as_a_merger_and_the_others_as_retired(traine
     assert relations == [("merged", 4), ("retired", 2)]
     statuses = dict(query(plant, "SELECT cluster_key, status FROM mart.clusters"))
     assert sorted(key for key, status in statuses.items() if status == "retired") == summary.retired
+    in_force = {key for (key,) in query(plant, "SELECT cluster_key FROM mart.flow_versions WHERE in_force")}
+    assert not in_force & set(summary.retired), "a retired regime scores nothing: its flow may be collected one day"
 
 
 def test_the_first_regimes_are_new_and_fitting_again_records_nothing(trained_plant):

@@ -48,15 +48,25 @@ def regime_moved(
 
 
 def machine_moved(
-    keys: Sequence[str], shift: Shift, sensors: Sequence[SensorName], named: Sequence[str], machines: Sequence[str]
+    keys: Sequence[str],
+    shift: Shift,
+    sensors: Sequence[SensorName],
+    named: Sequence[str],
+    machines: Sequence[str],
+    *,
+    is_beyond: bool,
 ) -> str:
-    """Say that some machines moved and others did not, or one sensor against all others."""
+    """Say that some machines moved and others did not, or one sensor against all others.
+
+    Where it is beyond a move that all machines made, the others did not hold still.
+    """
     rows = [i for i, machine in enumerate(shift.machines) if machine in machines]
     size = shift.machine_sensors.size[rows].mean(axis=0) if rows else shift.sensors.size
     unit = np.where(shift.sensors.size != 0, shift.raw / np.where(shift.sensors.size != 0, shift.sensors.size, 1), 0.0)
     what = _what_moved(size * unit, size, sensors, named) or "the sensors no longer go together as learned"
     still = [machine for machine in shift.machines if machine not in machines]
-    rest = f"; {_list(still)} {_hold(still)} still" if still else ", while all other sensors hold still"
+    hold = "did not move that far" if is_beyond else f"{_hold(still)} still"
+    rest = f"; {_list(still)} {hold}" if still else ", while all other sensors hold still"
     return f"{_list(machines)} moved in {_regimes(keys)}: {what}, since {day(shift.since)}{rest}."
 
 

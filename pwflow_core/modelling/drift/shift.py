@@ -65,7 +65,6 @@ class ImprobablePart:
         machines: Machines with such a block.
         share_there: Share of the recent readings of these machines that lie in such blocks.
         offset: Mean of these blocks less what is typical, standard deviations of a reading, shape (S,).
-        scatter: Standard deviation between these blocks, in the same unit, shape (S,).
         effect_on_others: Largest sure effect on the ordinary blocks of these machines; infinite where there are hardly
             any.
     """
@@ -75,7 +74,6 @@ class ImprobablePart:
     machines: tuple[str, ...]
     share_there: float
     offset: Array
-    scatter: Array
     effect_on_others: float
 
 
@@ -89,7 +87,6 @@ class Shift:
     Attributes:
         since: Night on which it began, by the evidence, days since 1970-01-01.
         until: Last night that has blocks.
-        n_nights: Nights since then that have blocks.
         sensors: Effect on each sensor, shape (S,).
         raw: The same in raw units, shape (S,).
         latest: Effect on each sensor in the three nights up to `until`, whenever it began, shape (S,).
@@ -105,7 +102,6 @@ class Shift:
 
     since: int
     until: int
-    n_nights: int
     sensors: Effects
     raw: Array
     latest: Effects
@@ -169,7 +165,6 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     return Shift(
         since=since,
         until=int(known.night.max()),
-        n_nights=len(np.unique(known.night)),
         sensors=Effects(whole.size[sensors], whole.error[sensors]),
         raw=whole.size[sensors] * reference.reading_spread[sensors],
         latest=Effects(latest.size[sensors], latest.error[sensors]),
@@ -231,6 +226,5 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
         machines=tuple(machines.tolist()),
         share_there=float(blocks.n_readings[mostly].sum() / blocks.n_readings[there].sum()),
         offset=np.median(offset, axis=0),
-        scatter=offset.std(axis=0),
         effect_on_others=others,
     )

@@ -299,6 +299,7 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
         _, strongest = max(group, key=lambda pair: pair[1].machine_effect)
         keys = tuple(c.cluster_key for c, _ in group)
         named = _named(_sure_on(strongest, machines), sensors, min_effect)
+        is_beyond = strongest.common_effect >= min_effect
         verdicts.append(
             Verdict(
                 verdict="machine_moved",
@@ -308,7 +309,7 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
                 sensors=named,
                 since=min(s.since for _, s in group),
                 effect_size=max(max(s.effect, s.machine_effect) for _, s in group),
-                summary=sentences.machine_moved(keys, strongest, sensors, named, machines),
+                summary=sentences.machine_moved(keys, strongest, sensors, named, machines, is_beyond=is_beyond),
             )
         )
     return verdicts

@@ -4,7 +4,3 @@
 `judging` put the plant together, and `findings` keeps verdicts and their answers. The statistics themselves are in
 `modelling.drift`.
 """
-
-from pwflow_core.pipeline.drift.evidence import ALL_CHANNELS, DriftSummary, follow_drift
-
-__all__ = ["ALL_CHANNELS", "DriftSummary", "follow_drift"]

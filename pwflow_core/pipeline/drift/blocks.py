@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.drift import Blocks
 from pwflow_core.pipeline.cluster_model import ClusterModel
+from pwflow_core.pipeline.drift.calendar import to_ordinals
 from pwflow_core.pipeline.model_sets import create_pins
 from pwflow_core.pipeline.progress import read_fact
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.slices import load_flow
 from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.pipeline.timing import BLOCK_FACT
+from pwflow_core.pipeline.training_sets import HELD_OUT_FOLDS
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_literal, read_sql
@@ -28,7 +29,6 @@ from pwflow_core.warehouse.sql import quote_columns
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
 
 _IMPROBABLE = 0.01
-_HELD_OUT = str(CALIBRATION_FOLDS + STOPPING_FOLDS)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def to_blocks(frame: pd.DataFrame) -> Blocks:
         return np.stack(frame[column].tolist()) if len(frame) else np.empty((0, 1))
 
     return Blocks(
-        night=pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+        night=to_ordinals(frame.night),
         machine=frame.machine_id.to_numpy().astype(np.str_),
         n_readings=frame.n_readings.to_numpy(dtype=np.int64),
         means=stacked("channels"),
@@ -141,7 +141,7 @@ def _copy_rows(
     block_seconds: float,
     folder: Path,
 ) -> None:
-    rows = read_sql(__package__, "rows.sql", held_out_folds=_HELD_OUT)
+    rows = read_sql(__package__, "rows.sql", held_out_folds=str(HELD_OUT_FOLDS))
     values = {
         "key": followed.cluster_key,
         "version": followed.flow_version,

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance
 from pwflow_core.pipeline.cluster_model import load_cluster_model
 from pwflow_core.pipeline.drift.blocks import Followed, FreshBlocks, fresh_blocks, to_blocks
 from pwflow_core.pipeline.drift.calendar import to_ordinal
-from pwflow_core.pipeline.drift.findings import Finding
+from pwflow_core.pipeline.drift.findings import ALL_CHANNELS, Finding, show_evidence
 from pwflow_core.pipeline.drift.judging import judge_nights
 from pwflow_core.pipeline.drift.view import plant_threshold
 from pwflow_core.pipeline.source import read_source
@@ -25,8 +24,6 @@ __all__ = ["DriftSummary", "follow_drift"]
 
 _log = logging.getLogger("pwflow.drift")
 
-ALL_CHANNELS = "drift"
-"""Channel of `mart.cluster_health` for the evidence of all channels together."""
 _TABLES = ("core.drift_blocks", "core.drift_references", "core.drift_states")
 
 
@@ -86,7 +83,7 @@ def follow_drift(plant: Plant) -> DriftSummary:
         NotFittedError: Nothing has been scored yet.
         ModelFileError: A model file is missing or damaged.
     """
-    _, model = load_cluster_model(plant)
+    model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         n_sensors = sum(sensor.name in model.sensors for sensor in read_source(connection).sensors)
     threshold = plant_threshold(plant, model)
@@ -101,7 +98,7 @@ def follow_drift(plant: Plant) -> DriftSummary:
             _write(connection, history, threshold)
     n_nights = sum(len(history.nights) for history in histories)
     _log.info("evidence of drift drawn for %d nights of %d regimes", n_nights, len(histories))
-    findings = judge_nights(plant)
+    findings = judge_nights(plant, model_id, model)
     with plant.warehouse.snapshot() as connection:
         return _summarise(connection, n_nights, threshold, findings)
 
@@ -217,8 +214,8 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
         {
             "night": night.night,
             "channel": channel,
-            "evidence": float(evidence / np.log(10)),
-            "threshold": threshold / np.log(10),
+            "evidence": show_evidence(float(evidence)),
+            "threshold": show_evidence(threshold),
             "verdict": "exceeded" if evidence >= threshold else "normal",
             "n_readings": night.n_readings,
         }
@@ -254,4 +251,4 @@ def _summarise(
     unfollowed = connection.execute(
         "SELECT cluster_key FROM core.drift_references WHERE reference IS NULL ORDER BY cluster_key"
     ).fetchall()
-    return DriftSummary(n_nights, dict(latest), threshold / float(np.log(10)), [row[0] for row in unfollowed], findings)
+    return DriftSummary(n_nights, dict(latest), show_evidence(threshold), [row[0] for row in unfollowed], findings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -11,9 +12,12 @@ from datetime import UTC, date, datetime
 import duckdb
 
 from pwflow_core.errors import RegimeError, UnknownVerdictError
+from pwflow_core.pipeline.drift.calendar import begin_of
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import insert_row
 
 __all__ = [
+    "ALL_CHANNELS",
     "OPEN",
     "Finding",
     "claim_findings",
@@ -25,9 +29,14 @@ __all__ = [
     "open_findings",
     "open_since",
     "pending_findings",
+    "read_finding",
     "settle_findings",
+    "show_evidence",
+    "write_status",
 ]
 
+ALL_CHANNELS = "drift"
+"""Channel of `mart.cluster_health` for the evidence of all channels of a regime together."""
 OPEN = ("open", "requested")
 """Statuses of a finding that still wants its answer."""
 
@@ -53,6 +62,11 @@ class Finding:
     answer: str
     status: str = "open"
     decided_by: str | None = None
+
+
+def show_evidence(log_evidence: float) -> float:
+    """Return evidence as `mart.cluster_health` has it: log10, and nothing below −1, where it is none at all."""
+    return max(log_evidence / math.log(10), -1.0)
 
 
 def identify_finding(night: date, verdict: str, about: Sequence[str], versions: Sequence[str]) -> str:
@@ -98,8 +112,7 @@ def insert_findings(connection: duckdb.DuckDBPyConnection, findings: Sequence[Fi
             continue
         values = asdict(finding) | {"made_at": datetime.now(UTC).replace(tzinfo=None)}
         values |= {name: list(values[name]) for name in ("cluster_keys", "machine_ids", "sensors")}
-        named = ", ".join(f"${name} AS {name}" for name in values)
-        connection.execute(f"INSERT INTO mart.drift_verdicts BY NAME SELECT {named}", values)
+        insert_row(connection, "mart.drift_verdicts", values)
         new.append(finding)
     return new
 
@@ -119,33 +132,44 @@ def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
 
 
 def open_since(plant: Plant, keys: Sequence[str]) -> dict[str, datetime]:
-    """Return since when the regimes moved of which an open verdict says so; UTC midnight, the earliest of several."""
+    """Return since when the regimes moved of which an open verdict says so: the beginning of that night, UTC."""
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             f"""
-            SELECT cluster_key, min(since)::TIMESTAMP
+            SELECT cluster_key, min(since)
             FROM mart.drift_verdicts CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key)
             WHERE answer = 'retrain' AND status IN {OPEN} AND list_contains(?, cluster_key)
             GROUP BY cluster_key
             """,
             [list(keys)],
         ).fetchall()
-    return dict(rows)
+    return {key: begin_of(since, plant.config.schedule.timezone) for key, since in rows}
 
 
 def find_finding(plant: Plant, verdict_id: str) -> Finding:
-    """Return a finding by its id.
+    """Return a finding by its id, see `read_finding`."""
+    with plant.warehouse.snapshot() as connection:
+        return read_finding(connection, verdict_id)
+
+
+def read_finding(connection: duckdb.DuckDBPyConnection, verdict_id: str, kind: str | None = None) -> Finding:
+    """Return a finding by its id, of one kind if that matters.
 
     Raises:
-        UnknownVerdictError: There is none with this id.
+        UnknownVerdictError: There is none with this id, or it is of another kind.
     """
-    with plant.warehouse.snapshot() as connection:
-        found = _select(connection, "verdict_id = $id", {"id": verdict_id})
-        known = _select(connection, f"status IN {OPEN} ORDER BY night")
+    found = _select(connection, "verdict_id = $id", {"id": verdict_id})
     if not found:
-        ids = ", ".join(finding.verdict_id for finding in known) or "there is none"
+        wanted = [finding for finding in open_findings(connection) if kind in (None, finding.verdict)]
+        ids = ", ".join(finding.verdict_id for finding in wanted) or "there is none"
         raise UnknownVerdictError(
-            f"Expected the id of a verdict in mart.drift_verdicts (open ones: {ids}), got {verdict_id[:80]!r}."
+            f"Expected the id of an open verdict in mart.drift_verdicts ({ids}), got {verdict_id[:80]!r}: "
+            "name one of those."
+        )
+    if kind not in (None, found[0].verdict):
+        raise UnknownVerdictError(
+            f"Expected a verdict of kind {kind}, got {verdict_id!r} of kind {found[0].verdict}: `pwflow status` says "
+            "what its answer is."
         )
     return found[0]
 
@@ -166,7 +190,7 @@ def claim_findings(plant: Plant, ids: Sequence[str], *, claimed_by: str, given_u
             "list_contains($free, decided_by))) ORDER BY night, verdict_id",
             {"ids": list(ids), "free": [claimed_by, *given_up]},
         )
-        _write_status(connection, [finding.verdict_id for finding in found], "requested", claimed_by)
+        write_status(connection, [finding.verdict_id for finding in found], "requested", decided_by=claimed_by)
     return found
 
 
@@ -177,25 +201,38 @@ def dismiss_finding(plant: Plant, verdict_id: str, *, decided_by: str, reason: s
         UnknownVerdictError: There is none with this id.
         RegimeError: It has been answered or dismissed already, or a run is answering it.
     """
-    finding = find_finding(plant, verdict_id)
-    if finding.status == "requested":
-        raise RegimeError(f"{finding.decided_by} is answering the verdict {verdict_id}: wait for that run to end.")
-    if finding.status not in ("open", "failed"):
-        raise RegimeError(f"The verdict {verdict_id} is {finding.status} already: there is nothing left to dismiss.")
-    settle_findings(plant, [verdict_id], "dismissed", decided_by=f"{decided_by}: {reason}" if reason else decided_by)
+    by = f"{decided_by}: {reason}" if reason else decided_by
+    with plant.warehouse.transaction() as connection:
+        finding = read_finding(connection, verdict_id)
+        if finding.status == "requested":
+            raise RegimeError(f"{finding.decided_by} is answering the verdict {verdict_id}: wait for that run to end.")
+        if finding.status not in ("open", "failed"):
+            raise RegimeError(
+                f"The verdict {verdict_id} is {finding.status} already: there is nothing left to dismiss."
+            )
+        write_status(connection, [verdict_id], "dismissed", decided_by=by)
     return finding
 
 
 def settle_findings(plant: Plant, ids: Sequence[str], status: str, *, decided_by: str) -> None:
     """Record what became of findings: done, failed or dismissed."""
     with plant.warehouse.transaction() as connection:
-        _write_status(connection, ids, status, decided_by)
+        write_status(connection, ids, status, decided_by=decided_by)
+
+
+def write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, *, decided_by: str) -> None:
+    """Record how far findings have come, in the caller's transaction: requested, done, failed or dismissed."""
+    connection.execute(
+        "UPDATE mart.drift_verdicts SET status = $status, decided_by = $by, decided_at = $now "
+        "WHERE list_contains($ids, verdict_id)",
+        {"status": status, "by": decided_by, "now": datetime.now(UTC).replace(tzinfo=None), "ids": list(ids)},
+    )
 
 
 def give_up_findings(plant: Plant, ids: Sequence[str], *, decided_by: str) -> None:
     """Record that the answer to findings failed for good: their regimes keep their flows, and the health says so."""
     with plant.warehouse.transaction() as connection:
-        _write_status(connection, ids, "failed", decided_by)
+        write_status(connection, ids, "failed", decided_by=decided_by)
         connection.execute(
             """
             UPDATE mart.cluster_health AS health
@@ -203,10 +240,10 @@ def give_up_findings(plant: Plant, ids: Sequence[str], *, decided_by: str) -> No
             FROM mart.drift_verdicts AS found
             WHERE list_contains($ids, found.verdict_id)
               AND health.night = found.night
-              AND health.channel = 'drift'
+              AND health.channel = $channel
               AND list_contains(found.cluster_keys, health.cluster_key)
             """,
-            {"ids": list(ids)},
+            {"ids": list(ids), "channel": ALL_CHANNELS},
         )
 
 
@@ -218,11 +255,3 @@ def _select(
         Finding(night_id, night, verdict, tuple(keys or ()), tuple(machines or ()), tuple(sensors or ()), *others)
         for night_id, night, verdict, keys, machines, sensors, *others in rows
     ]
-
-
-def _write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, decided_by: str) -> None:
-    connection.execute(
-        "UPDATE mart.drift_verdicts SET status = $status, decided_by = $by, decided_at = $now "
-        "WHERE list_contains($ids, verdict_id)",
-        {"status": status, "by": decided_by, "now": datetime.now(UTC).replace(tzinfo=None), "ids": list(ids)},
-    )

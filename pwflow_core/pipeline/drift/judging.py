@@ -11,9 +11,9 @@ import pandas as pd
 
 from pwflow_core.modelling.drift import ClusterEvidence, MixEvidence, Verdict, judge, measure_mix, measure_shift
 from pwflow_core.modelling.drift.blocks import Blocks
-from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.pipeline.cluster_model import ClusterModel
 from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
-from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings
+from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings, show_evidence
 from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
 from pwflow_core.plant import Plant
 
@@ -22,16 +22,20 @@ __all__ = ["judge_nights"]
 _log = logging.getLogger("pwflow.drift")
 
 
-def judge_nights(plant: Plant) -> list[Finding]:
+def judge_nights(plant: Plant, model_id: str, model: ClusterModel) -> list[Finding]:
     """Judge the nights whose evidence changed, and record what is found that is not known yet.
 
     What goes on is one finding: it is not recorded again while it is open, nor for thirty nights after a person
     dismissed it. An outage ends with the first night that has readings again.
 
+    Arguments:
+        plant: The plant.
+        model_id: Id of the cluster model in force.
+        model: That model.
+
     Returns:
         The new findings, in the order of the nights.
     """
-    model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         view = read_plant(connection, plant, model_id, model)
     if not view.nights:
@@ -129,7 +133,18 @@ def _close_outages(connection: duckdb.DuckDBPyConnection, night: date, silent: l
 
 
 def _close_answered(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close findings whose regimes a person, or another run, has learned again since."""
+    """Close findings about regimes that are retired, or that a person or another run has learned again since."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    connection.execute(
+        """
+        UPDATE mart.drift_verdicts
+        SET status = 'done', decided_by = 'the regimes were found anew', decided_at = $now
+        WHERE status = 'open' AND len(cluster_keys) > 0 AND NOT list_has_any(
+            cluster_keys, (SELECT coalesce(list(cluster_key), []) FROM mart.clusters WHERE status = 'active')
+        )
+        """,
+        {"now": now},
+    )
     connection.execute(
         """
         UPDATE mart.drift_verdicts AS found
@@ -140,7 +155,7 @@ def _close_answered(connection: duckdb.DuckDBPyConnection) -> None:
               AND flow.promoted_at <= found.made_at
         )
         """,
-        {"now": datetime.now(UTC).replace(tzinfo=None)},
+        {"now": now},
     )
 
 
@@ -153,8 +168,8 @@ def _write_mixes(connection: duckdb.DuckDBPyConnection, view: PlantView) -> None
                 {
                     "night": night,
                     "channel": channel,
-                    "evidence": evidence / float(np.log(10)),
-                    "threshold": view.threshold / float(np.log(10)),
+                    "evidence": show_evidence(evidence),
+                    "threshold": show_evidence(view.threshold),
                     "verdict": "exceeded" if evidence >= view.threshold else "normal",
                     "n_readings": totals[to_ordinal(night)],
                 }

@@ -26,5 +26,6 @@ WHERE score.cluster_key = $key
   END
   AND NOT (is_reference AND EXISTS (
       FROM core.suspects AS suspect
-      WHERE suspect.machine_id = score.machine_id AND suspect.cluster_key = $key AND score.ts >= suspect.since
+      WHERE suspect.machine_id = score.machine_id AND suspect.cluster_key = $key
+        AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since
   ))

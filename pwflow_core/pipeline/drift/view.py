@@ -26,7 +26,7 @@ from pwflow_core.modelling.drift import (
 )
 from pwflow_core.pipeline.cluster_model import ClusterModel
 from pwflow_core.pipeline.drift.blocks import to_blocks
-from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
+from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal, to_ordinals
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
@@ -148,17 +148,27 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
 
 
 def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str) -> tuple[date, date]:
-    """Return the first and last night that the regimes were learned from; weighed anew, those since the mix moved."""
+    """Return the first and last night of the time that nights are compared with.
+
+    Of a cluster model that only weighs its regimes anew, those since their mix moved; of one with flows of its own,
+    what these learned from; of one that kept every regime and flow, what the flows in force learned from.
+    """
     rows = connection.execute(
         """
+        (SELECT since, night FROM mart.drift_verdicts
+         WHERE verdict = 'mix_moved' AND status = 'done'
+           AND decided_at >= (SELECT fitted_at FROM core.cluster_models WHERE cluster_model_id = $model)
+         ORDER BY night DESC LIMIT 1)
+        UNION ALL
         SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
                min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
         FROM mart.flow_versions WHERE cluster_model_id = $model
         UNION ALL
-        (SELECT since, night FROM mart.drift_verdicts WHERE verdict = 'mix_moved' AND status = 'done'
-         ORDER BY night DESC LIMIT 1)
+        SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
+               min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
+        FROM mart.flow_versions WHERE in_force
         UNION ALL
-        SELECT min(night), max(night) FROM judged_scores
+        SELECT coalesce(min(night), today()), coalesce(max(night), today()) FROM judged_scores
         """,
         {"model": model_id, "timezone": timezone},
     ).fetchall()
@@ -213,7 +223,7 @@ def _read_mixes(
         ).df()
         table = frame.pivot_table(index="night", columns="cluster_key", values="n", fill_value=0)
         table = table.reindex(columns=list(part.keys), fill_value=0).sort_index()
-        night = pd.to_datetime(table.index).to_numpy().astype("datetime64[D]").astype(np.int64)
+        night = to_ordinals(table.index)
         counts = table.to_numpy(dtype=np.int64)
         is_learned = night <= to_ordinal(learned[1])
         try:
@@ -240,7 +250,7 @@ def _read_availability(connection: duckdb.DuckDBPyConnection, learned: tuple[dat
     ).df()
     if frame.empty:
         return None
-    day = pd.to_datetime(frame.night).to_numpy().astype("datetime64[D]").astype(np.int64)
+    day = to_ordinals(frame.night)
     frame = frame.assign(night=day).set_index(["machine_id", "night"])
     parts = []
     for machine in frame.index.unique("machine_id"):
@@ -293,7 +303,7 @@ def _read_levels(
         return None, usual
     return (
         SensorLevels(
-            night=pd.to_datetime(recent.night).to_numpy().astype("datetime64[D]").astype(np.int64),
+            night=to_ordinals(recent.night),
             machine=recent.machine_id.to_numpy().astype(np.str_),
             recent=_stack(recent.levels, len(sensors)),
             reference=_stack(recent.levels_usual, len(sensors)),

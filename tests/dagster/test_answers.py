@@ -1,0 +1,60 @@
+"""Answers to verdicts on drift: as few runs as there are neighbours, and none that waits for another."""
+
+from pwflow_dagster.jobs import ANSWER_DRIFT, RETRAIN_CLUSTER
+from pwflow_dagster.runs import answer_findings, answer_verdict
+from pwflow_dagster.steps import verdict_tags
+from tests.dagster.test_sensors import add_verdict, tick
+
+IDS = ("a" * 12, "b" * 12)
+
+
+def answer(made, instance):
+    return list(answer_findings(made.config, instance, "the-run", IDS, []))
+
+
+def statuses(made):
+    return dict(made.query("SELECT verdict_id, status FROM mart.drift_verdicts"))
+
+
+def test_regimes_that_moved_together_are_learned_again_in_one_run(plant):
+    add_verdict(plant, "c0002", verdict_id=IDS[0])
+    add_verdict(plant, "c0003", verdict_id=IDS[1])
+    with plant.instance() as instance:
+        [outcome] = answer(plant, instance)
+    assert (outcome.job, outcome.error) == (RETRAIN_CLUSTER, None)
+    assert statuses(plant) == dict.fromkeys(IDS, "done")
+    decided = plant.query(
+        "SELECT DISTINCT cluster_key FROM mart.flow_decisions WHERE decided_by = 'dagster run the-run'"
+    )
+    assert sorted(decided) == [("c0002",), ("c0003",)]
+
+
+def test_a_verdict_that_cannot_be_answered_holds_up_no_other(plant):
+    add_verdict(plant, "c0002", verdict_id=IDS[0])
+    add_verdict(plant, "c0003", verdict_id=IDS[1])
+    with plant.plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.drift_verdicts SET since = DATE '2030-01-01' WHERE verdict_id = ?", [IDS[0]])
+    with plant.instance() as instance:
+        outcomes = answer(plant, instance)
+    assert [outcome.error is None for outcome in outcomes] == [False, True]
+    assert "c0002 has no readings to learn from" in outcomes[0].error
+    assert statuses(plant) == {IDS[0]: "requested", IDS[1]: "done"}
+
+
+def test_shares_that_cannot_be_weighed_are_said_and_hold_up_no_training(plant):
+    add_verdict(plant, "c0099", verdict_id=IDS[0], answer="update_weights")
+    add_verdict(plant, "c0003", verdict_id=IDS[1])
+    with plant.instance() as instance:
+        outcomes = answer(plant, instance)
+    assert [outcome.job for outcome in outcomes] == [RETRAIN_CLUSTER, ANSWER_DRIFT]
+    assert "c0099" in outcomes[1].error
+    assert statuses(plant)[IDS[1]] == "done"
+
+
+def test_the_sensor_knows_of_a_run_that_a_person_started(plant):
+    add_verdict(plant, "c0002", verdict_id=IDS[0])
+    with plant.instance() as instance:
+        outcome = answer_verdict(plant.config, instance, IDS[0])
+        assert instance.get_run_by_id(outcome.run_id).tags.items() >= verdict_tags([IDS[0]]).items()
+        assert tick(plant, instance).skip_message == "No verdict on drift is open."
+    assert statuses(plant) == {IDS[0]: "done"}
