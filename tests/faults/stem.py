@@ -26,7 +26,7 @@ STEPS = {
     "pipeline.contributions": ("explain_anomalies",),
     "pipeline.events": ("derive_events",),
     "pipeline.health": ("derive_health",),
-    "pipeline.drift": ("follow_drift",),
+    "pipeline.drift.evidence": ("follow_drift",),
     "pipeline.publishing": ("publish_warehouse",),
     "pipeline.retention": ("collect_model_files",),
     "reporting": ("build_report", "report_path"),

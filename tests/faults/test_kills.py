@@ -1,7 +1,7 @@
 """SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
 
 from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.drift import follow_drift
+from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.flows import train_cluster_flows
 from pwflow_core.pipeline.health import derive_health
 from pwflow_core.pipeline.publishing import publish_warehouse
