@@ -65,12 +65,13 @@ def replace_file(target: Path, data: bytes) -> None:
 def explain_full_disk(error: Exception, path: Path) -> StorageFullError | None:
     """Return what to say of an error if it means that a disk is full; None if it means something else."""
     number = error.errno if isinstance(error, OSError) else None
-    what = _FULL.get(number or 0) or next((_FULL[n] for n in _FULL if os.strerror(n) in str(error)), None)
-    if what is None:
+    if number not in _FULL:  # DuckDB passes on the words of the system alone
+        number = next((known for known in _FULL if os.strerror(known) in str(error)), None)
+    if number is None:
         return None
     return StorageFullError(
-        f"The disk of {path} {what} ({os.strerror(errno.ENOSPC if number is None else number)}): make room there "
-        "and run again. What was there before is as it was."
+        f"The disk of {path} {_FULL[number]} ({os.strerror(number)}): make room there and run again. What was there "
+        "before is as it was."
     )
 
 

@@ -31,6 +31,7 @@ Content = str | bytes | pd.DataFrame
 MakePlant = Callable[..., Plant]
 
 REPOSITORY = Path(__file__).parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 DEFAULTS: dict[str, Any] = {
     "source": {"path": "data/*", "timestamp": "ts", "machine": "machine", "timezone": "UTC"},

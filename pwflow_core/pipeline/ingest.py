@@ -20,6 +20,7 @@ from pwflow_core.pipeline.source import (
     find_files,
     label_files,
     look_at_file,
+    name_files,
     settle_source,
 )
 from pwflow_core.pipeline.staging import QUERY_PATH, Staged, stage_file, stage_query
@@ -94,11 +95,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
     known = _prepare(plant, source)
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    labels = label_files(plant.config, files)
+    names, labels = name_files(files), label_files(plant.config, files)
     with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
         for position, file in enumerate(files):
-            name = hide_secrets(file.path)
+            name = names[file.path]
             earlier = known.get(name)
             if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
                 counts["unchanged"] += 1
@@ -116,11 +117,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 counts["unchanged"] += 1
             waiting.append(arrival)
             if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
-                _insert(plant, source, waiting)
+                _insert(plant, source, waiting, names)
                 waiting = []
                 _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
         if waiting:
-            _insert(plant, source, waiting)
+            _insert(plant, source, waiting, names)
     if refused and len(refused) == len(files):
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
@@ -209,8 +210,8 @@ def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
     return "-".join(map(str, row or ()))
 
 
-def _insert(plant: Plant, source: Source, arrivals: list[_Arrival]) -> None:
-    """Insert whole files in one transaction; a file that was read before is replaced.
+def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[str, str]) -> None:
+    """Insert whole files in one transaction; a file that was read before, by its name, is replaced.
 
     Each transaction has a number of its own: what the readings step saw between two of them stays apart.
     """
@@ -223,7 +224,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival]) -> None:
         file_id, number = row or (0, 1)
         known = _known_files(connection)
         for arrival in arrivals:
-            name = hide_secrets(arrival.state.path)
+            name = names[arrival.state.path]
             earlier = known.get(name)
             is_known = earlier and (earlier.content_hash, earlier.source_hash) == (arrival.content_hash, source.hash)
             if earlier and is_known and not arrival.refusal:  # as it was, or read by another run since

@@ -13,8 +13,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError
-from pwflow_core.pipeline.source import Sensor, first_line, read_source
+from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError
+from pwflow_core.pipeline.source import Sensor, find_files, first_line, name_files, read_source
 from pwflow_core.pipeline.staging import ONLY_MACHINE, is_parquet, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
@@ -137,18 +137,19 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
         files = connection.execute(
             "SELECT file_id, path FROM ingest.files WHERE status = 'ingested' AND superseded_in IS NULL"
         ).fetchall()
+    paths = _paths_of_urls(plant) if any("://" in name for _, name in files) else {}
     with working_folder(plant.warehouse.path.parent, "labels") as folder:
         with plant.warehouse.scratch() as scratch:
-            for file_id, path in files:
+            for file_id, name in files:
                 target = folder / f"{file_id}.parquet"
                 try:
                     if plant.config.source.sql is None:
-                        stage_file(scratch, path, path, source, target)
+                        stage_file(scratch, paths.get(name, name), name, source, target)
                     else:
                         stage_query(scratch, plant.config.source.sql, source, target)
                 except MissingColumnError as error:
                     raise LabelsError(
-                        f"Expected a column {column!r} of 0 and 1 in {path}, got {', '.join(map(repr, error.known))}: "
+                        f"Expected a column {column!r} of 0 and 1 in {name}, got {', '.join(map(repr, error.known))}: "
                         "name one of those, or a file with labels."
                     ) from None
                 except PwflowError as error:
@@ -168,6 +169,15 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
         scratch.register("points", points)
         scratch.execute("CREATE TABLE labels AS FROM points")
         return _from_points(scratch, f"column {column!r} of the source")
+
+
+def _paths_of_urls(plant: Plant) -> dict[str, str]:
+    """Return where the files of the source are by their names, which leave out what a URL keeps secret."""
+    try:
+        files = find_files(plant.config)
+    except SourceError as error:
+        raise LabelsError(f"The labels cannot be read from the source: {error}") from None
+    return {name: path for path, name in name_files(files).items()}
 
 
 def _from_points(scratch: duckdb.DuckDBPyConnection, where: str) -> Labels:

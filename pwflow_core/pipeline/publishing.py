@@ -133,9 +133,13 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
     if "read-only mode" in text:
         return "the published tables are read-only; ask with SELECT."
     if missing := _NO_TABLE.match(text):
-        rows = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'mart' ORDER BY table_name"
-        ).fetchall()
+        rows = (
+            connection.cursor()
+            .execute(  # of its own, for the query may have left a transaction that is aborted
+                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'mart' ORDER BY table_name"
+            )
+            .fetchall()
+        )
         tables = [f"mart.{row[0]}" for row in rows]
         if f"mart.{missing[1].lower()}" in tables:
             return f"there is no table {missing[1]}; write mart.{missing[1].lower()}."
@@ -146,6 +150,8 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
     if near_to := _SYNTAX.match(text):
         return f'it is no SQL at "{near_to[1]}"; correct it there.'
     sentence = " ".join(line.strip().rstrip("!.?") + "." for line in text.splitlines() if line.strip())
+    if not sentence:
+        return "DuckDB gives no reason."
     return sentence if sentence[:2].isupper() else sentence[0].lower() + sentence[1:]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, SourceError
 from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.plant import Plant
-from pwflow_core.redaction import hide_secrets
+from pwflow_core.redaction import name_file
 
 __all__ = [
     "FileState",
@@ -27,6 +28,7 @@ __all__ = [
     "find_files",
     "label_files",
     "look_at_file",
+    "name_files",
     "read_source",
     "settle_source",
 ]
@@ -146,6 +148,16 @@ def look_at_file(path: str) -> FileState:
     return FileState(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None))
 
 
+def name_files(files: list[FileState]) -> dict[str, str]:
+    """Return what each file is known by in the warehouse, by path; no two have the same name, no name has a secret."""
+    names = {file.path: name_file(file.path) for file in files}
+    bearers = Counter(names.values())
+    return {
+        path: name if bearers[name] == 1 else f"{name}#{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        for path, name in names.items()
+    }
+
+
 def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """Return the name of each file for readers: its path below the fixed part of the configured paths.
 
@@ -153,7 +165,7 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """
     folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
     base = os.path.commonpath(folders) if folders else ""
-    return {file.path: hide_secrets(file.path.removeprefix(base).lstrip("/")) for file in files}
+    return {path: name.removeprefix(base).lstrip("/") for path, name in name_files(files).items()}
 
 
 def escape_glob(path: str) -> str:

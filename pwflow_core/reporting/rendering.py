@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from pwflow_core.errors import ConfigurationError
+from pwflow_core.errors import ConfigurationError, StorageFullError
 from pwflow_core.reporting.drawing.palette import DARK, LIGHT
 from pwflow_core.reporting.names import clean_name, shorten_name
+from pwflow_core.storage import replace_file
 
 __all__ = ["make_environment", "put_in_place"]
 
@@ -43,10 +43,9 @@ def put_in_place(page: str, target: Path) -> int:
     data = page.encode("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
-            fresh = Path(folder) / target.name
-            fresh.write_bytes(data)
-            fresh.replace(target)
+        replace_file(target, data)
+    except StorageFullError:
+        raise
     except OSError as error:
         raise ConfigurationError(
             f"The report cannot be written to {target}: {error.strerror}. Name another place."

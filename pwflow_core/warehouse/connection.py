@@ -24,11 +24,12 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import (
     ConfigurationError,
     NotFittedError,
+    StorageFullError,
     WarehouseDamagedError,
     WarehouseLockedError,
 )
 from pwflow_core.storage import explain_full_disk
-from pwflow_core.warehouse.ledger import count_commits, describe_losses, read_ledger, take_stock, write_ledger
+from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
 
 __all__ = ["Warehouse"]
@@ -58,7 +59,6 @@ class Warehouse:
         self.wait_seconds = wait_seconds
         self._memory_limit = memory_limit
         self.ledger_path = path.with_name(f"{path.name}.ledger")
-        self._has_schema = False
 
     @classmethod
     def from_config(cls, config: PlantConfig) -> Warehouse:
@@ -94,7 +94,7 @@ class Warehouse:
                 with _committed(connection):
                     yield connection
                     connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
-                write_ledger(self.ledger_path, take_stock(connection))
+                self._write_ledger(connection)
             finally:
                 connection.close()
 
@@ -118,7 +118,7 @@ class Warehouse:
             try:
                 if not (version := find_version(connection)):
                     raise absent  # a run was killed before its first table
-                if version < SCHEMA_VERSION or self._lost_commits(connection):
+                if version < SCHEMA_VERSION or _count_lost(read_ledger(self.ledger_path), connection):
                     connection.close()
                     with self.transaction():
                         pass  # brings it up to date, and says what is missing
@@ -140,19 +140,18 @@ class Warehouse:
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make or update the tables; record which commits are missing since the ledger was written."""
-        lost = self._lost_commits(connection)
-        if not self._has_schema:
-            found = find_version(connection)
+        ledger = read_ledger(self.ledger_path)
+        lost = _count_lost(ledger, connection)
+        if (found := find_version(connection)) < SCHEMA_VERSION:
             with _committed(connection):
                 migrate(connection, found)
-            self._has_schema = True
-        ledger = read_ledger(self.ledger_path)
         if not lost or ledger is None:
             return
         missing = describe_losses(ledger, take_stock(connection))
         what = (
             f"The warehouse {self.path} lacks its last {lost:,} commits; missing are {missing}. "
-            "The run that follows makes them again from the files of the source and the model store."
+            "The run that follows makes again what is derived from the files of the source and the model store; "
+            "decisions of people are to be repeated."
         )
         with _committed(connection):
             connection.execute(
@@ -162,9 +161,12 @@ class Warehouse:
             connection.execute("UPDATE core.warehouse_state SET commit_number = ?", [ledger.commit_number])
         _log.warning("%s", what)
 
-    def _lost_commits(self, connection: duckdb.DuckDBPyConnection) -> int:
-        ledger = read_ledger(self.ledger_path)
-        return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
+    def _write_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Say what the last commit left; it holds, also where there is no room to say so."""
+        try:
+            write_ledger(self.ledger_path, take_stock(connection))
+        except StorageFullError as error:
+            _log.warning("The last commit is in the warehouse, but not in %s: %s", self.ledger_path, error)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -177,7 +179,8 @@ class Warehouse:
             if any(sign in str(error) for sign in _FILE_DAMAGED):
                 raise WarehouseDamagedError(
                     f"The warehouse {self.path} is damaged ({str(error).splitlines()[0]}): restore it from a backup, "
-                    "or move it away and run again, which reads every file of the source anew."
+                    f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
+                    "anew."
                 ) from None
             raise
 
@@ -243,6 +246,10 @@ class Warehouse:
             f"{self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run again. "
             "To query scores at any time, open the published copy instead."
         )
+
+
+def _count_lost(ledger: Ledger | None, connection: duckdb.DuckDBPyConnection) -> int:
+    return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
 
 
 @contextmanager

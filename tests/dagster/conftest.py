@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,35 @@ import pytest
 from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import SENSORS, write_exports
+from pwflow_dagster.definitions import build
 from pwflow_dagster.runs import RunOutcome, run_plant
+from pwflow_dagster.sensors import DRIFT_SENSOR
+
+VERDICT = "0123456789ab"
+KEYS = ["c0001", "c0002", "c0003", "c0004"]
+SLICE_HASHES = """
+    SELECT cluster_key, md5(string_agg(concat_ws('|', reading_id, log_density, flow_version, scored_at), ','
+                                       ORDER BY reading_id))
+    FROM core.component_log_density GROUP BY cluster_key ORDER BY cluster_key
+"""
+CONFIG = """
+[plant]
+name = "small"
+[source]
+path = "exports/*.parquet"
+timestamp = "timestamp"
+machine = "machine"
+segments = ["recipe"]
+[clustering]
+n_clusters = 2
+[flow]
+max_rows = 1000
+[warehouse]
+url = "duckdb:///warehouse.duckdb"
+published = "published.duckdb"
+[models]
+url = "models"
+""" + "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
 
 
 @dataclass
@@ -39,24 +68,43 @@ class DagsterPlant:
 
 
 def small_config(folder: Path) -> PlantConfig:
-    return parse_config(
-        {
-            "plant": {"name": "small"},
-            "source": {
-                "path": "exports/*.parquet",
-                "timestamp": "timestamp",
-                "machine": "machine",
-                "segments": ["recipe"],
-            },
-            "sensors": {s.name: {"unit": s.unit, "low": s.low, "high": s.high} for s in SENSORS},
-            "clustering": {"n_clusters": 2},
-            "flow": {"max_rows": 1000},
-            "warehouse": {"url": "duckdb:///warehouse.duckdb", "published": "published.duckdb"},
-            "models": {"url": "models"},
-        },
-        name="test",
-        folder=folder,
-    )
+    return parse_config(tomllib.loads(CONFIG), name="test", folder=folder)
+
+
+def write_config(made: DagsterPlant) -> Path:
+    """Write the configuration of a plant to its folder, for commands and daemons; return the file."""
+    path = made.folder / "pwflow.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def add_verdict(made, *keys, verdict_id=VERDICT, answer="retrain", status="open"):
+    """Put a verdict on drift into the warehouse of a plant."""
+    with made.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.drift_verdicts BY NAME SELECT $id AS verdict_id, DATE '2026-01-07' AS night, "
+            "'regime_moved' AS verdict, $keys AS cluster_keys, DATE '2026-01-06' AS since, "
+            "'Regime c0002 moved' AS summary, $answer AS answer, $status AS status",
+            {"id": verdict_id, "keys": list(keys), "answer": answer, "status": status},
+        )
+
+
+def tick(made, instance, sensor=DRIFT_SENSOR):
+    """Let a sensor look once, as the daemon does."""
+    context = dg.build_sensor_context(instance=instance)
+    return build(made.config).resolve_sensor_def(sensor).evaluate_tick(context)
+
+
+def materialize(made, job, **options):
+    """Run a job of a plant in this process."""
+    with made.instance() as instance:
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        run_config = quiet | options.pop("run_config", {})
+        return (
+            build(made.config)
+            .resolve_job_def(job)
+            .execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **options)
+        )
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +127,14 @@ def plant(finished: DagsterPlant, tmp_path: Path) -> DagsterPlant:
     with made.plant.warehouse.transaction() as connection:
         connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(finished.folder), str(folder)])
     return made
+
+
+@pytest.fixture
+def here(plant, monkeypatch):
+    """A finished plant as the folder that the command line starts in."""
+    write_config(plant)
+    (plant.folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.chdir(plant.folder)
+    monkeypatch.setenv("DAGSTER_HOME", str(plant.folder / "dagster"))
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    return plant

@@ -3,7 +3,7 @@
 from pwflow_dagster.jobs import ANSWER_DRIFT, RETRAIN_CLUSTER
 from pwflow_dagster.runs import answer_findings, answer_verdict
 from pwflow_dagster.steps import verdict_tags
-from tests.dagster.test_sensors import add_verdict, tick
+from tests.dagster.conftest import add_verdict, tick
 
 IDS = ("a" * 12, "b" * 12)
 

@@ -10,27 +10,11 @@ import subprocess
 import sys
 
 import pandas as pd
-import pytest
 from click.testing import CliRunner
 
 from pwflow_core.simulation import SENSORS
 from pwflow_dagster.cli import main
-from tests.dagster.test_decisions import CONFIG
-from tests.dagster.test_sensors import add_verdict
-
-VERDICT = "0123456789ab"
-
-
-@pytest.fixture
-def here(plant, monkeypatch):
-    """A finished plant as the folder that the command line starts in."""
-    sensors = "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
-    (plant.folder / "pwflow.toml").write_text(CONFIG + sensors)
-    (plant.folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.chdir(plant.folder)
-    monkeypatch.setenv("DAGSTER_HOME", str(plant.folder / "dagster"))
-    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
-    return plant
+from tests.dagster.conftest import VERDICT, add_verdict
 
 
 def invoke(*arguments: object):

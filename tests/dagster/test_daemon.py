@@ -13,29 +13,10 @@ import dagster as dg
 import pytest
 
 from pwflow_core.config import load_config
-from pwflow_core.simulation import SENSORS
 from pwflow_dagster.jobs import ANSWER_DRIFT
 from pwflow_dagster.partitions import add_clusters, cluster_partitions
-from tests.dagster.test_sensors import add_verdict, tick
+from tests.dagster.conftest import add_verdict, tick, write_config
 
-CONFIG = """
-[plant]
-name = "small"
-[source]
-path = "exports/*.parquet"
-timestamp = "timestamp"
-machine = "machine"
-segments = ["recipe"]
-[clustering]
-n_clusters = 2
-[flow]
-max_rows = 1000
-[warehouse]
-url = "duckdb:///warehouse.duckdb"
-published = "published.duckdb"
-[models]
-url = "models"
-"""
 DAEMON = """
 import os, signal, sys
 trap = sys.argv.pop(1)
@@ -57,9 +38,7 @@ PATIENCE_SECONDS = 240
 @pytest.fixture
 def waiting(plant):
     """A plant whose mix of regimes moved, with its configuration in a file and its schedule and sensors in a daemon."""
-    sensors = "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
-    (plant.folder / "pwflow.toml").write_text(CONFIG + sensors)
-    plant.config = load_config(plant.folder / "pwflow.toml")
+    plant.config = load_config(write_config(plant))
     (plant.folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     add_verdict(plant, "c0001", "c0002", answer="update_weights")
     with plant.instance() as instance:

@@ -15,27 +15,9 @@ import pytest
 
 from pwflow_dagster.definitions import build
 from tests.conftest import put_file
-from tests.dagster.test_runs import KEYS, SLICE_HASHES, materialize
+from tests.dagster.conftest import KEYS, SLICE_HASHES, materialize, write_config
 
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
-CONFIG = """
-[plant]
-name = "small"
-[source]
-path = "exports/*.parquet"
-timestamp = "timestamp"
-machine = "machine"
-segments = ["recipe"]
-[clustering]
-n_clusters = 2
-[flow]
-max_rows = 1000
-[warehouse]
-url = "duckdb:///warehouse.duckdb"
-published = "published.duckdb"
-[models]
-url = "models"
-"""
 
 
 @dataclass
@@ -151,7 +133,7 @@ def test_a_refit_from_a_time_that_is_none_is_refused_with_a_sentence(plant):
 
 def test_promote_rollback_and_confirm_on_the_command_line(retrained):
     plant = retrained.plant
-    (plant.folder / "pwflow.toml").write_text(CONFIG)
+    write_config(plant)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
 
     def pwflow(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -285,7 +267,10 @@ def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, m
     from pwflow_core.model_store import ModelStore
     from pwflow_core.pipeline import retention
 
-    def refuse(*_):
+    refused = []
+
+    def refuse(_, version):
+        refused.append(version)
         raise PermissionError("the bucket is read-only")
 
     plant = retrained.plant
@@ -297,4 +282,5 @@ def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, m
     )
     result = click(plant, "roll_back_flow")
     assert result.success
+    assert refused == [retrained.second]
     assert materialized(result, "published_warehouse")

@@ -17,8 +17,7 @@ from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 from pwflow_dagster.cli import main
 from pwflow_dagster.reference import make_reference
-from tests.dagster.test_cli_commands import VERDICT, here
-from tests.dagster.test_sensors import add_verdict
+from tests.dagster.conftest import VERDICT, add_verdict
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,13 +36,11 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "dismiss": "test_cli_commands.py",
     "approve": "test_decisions.py",
     "confirm": "test_decisions.py",
-    "poc": "test_command.py",
+    "poc": "test_poc_cli.py",
     "promote": "test_decisions.py",
     "rollback": "test_decisions.py",
 }
 MEANT = {"EVENT_ID": "1", "VERDICT_ID": VERDICT, "VERSION": "0123", "CLUSTER": "c0002", "c0005": "c0002"}
-
-__all__ = ["here"]  # the fixture
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -104,7 +101,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, finished, tmp_path, 
     for of, code in blocks("python"):
         if of == page:
             exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
-    assert len(names["events"]) >= 0
+    counts = finished.query("SELECT (SELECT count(*) FROM mart.anomaly_events), count(*) FROM mart.anomaly_scores")
+    assert [(len(names["events"]), len(names["scores"]))] == counts
     p_values = names["p_values"]
     assert p_values[0] > 0.1 > 0.01 > p_values[1]
 

@@ -8,25 +8,9 @@ import duckdb
 
 from pwflow_dagster.definitions import build
 from pwflow_dagster.partitions import partition_range_tags
+from tests.dagster.conftest import KEYS, SLICE_HASHES, materialize
 
-SLICE_HASHES = """
-    SELECT cluster_key, md5(string_agg(concat_ws('|', reading_id, log_density, flow_version, scored_at), ','
-                                       ORDER BY reading_id))
-    FROM core.component_log_density GROUP BY cluster_key ORDER BY cluster_key
-"""
 NIGHT = datetime(2026, 1, 8, 2, tzinfo=UTC)
-KEYS = ["c0001", "c0002", "c0003", "c0004"]
-
-
-def materialize(made, job, **options):
-    with made.instance() as instance:
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        run_config = quiet | options.pop("run_config", {})
-        return (
-            build(made.config)
-            .resolve_job_def(job)
-            .execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **options)
-        )
 
 
 def test_the_whole_path_ends_in_a_score_or_a_status_for_every_reading(finished):

@@ -12,23 +12,9 @@ from pwflow_core.config import DriftConfig
 from pwflow_dagster.definitions import build
 from pwflow_dagster.jobs import ANSWER_DRIFT, ANSWER_VERDICTS
 from pwflow_dagster.sensors import DRIFT_SENSOR, REGIMES_SENSOR
+from tests.dagster.conftest import add_verdict, tick
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.readline()"
-
-
-def add_verdict(made, *keys, verdict_id="0123456789ab", answer="retrain", status="open"):
-    with made.plant.warehouse.transaction() as connection:
-        connection.execute(
-            "INSERT INTO mart.drift_verdicts BY NAME SELECT $id AS verdict_id, DATE '2026-01-07' AS night, "
-            "'regime_moved' AS verdict, $keys AS cluster_keys, DATE '2026-01-06' AS since, "
-            "'Regime c0002 moved' AS summary, $answer AS answer, $status AS status",
-            {"id": verdict_id, "keys": list(keys), "answer": answer, "status": status},
-        )
-
-
-def tick(made, instance, sensor=DRIFT_SENSOR):
-    context = dg.build_sensor_context(instance=instance)
-    return build(made.config).resolve_sensor_def(sensor).evaluate_tick(context)
 
 
 def record_run(instance, request, status, run_id):

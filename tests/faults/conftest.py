@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -15,12 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pwflow_core.plant import Plant
-from tests.conftest import REPOSITORY, TRAINED, merge, open_plant
+from pwflow_core.warehouse import describe_table, quote_identifier, quote_literal
+from tests.conftest import REPOSITORY, TRAINED, merge, open_plant, plant_readings, put_file
 
-NIGHT = """
+UNTIL_PUBLISHED = """
 ingest_files(plant)
 derive_readings(plant)
 assign_readings(plant)
@@ -29,11 +32,21 @@ derive_scores(plant)
 explain_anomalies(plant)
 derive_events(plant)
 derive_health(plant)
+follow_drift(plant)
 publish_warehouse(plant)
+"""
+NIGHT = f"""{UNTIL_PUBLISHED}
+collect_model_files(plant)
+build_report(plant, report_path(plant.config, "en"))
 """
 """What the nightly job does, step by step, in another process."""
 
-LEFTOVERS = (".pwflow-*", "models/.pwflow-*")
+RELEASE_0_1 = Path(__file__).with_name("release_0_1.sql")
+RENAMED = {
+    ("core.calibration", "company"): "tail_dependence",
+    ("core.calibration_steps", "log_density"): "conformity",
+}
+"""Columns of that release by the names that they have now."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,57 @@ def changed(plant: Plant, **changes: object) -> Plant:
     return open_plant(plant.config.folder, merge(TRAINED, changes))
 
 
+def add_night(plant: Plant, start: str = "2024-04-01", seed: int = 7) -> None:
+    """Put an hour of readings of both machines into the source."""
+    put_file(plant.config.folder / "data" / f"{start}.csv", plant_readings(60, seed=seed, start=start))
+
+
+def whole_models(plant: Plant) -> bool:
+    """Whether every model file is what its name says."""
+    files = list((plant.config.folder / "models").glob("*.safetensors"))
+    return all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in files)
+
+
+def published(plant: Plant) -> list[tuple]:
+    """Count and hash the published scores."""
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
+
+
 def leftovers(plant: Plant) -> list[str]:
-    """Return the working files that lie in the folders of a plant."""
-    return sorted(str(path) for pattern in LEFTOVERS for path in plant.config.folder.glob(pattern))
+    """Return the working files that lie in the folders of a plant: all that is hidden there."""
+    return sorted(str(path) for path in plant.config.folder.rglob(".*"))
+
+
+def as_release_0_1(plant: Plant) -> None:
+    """Put a warehouse of release 0.1 with the same rows into the place of a plant's warehouse."""
+    path = plant.warehouse.path
+    new = path.rename(path.with_name("new.duckdb"))
+    plant.warehouse.ledger_path.unlink()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(RELEASE_0_1.read_text())
+        known = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
+        connection.execute(f"ATTACH {quote_literal(str(new))} AS new (READ_ONLY)")
+        for schema, table in known:
+            if table in ("readings", "raw_readings", "filled_values"):
+                for sensor in ("temperature", "pressure"):
+                    connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {sensor} DOUBLE")
+            columns = ", ".join(
+                _in_release_0_1(f"{schema}.{table}", column.name)
+                for column in describe_table(connection, schema, table)
+            )
+            connection.execute(f"INSERT INTO {schema}.{table} BY NAME SELECT {columns} FROM new.{schema}.{table}")
+        made = connection.execute(
+            "SELECT sql FROM duckdb_tables() WHERE database_name = 'new' AND table_name = 'features' "
+            "UNION ALL SELECT sql FROM duckdb_views() WHERE database_name = 'new' AND view_name = 'model_readings'"
+        ).fetchall()
+        connection.execute("DETACH new")
+        for (statement,) in made:
+            connection.execute(statement)
+    new.unlink()
+
+
+def _in_release_0_1(table: str, column: str) -> str:
+    """Return what release 0.1 had in a column, as SQL on the table of today."""
+    now = quote_identifier(RENAMED.get((table, column), column))
+    return f"{'2 * ' if column == 'company' else ''}{now} AS {quote_identifier(column)}"

@@ -17,16 +17,19 @@ from pathlib import Path
 
 PRELOADED = ("duckdb", "torch", "sklearn.mixture", "sklearn.cluster", "scipy.optimize", "pandas", "hypothesis")
 STEPS = {
-    "ingest": ("ingest_files",),
-    "readings": ("derive_readings",),
-    "clusters": ("fit_cluster_model", "assign_readings"),
-    "flows": ("train_cluster_flows",),
-    "slices": ("score_slices",),
-    "scores": ("derive_scores",),
-    "contributions": ("explain_anomalies",),
-    "events": ("derive_events",),
-    "health": ("derive_health",),
-    "publishing": ("publish_warehouse",),
+    "pipeline.ingest": ("ingest_files",),
+    "pipeline.readings": ("derive_readings",),
+    "pipeline.clusters": ("fit_cluster_model", "assign_readings"),
+    "pipeline.flows": ("train_cluster_flows",),
+    "pipeline.slices": ("score_slices",),
+    "pipeline.scores": ("derive_scores",),
+    "pipeline.contributions": ("explain_anomalies",),
+    "pipeline.events": ("derive_events",),
+    "pipeline.health": ("derive_health",),
+    "pipeline.drift.evidence": ("follow_drift",),
+    "pipeline.publishing": ("publish_warehouse",),
+    "pipeline.retention": ("collect_model_files",),
+    "reporting": ("build_report", "report_path"),
 }
 
 
@@ -42,7 +45,7 @@ def main() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     names = {
-        name: getattr(importlib.import_module(f"pwflow_core.pipeline.{module}"), name)
+        name: getattr(importlib.import_module(f"pwflow_core.{module}"), name)
         for module, of_module in STEPS.items()
         for name in of_module
     }

@@ -1,17 +1,21 @@
 """SQL of analysts: it reads the published tables and can do nothing else, and it ends."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
 from pwflow_core.errors import QueryError
+from pwflow_core.pipeline import publishing
 from pwflow_core.pipeline.publishing import query_published
 from tests.conftest import REPOSITORY, reopen
+from tests.faults.conftest import open_copy
 
 HOSTILE = {
     "writes": [
@@ -67,29 +71,24 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("kind", "statement"), [(kind, one) for kind, some in HOSTILE.items() for one in some])
-def test_a_query_that_does_anything_but_read_is_refused_and_changes_nothing(published_plant, kind, statement):
+def test_a_query_that_does_anything_but_read_is_refused_and_changes_nothing(
+    published_plant, monkeypatch, kind, statement
+):
     plant, folder = published_plant
-    frame_of_this_test = __import__("pandas").DataFrame({"secret": ["hunter2"]})
+    # where DuckDB looks for variables: in the function that hands it the query, and in the module of that
+    monkeypatch.setattr(publishing, "frame_of_this_test", pd.DataFrame({"secret": ["hunter2"]}), raising=False)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     content = plant.config.published_path.read_bytes()
     filled = statement.format(folder=folder, secret=folder / "secret.csv", warehouse=plant.warehouse.path)
-    try:
-        answer = query_published(plant.config, filled, timeout_seconds=20).to_string()
-    except QueryError:
-        answer = ""
-    assert kind == "changes settings" or not answer, f"{kind}: {answer}"
-    assert "hunter2" not in answer
-    assert len(frame_of_this_test) == 1
+    with pytest.raises(QueryError) as refused:
+        query_published(plant.config, filled, timeout_seconds=20)
+    assert "hunter2" not in str(refused.value)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert plant.config.published_path.read_bytes() == content
 
 
 @pytest.fixture(scope="module")
 def published_plant(_trained_folder, tmp_path_factory):
-    import shutil
-
-    from tests.faults.conftest import open_copy
-
     folder = tmp_path_factory.mktemp("analyst") / "plant"
     shutil.copytree(_trained_folder, folder)
     (folder / "secret.csv").write_text("password\nhunter2\n")
@@ -122,7 +121,7 @@ def test_a_query_that_never_ends_is_stopped(published_plant, query):
 )
 def test_a_query_that_takes_too_much_memory_is_refused(trained_plant, query):
     plant = reopen(trained_plant, compute={"memory_limit": "100MB"})
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError, match=r"(?i)memory"):
         query_published(plant.config, query, timeout_seconds=60)
     assert not list(Path(plant.config.folder).glob("*.tmp"))
 

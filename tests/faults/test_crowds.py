@@ -13,8 +13,7 @@ from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flow
 from pwflow_core.pipeline.scores import derive_scores
 from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import query, read_all, reopen, score_all, start_process
-from tests.faults.conftest import NIGHT, leftovers
-from tests.faults.test_kills import add_night, published
+from tests.faults.conftest import NIGHT, add_night, leftovers, published
 
 AT_ONCE = """
 import sys, traceback

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from tests.conftest import REPOSITORY
 
 FREE = re.compile(
-    r"MIT|BSD|Apache|ISC|Python|PSF|MPL|Mozilla|Unlicense|0BSD|Zlib|HPND|Historical|CC0|LGPL.*psycopg|Public Domain",
+    r"\b(MIT|BSD|Apache|ISC|Python|PSF|MPL|Mozilla|Unlicense|0BSD|Zlib|HPND|Historical|CC0|Public Domain)\b",
     re.IGNORECASE,
 )
 PERMITTED = {"nvidia": "redistributable with PyTorch"}

@@ -4,6 +4,8 @@ The disk is a small tmpfs of its own where mounting is permitted, else a limit o
 """
 
 import contextlib
+import errno
+import os
 import resource
 import shutil
 import signal
@@ -17,10 +19,20 @@ from pwflow_core.config import parse_config
 from pwflow_core.errors import StorageFullError
 from pwflow_core.model_store import ModelStore
 from pwflow_core.plant import Plant
+from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import Warehouse
 from tests.conftest import plant_readings, put_file, query
-from tests.faults.conftest import NIGHT, Ended, Stem, leftovers, open_copy
-from tests.faults.test_kills import add_night, published, whole_models
+from tests.faults.conftest import (
+    NIGHT,
+    UNTIL_PUBLISHED,
+    Ended,
+    Stem,
+    add_night,
+    leftovers,
+    open_copy,
+    published,
+    whole_models,
+)
 
 FAILS = """
 import sys
@@ -108,7 +120,9 @@ STEPS = {
     "training": ("train_cluster_flows(plant, ['c0001'], reason='drift', promoted_by='night')", 2_000),
     "ingesting": ("ingest_files(plant)", 60_000),
     "scoring": ("list(score_slices(plant))", 60_000),
+    "following drift": ("follow_drift(plant)", 20_000),
     "publishing": ("publish_warehouse(plant)", 100_000),
+    "reporting": ('build_report(plant, report_path(plant.config, "en"))', 20_000),
 }
 
 
@@ -148,7 +162,7 @@ def test_at_every_point_of_a_night_it_fails_with_the_path_and_the_next_run_compl
         shutil.copytree(trained_plant.config.folder.with_name("kept"), plant.config.folder)
         before = published(plant)
         with small_disk.filled(left_bytes):
-            ended = small_disk.run(stem, plant, NIGHT.strip().replace("\n", "\n    "), left_bytes)
+            ended = small_disk.run(stem, plant, UNTIL_PUBLISHED.strip().replace("\n", "\n    "), left_bytes)
             assert ended.code in (0, 7), ended.output
             assert ended.code == 0 or published(plant) == before
             outcomes.add(ended.code)
@@ -158,6 +172,26 @@ def test_at_every_point_of_a_night_it_fails_with_the_path_and_the_next_run_compl
             assert ended.code == 0, ended.output
         assert published(plant)[0][0] == before[0][0] + 120
     assert outcomes == {7} or outcomes == {0, 7}
+
+
+def test_a_commit_holds_where_only_the_ledger_cannot_be_written(make_plant, caplog):
+    plant = make_plant()
+    with plant.warehouse.transaction():
+        pass
+    too_small = plant.warehouse.ledger_path.stat().st_size - 1
+    with largest_file(too_small), plant.warehouse.transaction() as connection:
+        connection.execute("INSERT INTO core.plant_facts VALUES ('kept', '')")
+    assert f"The last commit is in the warehouse, but not in {plant.warehouse.ledger_path}" in caplog.text
+    assert query(plant, "SELECT fact FROM core.plant_facts") == [("kept",)]
+    assert query(plant, "SELECT * FROM core.recoveries") == []
+
+
+@pytest.mark.parametrize(("number", "what"), [(errno.ENOSPC, "is full"), (errno.EDQUOT, "has no quota left")])
+def test_what_duckdb_passes_on_is_named_as_what_it_is(tmp_path, number, what):
+    error = duckdb.IOException(f'Could not write file "/w.duckdb": {os.strerror(number)}')
+    said = f"The disk of {tmp_path} {what} ({os.strerror(number)})"
+    assert said in str(explain_full_disk(error, tmp_path))
+    assert said in str(explain_full_disk(OSError(number, os.strerror(number)), tmp_path))
 
 
 def test_the_file_limit_of_a_user_is_named_too(tmp_path):

@@ -11,8 +11,7 @@ from pwflow_core.pipeline.checks import check_scores
 from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.readings import derive_readings
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
-from tests.faults.conftest import NIGHT
-from tests.faults.test_kills import published
+from tests.faults.conftest import NIGHT, published
 
 HEADER = "ts,machine,temperature,pressure"
 

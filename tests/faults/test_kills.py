@@ -1,15 +1,14 @@
 """SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
 
-import hashlib
-
-import duckdb
-
 from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
+from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.flows import train_cluster_flows
+from pwflow_core.pipeline.health import derive_health
 from pwflow_core.pipeline.publishing import publish_warehouse
 from pwflow_core.pipeline.slices import score_slices
-from tests.conftest import plant_readings, put_file, query, read_all, score_all
-from tests.faults.conftest import changed, leftovers
+from pwflow_core.reporting import build_report, report_path
+from tests.conftest import query, read_all, score_all
+from tests.faults.conftest import add_night, changed, leftovers, published, whole_models
 
 SLICES = (
     "SELECT cluster_key, count(*), md5(string_agg((reading_id, log_density, conformity, flow_version)::VARCHAR, '|' "
@@ -20,22 +19,11 @@ REGIMES = (
     "SELECT cluster_key, segment, weight, status, clusters.cluster_model_id FROM mart.clusters, core.cluster_models "
     "WHERE in_force ORDER BY cluster_key"
 )
+EVIDENCE = (
+    "SELECT (SELECT count(*) FROM core.drift_references), (SELECT sum(hash(s)) FROM core.drift_states AS s), "
+    "(SELECT sum(hash(h)) FROM mart.cluster_health AS h)"
+)
 TRAIN = "train_cluster_flows(plant, ['c0001', 'c0002'], reason='drift', promoted_by='night')"
-
-
-def add_night(plant, start: str = "2024-04-01", seed: int = 7):
-    put_file(plant.config.folder / "data" / f"{start}.csv", plant_readings(60, seed=seed, start=start))
-
-
-def whole_models(plant) -> bool:
-    """Whether every model file is what its name says."""
-    files = list((plant.config.folder / "models").glob("*.safetensors"))
-    return all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in files)
-
-
-def published(plant) -> list[tuple]:
-    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
-        return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
 
 
 def test_killed_at_50_moments_while_slices_are_written_each_is_wholly_old_or_wholly_new(trained_plant, kill_often):
@@ -117,3 +105,27 @@ def test_killed_while_it_publishes_analysts_find_the_old_copy_or_the_new(trained
         assert leftovers(plant) == []
 
     assert len(kill_often(trained_plant, "publish_warehouse(plant)", check, times=10, seed=3)) == 10
+
+
+def test_killed_while_drift_is_followed_or_the_report_is_made_the_next_run_completes_both(trained_plant, kill_often):
+    add_night(trained_plant)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    derive_health(trained_plant)
+    before = query(trained_plant, EVIDENCE)
+    report = report_path(trained_plant.config, "en").name
+    code = "follow_drift(plant)\nbuild_report(plant, report_path(plant.config, 'en'))"
+    after: list[list[tuple]] = []
+
+    def check(plant):
+        left = query(plant, EVIDENCE)
+        follow_drift(plant)
+        after.append(query(plant, EVIDENCE))
+        assert after[-1] == after[0] != before
+        assert left in (before, after[0])
+        found = plant.config.folder / report
+        assert not found.exists() or found.read_text().rstrip().endswith("</html>")
+        build_report(plant, found)
+        assert leftovers(plant) == []
+
+    assert len(kill_often(trained_plant, code, check, times=8, seed=4)) == 8

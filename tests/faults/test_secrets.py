@@ -1,6 +1,7 @@
 """Secrets of the configuration: in no error, log, table or file."""
 
 import logging
+from datetime import datetime
 
 import dagster as dg
 import pytest
@@ -9,6 +10,7 @@ from pwflow_core.config import load_config
 from pwflow_core.errors import ConfigurationError, ModelFileError, PwflowError, SourceError
 from pwflow_core.model_store import ModelStore
 from pwflow_core.pipeline.ingest import ingest_files
+from pwflow_core.pipeline.source import FileState, name_files
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 from pwflow_dagster.definitions import build
 from tests.conftest import query
@@ -50,6 +52,10 @@ def test_what_looks_like_a_secret_is_hidden(text):
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_does_not_is_left_as_it_is(text):
     assert hide_secrets(text) == text
+
+
+def state(path) -> FileState:
+    return FileState(path, 0, datetime(2024, 1, 1))  # noqa: DTZ001 - naive UTC
 
 
 def assert_not_written(folder) -> None:
@@ -124,6 +130,28 @@ def test_a_wrong_configuration_is_explained_without_its_secrets(tmp_path, text):
     assert "pwflow.toml" in str(raised.value)
 
 
-def test_another_password_does_not_make_it_another_file():
-    one, other = (hide_secrets(f"s3://key:{password}@bucket/a.csv") for password in ("old", "new"))
+@pytest.mark.parametrize("url", ["s3://key:{}@bucket/a.csv", "https://host/day.csv?sv=1&sig={}"])
+def test_another_password_does_not_make_it_another_file(url):
+    (one,), (other,) = (name_files([state(url.format(password))]).values() for password in ("old", SECRET))
     assert one == other
+    assert SECRET not in other
+
+
+def test_files_that_differ_in_what_is_hidden_have_names_of_their_own():
+    urls = [
+        "s3://key:hunter2@bucket/token=hunter2/a.csv",
+        "s3://key:hunter2@bucket/token=2/a.csv",
+        "https://host/a.csv?key=hunter2",
+        "https://host/a.csv?key=2",
+    ]
+    names = name_files([state(url) for url in urls])
+    assert len(set(names.values())) == len(urls)
+    assert not any(SECRET in name for name in names.values())
+    assert name_files([state(urls[0])]) == {urls[0]: names[urls[0]]}, (
+        "which others there are does not matter to folders"
+    )
+
+
+@pytest.mark.parametrize("path", ["/data/token=7/a.csv", "/data/pwd: x/a.csv", "/data/day.csv"])
+def test_a_file_of_this_machine_is_known_by_its_path(path):
+    assert name_files([state(path)]) == {path: path}

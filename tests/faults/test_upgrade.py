@@ -1,50 +1,21 @@
 """Warehouses of other releases: an older one is brought up to date with all that is in it, a newer one refused."""
 
-from pathlib import Path
-
 import duckdb
 import pytest
 
 from pwflow_core.errors import WarehouseVersionError
 from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.warehouse import Warehouse, describe_table, quote_literal
+from pwflow_core.warehouse import Warehouse
 from pwflow_core.warehouse.migration import SCHEMA_VERSION
 from pwflow_core.warehouse.sql import quote_columns
 from tests.conftest import query
-from tests.faults.conftest import NIGHT, open_copy
-from tests.faults.test_kills import add_night, published
+from tests.faults.conftest import NIGHT, RELEASE_0_1, RENAMED, add_night, as_release_0_1, open_copy, published
 
-RELEASE_0_1 = Path(__file__).with_name("release_0_1.sql")
 COLUMNS = (
     "SELECT schema_name, table_name, column_name, data_type, comment FROM duckdb_columns() "
     "WHERE database_name = current_database() AND schema_name IN ('ingest', 'core', 'mart') "
     "AND table_name NOT IN ('features', 'model_readings') ORDER BY ALL"
 )
-
-
-def as_release_0_1(plant) -> None:
-    """Put a warehouse of release 0.1 with the same rows into the place of a plant's warehouse."""
-    path = plant.warehouse.path
-    new = path.rename(path.with_name("new.duckdb"))
-    plant.warehouse.ledger_path.unlink()
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(RELEASE_0_1.read_text())
-        known = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
-        connection.execute(f"ATTACH {quote_literal(str(new))} AS new (READ_ONLY)")
-        for schema, table in known:
-            if table in ("readings", "raw_readings", "filled_values"):
-                for sensor in ("temperature", "pressure"):
-                    connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {sensor} DOUBLE")
-            columns = quote_columns(column.name for column in describe_table(connection, schema, table))
-            connection.execute(f"INSERT INTO {schema}.{table} BY NAME SELECT {columns} FROM new.{schema}.{table}")
-        made = connection.execute(
-            "SELECT sql FROM duckdb_tables() WHERE database_name = 'new' AND table_name = 'features' "
-            "UNION ALL SELECT sql FROM duckdb_views() WHERE database_name = 'new' AND view_name = 'model_readings'"
-        ).fetchall()
-        connection.execute("DETACH new")
-        for (statement,) in made:
-            connection.execute(statement)
-    new.unlink()
 
 
 def all_rows(plant) -> dict[str, list[tuple]]:
@@ -56,7 +27,11 @@ def all_rows(plant) -> dict[str, list[tuple]]:
             "WHERE schema_name IN ('core', 'mart') AND table_name NOT IN ('progress', 'plant_facts') GROUP BY ALL"
         ).fetchall()
     return {
-        table: query(plant, f"SELECT count(*), sum(hash({quote_columns(columns)})) FROM {table}")
+        table: query(
+            plant,
+            f"SELECT count(*), sum(hash({quote_columns(RENAMED.get((table, name), name) for name in columns)})) "
+            f"FROM {table}",
+        )
         for table, columns in known
     }
 
@@ -87,6 +62,16 @@ def test_a_warehouse_that_was_brought_up_to_date_has_the_columns_of_a_new_one(tr
     plant.warehouse.ledger_path.unlink()
     with plant.warehouse.snapshot() as connection:
         assert connection.execute(COLUMNS).fetchall() == expected
+
+
+def test_a_warehouse_of_this_layout_is_left_as_it_is(trained_plant):
+    """Every run would wait for it."""
+    with duckdb.connect(str(trained_plant.warehouse.path)) as connection:
+        connection.execute("COMMENT ON TABLE mart.clusters IS 'mine'")
+    plant = open_copy(trained_plant.config.folder)
+    with plant.warehouse.transaction() as connection:
+        connection.execute("INSERT INTO core.plant_facts VALUES ('a', '')")
+    assert query(plant, "SELECT comment FROM duckdb_tables() WHERE table_name = 'clusters'") == [("mine",)]
 
 
 @pytest.mark.parametrize("how", ["transaction", "snapshot"])

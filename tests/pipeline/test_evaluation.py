@@ -11,7 +11,7 @@ from pwflow_core.pipeline.evaluation import evaluate_plant, tabulate_evaluation,
 from pwflow_core.pipeline.events import derive_events
 from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.labels import labels_from_column, labels_from_file, labels_of_simulation
-from tests.conftest import MakePlant, frame, put_file, reopen
+from tests.conftest import MakePlant, frame, put_file, read_all, reopen
 
 CALM = """
     UPDATE mart.anomaly_scores SET is_anomaly = false, anomaly_score = hash(reading_id) % 1000 / 1000.0
@@ -139,9 +139,9 @@ def test_labels_in_a_column_of_the_source(make_plant: MakePlant):
     rows = pd.DataFrame({"ts": times, "machine": "m", "temperature": 1.0, "pressure": np.arange(200), "bad": 0})
     rows.loc[50:59, "bad"] = 1
     rows.loc[100:104, "bad"] = 1
-    plant = make_plant({"a.csv": rows, "b.parquet": rows.assign(machine="n", bad=0)})
-    from tests.conftest import read_all
-
+    plant = make_plant(
+        {"token=1/a.csv": rows, "b.parquet": rows.assign(machine="n", bad=0)}, source={"path": "data/**/*.*"}
+    )
     read_all(plant)
     known = labels_from_column(plant, "bad")
     assert [(fault.machine_id, str(fault.started_at), str(fault.ended_at)) for fault in known.faults] == [

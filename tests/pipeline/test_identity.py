@@ -1,6 +1,7 @@
 """Identity: a regime that is found again is the same regime; any other one is said to be split, merged or new."""
 
 from datetime import datetime
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -55,6 +56,12 @@ def test_what_became_of_each_regime_is_named(case):
     assert related(shared) == expected
 
 
+def kept_overlap(shared):
+    """Return readings in both over readings in either, where that is more than a third; 0 elsewhere."""
+    overlap = shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True) - shared)
+    return np.where(overlap > 1 / 3, overlap, 0.0)
+
+
 def test_the_assignment_is_one_to_one_and_optimal():
     """Greedily the second new regime would take what the first needs more."""
     shared = np.array([[50, 45], [0, 40]])
@@ -63,8 +70,12 @@ def test_the_assignment_is_one_to_one_and_optimal():
     for _ in range(200):
         before, now = rng.integers(0, 5, 300), rng.integers(0, 4, 300)
         now = np.where(rng.random(300) < 0.7, before % 4, now)
-        matches = match_regimes(count_shared(before, now, 5, 4))
+        shared = count_shared(before, now, 5, 4)
+        matches = match_regimes(shared)
         assert len(set(matches.values())) == len(matches)
+        kept = kept_overlap(shared)
+        best = max(kept[list(rows), range(4)].sum() for rows in permutations(range(5), 4))
+        assert kept[list(matches.values()), list(matches)].sum() == pytest.approx(best)
 
 
 def test_an_overlap_of_a_third_or_less_is_no_identity():

@@ -229,6 +229,20 @@ def test_the_file_name_as_segment_does_not_depend_on_the_other_files(make_plant)
     ]
 
 
+def test_folders_that_look_like_secrets_are_not_taken_for_one_another(make_plant):
+    """Partitions as `key_id=7` arrive night by night, and the files in them are called alike."""
+    plant = make_plant(source={"path": "data/**/*.csv", "segments": ["filename"]})
+    for key in (1, 2, 3):
+        put_file(plant.config.folder / "data" / f"key_id={key}" / "a.csv", minutes(2, start=5 * key))
+        summary = ingest_files(plant)
+        assert (summary.n_new, summary.n_changed, summary.n_unchanged, summary.n_raw) == (1, 0, key - 1, 2 * key)
+    assert query(plant, "SELECT DISTINCT segment FROM ingest.raw_readings ORDER BY segment") == [
+        (f"key_id={key}/a.csv",) for key in (1, 2, 3)
+    ]
+    derive_readings(plant)
+    assert query(plant, "SELECT count(*) FROM mart.rejected_readings") == [(0,)]
+
+
 def test_segments_are_joined_and_empty_ones_named_unknown(make_plant):
     rows = csv(
         "2024-01-01T00:00Z,m1,1,2,steel, 7 ",

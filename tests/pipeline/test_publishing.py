@@ -131,6 +131,8 @@ REFUSALS = {
     "COPY (SELECT 1) TO 'out.csv'": "it can read the published tables and nothing else",
     "SET memory_limit = '1TB'": "it can read the published tables and nothing else",
     "SELECT 'a'::INTEGER": "could not convert string 'a' to INT32.",
+    "SELECT error('')": "DuckDB gives no reason.",
+    "BEGIN; SELECT * FROM nosuch": "there is no table nosuch; there are mart.anomaly_events",
     "": "Expected a query such as SELECT",
 }
 

@@ -10,6 +10,7 @@ from pwflow_core.pipeline.registry import list_versions, promote, rollback
 from pwflow_core.pipeline.scores import derive_scores
 from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import frame, kill_at, query, reopen, score_all
+from tests.faults.conftest import as_release_0_1
 
 SLICES = "SELECT * FROM core.component_log_density WHERE cluster_key <> ? ORDER BY cluster_key, reading_id"
 OWN_SLICE = "SELECT * EXCLUDE (scored_at) FROM core.component_log_density WHERE cluster_key = ? ORDER BY reading_id"
@@ -202,23 +203,14 @@ def test_versions_are_listed_the_latest_first(trained_plant):
         list_versions(trained_plant, "c9999")
 
 
-def test_a_warehouse_of_an_earlier_release_can_be_promoted_in_and_retrained(trained_plant):
+def test_in_a_warehouse_of_release_0_1_flows_are_retrained_and_rolled_back(trained_plant):
     first = in_force(trained_plant)
-    with trained_plant.warehouse.transaction() as connection:
-        for table in ("mart.flow_decisions", "mart.cluster_lineage", "core.confirmations"):
-            connection.execute(f"DROP TABLE {table}")
-        for table, column in (
-            ("mart.flow_versions", "training_window"),
-            ("mart.flow_versions", "random_state"),
-            ("mart.flow_versions", "file_deleted_at"),
-            ("mart.clusters", "found_from"),
-        ):
-            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("UPDATE core.warehouse_state SET schema_version = 1")
-    assert clusters_without_flow(reopen(trained_plant)) == []
-    assert [version.flow_version for version in list_versions(reopen(trained_plant), "c0002")] == [first]
-    second = train_another(trained_plant)
-    score_all(reopen(trained_plant))
-    assert rollback(reopen(trained_plant), "c0002", decided_by="a", reason="x").flow_version == first
-    score_all(reopen(trained_plant))
+    as_release_0_1(trained_plant)
+    plant = reopen(trained_plant)
+    assert clusters_without_flow(plant) == []
+    assert [version.flow_version for version in list_versions(plant, "c0002")] == [first]
+    second = train_another(plant)
+    score_all(plant)
+    assert rollback(plant, "c0002", decided_by="a", reason="x").flow_version == first
+    score_all(plant)
     assert second != first

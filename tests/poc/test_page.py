@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -12,10 +10,9 @@ from pwflow_core.poc.page import poc_path, write_page
 from pwflow_core.poc.proving import prove_plant
 from pwflow_core.poc.sentences import title_of, words
 from pwflow_core.reporting import LANGUAGES
+from tests.conftest import CHROMIUM
 from tests.poc.conftest import make_case, measure_here
 from tests.reporting.conftest import HOSTILE, Page
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +22,7 @@ from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
 from pwflow_core.pipeline.timing import BLOCK_FACT
 from pwflow_core.pipeline.training_sets import HELD_OUT_FOLDS
 from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_literal, read_sql
 from pwflow_core.warehouse.sql import quote_columns
 
@@ -102,8 +102,7 @@ def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[
         model: The cluster model in force.
         n_sensors: How many of the columns of the model are sensors; they come first.
     """
-    with tempfile.TemporaryDirectory(dir=plant.warehouse.path.parent, prefix=".drift-") as name:
-        folder = Path(name)
+    with working_folder(plant.warehouse.path.parent, "drift") as folder:
         with plant.warehouse.snapshot() as connection:
             wanted = [
                 followed
