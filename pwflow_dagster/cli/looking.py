@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.options import config_option, echo_json, json_option, language_option
 
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
@@ -42,13 +42,17 @@ def status(config_file: Path | None, as_json: bool) -> None:
 @click.command()
 @config_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
-@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@language_option
 @click.option(
-    "--days", type=click.IntRange(1), default=60, show_default=True, help="Days of readings to show, up to the last."
+    "--days",
+    type=click.IntRange(1),
+    help="Days of readings to show, up to the last. Default: as [report] in pwflow.toml has it.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 @json_option
-def report(config_file: Path | None, output: Path | None, language: str, days: int, show: bool, as_json: bool) -> None:
+def report(
+    config_file: Path | None, output: Path | None, language: str, days: int | None, show: bool, as_json: bool
+) -> None:
     """The plant in pictures, as one HTML file.
 
     Alarms, events, regimes, data quality and models; the file needs no network.

@@ -9,11 +9,13 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-__all__ = ["as_json", "config_option", "echo_json", "json_option", "reason_option", "user"]
+from pwflow_core.config import Language
+
+__all__ = ["as_json", "config_option", "echo_json", "json_option", "language_option", "reason_option", "user"]
 
 config_option = click.option(
     "--config",
@@ -22,6 +24,7 @@ config_option = click.option(
     help="Configuration file. Default: PWFLOW_CONFIG, then pwflow.toml here, then the bundled simulated plant.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+language_option = click.option("--language", type=click.Choice(get_args(Language)), default="en", show_default=True)
 reason_option = click.option("--reason", default="", help="Why, for the record.")
 
 

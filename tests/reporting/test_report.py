@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from pwflow_core.config import ReportConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.pipeline.clusters import fit_cluster_model
+from pwflow_core.plant import Plant
 from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report_path
 from pwflow_core.reporting.drawing.canvas import Canvas
 from pwflow_core.reporting.texts import Texts
@@ -220,6 +222,8 @@ def test_only_the_days_asked_for_are_shown(reports, unchanged_plant, tmp_path):
         "SELECT count(*) FROM mart.anomaly_events WHERE ended_at >= (SELECT max(ts)::DATE FROM core.readings)",
     )
     assert summary.n_events == n_events < reports["en"][0].n_events
+    configured = unchanged_plant.config.model_copy(update={"report": ReportConfig(days=1)})
+    assert build_report(Plant.open(configured), tmp_path / "configured.html").n_events == n_events
 
 
 def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path):
