@@ -42,6 +42,27 @@ def test_each_contender_runs_in_a_process_of_its_own_and_says_how_far_it_is(comp
     assert lines[0] == f"3 models on {len(found.trial.learn):,} readings, " + lines[0].split(", ")[1]
 
 
+def test_an_interrupt_ends_the_comparison_and_no_further_contender_is_started(compare):
+    plant, found = compare("three modes")
+    lines, n_fitted = [], 0
+
+    def interrupt(line: str) -> None:
+        lines.append(line)
+        if line.startswith("1 of"):
+            raise KeyboardInterrupt
+
+    class Counted(Job):
+        def to_json(self) -> str:
+            nonlocal n_fitted
+            n_fitted += 1
+            return super().to_json()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(found.trial, [Counted(Contender("gaussian"), plant.config.flow)] * 12, plant.config, interrupt)
+    assert len(lines) == 2
+    assert n_fitted <= 6  # those under way, and what they are followed by before the interrupt arrives
+
+
 def test_a_job_says_the_same_after_a_journey_as_text():
     from tests.conftest import config_of
 
