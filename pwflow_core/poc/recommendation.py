@@ -5,9 +5,10 @@ A difference counts if it is more than two standard errors of it, and more than 
 1. `too_little_data`: fewer readings to learn from than `needed_readings` asks for.
 2. `no_flows`: a Gaussian mixture, or one Gaussian, describes held-out readings as well as pwflow at its best, and
    pwflow does not find more faults.
-3. `one_regime`: pwflow with several regimes describes them no better than one flow over everything does, and does not
-   find more faults.
-4. `use_pwflow`: with the smallest number of regimes that is as good as the best one.
+3. `one_regime`: pwflow with one regime describes them as well as pwflow with any number of them, and those do not find
+   more faults.
+4. `use_pwflow`: with the smallest number of regimes that is as good as the best one. Where one global flow of another
+   kind does as well, that is a caveat: it is not what pwflow would train.
 """
 
 from __future__ import annotations
@@ -122,20 +123,18 @@ def recommend(results: Sequence[Result], costs: dict[str, YearlyCost]) -> Recomm
             None,
             (_density_remark(simplest, chosen), _recall_remark(simplest, chosen)),
         )
-    elif chosen.contender.n_regimes == 1 or not _is_worth_more(one, chosen):
-        reference = next(result for result in flows if result.contender.n_regimes == 1)
-        several = [result for result in flows if (result.contender.n_regimes or 1) > 1]
-        against = _best(several) if several else reference
-        reasons = [_density_remark(one, against), _recall_remark(one, against)]
+    elif chosen.contender.n_regimes == 1:
+        against = _best([result for result in flows if result is not chosen] or single or [chosen])
+        reasons = [_density_remark(chosen, against), _recall_remark(chosen, against)]
         if simplest is not None:
-            reasons.append(_density_remark(simplest, one))
-        found = Recommendation("one_regime", reference.key, 1, tuple(reasons))
+            reasons.append(_density_remark(simplest, chosen))
+        found = Recommendation("one_regime", chosen.key, 1, tuple(reasons))
     else:
-        reasons = [_density_remark(one, chosen)]
+        best, smallest = _best(flows), min(flows, key=lambda result: result.contender.n_regimes or 0)
+        reasons = _why(one, chosen) if _is_worth_more(one, chosen) else _why(smallest, best)
         if simplest is not None:
             reasons += [_density_remark(simplest, chosen), _recall_remark(simplest, chosen)]
         reasons += _bridge_remark(one, chosen) + _refit_remark(one, chosen)
-        best = _best(flows)
         if best is not chosen:
             reasons.append(replace(_density_remark(chosen, best), key="fewest_regimes"))
         found = Recommendation("use_pwflow", chosen.key, chosen.contender.n_regimes, tuple(reasons))
@@ -170,6 +169,12 @@ def _density_remark(one: Result, other: Result) -> Remark:
     return Remark("better" if gain.is_clear else "as_good", values)
 
 
+def _why(before: Result, after: Result) -> list[Remark]:
+    """Say in what the second is worth more: in what it describes, or else in what it finds."""
+    density = _density_remark(before, after)
+    return [density] if density_gain(before, after).is_clear else [density, _recall_remark(before, after)]
+
+
 def _recall_remark(before: Result, after: Result) -> Remark:
     values: dict[str, Any] = {"first": before.key, "second": after.key}
     for name, result in (("first", before), ("second", after)):
@@ -199,6 +204,10 @@ def _caveats(
 ) -> list[Remark]:
     chosen = next(result for result in able if result.key == model)
     found = []
+    single = next((result for result in able if result.contender.kind == "single"), None)
+    if single is not None and (chosen.contender.n_regimes or 1) > 1 and not _is_worth_more(single, chosen):
+        remark = _density_remark(single, chosen)
+        found += [replace(remark, key="single_as_good")] if remark.key == "as_good" else []
     if len(chosen.log_density):
         better = [r for r in able if len(r.log_density) and r is not chosen and density_gain(chosen, r).is_clear]
         if better:

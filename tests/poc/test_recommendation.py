@@ -46,7 +46,7 @@ RULES = {
     ),
     "a large single flow is as good": (
         {"pwflow_1": 1.0, "pwflow_4": 2.0, "single": 2.0, "gmm": 1.5, "gaussian": 0},
-        ("one_regime", "pwflow_1"),
+        ("use_pwflow", "pwflow_4"),
     ),
     "a small single flow is as good": (
         {"pwflow_1": 2.0, "pwflow_4": 2.01, "single": 1.9, "gmm": 1.5, "gaussian": 0},
@@ -71,6 +71,15 @@ RULES = {
 def test_each_rule_applies_where_it_should(rule):
     nats, expected = RULES[rule]
     assert decide(**nats) == expected
+
+
+def test_one_global_flow_that_is_as_good_is_named_beside_the_regimes_that_are_recommended():
+    results = [result(key, nats) for key, nats in (("pwflow_1", 1.0), ("pwflow_4", 2.0), ("single", 2.0))]
+    made = recommend([*results, result("gmm", 1.5), result("gaussian", 0.0)], {})
+    first = made.reasons[0]
+    assert (first.key, first.values["first"], first.values["second"]) == ("better", "pwflow_1", "pwflow_4")
+    [caveat] = made.caveats
+    assert (caveat.key, caveat.values["first"], caveat.values["second"]) == ("single_as_good", "single", "pwflow_4")
 
 
 def test_flows_that_find_clearly_more_are_worth_it_even_if_a_mixture_describes_as_well():
