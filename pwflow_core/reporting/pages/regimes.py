@@ -138,7 +138,7 @@ def _regime(
     else:
         notes.append(texts("regime.no_evidence"))
     if study.history is None:
-        notes.append(texts("regime.no_flow"))
+        notes += [] if problem else [texts("regime.no_flow")]
     else:
         charts += _pairs(facts, model, study, segment.raw, texts)
         if max(len(study.held_out), len(study.recent)) >= _FEWEST_READINGS:
