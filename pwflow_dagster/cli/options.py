@@ -1,4 +1,4 @@
-"""What several commands share: options, who asks, and JSON."""
+"""What several commands share: options, who asks, what a run came to, and JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from pwflow_core.config import Language
 
-__all__ = ["as_json", "config_option", "echo_json", "json_option", "language_option", "reason_option", "user"]
+if TYPE_CHECKING:
+    from pwflow_dagster.runs import RunOutcome
+
+__all__ = [
+    "as_json",
+    "check_outcome",
+    "config_option",
+    "echo_json",
+    "json_option",
+    "language_option",
+    "reason_option",
+    "user",
+]
 
 config_option = click.option(
     "--config",
@@ -46,6 +58,14 @@ def as_json(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, Path) else value
+
+
+def check_outcome(outcome: RunOutcome) -> None:
+    """Show the warnings of a run; end with its error if it failed."""
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def user() -> str:
