@@ -121,6 +121,7 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
     _, page = built(eventful_plant, take_apart, days=60)
     assert page.attributes("aria-label").count(TEXTS("chart.drift")) == 1
     assert "3.0 of 2" in page.text
+    assert TEXTS("channel.latent", number=2) in re.findall(r"<title>([^<]+)</title>", page.source)
     assert page.text.count("It <moved>") == 2  # among all findings, and with its regime
     assert TEXTS("state.drifted") in page.text
     assert TEXTS("legend.threshold") in page.text
