@@ -6,9 +6,8 @@ A difference counts if it is more than two standard errors of it, and more than 
 2. `no_flows`: a Gaussian mixture, or one Gaussian, describes held-out readings as well as pwflow at its best, and
    pwflow does not find more faults.
 3. `one_regime`: pwflow with one regime describes them as well as pwflow with any number of them, and those do not find
-   more faults.
-4. `use_pwflow`: with the smallest number of regimes that is as good as the best one. Where one global flow of another
-   kind does as well, that is a caveat: it is not what pwflow would train.
+   more faults; or, if only the larger flow over everything does, that one, with its size.
+4. `use_pwflow`: with the smallest number of regimes that is as good as the best one.
 """
 
 from __future__ import annotations
@@ -129,9 +128,16 @@ def recommend(results: Sequence[Result], costs: dict[str, YearlyCost]) -> Recomm
         if simplest is not None:
             reasons.append(_density_remark(simplest, chosen))
         found = Recommendation("one_regime", chosen.key, 1, tuple(reasons))
+    elif single and not _is_worth_more(single[0], chosen):
+        [smallest] = [result for result in flows if result.contender.n_regimes == 1]
+        reasons = [_density_remark(single[0], chosen), _recall_remark(single[0], chosen)]
+        reasons.append(_size_remark(smallest, single[0]))
+        if simplest is not None:
+            reasons.append(_density_remark(simplest, single[0]))
+        found = Recommendation("one_regime", single[0].key, 1, (*reasons, *_refit_remark(single[0], chosen)))
     else:
-        best, smallest = _best(flows), min(flows, key=lambda result: result.contender.n_regimes or 0)
-        reasons = _why(one, chosen) if _is_worth_more(one, chosen) else _why(smallest, best)
+        best = _best(flows)
+        reasons = _why(one, chosen) if _is_worth_more(one, chosen) else _why(one, best)
         if simplest is not None:
             reasons += [_density_remark(simplest, chosen), _recall_remark(simplest, chosen)]
         reasons += _bridge_remark(one, chosen) + _refit_remark(one, chosen)
@@ -169,6 +175,14 @@ def _density_remark(one: Result, other: Result) -> Remark:
     return Remark("better" if gain.is_clear else "as_good", values)
 
 
+def _size_remark(small: Result, large: Result) -> Remark:
+    """Say how large the flow over everything is, and what one of the size of those of regimes loses."""
+    from pwflow_core.modelling.baselines.single import GLOBAL_FLOW
+
+    size = {"transforms": GLOBAL_FLOW.transforms, "hidden": GLOBAL_FLOW.hidden}
+    return Remark("larger_flow", _density_remark(small, large).values | size)
+
+
 def _why(before: Result, after: Result) -> list[Remark]:
     """Say in what the second is worth more: in what it describes, or else in what it finds."""
     density = _density_remark(before, after)
@@ -204,10 +218,6 @@ def _caveats(
 ) -> list[Remark]:
     chosen = next(result for result in able if result.key == model)
     found = []
-    single = next((result for result in able if result.contender.kind == "single"), None)
-    if single is not None and (chosen.contender.n_regimes or 1) > 1 and not _is_worth_more(single, chosen):
-        remark = _density_remark(single, chosen)
-        found += [replace(remark, key="single_as_good")] if remark.key == "as_good" else []
     if len(chosen.log_density):
         better = [r for r in able if len(r.log_density) and r is not chosen and density_gain(chosen, r).is_clear]
         if better:
