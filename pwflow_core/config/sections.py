@@ -20,6 +20,7 @@ __all__ = [
     "EventsConfig",
     "FeaturesConfig",
     "FlowConfig",
+    "Language",
     "ModelsConfig",
     "PlantConfig",
     "PlantIdentity",
@@ -32,6 +33,9 @@ __all__ = [
     "TrainingConfig",
     "WarehouseConfig",
 ]
+
+Language = Literal["en", "ja"]
+"""Languages that the report, and the page of `pwflow poc`, can be written in."""
 
 RESERVED_COLUMNS = frozenset(
     {
@@ -331,7 +335,7 @@ class ScheduleConfig(_Section):
 class ReportConfig(_Section):
     """The report that every run writes beside the published tables."""
 
-    languages: tuple[Literal["en", "ja"], ...] = ("en",)
+    languages: tuple[Language, ...] = ("en",)
     """One file for each; with none, no run writes a report."""
     days: Annotated[int, Field(ge=1, le=3_650)] = 60
     """Days of readings to show, from the last one backwards."""

@@ -6,9 +6,12 @@ import duckdb
 
 from pwflow_core.errors import ConfigurationError
 
-__all__ = ["affordable_readings", "readings_per_week"]
+__all__ = ["SCORABLE_READINGS", "affordable_readings", "readings_per_week"]
 
 _FEWEST_DAYS = 3
+
+SCORABLE_READINGS = "core.readings WHERE quality IN ('ok', 'filled', 'partial')"
+"""Where readings that can be scored are, as SQL."""
 
 
 def affordable_readings(connection: duckdb.DuckDBPyConnection, alarms_per_week: float) -> float:
@@ -32,9 +35,8 @@ def readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
     Seven times those of the median day with any; with fewer than three such days, what all machines would deliver
     if they ran through the week.
     """
-    scorable = "core.readings WHERE quality IN ('ok', 'filled', 'partial')"
     row = connection.execute(
-        f"SELECT count(*), 7 * median(n) FROM (SELECT count(*) AS n FROM {scorable} GROUP BY ts::DATE)"
+        f"SELECT count(*), 7 * median(n) FROM (SELECT count(*) AS n FROM {SCORABLE_READINGS} GROUP BY ts::DATE)"
     ).fetchone()
     if row is not None and row[0] >= _FEWEST_DAYS:
         return float(row[1])
@@ -42,7 +44,8 @@ def readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
         f"""
         SELECT sum(7 * 86400 / gap) FROM (
             SELECT median(gap) AS gap FROM (
-                SELECT machine_id, epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap FROM {scorable}
+                SELECT machine_id, epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap
+                FROM {SCORABLE_READINGS}
             ) WHERE gap > 0 GROUP BY machine_id
         )
         """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pwflow_core.pipeline.events import Event, worst_events
+from pwflow_core.pipeline.scores import alpha_in_force
 from pwflow_core.plant import Plant
 
 __all__ = ["PlantOverview", "summarise_plant"]
@@ -69,10 +70,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         ).fetchall()[0]
         n_events = connection.execute("SELECT count(*) FROM mart.anomaly_events").fetchall()[0][0]
         worst = worst_events(connection, 3)
-        rate = connection.execute(
-            "SELECT alpha FROM core.model_sets "
-            "WHERE model_set_id = (SELECT model FROM core.progress WHERE step = 'scores') LIMIT 1"
-        ).fetchone()
+        alpha = alpha_in_force(connection)
     return PlantOverview(
         n_readings=readings[0],
         n_machines=readings[1],
@@ -83,7 +81,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         n_scored=statuses.pop("scored", 0),
         n_unjudged=statuses,
         n_anomalies=alarms[0],
-        alpha=rate[0] if rate else float("nan"),
+        alpha=alpha,
         n_alarm_days=alarms[1],
         n_events=n_events,
         worst=worst,

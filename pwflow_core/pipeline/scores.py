@@ -16,7 +16,7 @@ from pwflow_core.pipeline.progress import Progress, read_progress, write_progres
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
-__all__ = ["SCORES_STEP", "ClusterCalibration", "ScoresSummary", "derive_scores"]
+__all__ = ["SCORES_STEP", "ClusterCalibration", "ScoresSummary", "alpha_in_force", "derive_scores"]
 
 _log = logging.getLogger("pwflow.scores")
 
@@ -99,6 +99,15 @@ def derive_scores(plant: Plant) -> ScoresSummary:
         summary = _summarise(connection, model_set_id, rate, scoring.min_calibration_rows)
     _log_summary(summary, scoring.min_calibration_rows)
     return summary
+
+
+def alpha_in_force(connection: duckdb.DuckDBPyConnection) -> float:
+    """Return the false-alarm rate per reading that the scores were judged by; NaN before the first ones."""
+    row = connection.execute(
+        "SELECT alpha FROM core.model_sets WHERE model_set_id = ? LIMIT 1",
+        [read_progress(connection, SCORES_STEP).model],
+    ).fetchone()
+    return float(row[0]) if row else float("nan")
 
 
 def _drop_uncalibrated_pins(connection: duckdb.DuckDBPyConnection) -> None:

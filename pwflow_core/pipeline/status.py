@@ -50,6 +50,7 @@ class RegimeStatus:
         evidence: Evidence of drift after the last night that was followed, in units of log10; None if there is none.
         threshold: Evidence from which the regime has moved.
         night: The night of the evidence.
+        can_be_followed: Whether its flow has enough held-out readings to compare nights with, as far as is known.
     """
 
     cluster_key: str
@@ -61,6 +62,7 @@ class RegimeStatus:
     evidence: float | None
     threshold: float | None
     night: date | None
+    can_be_followed: bool
 
     @property
     def has_moved(self) -> bool:

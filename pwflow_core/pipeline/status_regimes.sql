@@ -16,7 +16,12 @@ SELECT
     flow.reason,
     evidence.last.evidence,
     evidence.last.threshold,
-    evidence.last.night
+    evidence.last.night,
+    NOT EXISTS (
+        FROM core.drift_references AS known
+        WHERE known.cluster_key = clusters.cluster_key AND known.flow_version = flow.flow_version
+          AND known.reference IS NULL
+    ) AS can_be_followed
 FROM mart.clusters
 LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = clusters.cluster_key AND flow.in_force
 LEFT JOIN evidence

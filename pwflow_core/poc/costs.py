@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pwflow_core.config import CostsConfig
 from pwflow_core.poc.results import Result
-from pwflow_core.poc.trial import Trial
+from pwflow_core.poc.trial import TrialFacts
 
 __all__ = ["YearlyCost", "events_per_year", "price"]
 
@@ -31,14 +31,11 @@ class YearlyCost:
         return self.false_alarms + self.missed_events + self.computing
 
 
-def events_per_year(costs: CostsConfig, trial: Trial) -> float:
+def events_per_year(costs: CostsConfig, facts: TrialFacts) -> float:
     """Return how many events there are to find in a year: as configured, as labelled, or assumed."""
     if costs.events_per_year is not None:
         return costs.events_per_year
-    if trial.facts.fault_source == "labelled":
-        weeks = len(trial.judged.X) / trial.facts.readings_per_week
-        return len(trial.judged.kinds) / weeks * WEEKS
-    return ASSUMED_EVENTS
+    return ASSUMED_EVENTS if facts.faults_per_week is None else facts.faults_per_week * WEEKS
 
 
 def price(result: Result, costs: CostsConfig, n_events: float) -> YearlyCost | None:

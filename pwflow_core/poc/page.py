@@ -112,8 +112,9 @@ class _Maker:
         return [sentence(remark, self.t, self.currency) for remark in found]
 
     def advice(self) -> list[str]:
-        code, n = self.comparison.recommendation.code, self.comparison.facts.n_segments
-        found = [self.t(f"poc.next.{code}")]
+        made, n = self.comparison.recommendation, self.comparison.facts.n_segments
+        code = made.code
+        found = [self.t("poc.next.one_large" if (code, made.model) == ("one_regime", "single") else f"poc.next.{code}")]
         if n > 1 and code in ("one_regime", "use_pwflow"):
             found.append(self.t("poc.next.segments", n=self.t.number(n)))
         return found

@@ -110,7 +110,7 @@ def prove_plant(
     _refuse_failures(results)
     costs, n_events, yearly = plant.config.costs, None, {}
     if costs is not None:
-        n_events = events_per_year(costs, trial)
+        n_events = events_per_year(costs, trial.facts)
         priced = {result.key: price(result, costs, n_events) for result in results}
         yearly = {key: cost for key, cost in priced.items() if cost is not None}
     return Comparison(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.budget import readings_per_week
+from pwflow_core.pipeline.budget import SCORABLE_READINGS, readings_per_week
 from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.labels import Labels
 from pwflow_core.pipeline.progress import read_fact
@@ -40,6 +40,8 @@ Array = NDArray[np.float64]
 
 LEARNED, HELD_OUT, CALIBRATED, JUDGED = 20_000, 10_000, 20_000, 100_000
 """Most readings that are learned from, get a density, set thresholds and are judged."""
+_SHORTEST_RECORD_WEEKS = 1 / 7
+"""Of less than a day of labels, no rate of faults is made."""
 _FEWEST_STRETCHES = 20
 _STRETCH_BLOCKS = 10
 
@@ -116,6 +118,7 @@ def read_trial(plant: Plant, facts: TrialFacts, labels: Labels | None, *, rows: 
         learn = _learnable(connection, plant.config, facts, rows)
         first, second = (_held_out(connection, plant.config, facts, fold, CALIBRATED) for fold in CALIBRATION_FOLDS)
         outside = None if labels is None else _outside(connection, plant.config, facts, labels)
+        faults_per_week = None if labels is None else _faults_per_week(connection, facts, labels)
     varies = np.ptp(learn.X, axis=0) > 0
     learn, first, second = (replace(part, X=part.X[:, varies]) for part in (learn, first, second))
     judged = None
@@ -127,7 +130,7 @@ def read_trial(plant: Plant, facts: TrialFacts, labels: Labels | None, *, rows: 
                 f"Expected labels of readings that can be judged, but none of the {len(labels.faults):,} faults holds "
                 "one: correct the names of the machines or the time zone, or leave --labels out."
             )
-        facts = replace(facts, fault_source="labelled")
+        facts = replace(facts, fault_source="labelled", faults_per_week=faults_per_week)
     if judged is None:
         healthy = Stretch(second.X, second.machine, second.seconds, np.full(len(second.X), -1, dtype=np.int64), ())
         judged = inject_faults(healthy, second.blocks(block_seconds), learn.X)
@@ -235,6 +238,26 @@ def _labelled(rows: _Rows, labels: Labels) -> Stretch:
             fault[inside] = len(kinds)
             kinds.append(known.kind)
     return Stretch(rows.X, rows.machine, rows.seconds, fault, tuple(kinds)).take(is_known)
+
+
+def _faults_per_week(connection: duckdb.DuckDBPyConnection, facts: TrialFacts, labels: Labels) -> float:
+    """Count the faults of the whole record: what is judged is a sample in which they are more frequent."""
+    if not labels.faults:
+        return 0.0
+    connection.register("labelled_faults", pd.DataFrame([vars(fault) for fault in labels.faults]))
+    if labels.known is not None:
+        connection.register("known_times", labels.known)
+        labelled = "known_times"
+    else:
+        labelled = (
+            "(SELECT machine_id, min(ts) AS known_from, max(ts) AS known_until "
+            f"FROM {SCORABLE_READINGS} GROUP BY machine_id)"
+        )
+    query = read_sql(__package__, "fault_rate.sql", labelled=labelled, scorable=SCORABLE_READINGS)
+    row = connection.execute(query).fetchone()
+    n_faults, n_readings = row or (0, 0)
+    weeks = n_readings / facts.readings_per_week
+    return float(n_faults / max(weeks, _SHORTEST_RECORD_WEEKS))
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, object], facts: TrialFacts) -> _Rows:

@@ -5,8 +5,8 @@ A difference counts if it is more than two standard errors of it, and more than 
 1. `too_little_data`: fewer readings to learn from than `needed_readings` asks for.
 2. `no_flows`: a Gaussian mixture, or one Gaussian, describes held-out readings as well as pwflow at its best, and
    pwflow does not find more faults.
-3. `one_regime`: pwflow with several regimes describes them no better than one flow over everything does, and does not
-   find more faults.
+3. `one_regime`: pwflow with one regime describes them as well as pwflow with any number of them, and those do not find
+   more faults; or, if only the larger flow over everything does, that one, with its size.
 4. `use_pwflow`: with the smallest number of regimes that is as good as the best one.
 """
 
@@ -122,20 +122,25 @@ def recommend(results: Sequence[Result], costs: dict[str, YearlyCost]) -> Recomm
             None,
             (_density_remark(simplest, chosen), _recall_remark(simplest, chosen)),
         )
-    elif chosen.contender.n_regimes == 1 or not _is_worth_more(one, chosen):
-        reference = next(result for result in flows if result.contender.n_regimes == 1)
-        several = [result for result in flows if (result.contender.n_regimes or 1) > 1]
-        against = _best(several) if several else reference
-        reasons = [_density_remark(one, against), _recall_remark(one, against)]
+    elif chosen.contender.n_regimes == 1:
+        against = _best([result for result in flows if result is not chosen] or single or [chosen])
+        reasons = [_density_remark(chosen, against), _recall_remark(chosen, against)]
         if simplest is not None:
-            reasons.append(_density_remark(simplest, one))
-        found = Recommendation("one_regime", reference.key, 1, tuple(reasons))
+            reasons.append(_density_remark(simplest, chosen))
+        found = Recommendation("one_regime", chosen.key, 1, tuple(reasons))
+    elif single and not _is_worth_more(single[0], chosen):
+        [smallest] = [result for result in flows if result.contender.n_regimes == 1]
+        reasons = [_density_remark(single[0], chosen), _recall_remark(single[0], chosen)]
+        reasons.append(_size_remark(smallest, single[0]))
+        if simplest is not None:
+            reasons.append(_density_remark(simplest, single[0]))
+        found = Recommendation("one_regime", single[0].key, 1, (*reasons, *_refit_remark(single[0], chosen)))
     else:
-        reasons = [_density_remark(one, chosen)]
+        best = _best(flows)
+        reasons = _why(one, chosen) if _is_worth_more(one, chosen) else _why(one, best)
         if simplest is not None:
             reasons += [_density_remark(simplest, chosen), _recall_remark(simplest, chosen)]
         reasons += _bridge_remark(one, chosen) + _refit_remark(one, chosen)
-        best = _best(flows)
         if best is not chosen:
             reasons.append(replace(_density_remark(chosen, best), key="fewest_regimes"))
         found = Recommendation("use_pwflow", chosen.key, chosen.contender.n_regimes, tuple(reasons))
@@ -168,6 +173,20 @@ def _density_remark(one: Result, other: Result) -> Remark:
     worse, better, gain = (other, one, back) if back.is_clear else (one, other, forth)
     values = {"first": worse.key, "second": better.key, "gain": gain.mean, "error": gain.error}
     return Remark("better" if gain.is_clear else "as_good", values)
+
+
+def _size_remark(small: Result, large: Result) -> Remark:
+    """Say how large the flow over everything is, and what one of the size of those of regimes loses."""
+    from pwflow_core.modelling.baselines.single import GLOBAL_FLOW
+
+    size = {"transforms": GLOBAL_FLOW.transforms, "hidden": GLOBAL_FLOW.hidden}
+    return Remark("larger_flow", _density_remark(small, large).values | size)
+
+
+def _why(before: Result, after: Result) -> list[Remark]:
+    """Say in what the second is worth more: in what it describes, or else in what it finds."""
+    density = _density_remark(before, after)
+    return [density] if density_gain(before, after).is_clear else [density, _recall_remark(before, after)]
 
 
 def _recall_remark(before: Result, after: Result) -> Remark:

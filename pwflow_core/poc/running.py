@@ -48,13 +48,17 @@ def run_trial(
         file = Path(folder) / "trial.npz"
         trial.save(file)
         waiting = {pool.submit(_run, file, jobs[place], place): place for place in longest_first}
-        for future in as_completed(waiting):
-            place = waiting[future]
-            figures, scores = future.result()
-            done[place] = judge(trial, jobs[place], config, figures, scores)
-            share = sum(jobs[i].contender.expected_seconds for i in done) / total
-            taken = time.monotonic() - started
-            say(f"{len(done)} of {len(jobs)}: {_sentence(done[place])}{_left(taken, share)}")
+        try:
+            for future in as_completed(waiting):
+                place = waiting[future]
+                figures, scores = future.result()
+                done[place] = judge(trial, jobs[place], config, figures, scores)
+                share = sum(jobs[i].contender.expected_seconds for i in done) / total
+                taken = time.monotonic() - started
+                say(f"{len(done)} of {len(jobs)}: {_sentence(done[place])}{_left(taken, share)}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [done[place] for place in range(len(jobs))]
 
 

@@ -31,6 +31,7 @@ class TrialFacts:
         fault_source: `labelled` or `injected`.
         alpha: The false-alarm rate per reading of the configuration; None if it gives a budget instead.
         alarms_per_week: That budget of false events per week.
+        faults_per_week: Labelled faults in a week in which the plant runs; None without labels.
     """
 
     plant: str
@@ -45,6 +46,7 @@ class TrialFacts:
     fault_source: str
     alpha: float | None
     alarms_per_week: float | None
+    faults_per_week: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

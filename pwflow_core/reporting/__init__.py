@@ -4,12 +4,11 @@
 says what each page shows; `drawing` draws it; `templates` holds the page. The words of each language lie in a file.
 """
 
-from pwflow_core.reporting.building import DEFAULT_DAYS, ReportSummary, build_report, build_reports, report_path
+from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, report_path
 from pwflow_core.reporting.images import draw_regimes, draw_training
 from pwflow_core.reporting.texts import LANGUAGES
 
 __all__ = [
-    "DEFAULT_DAYS",
     "LANGUAGES",
     "ReportSummary",
     "build_report",

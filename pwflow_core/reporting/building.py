@@ -24,11 +24,9 @@ from pwflow_core.reporting.regimes import load_flows, load_regimes, study_regime
 from pwflow_core.reporting.rendering import make_environment, put_in_place
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["DEFAULT_DAYS", "ReportSummary", "build_report", "build_reports", "report_path"]
+__all__ = ["ReportSummary", "build_report", "build_reports", "report_path"]
 
 _log = logging.getLogger("pwflow.report")
-
-DEFAULT_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -61,14 +59,14 @@ def report_path(config: PlantConfig, language: str) -> Path:
     return config.published_path.with_name(f"{config.plant.name}-report-{language}.html")
 
 
-def build_report(plant: Plant, target: Path, *, language: str = "en", days: int = DEFAULT_DAYS) -> ReportSummary:
+def build_report(plant: Plant, target: Path, *, language: str = "en", days: int | None = None) -> ReportSummary:
     """Build the report of a plant as one HTML file that needs nothing else.
 
     Arguments:
         plant: The plant.
         target: The file to write; one that is there is replaced as a whole.
         language: `en` or `ja`.
-        days: How many days of readings to show, from the last one backwards.
+        days: How many days of readings to show, from the last one backwards; as configured if None.
 
     Raises:
         ConfigurationError: There is no such language, or the file cannot be written.
@@ -77,7 +75,7 @@ def build_report(plant: Plant, target: Path, *, language: str = "en", days: int 
     return build_reports(plant, {language: target}, days=days)[0]
 
 
-def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFAULT_DAYS) -> list[ReportSummary]:
+def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None = None) -> list[ReportSummary]:
     """Build the report in several languages; what it shows is read once. See `build_report`.
 
     The warehouse is open for a few short looks only, and never while models are asked or anything is drawn.
@@ -85,11 +83,11 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int = DEFA
     Arguments:
         plant: The plant.
         targets: The file to write, by language.
-        days: How many days of readings to show, from the last one backwards.
+        days: How many days of readings to show, from the last one backwards; as configured if None.
     """
     started = time.perf_counter()
     texts = {language: Texts(language) for language in targets}
-    facts = read_facts(plant, days, datetime.now(UTC).replace(tzinfo=None))
+    facts = read_facts(plant, days or plant.config.report.days, datetime.now(UTC).replace(tzinfo=None))
     model, problem = load_regimes(plant)
     details = read_events(plant, facts, model.sensors if model else ())
     flows, problems = load_flows(plant, facts) if model else ({}, {})

@@ -1,7 +1,8 @@
 -- What the models saw over a stretch of time: one reading per bin. Expects the quoted /*columns*/.
 SELECT ts, segment, /*columns*/
 FROM core.model_readings
-WHERE reading_id IN (
+WHERE machine_id = $machine AND ts BETWEEN $start AND $end
+  AND reading_id IN (
     SELECT arg_min(reading_id, ts)
     FROM core.readings
     WHERE machine_id = $machine AND ts BETWEEN $start AND $end AND quality = 'ok'

@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 import duckdb
 import pandas as pd
 
-from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.scores import alpha_in_force
 from pwflow_core.pipeline.source import Sensor, read_source
 from pwflow_core.pipeline.timing import read_timing
 from pwflow_core.plant import Plant
@@ -125,7 +125,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             n_readings=n_readings,
             sensors=source.sensors,
             interval_seconds=timing.interval_seconds if timing else float("nan"),
-            alpha=_read_alpha(connection, tables, config),
+            alpha=alpha_in_force(connection),
             nights=_read_nights(connection, tables, zone, first),
             health=read(
                 HealthRow,
@@ -201,14 +201,6 @@ def _read_span(
         if row is not None:
             return row[0], row[1], row[2], row[3], int(row[4])
     raise NotFittedError("There are no readings to report on yet: run `pwflow run` to ingest, learn and score.")
-
-
-def _read_alpha(connection: duckdb.DuckDBPyConnection, tables: frozenset[str], config: PlantConfig) -> float:
-    if "core.model_sets" in tables:
-        row = connection.execute("SELECT alpha FROM core.model_sets ORDER BY pinned_at DESC LIMIT 1").fetchone()
-        if row is not None:
-            return float(row[0])
-    return config.scoring.alpha if config.scoring.alarms_per_week is None else float("nan")
 
 
 def _read_nights(

@@ -49,8 +49,7 @@ class RegimeStudy:
         sampled: Readings that the flow drew, shape (n, D); empty without a flow.
         held_out_latents: Latents of the held-out readings, shape (n, D).
         recent_latents: Latents of the recent ones, shape (n, D).
-        history: How the flow was trained; None without a flow.
-        problem: Why there is nothing to show, as a sentence; empty if there is.
+        history: How the flow was trained; None without a flow that can be loaded.
     """
 
     key: str
@@ -61,7 +60,6 @@ class RegimeStudy:
     held_out_latents: Array = field(default_factory=lambda: np.empty((0, 0)))
     recent_latents: Array = field(default_factory=lambda: np.empty((0, 0)))
     history: TrainingHistory | None = None
-    problem: str = ""
 
 
 def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:

@@ -7,13 +7,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from importlib import resources
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from pwflow_core.config import Language
 from pwflow_core.errors import ConfigurationError
 
 __all__ = ["LANGUAGES", "Language", "Texts"]
 
-Language = Literal["en", "ja"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 _NONE = "–"

@@ -98,7 +98,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
             if not languages:
                 return dg.MaterializeResult(metadata={"file": "none: report.languages is empty"})
             targets = {language: report_path(opened.config, language) for language in languages}
-            reports = build_reports(opened, targets, days=config.days or wanted.days)
+            reports = build_reports(opened, targets, days=config.days)
             return dg.MaterializeResult(
                 metadata={
                     **{f"file ({r.language})": dg.MetadataValue.path(str(r.path)) for r in reports},

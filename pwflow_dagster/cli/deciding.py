@@ -9,12 +9,11 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, echo_json, json_option, reason_option, user
+from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option, reason_option, user
 from pwflow_dagster.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.registry import FlowDecision
-    from pwflow_dagster.runs import RunOutcome
 
 __all__ = ["COMMANDS"]
 
@@ -38,7 +37,7 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     config = configuration_in_force(config_file)
     with shown_progress(), open_instance(config) as instance:
         outcome = answer_verdict(config, instance, verdict_id)
-    _check(outcome)
+    check_outcome(outcome)
     plant = Plant.open(config)
     finding = find_finding(plant, verdict_id)
     is_refit = finding.answer == "retrain"
@@ -87,7 +86,7 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     config = configuration_in_force(config_file)
     with shown_progress(), open_instance(config) as instance:
         keys, outcome = approve_regime(config, instance, verdict_id, approved_by=user(), reason=reason)
-    _check(outcome)
+    check_outcome(outcome)
     click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
 
 
@@ -141,25 +140,16 @@ def rollback(cluster: str, version: str | None, config_file: Path | None, reason
 COMMANDS = (answer, dismiss, approve, confirm, promote, rollback)
 
 
-def _check(outcome: RunOutcome) -> None:
-    """Show the warnings of a run; end with its error if it failed."""
-    if outcome.error is not None:
-        raise click.ClickException(outcome.error)
-    for warning in outcome.warnings:
-        click.echo(f"Warning: {warning}", err=True)
-
-
 def _describe(decision: FlowDecision) -> str:
-    gain = (
-        ""
-        if decision.gain_recent is None
-        else f" It describes {decision.n_recent:,} recent held-out readings better by {decision.gain_recent:.2f} nats "
-        "each."
-    )
     version, before = decision.flow_version[:12], (decision.previous_version or "none")[:12]
-    if decision.decision == "refused":
-        return f"{decision.cluster_key}: the new flow {version}… is no better, {before}… stays in force.{gain}"
-    return f"{decision.cluster_key}: flow {version}… is in force instead of {before}….{gain}"
+    made = (
+        f"the new flow {version}… is no better, {before}… stays in force"
+        if decision.decision == "refused"
+        else f"flow {version}… is in force instead of {before}…"
+    )
+    if decision.gain_recent is not None:
+        made += f"; gain on {decision.n_recent:,} recent held-out readings: {decision.gain_recent:+.2f} nats each"
+    return f"{decision.cluster_key}: {made}."
 
 
 def _switch_flow(
@@ -180,12 +170,9 @@ def _switch_flow(
             decided_by=user(),
             reason=reason or f"pwflow {'rollback' if is_rollback else 'promote'}",
         )
-    _check(outcome)
+    check_outcome(outcome)
     made = last_decision(Plant.open(config), cluster)
     if as_json:
         echo_json({"decision": made, "published": config.published_path})
         return
-    click.echo(
-        f"{cluster}: flow {made.flow_version[:12]}… is in force instead of {(made.previous_version or 'none')[:12]}…; "
-        f"its readings were scored again and published to {config.published_path}."
-    )
+    click.echo(f"{_describe(made)} Its readings were scored again and published to {config.published_path}.")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.options import config_option, echo_json, json_option, language_option
 
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
-    from pwflow_core.pipeline.status import PlantStatus
+    from pwflow_core.pipeline.status import PlantStatus, RegimeStatus
     from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS"]
@@ -42,13 +42,17 @@ def status(config_file: Path | None, as_json: bool) -> None:
 @click.command()
 @config_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
-@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@language_option
 @click.option(
-    "--days", type=click.IntRange(1), default=60, show_default=True, help="Days of readings to show, up to the last."
+    "--days",
+    type=click.IntRange(1),
+    help="Days of readings to show, up to the last. Default: as [report] in pwflow.toml has it.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the report in the browser.")
 @json_option
-def report(config_file: Path | None, output: Path | None, language: str, days: int, show: bool, as_json: bool) -> None:
+def report(
+    config_file: Path | None, output: Path | None, language: str, days: int | None, show: bool, as_json: bool
+) -> None:
     """The plant in pictures, as one HTML file.
 
     Alarms, events, regimes, data quality and models; the file needs no network.
@@ -173,15 +177,21 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     lines.append(f"  regimes     {len(found.regimes)}; evidence of drift is in units of log10, against its threshold")
     width = max((len(regime.segment) for regime in found.regimes), default=0)
     for regime in found.regimes:
-        evidence = (
-            "drift is followed from the next night on"
-            if regime.evidence is None
-            else f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
-        )
         flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
-        lines.append(f"    {regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}  {flow}  {evidence}")
+        regime_and_share = f"{regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}"
+        lines.append(f"    {regime_and_share}  {flow}  {_drift_of(regime)}")
     lines.append(f"  verdicts    {len(found.findings)} open")
     for finding in found.findings:
         lines.append(f"    {finding.verdict_id}  {finding.night}  {finding.summary}")
         lines.append(f"      next: {next_step(finding, config.drift.policy)}")
     return "\n".join(lines)
+
+
+def _drift_of(regime: RegimeStatus) -> str:
+    if regime.flow_version is None:
+        return "drift is followed once there is a flow"
+    if not regime.can_be_followed:
+        return "too few held-out readings to follow drift"
+    if regime.evidence is None:
+        return "drift is followed from the next night on"
+    return f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, json_option
+from pwflow_dagster.cli.options import config_option, json_option, language_option
 from pwflow_dagster.cli.progress import shown_progress
 
 __all__ = ["COMMANDS"]
@@ -122,7 +122,7 @@ def bench(
 @click.option(
     "--regimes", default="1,2,4,8", show_default=True, help="Numbers of regimes to try, over the whole plant."
 )
-@click.option("--language", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@language_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write. Default: beside the published tables.")
 @json_option
 def poc(

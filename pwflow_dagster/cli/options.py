@@ -1,4 +1,4 @@
-"""What several commands share: options, who asks, and JSON."""
+"""What several commands share: options, who asks, what a run came to, and JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,25 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-__all__ = ["as_json", "config_option", "echo_json", "json_option", "reason_option", "user"]
+from pwflow_core.config import Language
+
+if TYPE_CHECKING:
+    from pwflow_dagster.runs import RunOutcome
+
+__all__ = [
+    "as_json",
+    "check_outcome",
+    "config_option",
+    "echo_json",
+    "json_option",
+    "language_option",
+    "reason_option",
+    "user",
+]
 
 config_option = click.option(
     "--config",
@@ -22,6 +36,7 @@ config_option = click.option(
     help="Configuration file. Default: PWFLOW_CONFIG, then pwflow.toml here, then the bundled simulated plant.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+language_option = click.option("--language", type=click.Choice(get_args(Language)), default="en", show_default=True)
 reason_option = click.option("--reason", default="", help="Why, for the record.")
 
 
@@ -43,6 +58,14 @@ def as_json(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, Path) else value
+
+
+def check_outcome(outcome: RunOutcome) -> None:
+    """Show the warnings of a run; end with its error if it failed."""
+    if outcome.error is not None:
+        raise click.ClickException(outcome.error)
+    for warning in outcome.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def user() -> str:

@@ -12,7 +12,7 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
-from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
 from pwflow_dagster.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -119,11 +119,8 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
     outcomes = []
     with shown_progress(), open_instance(config) as instance:
         for outcome in run_plant(config, instance):
-            if outcome.error is not None:
-                raise click.ClickException(outcome.error)
+            check_outcome(outcome)
             outcomes.append(outcome)
-            for warning in outcome.warnings:
-                click.echo(f"Warning: {warning}", err=True)
     plant = summarise_plant(Plant.open(config))
     if as_json:
         echo_json({"plant": config.plant.name, "runs": outcomes, "result": plant, "published": config.published_path})

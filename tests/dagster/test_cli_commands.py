@@ -44,6 +44,18 @@ def test_the_status_says_how_the_plant_is_and_what_to_do_next(here):
     assert f"`pwflow answer {VERDICT}`" in shown
 
 
+def test_the_status_says_why_no_drift_is_seen(here):
+    with here.plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.cluster_health WHERE cluster_key IN ('c0001', 'c0002')")
+        connection.execute("UPDATE core.drift_references SET reference = NULL WHERE cluster_key = 'c0001'")
+        connection.execute("DELETE FROM core.drift_references WHERE cluster_key = 'c0002'")
+        connection.execute("DELETE FROM mart.flow_versions WHERE cluster_key = 'c0003'")
+    lines = {line.split()[0]: line for line in invoke("status").stdout.splitlines() if line.startswith("    c000")}
+    assert "too few held-out readings to follow drift" in lines["c0001"]
+    assert "drift is followed from the next night on" in lines["c0002"]
+    assert "no flow  drift is followed once there is a flow" in lines["c0003"]
+
+
 def test_the_status_as_json_has_the_same_facts(here):
     add_verdict(here, "c0002")
     document = json.loads(invoke("status", "--json").stdout)

@@ -11,7 +11,7 @@ from pwflow_core.pipeline.calibration import load_calibration
 from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
 from pwflow_core.pipeline.flows import train_cluster_flows
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
-from pwflow_core.pipeline.scores import derive_scores
+from pwflow_core.pipeline.scores import alpha_in_force, derive_scores
 from pwflow_core.pipeline.slices import score_slices
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
@@ -194,6 +194,17 @@ def test_a_changed_scoring_configuration_judges_every_reading_anew(trained_plant
     assert derive_scores(plant).n_derived == len(before)
     after = frame(plant, SCORES)
     assert (after.is_anomaly.sum() > before.is_anomaly.sum()) or (after.status == "thin").any()
+
+
+def test_the_rate_in_force_is_that_of_the_last_scores_also_if_it_is_one_of_before(trained_plant):
+    rates = []
+    for alpha in (0.2, 0.1, 0.2):
+        plant = reopen(trained_plant, scoring={"alpha": alpha})
+        derive_scores(plant)
+        with plant.warehouse.snapshot() as connection:
+            rates.append(alpha_in_force(connection))
+    assert rates == [0.2, 0.1, 0.2]
+    assert query(plant, "SELECT count(DISTINCT model_set_id) FROM core.model_sets WHERE alpha = 0.2") == [(1,)]
 
 
 def test_a_regime_with_too_few_held_out_readings_is_thin_and_never_judged(trained_plant):

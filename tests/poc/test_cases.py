@@ -8,7 +8,7 @@ from pwflow_core.poc.results import density_gain
 
 RIGHT = {
     "three modes": ("use_pwflow", "pwflow_3"),
-    "one mode": ("one_regime", "pwflow_1"),
+    "one mode": ("one_regime", "single"),
     "one Gaussian": ("no_flows", "gaussian"),
     "200 rows": ("too_little_data", ""),
 }

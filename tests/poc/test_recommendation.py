@@ -46,7 +46,7 @@ RULES = {
     ),
     "a large single flow is as good": (
         {"pwflow_1": 1.0, "pwflow_4": 2.0, "single": 2.0, "gmm": 1.5, "gaussian": 0},
-        ("one_regime", "pwflow_1"),
+        ("one_regime", "single"),
     ),
     "a small single flow is as good": (
         {"pwflow_1": 2.0, "pwflow_4": 2.01, "single": 1.9, "gmm": 1.5, "gaussian": 0},
@@ -71,6 +71,17 @@ RULES = {
 def test_each_rule_applies_where_it_should(rule):
     nats, expected = RULES[rule]
     assert decide(**nats) == expected
+
+
+def test_where_only_a_larger_flow_is_as_good_as_regimes_its_size_is_said_and_what_a_small_one_loses():
+    results = [result(key, nats) for key, nats in (("pwflow_1", 1.0), ("pwflow_4", 2.0), ("single", 2.0))]
+    made = recommend([*results, result("gmm", 1.5), result("gaussian", 0.0)], {})
+    reasons = {remark.key: remark.values for remark in made.reasons}
+    larger = reasons["larger_flow"]
+    assert (larger["first"], larger["second"], larger["transforms"], larger["hidden"]) == ("pwflow_1", "single", 8, 128)
+    assert larger["gain"] == pytest.approx(1.0)
+    assert reasons["refit"]["second"] == "pwflow_4"
+    assert made.caveats == ()
 
 
 def test_flows_that_find_clearly_more_are_worth_it_even_if_a_mixture_describes_as_well():

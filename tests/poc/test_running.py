@@ -5,8 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from pwflow_core.config import CostsConfig
 from pwflow_core.errors import ConfigurationError, LabelsError
+from pwflow_core.pipeline.labels import labels_from_file
 from pwflow_core.poc.contenders import Contender
+from pwflow_core.poc.costs import events_per_year
 from pwflow_core.poc.proving import prove_plant
 from pwflow_core.poc.readings import ensure_readings, read_facts, read_trial
 from pwflow_core.poc.running import run_trial
@@ -39,6 +42,27 @@ def test_each_contender_runs_in_a_process_of_its_own_and_says_how_far_it_is(comp
     assert lines[0] == f"3 models on {len(found.trial.learn):,} readings, " + lines[0].split(", ")[1]
 
 
+def test_an_interrupt_ends_the_comparison_and_no_further_contender_is_started(compare):
+    plant, found = compare("three modes")
+    lines, n_fitted = [], 0
+
+    def interrupt(line: str) -> None:
+        lines.append(line)
+        if line.startswith("1 of"):
+            raise KeyboardInterrupt
+
+    class Counted(Job):
+        def to_json(self) -> str:
+            nonlocal n_fitted
+            n_fitted += 1
+            return super().to_json()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(found.trial, [Counted(Contender("gaussian"), plant.config.flow)] * 12, plant.config, interrupt)
+    assert len(lines) == 2
+    assert n_fitted <= 6  # those under way, and what they are followed by before the interrupt arrives
+
+
 def test_a_job_says_the_same_after_a_journey_as_text():
     from tests.conftest import config_of
 
@@ -56,13 +80,35 @@ def test_labels_of_the_time_after_training_are_what_is_judged(tmp_path):
         ("2024-03-02T10:00:00Z", "2024-03-02T10:20:00Z"),  # in the training window: not judged
         ("2024-03-04T10:00:00Z", "2024-03-04T10:20:00Z"),
     )
-    from pwflow_core.pipeline.labels import labels_from_file
-
     trial = read_trial(plant, facts, labels_from_file(plant, labels))
     assert trial.facts.fault_source == "labelled"
     assert trial.judged.kinds == ("leak",)
     assert (trial.judged.fault == 0).sum() == 21
     assert len(trial.judged.X) == 6000 - facts.n_complete
+
+
+@pytest.mark.parametrize("training", [{}, {"until": "2024-03-04T00:00:00Z"}])
+def test_events_of_a_year_are_counted_on_the_whole_record_whatever_part_of_it_is_judged(training, tmp_path):
+    plant = make_case(tmp_path, CASES["one Gaussian"](), training=training)
+    ensure_readings(plant)
+    hours = [f"2024-03-0{day}T{hour:02d}:{{}}:00Z" for day in (1, 2, 3, 4) for hour in (0, 6, 12, 18)]
+    outside = ("2025-03-04T10:00:00Z", "2025-03-04T10:20:00Z")
+    labels = write_labels(tmp_path / "labels.csv", *((hour.format("00"), hour.format("40")) for hour in hours), outside)
+    trial = read_trial(plant, read_facts(plant), labels_from_file(plant, labels))
+    weeks = 6000 / (7 * 1440)
+    assert trial.facts.faults_per_week == pytest.approx(16 / weeks)
+    assert events_per_year(CostsConfig(), trial.facts) == pytest.approx(16 / weeks * 365.25 / 7)
+    assert events_per_year(CostsConfig(events_per_year=3), trial.facts) == 3
+
+
+def test_the_rate_of_faults_is_that_of_the_time_that_is_labelled(tmp_path):
+    plant = make_case(tmp_path, CASES["one Gaussian"]())
+    ensure_readings(plant)
+    times = pd.date_range("2024-03-02", periods=2 * 1440, freq="60s")
+    frame = pd.DataFrame({"time": times.strftime("%Y-%m-%dT%H:%M:%SZ"), "label": (times.hour % 12 == 3).astype(int)})
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    trial = read_trial(plant, read_facts(plant), labels_from_file(plant, tmp_path / "labels.csv"))
+    assert trial.facts.faults_per_week == pytest.approx(4 / (2 / 7))
 
 
 def test_a_large_plant_is_sampled(tmp_path):

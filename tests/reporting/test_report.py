@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from pwflow_core.config import ReportConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.pipeline.clusters import fit_cluster_model
+from pwflow_core.plant import Plant
 from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report_path
 from pwflow_core.reporting.drawing.canvas import Canvas
 from pwflow_core.reporting.texts import Texts
@@ -119,6 +121,7 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
     _, page = built(eventful_plant, take_apart, days=60)
     assert page.attributes("aria-label").count(TEXTS("chart.drift")) == 1
     assert "3.0 of 2" in page.text
+    assert TEXTS("channel.latent", number=2) in re.findall(r"<title>([^<]+)</title>", page.source)
     assert page.text.count("It <moved>") == 2  # among all findings, and with its regime
     assert TEXTS("state.drifted") in page.text
     assert TEXTS("legend.threshold") in page.text
@@ -161,7 +164,8 @@ def test_a_damaged_model_file_costs_its_pictures_only(eventful_plant, take_apart
     file = eventful_plant.config.folder / "models" / f"{version}.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     summary, page = built(eventful_plant, take_apart)
-    assert "is damaged" in page.text
+    assert page.text.count("is damaged") == 1
+    assert TEXTS("regime.no_flow") not in page.text
     assert summary.n_regimes_shown == 4
 
 
@@ -220,6 +224,8 @@ def test_only_the_days_asked_for_are_shown(reports, unchanged_plant, tmp_path):
         "SELECT count(*) FROM mart.anomaly_events WHERE ended_at >= (SELECT max(ts)::DATE FROM core.readings)",
     )
     assert summary.n_events == n_events < reports["en"][0].n_events
+    configured = unchanged_plant.config.model_copy(update={"report": ReportConfig(days=1)})
+    assert build_report(Plant.open(configured), tmp_path / "configured.html").n_events == n_events
 
 
 def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from pwflow_core import reporting
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.reporting.texts import LANGUAGES, Texts
+from pwflow_core.warehouse import read_sql
 
 PACKAGE = Path(str(resources.files(reporting)))
 
@@ -80,3 +81,12 @@ def test_dates_are_written_in_the_language():
     assert Texts("en").moment(datetime(2026, 2, 9, 16, 51)) == "9 Feb 2026 16:51"  # noqa: DTZ001 - UTC without a zone
     assert Texts("ja").night(date(2026, 2, 9)) == "2026年2月9日"
     assert Texts("ja").night(None) == "–"
+
+
+def test_every_reason_of_a_rejection_has_words_in_every_language():
+    schema = read_sql("pwflow_core.warehouse", "schema.sql")
+    [told] = re.findall(r"COLUMN mart.rejected_readings.reason IS '([^']+)'", schema)
+    reasons = re.split(r", | or ", told)
+    assert "infinite" in reasons
+    for language in LANGUAGES:
+        assert {f"rejected.{reason}" for reason in reasons} <= Texts(language).keys

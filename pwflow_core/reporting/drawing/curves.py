@@ -17,7 +17,7 @@ from pwflow_core.reporting.drawing.palette import SERIES, colour
 from pwflow_core.reporting.drawing.time_axis import few_ticks, night_axis
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["draw_drift", "draw_quality", "draw_share", "draw_training_curve", "training_curve_png"]
+__all__ = ["channel_name", "draw_drift", "draw_quality", "draw_share", "draw_training_curve", "training_curve_png"]
 
 _WIDTH, _HEIGHT = 350, 220
 
@@ -56,7 +56,7 @@ def draw_drift(
         singles = [name for name in channels if name != "drift"]
         for name, series in zip(singles, SERIES[1:], strict=False):
             (line,) = axes.plot(days, channels[name], color=colour(series), linewidth=0.9, alpha=0.8)
-            chart.explain(line, name)
+            chart.explain(line, channel_name(name, texts))
         if "drift" in channels:
             (line,) = axes.plot(
                 days, channels["drift"], color=colour("blue"), linewidth=2, marker="o" if len(days) < 3 else ""
@@ -66,6 +66,13 @@ def draw_drift(
         _over_nights(chart, axes, days, texts)
         chart.name_axes(axes, y=texts("axis.evidence"), y_unit="log₁₀")
         return chart.to_svg(texts("chart.drift"))
+
+
+def channel_name(channel: str, texts: Texts) -> str:
+    """Return what a channel of evidence is called."""
+    if channel.startswith("latent_"):
+        return texts("channel.latent", number=channel.removeprefix("latent_"))
+    return texts.label("channel", channel)
 
 
 def draw_quality(nights: Sequence[date], shares: Mapping[str, Sequence[float]], width: float, texts: Texts) -> Markup:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pwflow_core.pipeline.staging import NO_SEGMENT
 from pwflow_core.reporting.drawing.signals import Band, Signal, draw_signals
 from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
 from pwflow_core.reporting.expectations import Expectations
@@ -194,10 +195,7 @@ def _sentence(facts: PlantFacts, event: EventRow, detail: EventFacts | None, tex
             )
             for row in rows
         )
-    return texts(
-        "event.sentence",
-        machine=event.machine_id,
-        segment=event.segment,
-        what=what,
-        duration=_duration(facts, event, texts),
-    )
+    where = event.machine_id
+    if event.segment not in (None, NO_SEGMENT, event.machine_id):
+        where = texts("event.where", machine=event.machine_id, segment=event.segment)
+    return texts("event.sentence", where=where, what=what, duration=_duration(facts, event, texts))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
-from pwflow_core.reporting.drawing.curves import draw_drift, draw_share, draw_training_curve
+from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map
 from pwflow_core.reporting.drawing.palette import SERIES
@@ -138,7 +138,7 @@ def _regime(
     else:
         notes.append(texts("regime.no_evidence"))
     if study.history is None:
-        notes.append(texts("regime.no_flow"))
+        notes += [] if problem else [texts("regime.no_flow")]
     else:
         charts += _pairs(facts, model, study, segment.raw, texts)
         if max(len(study.held_out), len(study.recent)) >= _FEWEST_READINGS:
@@ -215,16 +215,10 @@ def _drift(facts: PlantFacts, key: str, texts: Texts) -> Chart | None:
     )
     legend = (
         Key("line", "blue", texts("channel.drift")),
-        *(Key("line", series, _channel(name, texts)) for name, series in zip(shown[1:], SERIES[1:], strict=False)),
+        *(Key("line", series, channel_name(name, texts)) for name, series in zip(shown[1:], SERIES[1:], strict=False)),
         Key("dashed", "ink", texts("legend.threshold")),
     )
     return Chart(texts("regime.drift"), picture, legend=legend, note=texts("regime.drift_note"))
-
-
-def _channel(name: str, texts: Texts) -> str:
-    if name.startswith("latent_"):
-        return texts("channel.latent", number=name.removeprefix("latent_"))
-    return texts.label("channel", name)
 
 
 def _pairs(facts: PlantFacts, model: ClusterModel, study: RegimeStudy, raw: list[int], texts: Texts) -> list[Chart]:
