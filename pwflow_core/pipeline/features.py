@@ -45,6 +45,7 @@ _MIN_NOISE_SHARE = 0.5
 _MIN_REGULAR_SHARE = 0.8
 _MIN_FULL_SHARE = 0.8
 _MIN_ROWS_PER_COLUMN = 15
+_MOST_COLUMNS = 400
 _EVIDENCE_ROWS = 200_000
 _LEAST_EVIDENCE_ROWS = 1_000
 
@@ -318,8 +319,10 @@ def _choose(
     none = config.features.model_copy(update={"windows": ()})
     if timing is None:
         return none, "auto: no machine has two readings"
-    evidence = _evidence(connection, config, sensors, timing)
     n_columns = (1 + len(config.features.statistics)) * len(sensors)
+    if n_columns > _MOST_COLUMNS:
+        return none, f"auto: with them there would be {n_columns:,} columns, more than {_MOST_COLUMNS}"
+    evidence = _evidence(connection, config, sensors, timing)
     if evidence.regular < _MIN_REGULAR_SHARE:
         return none, f"auto: only {evidence.regular:.0%} of the readings come at the usual interval"
     if evidence.n_rows < _MIN_ROWS_PER_COLUMN * n_columns:

@@ -171,10 +171,13 @@ def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, ti
 
 
 def _select_limits(watched: Sequence[str]) -> str:
-    """Return the query of the limits and resting values of each machine, one column per watched sensor."""
+    """Return the query of the limits and resting values of each machine, one column per watched sensor.
+
+    By CASE: of hundreds of aggregates with a FILTER each DuckDB keeps one copy of all columns for every other one.
+    """
     columns = "".join(
-        f", max(max_readings) FILTER (sensor = {quote_literal(s)}) AS limit_{i}"
-        f", any_value(resting) FILTER (sensor = {quote_literal(s)}) AS resting_{i}"
+        f", max(CASE WHEN sensor = {quote_literal(s)} THEN max_readings END) AS limit_{i}"
+        f", any_value(CASE WHEN sensor = {quote_literal(s)} THEN resting END) AS resting_{i}"
         for i, s in enumerate(watched)
     )
     return f"SELECT machine_id{columns} FROM core.stuck_limits GROUP BY machine_id"
