@@ -209,7 +209,7 @@ def update_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     gone = "SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id)"
     connection.execute(f"DELETE FROM core.features WHERE reading_id IN ({gone})")
     is_first = connection.execute("SELECT 1 FROM core.features LIMIT 1").fetchone() is None
-    for touched in touched_chunks(connection, feature_set.reach * timing.gap_seconds):
+    for touched in touched_chunks(connection, config, feature_set.reach * timing.gap_seconds, len(feature_set.columns)):
         computed = _select_features(feature_set, timing, touched)
         if is_first:
             connection.execute(f"INSERT INTO core.features BY NAME {computed}")

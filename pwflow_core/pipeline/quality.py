@@ -83,7 +83,7 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         "DELETE FROM core.filled_values WHERE reading_id IN "
         "(SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id))"
     )
-    for touched in touched_chunks(connection, reach * timing.gap_seconds):
+    for touched in touched_chunks(connection, config, reach * timing.gap_seconds, len(sensors)):
         script = _quality_script(config.quality, sensors, watched, timing, touched)
         for statement in duckdb.extract_statements(script):
             connection.execute(statement)
