@@ -12,6 +12,7 @@ __all__ = [
     "ChecksFailedError",
     "ConfigurationError",
     "LabelsError",
+    "MemoryLimitError",
     "MissingColumnError",
     "ModelFileError",
     "NotFittedError",
@@ -117,6 +118,10 @@ class WarehouseDamagedError(PwflowError, OSError):
 
 class WarehouseVersionError(PwflowError, ValueError):
     """The warehouse was written by a newer release."""
+
+
+class MemoryLimitError(PwflowError, MemoryError):
+    """A step needs more memory than it may use, or than there is; nothing of it was written."""
 
 
 class StorageFullError(PwflowError, OSError):

@@ -5,6 +5,8 @@ once those sensors read what they should given the others:
 
     weight(S) ∝ p_k(x with S repaired), times 1/100 if S is a pair
 
+Of more than 64 sensors only explanations by one of them are tried: their pairs would be thousands.
+
 A faulty sensor can move a reading out of its own regime, so k is the regime that suits the *other* sensors best. All
 explanations are weighed by the Gaussians of the regimes, at the cost of a few matrix products; the flow of regime k
 settles it where several come near each other. The blame of a pair is split by the Shapley values of its two.

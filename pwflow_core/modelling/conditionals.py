@@ -24,6 +24,7 @@ Index = NDArray[np.intp]
 BAND = (0.05, 0.95)
 """Quantiles of what a sensor reads, given the others, that bound what is expected of it."""
 
+_MOST_PAIRED = 64  # sensors: beyond that the pairs would take gigabytes, and most of the time
 _DRAWS = 4096
 _MOST_PRODUCTS = 400  # with fewer than ten draws per product the fit would mostly be noise
 _SEEN = 3.5  # products see the columns clamped to this many standard deviations
@@ -34,7 +35,8 @@ _LARGEST = 1e8
 class Conditionals:
     """Conditional means of one regime, and what the log-density gains by them.
 
-    A *set* is one sensor or two. Sets are numbered: the sensors first, then the pairs in the order of `pairs`.
+    A *set* is one sensor or two. Sets are numbered: the sensors first, then the pairs in the order of `pairs`. A plant
+    of more than 64 sensors has no pairs.
     Readings are in standard units, z = (x - centre) / scale, shape (D, N).
 
     Arguments:
@@ -53,7 +55,8 @@ class Conditionals:
     ) -> None:
         self.flow = flow
         self.n_sensors = n = len(groups)
-        self.pairs = np.array(list(combinations(range(n), 2)), dtype=np.intp).reshape(-1, 2).T
+        pairs = list(combinations(range(n), 2)) if n <= _MOST_PAIRED else []
+        self.pairs = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
         self._raw = np.array([group[0] for group in groups])
         self._precision = flow.whitening.forward @ flow.whitening.forward.T
         singles = [np.array(group) for group in groups]
@@ -103,7 +106,7 @@ class Conditionals:
         single = _gain(residual, self._single_roots)
         first = single.argmax(axis=0)
         best = (single + self._log_volume[: self.n_sensors, None]).max(axis=0)
-        for sensor in range(self.n_sensors if self.n_sensors > 1 else 0):
+        for sensor in range(self.n_sensors if self.pairs.size else 0):
             rows, partners = np.flatnonzero(first == sensor), self._partners[sensor]
             pair = _gain(residual[:, rows], self._partner_roots[sensor]) + self._log_volume[partners, None]
             best[rows] = np.maximum(best[rows], pair.max(axis=0) - price_of_second)

@@ -45,6 +45,7 @@ _MIN_NOISE_SHARE = 0.5
 _MIN_REGULAR_SHARE = 0.8
 _MIN_FULL_SHARE = 0.8
 _MIN_ROWS_PER_COLUMN = 15
+_MOST_COLUMNS = 400
 _EVIDENCE_ROWS = 200_000
 _LEAST_EVIDENCE_ROWS = 1_000
 
@@ -208,7 +209,7 @@ def update_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     gone = "SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id)"
     connection.execute(f"DELETE FROM core.features WHERE reading_id IN ({gone})")
     is_first = connection.execute("SELECT 1 FROM core.features LIMIT 1").fetchone() is None
-    for touched in touched_chunks(connection, feature_set.reach * timing.gap_seconds):
+    for touched in touched_chunks(connection, config, feature_set.reach * timing.gap_seconds, len(feature_set.columns)):
         computed = _select_features(feature_set, timing, touched)
         if is_first:
             connection.execute(f"INSERT INTO core.features BY NAME {computed}")
@@ -318,8 +319,10 @@ def _choose(
     none = config.features.model_copy(update={"windows": ()})
     if timing is None:
         return none, "auto: no machine has two readings"
-    evidence = _evidence(connection, config, sensors, timing)
     n_columns = (1 + len(config.features.statistics)) * len(sensors)
+    if n_columns > _MOST_COLUMNS:
+        return none, f"auto: with them there would be {n_columns:,} columns, more than {_MOST_COLUMNS}"
+    evidence = _evidence(connection, config, sensors, timing)
     if evidence.regular < _MIN_REGULAR_SHARE:
         return none, f"auto: only {evidence.regular:.0%} of the readings come at the usual interval"
     if evidence.n_rows < _MIN_ROWS_PER_COLUMN * n_columns:

@@ -83,7 +83,7 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         "DELETE FROM core.filled_values WHERE reading_id IN "
         "(SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id))"
     )
-    for touched in touched_chunks(connection, reach * timing.gap_seconds):
+    for touched in touched_chunks(connection, config, reach * timing.gap_seconds, len(sensors)):
         script = _quality_script(config.quality, sensors, watched, timing, touched)
         for statement in duckdb.extract_statements(script):
             connection.execute(statement)
@@ -171,10 +171,13 @@ def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, ti
 
 
 def _select_limits(watched: Sequence[str]) -> str:
-    """Return the query of the limits and resting values of each machine, one column per watched sensor."""
+    """Return the query of the limits and resting values of each machine, one column per watched sensor.
+
+    By CASE: of hundreds of aggregates with a FILTER each DuckDB keeps one copy of all columns for every other one.
+    """
     columns = "".join(
-        f", max(max_readings) FILTER (sensor = {quote_literal(s)}) AS limit_{i}"
-        f", any_value(resting) FILTER (sensor = {quote_literal(s)}) AS resting_{i}"
+        f", max(CASE WHEN sensor = {quote_literal(s)} THEN max_readings END) AS limit_{i}"
+        f", any_value(CASE WHEN sensor = {quote_literal(s)} THEN resting END) AS resting_{i}"
         for i, s in enumerate(watched)
     )
     return f"SELECT machine_id{columns} FROM core.stuck_limits GROUP BY machine_id"

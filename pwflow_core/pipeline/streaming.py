@@ -20,6 +20,8 @@ from pwflow_core.warehouse.sql import quote_columns
 __all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
 
 _VECTOR_ROWS = 2048
+_MOST_CELLS = 2**22
+"""Of a chunk: its rows are fewer where they have many columns, so that a wide plant takes no more memory."""
 
 
 def copy_out(connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], target: Path) -> None:
@@ -33,11 +35,12 @@ def read_chunks(
     """Stream a file that `copy_out` wrote.
 
     Yields:
-        Reading ids of shape (n,) and sensor values of shape (n, D), n about `chunk_rows`.
+        Reading ids of shape (n,) and sensor values of shape (n, D), n about `chunk_rows`, or less where D is large.
     """
+    n_rows = min(chunk_rows, _MOST_CELLS // len(sensors))
     scratch.execute(f"SELECT reading_id, {quote_columns(sensors)} FROM read_parquet({quote_literal(str(file))})")
     while True:
-        frame = scratch.fetch_df_chunk(max(1, chunk_rows // _VECTOR_ROWS))
+        frame = scratch.fetch_df_chunk(max(1, n_rows // _VECTOR_ROWS))
         if frame.empty:
             return
         yield (

@@ -23,6 +23,7 @@ import duckdb
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import (
     ConfigurationError,
+    MemoryLimitError,
     NotFittedError,
     StorageFullError,
     WarehouseDamagedError,
@@ -85,6 +86,7 @@ class Warehouse:
             WarehouseDamagedError: The file cannot be read any more.
             WarehouseVersionError: A newer release wrote the file.
             StorageFullError: The disk is full; the file is as it was.
+            MemoryLimitError: The block needs more than the memory limit; the file is as it was.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._explaining():
@@ -176,6 +178,12 @@ class Warehouse:
         except duckdb.Error as error:
             if full := explain_full_disk(error, self.path.parent):
                 raise full from None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise MemoryLimitError(
+                    f"The step needs more than the {self._memory_limit} of compute.memory_limit, and this part of it "
+                    "cannot be spilled to disk: raise the limit in pwflow.toml, or give the plant fewer sensors. "
+                    "Nothing was written."
+                ) from None
             if any(sign in str(error) for sign in _FILE_DAMAGED):
                 raise WarehouseDamagedError(
                     f"The warehouse {self.path} is damaged ({str(error).splitlines()[0]}): restore it from a backup, "

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/scoring_memory.py --rows 5000000
     python tests/benchmarks/scoring_memory.py --rows 5000000 --window 20 --until readings    # with features over time
+    python tests/benchmarks/scoring_memory.py --rows 5000 --sensors 500 --regimes auto --window auto    # as by default
 
-Eight sensors, eight bent regimes, one segment. Prints a Markdown table: seconds, peak resident memory, and how much
-of it is beyond the imports. Not part of the test suite: figures on a shared machine are no pass or fail.
+Eight bent regimes in one segment. Prints a Markdown table: seconds, peak resident memory, and how much of it is beyond
+the imports. Not part of the test suite: figures on a shared machine are no pass or fail.
 """
 
 from __future__ import annotations
@@ -22,30 +23,45 @@ import duckdb
 from pwflow_core.config import parse_config
 from pwflow_core.plant import Plant
 
-SENSORS = [f"s{i}" for i in range(8)]
-STEPS = ("imports", "ingest", "readings", "fit", "assign", "flows", "slices", "scores", "health", "checks", "publish")
+STEPS = (
+    "imports",
+    "ingest",
+    "readings",
+    "fit",
+    "assign",
+    "flows",
+    "slices",
+    "scores",
+    "contributions",
+    "events",
+    "drift",
+    "health",
+    "checks",
+    "publish",
+    "report",
+)
 
 
-def plant_in(folder: Path, window: int) -> Plant:
+def plant_in(folder: Path, sensors: int, regimes: str, window: str) -> Plant:
     values = {
         "source": {"path": "data/*.parquet", "timestamp": "ts", "machine": "machine"},
-        "sensors": {name: {} for name in SENSORS},
-        "clustering": {"n_clusters": 8},
-        "features": {"windows": [window] if window else []},
+        "sensors": {f"s{i}": {} for i in range(sensors)},
+        "clustering": {"n_clusters": regimes if regimes == "auto" else int(regimes)},
+        "features": {"windows": window if window == "auto" else [int(window)] if int(window) else []},
     }
     return Plant.open(parse_config(values, name="benchmark", folder=folder))
 
 
-def write_readings(folder: Path, rows: int) -> None:
+def write_readings(folder: Path, rows: int, sensors: int) -> None:
     """Write readings of ten machines, one file each: sensors in pairs, the second bent along the first."""
     (folder / "data").mkdir()
     normal = "sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random())"
     columns = ", ".join(
         f"4 * sin(regime * {1.3 + i}) + a{i} AS s{2 * i}, 3 * cos(regime * {2.1 + i}) + b{i} + 0.5 * a{i} * a{i} "
         f"AS s{2 * i + 1}"
-        for i in range(4)
+        for i in range(sensors // 2)
     )
-    noise = ", ".join(f"{normal} AS a{i}, 0.3 * {normal} AS b{i}" for i in range(4))
+    noise = ", ".join(f"{normal} AS a{i}, 0.3 * {normal} AS b{i}" for i in range(sensors // 2))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'; SELECT setseed(0.5)")
         for machine in range(10):
@@ -57,13 +73,26 @@ def write_readings(folder: Path, rows: int) -> None:
             )
 
 
-def run_step(step: str, folder: Path, window: int) -> None:
+def run_step(step: str, plant: Plant) -> None:
     import pandas as pd  # noqa: F401 - part of the imports that are subtracted
     import torch  # noqa: F401
 
-    from pwflow_core.pipeline import checks, clusters, flows, health, ingest, publishing, readings, scores, slices
+    from pwflow_core import reporting
+    from pwflow_core.pipeline import (
+        checks,
+        clusters,
+        contributions,
+        drift,
+        events,
+        flows,
+        health,
+        ingest,
+        publishing,
+        readings,
+        scores,
+        slices,
+    )
 
-    plant = plant_in(folder, window)
     started = time.perf_counter()
     steps = {
         "imports": lambda: None,
@@ -74,9 +103,13 @@ def run_step(step: str, folder: Path, window: int) -> None:
         "flows": lambda: flows.train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark"),
         "slices": lambda: list(slices.score_slices(plant)),
         "scores": lambda: scores.derive_scores(plant),
+        "contributions": lambda: contributions.explain_anomalies(plant),
+        "events": lambda: events.derive_events(plant),
+        "drift": lambda: drift.follow_drift(plant),
         "health": lambda: health.derive_health(plant),
         "checks": lambda: checks.check_scores(plant),
         "publish": lambda: publishing.publish_warehouse(plant),
+        "report": lambda: reporting.build_report(plant, plant.config.folder / "report.html"),
     }
     steps[step]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -86,22 +119,27 @@ def run_step(step: str, folder: Path, window: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--window", type=int, default=0, help="mean of so many readings per sensor; 0 for none")
+    parser.add_argument("--sensors", type=int, default=8, help="an even number")
+    parser.add_argument("--regimes", default="8", help="how many, or auto")
+    parser.add_argument(
+        "--window", default="0", help="mean and spread of so many readings per sensor; 0 for none; auto"
+    )
     parser.add_argument("--until", choices=STEPS[1:], default=STEPS[-1], help="last step to run")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        run_step(arguments.step, arguments.folder, arguments.window)
+        run_step(arguments.step, plant_in(arguments.folder, arguments.sensors, arguments.regimes, arguments.window))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_readings(folder, arguments.rows)
+        write_readings(folder, arguments.rows, arguments.sensors)
+        shape = ["--sensors", str(arguments.sensors), "--regimes", arguments.regimes, "--window", arguments.window]
         print("| step | seconds | peak memory (MiB) | beyond imports (MiB) |\n|---|---|---|---|")
         imports = 0.0
         for step in STEPS[: STEPS.index(arguments.until) + 1]:
-            command = [sys.executable, __file__, "--step", step, "--folder", name, "--window", str(arguments.window)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            command = [sys.executable, __file__, "--step", step, "--folder", name]
+            done = subprocess.run([*command, *shape], stdout=subprocess.PIPE, text=True, check=True)
             seconds, peak = map(float, done.stdout.split())
             imports = imports or peak
             print(f"| {step} | {seconds:.1f} | {peak:.0f} | {peak - imports:.0f} |", flush=True)
