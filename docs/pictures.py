@@ -198,9 +198,9 @@ def retrain(page: Page, address: str, key: str) -> None:
     page.get_by_text("retrain_cluster", exact=True).first.click()
     page.get_by_text("Materialize all").first.click()
     page.get_by_text("Select a partition or create one").click()
-    page.get_by_text(key, exact=True).last.click()
+    page.get_by_text(key, exact=True).locator("visible=true").last.click()
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Launch").last.click()
+    page.get_by_role("button", name="Launch 1 run").click()
     wait_until(lambda: ask(DECISIONS, key) != before, f"a decision about a new flow of {key}")
     say(f"{key} was trained again")
 

@@ -229,7 +229,7 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
 
 
 def _switch_flow(config: PlantConfig, name: str, flow_version: dg.Field, *, description: str) -> dg.JobDefinition:
-    """Return a job of one op that puts a flow in force; the UI gives a job of assets no configuration of its own."""
+    """Return a job of one op that puts a flow in force; the launchpad of a job of assets ignores its configuration."""
     is_rollback = name == ROLL_BACK_FLOW
     reason = "rolled back in Dagster" if is_rollback else "promoted in Dagster"
 
