@@ -62,16 +62,32 @@ _SCORE = (
 def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
     """Return the jobs of a plant."""
 
-    def job(
-        name: str, description: str, *assets: str, run_config: dict[str, Any] | None = None
-    ) -> UnresolvedAssetJobDefinition:
+    def job(name: str, description: str, *assets: str) -> UnresolvedAssetJobDefinition:
         selection = dg.AssetSelection.assets(*([config.plant.name, asset] for asset in assets))
-        return dg.define_asset_job(name, selection, description=description, config=run_config)
+        return dg.define_asset_job(name, selection, description=description)
 
     return [
         _whole_path(config),
         _answer_drift(config),
         _approve_regime(config),
+        _switch_flow(
+            config,
+            PROMOTE_FLOW,
+            dg.Field(str, description="The version or its first digits, see mart.flow_versions."),
+            description=(
+                "Put a version of the flow of one regime in force (name both in the launchpad), score its slice again, "
+                "derive what depends on it, publish. Trains nothing."
+            ),
+        ),
+        _switch_flow(
+            config,
+            ROLL_BACK_FLOW,
+            dg.Field(str, default_value=PREVIOUS, description=f"The version or its first digits, or `{PREVIOUS}`."),
+            description=(
+                "Return to the flow that one regime had before (name the regime in the launchpad), score its slice "
+                "again, derive what depends on it, publish. Trains nothing."
+            ),
+        ),
         job(
             LEARN_REGIMES,
             "Ingest what is new and find the operating regimes; adds a partition for each new one.",
@@ -94,25 +110,10 @@ def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJo
         ),
         job(
             RETRAIN_CLUSTER,
-            "Train the flow of one regime, score its slice again, derive what depends on it, publish.",
+            "Train the flow of one regime, score its slice again, derive what depends on it, publish. Also what "
+            "promote_flow and roll_back_flow start, with a flow that there is already.",
             "cluster_flow",
             *_SCORE,
-        ),
-        job(
-            PROMOTE_FLOW,
-            "Put a version of the flow of one regime in force (name it as put_in_force in the launchpad), score its "
-            "slice again, derive what depends on it, publish. Trains nothing.",
-            "cluster_flow",
-            *_SCORE,
-            run_config=flow_config(config, put_in_force="", reason="promoted in Dagster"),
-        ),
-        job(
-            ROLL_BACK_FLOW,
-            "Return to the flow of one regime that was in force before (or to the version named as put_in_force in the "
-            "launchpad), score its slice again, derive what depends on it, publish. Trains nothing.",
-            "cluster_flow",
-            *_SCORE,
-            run_config=flow_config(config, put_in_force=PREVIOUS, is_rollback=True, reason="rolled back in Dagster"),
         ),
     ]
 
@@ -193,7 +194,9 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
     @dg.op(
         description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.",
         config_schema={
-            "verdict_id": dg.Field(str, description="The verdict, see mart.drift_verdicts."),
+            "verdict_id": dg.Field(
+                str, description="The verdict: those that are open stand in the last materialization of cluster_health."
+            ),
             "reason": dg.Field(str, default_value="approved in Dagster", description="Why, for the registry."),
         },
     )
@@ -220,11 +223,52 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
         name=APPROVE_REGIME,
         executor_def=dg.in_process_executor,
         description=(
-            "Answer a verdict of drift that proposes a new regime (name it as verdict_id in the launchpad): add the "
-            "regime under a key of its own, train its flow alone, score, publish. The other regimes stay as they are."
+            "Answer a verdict of drift that proposes a new regime (its id goes into the launchpad; cluster_health and "
+            "`pwflow status` list those that are open): add the regime under a key of its own, train its flow alone, "
+            "score, publish. The other regimes stay as they are."
         ),
     )
     def approve_regime_job() -> None:
         run_approval()
 
     return approve_regime_job
+
+
+def _switch_flow(config: PlantConfig, name: str, flow_version: dg.Field, *, description: str) -> dg.JobDefinition:
+    """Return a job of one op that puts a flow in force; the launchpad of a job of assets ignores its configuration."""
+    is_rollback = name == ROLL_BACK_FLOW
+    reason = "rolled back in Dagster" if is_rollback else "promoted in Dagster"
+
+    @dg.op(
+        name="run_rollback" if is_rollback else "run_promotion",
+        description="Starts the run that puts the flow in force, and waits for it.",
+        config_schema={
+            "cluster_key": dg.Field(str, description="The regime, such as c0003."),
+            "flow_version": flow_version,
+            "reason": dg.Field(str, default_value=reason, description="Why, for the registry."),
+        },
+    )
+    def run_switch(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
+        from pwflow_core.errors import PwflowError
+        from pwflow_dagster.runs import switch_flow
+
+        given = context.op_config
+        try:
+            outcome = switch_flow(
+                config,
+                context.instance,
+                given["cluster_key"],
+                given["flow_version"],
+                is_rollback=is_rollback,
+                decided_by=context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run_id}"),
+                reason=given["reason"],
+            )
+        except PwflowError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        _follow(context, [outcome])
+
+    @dg.job(name=name, executor_def=dg.in_process_executor, description=description)
+    def switch_job() -> None:
+        run_switch()
+
+    return switch_job

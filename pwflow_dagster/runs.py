@@ -27,9 +27,7 @@ from pwflow_dagster.jobs import (
     ANSWER_VERDICTS,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
-    PROMOTE_FLOW,
     RETRAIN_CLUSTER,
-    ROLL_BACK_FLOW,
     TRAIN_AND_SCORE,
     flow_config,
 )
@@ -251,7 +249,7 @@ def switch_flow(
         config: The configuration of the plant.
         instance: Its Dagster instance.
         cluster_key: The regime.
-        flow_version: The version or its first digits; the one before if None.
+        flow_version: The version or its first digits; the one before if None. An empty one fits none.
         is_rollback: Whether it counts as going back.
         decided_by: Who decides.
         reason: Why.
@@ -267,9 +265,14 @@ def switch_flow(
     return _run(
         build(config),
         instance,
-        ROLL_BACK_FLOW if is_rollback else PROMOTE_FLOW,
+        RETRAIN_CLUSTER,
         tags={DECIDED_BY_TAG: decided_by},
-        run_config=flow_config(config, put_in_force=flow_version or PREVIOUS, reason=reason, is_rollback=is_rollback),
+        run_config=flow_config(
+            config,
+            put_in_force=PREVIOUS if flow_version is None else flow_version,
+            reason=reason,
+            is_rollback=is_rollback,
+        ),
         partition_key=cluster_key,
     )
 

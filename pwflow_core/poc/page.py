@@ -26,6 +26,7 @@ __all__ = ["poc_path", "write_page"]
 _CHOSEN, _PWFLOW, _RIVAL = "blue", "sky", "muted"
 _PARTIAL, _FULL = "green", "amber"
 _MONEY = (("false_alarms", "amber"), ("missed", "vermilion"), ("computing", "sky"))
+_COMPARED = ((("pwflow",), "gain_pwflow"), (("single",), "gain_one"), (("gmm", "gaussian"), "gain_simple"))
 _WIDE = 540
 
 
@@ -124,8 +125,8 @@ class _Maker:
         if chosen is None:
             return []
         found = []
-        for kinds, label in ((("single",), "gain_one"), (("gmm", "gaussian"), "gain_simple")):
-            rivals = [r for r in self.able if r.contender.kind in kinds and r is not chosen]
+        for kinds, label in _COMPARED:
+            rivals = [r for r in self.able if r.contender.kind in kinds and chosen.contender.kind not in kinds]
             if rivals and len(chosen.log_density):
                 gain = density_gain(max(rivals, key=lambda r: float(r.log_density.mean())), chosen)
                 value = f"{signed(gain.mean, 2)} ± {gain.error:.2f}"

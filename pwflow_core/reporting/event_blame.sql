@@ -6,7 +6,11 @@ SELECT
     sum(part.contribution) AS contribution,
     arg_max(
         {'observed': part.observed, 'low': part.expected_low, 'high': part.expected_high},
-        part.contribution * abs(part.observed - part.expected) / greatest(part.expected_high - part.expected_low, 1e-300)
+        row(
+            part.contribution * abs(part.observed - part.expected)
+                / greatest(part.expected_high - part.expected_low, 1e-300),
+            -epoch_us(part.ts)
+        )
     ) AS worst
 FROM mart.anomaly_events AS event
 JOIN mart.sensor_contributions AS part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -28,7 +29,7 @@ def make_environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable}
+    environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable, "coded": _coded}
     environment.globals |= {"light": LIGHT, "dark": DARK}
     return environment
 
@@ -36,6 +37,11 @@ def make_environment(*packages: str) -> Environment:
 def _breakable(text: str) -> Markup:
     """Let the lines of a narrow column break behind the underscores of a name."""
     return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def _coded(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def put_in_place(page: str, target: Path) -> int:

@@ -238,12 +238,16 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
         from pwflow_core.pipeline.drift.evidence import follow_drift
+        from pwflow_core.pipeline.drift.findings import open_findings
         from pwflow_core.pipeline.health import derive_health
+        from pwflow_core.pipeline.status import next_step
 
         with running(context):
             opened = plant.open()
             summary = derive_health(opened)
             drift = follow_drift(opened)
+            with opened.warehouse.snapshot() as connection:
+                open_verdicts = open_findings(connection)
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_rows,
@@ -261,11 +265,21 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     ),
                     "verdicts of this run": small_table(
                         {
+                            "verdict_id": finding.verdict_id,
                             "night": finding.night.isoformat(),
                             "verdict": finding.verdict,
                             "what happened": finding.summary,
                         }
                         for finding in drift.findings
+                    ),
+                    "verdicts that are open": small_table(
+                        {
+                            "verdict_id": finding.verdict_id,
+                            "night": finding.night.isoformat(),
+                            "what happened": finding.summary,
+                            "next": next_step(finding, opened.config.drift.policy),
+                        }
+                        for finding in open_verdicts
                     ),
                     "regimes with too few readings to follow": ", ".join(drift.unfollowed) or "none",
                     "dagster/column_schema": column_schema(opened, "mart", "cluster_health"),

@@ -19,6 +19,7 @@ _SECTIONS = {
     "Decide": ("answer", "dismiss", "approve", "confirm", "promote", "rollback"),
     "Models": ("score", "sample", "bench", "poc"),
 }
+_RESUMED = ("run", "demo")
 _INTERRUPTED = 130
 
 
@@ -31,7 +32,8 @@ class _Sections(click.Group):
         except PwflowError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            click.echo("\nInterrupted. What was finished is kept: the same command goes on from there.", err=True)
+            kept = " What was finished is kept: the same command goes on from there."
+            click.echo(f"\nInterrupted.{kept if ctx.invoked_subcommand in _RESUMED else ''}", err=True)
             ctx.exit(_INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -42,11 +42,31 @@ def retrained(plant) -> Retrained:
     return Retrained(plant, first, second)
 
 
-def click(made, job):
-    """Start a job on one partition as the UI does: with the configuration that the job brings along."""
+@dataclass
+class Clicked:
+    """How a job ended, and what it and the run that it started have logged."""
+
+    success: bool
+    all_events: list[dg.DagsterEvent]
+
+
+def click(made, job, **given) -> Clicked:
+    """Start a job from the launchpad, with what a person has to fill in there; see what the run does that it starts."""
+    op = {"roll_back_flow": "run_rollback", "promote_flow": "run_promotion"}[job]
     with made.instance() as instance:
-        definition = build(made.config).resolve_job_def(job)
-        return definition.execute_in_process(instance=instance, partition_key="c0002", raise_on_error=False)
+        done = (
+            build(made.config)
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=instance,
+                run_config={"ops": {op: {"config": {"cluster_key": "c0002", **given}}}},
+                raise_on_error=False,
+            )
+        )
+        started = instance.get_runs(dg.RunsFilter(job_name="retrain_cluster"), limit=1)
+        records = [record for run in started for record in instance.all_logs(run.run_id)]
+    inner = [record.dagster_event for record in records if record.dagster_event is not None]
+    return Clicked(done.success, [*done.all_events, *inner])
 
 
 def materialized(result, asset) -> list[str]:
@@ -83,10 +103,23 @@ def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
     assert decisions == [("rolled_back", retrained.first, retrained.second, "rolled back in Dagster")]
 
 
+def test_what_a_job_of_the_ui_needs_is_asked_for_before_it_starts(plant):
+    for job, op in (("roll_back_flow", "run_rollback"), ("promote_flow", "run_promotion")):
+        definition = build(plant.config).resolve_job_def(job)
+        with pytest.raises(dg.DagsterInvalidConfigError, match="cluster_key"):
+            definition.execute_in_process(run_config={"ops": {op: {"config": {}}}})
+
+
+def test_a_regime_that_does_not_exist_is_refused_with_a_sentence(plant):
+    result = click(plant, "roll_back_flow", cluster_key="c0099")
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "'c0099'" in failure.step_failure_data.user_failure_data.description
+
+
 def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_nothing(retrained):
     plant = retrained.plant
     before = plant.query(SLICE_HASHES)
-    result = click(plant, "promote_flow")
+    result = click(plant, "promote_flow", flow_version="")
     assert not result.success
     [failure, *_] = [event for event in result.all_events if event.is_step_failure]
     sentence = failure.step_failure_data.user_failure_data.description

@@ -56,6 +56,7 @@ def test_whatever_is_recommended_has_a_page(case, language, compare, tmp_path):
     _, found = compare(case)
     write_page(found, tmp_path / "poc.html", language)
     text = Page((tmp_path / "poc.html").read_text(encoding="utf-8")).text
+    assert "`" not in text
     assert ("EUR" in text) == (case == "three modes")
     assert "None" not in text
     assert "nan" not in text
