@@ -25,6 +25,7 @@ BAND = (0.05, 0.95)
 """Quantiles of what a sensor reads, given the others, that bound what is expected of it."""
 
 _MOST_PAIRED = 64  # sensors: beyond that the pairs would take gigabytes, and most of the time
+_FEWEST_AT_ONCE = 16  # readings
 _DRAWS = 4096
 _MOST_PRODUCTS = 400  # with fewer than ten draws per product the fit would mostly be noise
 _SEEN = 3.5  # products see the columns clamped to this many standard deviations
@@ -86,7 +87,7 @@ class Conditionals:
 
     def gains(self, z: Array) -> Array:
         """Return what the Gaussian log-density gains if a set reads its conditional mean, nats, shape (S + P, N)."""
-        residual = self._precision @ z
+        residual = _times(self._precision, z)
         return np.concatenate([_gain(residual, self._single_roots), _gain(residual, self._pair_roots)])
 
     def evidence(self, z: Array, price_of_second: float) -> Array:
@@ -102,7 +103,7 @@ class Conditionals:
             Nats in raw units, but for a constant that all regimes share, shape (N,).
 
         """
-        residual = self._precision @ z
+        residual = _times(self._precision, z)
         single = _gain(residual, self._single_roots)
         first = single.argmax(axis=0)
         best = (single + self._log_volume[: self.n_sensors, None]).max(axis=0)
@@ -123,13 +124,13 @@ class Conditionals:
             The readings, shape (D, N), with all other columns as they were.
 
         """
-        mended, residual = z.copy(), self._precision @ z
+        mended, residual = z.copy(), _times(self._precision, z)
         order = np.argsort(chosen, kind="stable")
         numbers, starts = np.unique(chosen[order], return_index=True)
         parts = list(zip(numbers, np.split(order, starts[1:]), strict=True))
         for number, rows in parts:
             cells, root = np.ix_(self._columns[number], rows), self._roots[number]
-            mended[cells] -= (root @ root.T) @ residual[cells]
+            mended[cells] -= _times(root @ root.T, residual[cells])
         bend = self._bend(mended)
         for number, rows in parts:
             columns = self._columns[number]
@@ -149,11 +150,11 @@ class Conditionals:
             Conditional mean and the quantiles `BAND`, in raw units, each of shape (N, S).
 
         """
-        residual = self._precision @ z
+        residual = _times(self._precision, z)
         mean = z[self._raw] + self._bend(z, self._raw)
         for sensor in range(self.n_sensors):
             root = self._roots[sensor]
-            mean[sensor] -= (root[0] @ root.T) @ residual[self._columns[sensor]]
+            mean[sensor] -= _times(root[:1] @ root.T, residual[self._columns[sensor]])[0]
         mean = self._bounded(mean, self._raw).T
         wider = self._widening[chosen]
         scale, centre = self.flow.whitening.scale[self._raw], self.flow.whitening.centre[self._raw]
@@ -218,17 +219,28 @@ class Conditionals:
         """Return how far the conditional means of the flow are from those of its Gaussian, shape (columns, N)."""
         if self._bends is None:
             return np.zeros_like(z[columns])
-        return np.asarray(self._bends[columns] @ _products(z))
+        return np.asarray(_times(self._bends[columns], _products(z)))
 
     def _bounded(self, z: Array, columns: Index) -> Array:
         """Keep repaired values within what the regime reaches: nothing is extrapolated from a far outlier."""
         return np.clip(z, self._lowest[columns, None], self._highest[columns, None])
 
 
+def _times(matrix: Array, z: Array) -> Array:
+    """Multiply each reading of `z`, shape (D, N): BLAS rounds a few of them otherwise than many, so they are filled up.
+
+    What explains a reading must not depend on how many others came with it.
+    """
+    n = z.shape[1]
+    if n >= _FEWEST_AT_ONCE:
+        return np.asarray(matrix @ z)
+    return np.asarray((matrix @ np.pad(z, ((0, 0), (0, _FEWEST_AT_ONCE - n))))[:, :n])
+
+
 def _gain(residual: Array, roots: Array) -> Array:
     """Return ½ |Rᵀ r|² of every set, shape (sets, N)."""
     n_sets, width, n_columns = roots.shape
-    white = (roots.reshape(-1, n_columns) @ residual).reshape(n_sets, width, residual.shape[1])
+    white = _times(roots.reshape(-1, n_columns), residual).reshape(n_sets, width, residual.shape[1])
     return np.asarray(0.5 * np.einsum("swn,swn->sn", white, white))
 
 

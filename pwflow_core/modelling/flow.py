@@ -20,6 +20,7 @@ from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
 
+_FEWEST_AT_ONCE = 16  # readings
 _LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
 
 
@@ -222,12 +223,18 @@ class ClusterFlow:
     def evaluate(self, X: Array, batch_rows: int = 8192) -> Evaluation:
         """Evaluate all that the flow says of readings, in one pass; see `log_prob` for what is raised.
 
+        A few readings are evaluated as if they were more: matrix products round one to three of them otherwise, and
+        what is said of a reading should not depend on how many others came with it.
+
         Arguments:
             X: Readings in raw units, shape (N, D).
             batch_rows: Rows evaluated at once.
 
         """
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
+        n_rows, left = len(X), len(X) % batch_rows
+        if 0 < left < _FEWEST_AT_ONCE:
+            X = np.concatenate([X, np.repeat(X[-1:], _FEWEST_AT_ONCE - left, axis=0)])
         z, log_prob, volume = np.empty(X.shape), np.empty(len(X)), np.zeros(len(X))
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
@@ -245,4 +252,5 @@ class ClusterFlow:
             z[block] = u
             log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
         log_det = self.whitening.log_det
-        return Evaluation(z, volume + log_det, log_prob + log_det, self.shares.tail)
+        log_det_each, log_prob = volume + log_det, log_prob + log_det
+        return Evaluation(z[:n_rows], log_det_each[:n_rows], log_prob[:n_rows], self.shares.tail)
