@@ -260,7 +260,7 @@ def _switch_flow(config: PlantConfig, name: str, flow_version: dg.Field, *, desc
                 given["cluster_key"],
                 given["flow_version"],
                 is_rollback=is_rollback,
-                decided_by=context.run.tags.get(DECIDED_BY_TAG, f"dagster run {context.run_id}"),
+                decided_by=decided_by(context.run),
                 reason=given["reason"],
             )
         except PwflowError as error:
