@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.budget import SCORABLE_READINGS, readings_per_week
+from pwflow_core.pipeline.budget import SCORABLE_READINGS, affordable_readings, readings_per_week
 from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.labels import Labels
 from pwflow_core.pipeline.progress import read_fact
@@ -77,9 +77,15 @@ def ensure_readings(plant: Plant) -> None:
 
 
 def read_facts(plant: Plant) -> TrialFacts:
-    """Read what is known of the plant; `sensors` are all, and faults are taken to be injected."""
+    """Read what is known of the plant; `sensors` are all, and faults are taken to be injected.
+
+    Raises:
+        ConfigurationError: The budget of alarms is one that no run accepts.
+    """
     config = plant.config
     with plant.warehouse.snapshot() as connection:
+        if config.scoring.alarms_per_week is not None:
+            affordable_readings(connection, config.scoring.alarms_per_week)
         block_seconds = _block_seconds(connection)
         return TrialFacts(
             plant=config.plant.name,
