@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -12,6 +11,7 @@ from markupsafe import Markup, escape
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.reporting.drawing.palette import DARK, LIGHT
 from pwflow_core.reporting.names import clean_name, shorten_name
+from pwflow_core.storage import replace_file
 
 __all__ = ["make_environment", "put_in_place"]
 
@@ -45,14 +45,16 @@ def _coded(text: str) -> Markup:
 
 
 def put_in_place(page: str, target: Path) -> int:
-    """Write beside the target and move over it, so that whoever opens the report sees all of it; return its size."""
+    """Write the report as a whole, so that whoever opens it sees all of it; return its size.
+
+    Raises:
+        ConfigurationError: It cannot be written there.
+        StorageFullError: The disk is full.
+    """
     data = page.encode("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-") as folder:
-            fresh = Path(folder) / target.name
-            fresh.write_bytes(data)
-            fresh.replace(target)
+        replace_file(target, data)
     except OSError as error:
         raise ConfigurationError(
             f"The report cannot be written to {target}: {error.strerror}. Name another place."

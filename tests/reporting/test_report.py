@@ -224,7 +224,7 @@ def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path)
     target.mkdir()
     with pytest.raises(ConfigurationError, match="cannot be written"):
         build_report(eventful_plant, target, days=1)
-    assert [path.name for path in tmp_path.glob(".report-*")] == []
+    assert [path.name for path in tmp_path.glob(".pwflow-*")] == []
 
 
 def test_reports_of_several_plants_lie_side_by_side(eventful_plant):
