@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import duckdb
 
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.pipeline.source import first_line
+from pwflow_core.storage import explain_full_disk, working_folder
 from pwflow_core.warehouse import quote_literal
 
 __all__ = ["check_target", "export_query"]
@@ -35,14 +35,17 @@ def export_query(connection: duckdb.DuckDBPyConnection, query: str, target: Path
 
     Raises:
         ConfigurationError: The file cannot be written.
+        StorageFullError: The disk is full.
     """
     check_target(target)
     kind = _FORMATS[target.suffix.lower()]
-    fresh = target.absolute().with_name(f".{uuid.uuid4().hex}{target.suffix}")
+    folder = target.absolute().parent
     try:
-        connection.execute(f"COPY ({query}) TO {quote_literal(str(fresh))} (FORMAT {kind})")
-        fresh.replace(target)
+        with working_folder(folder, "export") as working:
+            fresh = working / target.name
+            connection.execute(f"COPY ({query}) TO {quote_literal(str(fresh))} (FORMAT {kind})")
+            fresh.replace(target)
     except (duckdb.IOException, OSError) as error:
-        raise ConfigurationError(f"{target} cannot be written: {first_line(error)}. Name another place.") from None
-    finally:
-        fresh.unlink(missing_ok=True)
+        raise explain_full_disk(error, folder) or ConfigurationError(
+            f"{target} cannot be written: {first_line(error)}. Name another place."
+        ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pwflow_core.config import CostsConfig
 from pwflow_core.errors import ConfigurationError, LabelsError
-from pwflow_core.pipeline.labels import Labels, labels_from_file, labels_of_simulation
+from pwflow_core.pipeline.labels import labels_from_file, labels_of_simulation
 from pwflow_core.plant import Plant
 from pwflow_core.poc.contenders import RIVALS, choose_contenders
 from pwflow_core.poc.costs import YearlyCost, events_per_year, price
@@ -121,10 +121,8 @@ def prove_plant(
 def _read_trial(plant: Plant, facts: TrialFacts, labels_file: Path | None, rows: int) -> Trial:
     if labels_file is not None:
         return read_trial(plant, facts, labels_from_file(plant, labels_file), rows=rows)
-    known: Labels | None = None
     try:
-        known = labels_of_simulation(plant)
-        return read_trial(plant, facts, known, rows=rows)
+        return read_trial(plant, facts, labels_of_simulation(plant), rows=rows)
     except LabelsError:  # no simulated plant, or one without a fault in what can be judged
         return read_trial(plant, facts, None, rows=rows)
 

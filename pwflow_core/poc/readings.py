@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.budget import SCORABLE_READINGS, readings_per_week
+from pwflow_core.pipeline.budget import SCORABLE_READINGS, affordable_readings, readings_per_week
 from pwflow_core.pipeline.ingest import ingest_files
 from pwflow_core.pipeline.labels import Labels
-from pwflow_core.pipeline.progress import read_fact
 from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, derive_readings
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.pipeline.streaming import fetch_matrix
-from pwflow_core.pipeline.timing import BLOCK_FACT, BLOCK_READINGS
+from pwflow_core.pipeline.timing import BLOCK_READINGS, read_timing
 from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.plant import Plant
 from pwflow_core.poc.faults import inject_faults
@@ -77,10 +76,16 @@ def ensure_readings(plant: Plant) -> None:
 
 
 def read_facts(plant: Plant) -> TrialFacts:
-    """Read what is known of the plant; `sensors` are all, and faults are taken to be injected."""
+    """Read what is known of the plant; `sensors` are all, and faults are taken to be injected.
+
+    Raises:
+        ConfigurationError: The budget of alarms is one that no run accepts.
+    """
     config = plant.config
     with plant.warehouse.snapshot() as connection:
-        block_seconds = _block_seconds(connection)
+        if config.scoring.alarms_per_week is not None:
+            affordable_readings(connection, config.scoring.alarms_per_week)
+        timing = read_timing(connection, config)
         return TrialFacts(
             plant=config.plant.name,
             sensors=tuple(sensor.name for sensor in read_source(connection).sensors),
@@ -93,7 +98,7 @@ def read_facts(plant: Plant) -> TrialFacts:
             n_machines=_number(connection, "SELECT count(DISTINCT machine_id) FROM core.readings"),
             n_segments=_number(connection, "SELECT count(DISTINCT segment) FROM core.readings"),
             readings_per_week=readings_per_week(connection),
-            interval_seconds=block_seconds / BLOCK_READINGS,
+            interval_seconds=timing.interval_seconds if timing else 1.0,
             block_readings=BLOCK_READINGS,
             fault_source="injected",
             alpha=None if config.scoring.alarms_per_week else config.scoring.alpha,
@@ -280,10 +285,6 @@ def _thinned(rows: _Rows, most: int) -> _Rows:
         return rows
     keep = np.linspace(0, len(rows.X) - 1, most).round().astype(np.intp)
     return _Rows(rows.X[keep], rows.machine[keep], rows.seconds[keep], rows.names)
-
-
-def _block_seconds(connection: duckdb.DuckDBPyConnection) -> float:
-    return float(read_fact(connection, BLOCK_FACT) or BLOCK_READINGS)
 
 
 def _number(connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, object] | None = None) -> int:

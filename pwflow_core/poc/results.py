@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +85,6 @@ class Gain:
     def is_clear(self) -> bool:
         """Whether it is more than two standard errors, and large enough to be of use."""
         return self.mean > max(2 * self.error, LEAST_GAIN)
-
-    def values(self) -> dict[str, Any]:
-        """Return mean and error for a sentence."""
-        return {"gain": self.mean, "error": self.error}
 
 
 def density_gain(before: Result, after: Result) -> Gain:

@@ -94,25 +94,24 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
     studies = study_regimes(plant, facts, model, flows, choose_regimes(facts, model)) if model else []
     sensors = [sensor.name for sensor in facts.sensors]
     expectations = Expectations(model, flows, sensors) if model and flows else None
+    seen = {key: detail.readings for key, detail in details.items() if len(detail.readings.X)}
+    bands = {key: expectations.bands(readings) for key, readings in seen.items()} if expectations else {}
+    template = make_environment().get_template("report.html")
     summaries = []
     for language, target in targets.items():
         words = texts[language]
         regimes = make_regimes(facts, model, studies, problems, problem, words)
-        events = make_events(facts, details, expectations, words)
-        page = (
-            make_environment()
-            .get_template("report.html")
-            .render(
-                t=words,
-                facts=facts,
-                version=version("pwflow"),
-                known={regime.key for regime in regimes.regimes},
-                glance=make_glance(facts, events.rows, words),
-                events=events,
-                regimes=regimes,
-                quality=make_quality(facts, words),
-                models=make_models(facts, words),
-            )
+        events = make_events(facts, details, bands, words)
+        page = template.render(
+            t=words,
+            facts=facts,
+            version=version("pwflow"),
+            known={regime.key for regime in regimes.regimes},
+            glance=make_glance(facts, events.rows, words),
+            events=events,
+            regimes=regimes,
+            quality=make_quality(facts, words),
+            models=make_models(facts, words),
         )
         size = put_in_place(page, target)
         seconds = time.perf_counter() - started

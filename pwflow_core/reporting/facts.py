@@ -29,13 +29,11 @@ from pwflow_core.warehouse import quote_identifier, read_sql
 __all__ = ["PlantFacts", "nights_between", "read_facts"]
 
 _MOST_EVENTS, _MOST_ROWS = 300, 200
-_NIGHT_KEYS = ("night", "machine_id", "cluster_key")
-_NIGHT_COUNTS = ("n_readings", "n_scored", "n_anomalies", "missing", "invalid", "stuck", "thin")
 
 
 @dataclass(frozen=True, eq=False)
 class PlantFacts:
-    """What the warehouse knows; everything is there, and empty where there is nothing or no such table.
+    """What the warehouse knows; everything is there, and empty where there is nothing.
 
     Attributes:
         name: Of the plant.
@@ -106,13 +104,12 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
     config = plant.config
     zone = config.schedule.timezone
     with plant.warehouse.snapshot() as connection:
-        tables = _existing_tables(connection)
-        first, last, first_night, last_night, n_readings = _read_span(connection, tables, zone, days)
+        first, last, first_night, last_night, n_readings = _read_span(connection, zone, days)
         source = read_source(connection)
         timing = read_timing(connection, config)
 
-        def read(kind: type[Record], table: str, query: str, **values: object) -> tuple[Record, ...]:
-            return fetch_records(connection, kind, query, values) if table in tables else ()
+        def read(kind: type[Record], query: str, **values: object) -> tuple[Record, ...]:
+            return fetch_records(connection, kind, query, values)
 
         return PlantFacts(
             name=config.plant.name,
@@ -126,16 +123,14 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             sensors=source.sensors,
             interval_seconds=timing.interval_seconds if timing else float("nan"),
             alpha=alpha_in_force(connection),
-            nights=_read_nights(connection, tables, zone, first),
+            nights=_read_nights(connection, zone, first),
             health=read(
                 HealthRow,
-                "mart.cluster_health",
                 "FROM mart.cluster_health WHERE night >= $night ORDER BY night, cluster_key, channel",
                 night=first_night,
             ),
             verdicts=read(
                 Verdict,
-                "mart.drift_verdicts",
                 "FROM mart.drift_verdicts WHERE night >= $night OR status IN ('open', 'requested') "
                 "ORDER BY night DESC, verdict_id LIMIT $most",
                 night=first_night,
@@ -143,72 +138,59 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             ),
             events=read(
                 EventRow,
-                "mart.anomaly_events",
                 read_sql(__package__, "facts_events.sql"),
                 first=first,
                 most=_MOST_EVENTS,
             ),
-            clusters=read(ClusterRow, "mart.clusters", "FROM mart.clusters ORDER BY status, cluster_key"),
+            clusters=read(ClusterRow, "FROM mart.clusters ORDER BY status, cluster_key"),
             versions=read(
                 Version,
-                "mart.flow_versions",
                 "FROM mart.flow_versions QUALIFY in_force OR row_number() OVER (ORDER BY trained_at DESC) <= $most "
                 "ORDER BY in_force DESC, trained_at DESC, cluster_key",
                 most=_MOST_ROWS,
             ),
             decisions=read(
                 Decision,
-                "mart.flow_decisions",
                 "FROM mart.flow_decisions ORDER BY decided_at DESC, cluster_key LIMIT $most",
                 most=_MOST_ROWS,
             ),
-            rejections=read(Rejection, "mart.rejected_readings", read_sql(__package__, "facts_rejected.sql")),
+            rejections=read(Rejection, read_sql(__package__, "facts_rejected.sql")),
             missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
         )
 
 
-def _existing_tables(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    rows = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()").fetchall()
-    return frozenset(row[0] for row in rows)
-
-
 def _read_span(
-    connection: duckdb.DuckDBPyConnection, tables: frozenset[str], zone: str, days: int
+    connection: duckdb.DuckDBPyConnection, zone: str, days: int
 ) -> tuple[datetime, datetime, date, date, int]:
     """Return start and end of the time shown, its first and last night, and how many readings there are."""
-    if "core.readings" in tables:
-        row = connection.execute(
-            """
-            WITH span AS (
-                SELECT
-                    min(ts) AS oldest,
-                    max(ts) AS last,
-                    count(*) AS n,
-                    (max(ts) AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE AS last_night
-                FROM core.readings
-            )
+    row = connection.execute(
+        """
+        WITH span AS (
             SELECT
-                greatest(oldest, (last_night - $days)::TIMESTAMP AT TIME ZONE $zone AT TIME ZONE 'UTC') AS first,
-                last,
-                (first AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE,
-                last_night,
-                n
-            FROM span
-            WHERE n > 0
-            """,
-            {"zone": zone, "days": days - 1},
-        ).fetchone()
-        if row is not None:
-            return row[0], row[1], row[2], row[3], int(row[4])
+                min(ts) AS oldest,
+                max(ts) AS last,
+                count(*) AS n,
+                (max(ts) AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE AS last_night
+            FROM core.readings
+        )
+        SELECT
+            greatest(oldest, (last_night - $days)::TIMESTAMP AT TIME ZONE $zone AT TIME ZONE 'UTC') AS first,
+            last,
+            (first AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE,
+            last_night,
+            n
+        FROM span
+        WHERE n > 0
+        """,
+        {"zone": zone, "days": days - 1},
+    ).fetchone()
+    if row is not None:
+        return row[0], row[1], row[2], row[3], int(row[4])
     raise NotFittedError("There are no readings to report on yet: run `pwflow run` to ingest, learn and score.")
 
 
-def _read_nights(
-    connection: duckdb.DuckDBPyConnection, tables: frozenset[str], zone: str, first: datetime
-) -> pd.DataFrame:
+def _read_nights(connection: duckdb.DuckDBPyConnection, zone: str, first: datetime) -> pd.DataFrame:
     """Count readings by night, machine and regime; nights are `date`, as they have no hour and no time zone."""
-    if "mart.anomaly_scores" not in tables:
-        return pd.DataFrame(columns=[*_NIGHT_KEYS, *_NIGHT_COUNTS])
     query = read_sql(__package__, "facts_nights.sql")
     nights = connection.execute(query, {"timezone": zone, "first": first}).df()
     days = pd.Series([pd.Timestamp(night).date() for night in nights["night"]], index=nights.index, dtype=object)

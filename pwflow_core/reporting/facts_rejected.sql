@@ -4,8 +4,7 @@ SELECT
     sensor,
     count(*) AS n_values,
     arg_max(value, rejected_at) AS example,
-    arg_max(detail, rejected_at) AS detail,
-    count(DISTINCT file_id) AS n_files
+    arg_max(detail, rejected_at) AS detail
 FROM mart.rejected_readings
 GROUP BY reason, sensor
 ORDER BY n_values DESC, reason, sensor

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters, load_cluster_model
-from pwflow_core.pipeline.features import features_by_sensor
+from pwflow_core.pipeline.cluster_model import load_cluster_model
 from pwflow_core.pipeline.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.curves import training_curve_png
 from pwflow_core.reporting.drawing.maps import regime_map_png
-from pwflow_core.reporting.projection import Plane, fit_plane
+from pwflow_core.reporting.projection import plane_of, raw_columns
 from pwflow_core.reporting.texts import Texts
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import TrainingHistory
 
-__all__ = ["draw_regimes", "draw_training", "plane_of", "raw_columns"]
+__all__ = ["draw_regimes", "draw_training"]
 
 _MOST_SEGMENTS = 6
 
 
-def draw_training(history: TrainingHistory, language: str = "en") -> bytes:
+def draw_training(history: TrainingHistory) -> bytes:
     """Return the training curve of a flow; an empty one where it never trained."""
-    return training_curve_png(history.steps, history.train, history.held_out, history.best_step, Texts(language))
+    return training_curve_png(history.steps, history.train, history.held_out, history.best_step, Texts("en"))
 
 
-def draw_regimes(plant: Plant, language: str = "en") -> bytes:
+def draw_regimes(plant: Plant) -> bytes:
     """Return the map of the regimes in force, one for each of the first segments.
 
     Raises:
@@ -37,15 +36,4 @@ def draw_regimes(plant: Plant, language: str = "en") -> bytes:
         raw = raw_columns(model, [sensor.name for sensor in read_source(connection).sensors])
     parts = sorted(model.segments, key=lambda part: -len(part.keys))[:_MOST_SEGMENTS]
     planes = {part.segment: (plane_of(part, raw), part.keys) for part in parts}
-    return regime_map_png(planes, Texts(language))
-
-
-def raw_columns(model: ClusterModel, sensors: list[str]) -> list[int]:
-    """Return which columns of the model are sensors themselves, not features made from them."""
-    return [columns[0] for columns in features_by_sensor(model.sensors, sensors).values()]
-
-
-def plane_of(part: SegmentClusters, raw: list[int]) -> Plane:
-    """Return the plane of a segment, of the given columns."""
-    seeds = part.seeds
-    return fit_plane(seeds.weights, seeds.means[:, raw], seeds.covariances[:, raw][:, :, raw])
+    return regime_map_png(planes, Texts("en"))

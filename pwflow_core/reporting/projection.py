@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Plane", "fit_plane"]
+from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.features import features_by_sensor
+
+__all__ = ["Plane", "fit_plane", "plane_of", "raw_columns"]
 
 Array = NDArray[np.float64]
 
@@ -63,3 +66,14 @@ def fit_plane(weights: Array, means: Array, covariances: Array) -> Plane:
         apart @ directions,
         np.einsum("ia,kij,jb->kab", directions, covariances, directions),
     )
+
+
+def raw_columns(model: ClusterModel, sensors: list[str]) -> list[int]:
+    """Return which columns of the model are sensors themselves, not features made from them."""
+    return [columns[0] for columns in features_by_sensor(model.sensors, sensors).values()]
+
+
+def plane_of(part: SegmentClusters, raw: list[int]) -> Plane:
+    """Return the plane of a segment, of the given columns."""
+    seeds = part.seeds
+    return fit_plane(seeds.weights, seeds.means[:, raw], seeds.covariances[:, raw][:, :, raw])

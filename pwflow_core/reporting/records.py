@@ -1,4 +1,4 @@
-"""Rows of the public tables, as the report reads them: whatever release wrote the table, what it lacks is None."""
+"""Rows of the public tables, as the report reads them."""
 
 from __future__ import annotations
 
@@ -140,6 +140,4 @@ def fetch_records(
     cursor = connection.execute(query, dict(values))
     places = {column[0]: place for place, column in enumerate(cursor.description or ())}
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return tuple(
-        kind(**{name: row[places[name]] if name in places else None for name in names}) for row in cursor.fetchall()
-    )
+    return tuple(kind(**{name: row[places[name]] for name in names}) for row in cursor.fetchall())

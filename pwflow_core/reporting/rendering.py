@@ -45,7 +45,12 @@ def _coded(text: str) -> Markup:
 
 
 def put_in_place(page: str, target: Path) -> int:
-    """Write beside the target and move over it, so that whoever opens the report sees all of it; return its size."""
+    """Write the report as a whole, so that whoever opens it sees all of it; return its size.
+
+    Raises:
+        ConfigurationError: It cannot be written there.
+        StorageFullError: The disk is full.
+    """
     data = page.encode("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -125,6 +125,12 @@ def test_labels_that_belong_to_no_reading_are_refused(tmp_path):
         prove_plant(plant, labels_file=labels, run=measure_here)
 
 
+def test_a_budget_of_alarms_that_no_run_accepts_is_refused_before_anything_is_fitted(tmp_path):
+    plant = make_case(tmp_path, CASES["one Gaussian"](), scoring={"alarms_per_week": 1e6})
+    with pytest.raises(ConfigurationError, match="alarms_per_week"):
+        prove_plant(plant, run=None)
+
+
 @pytest.mark.parametrize("regimes", [[], [0], [1, 300]])
 def test_a_number_of_regimes_that_cannot_be_is_refused(regimes, tmp_path):
     plant = make_case(tmp_path, CASES["200 rows"]())

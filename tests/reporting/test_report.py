@@ -177,15 +177,6 @@ def test_a_plant_without_events_says_so(eventful_plant, take_apart):
     assert TEXTS("events.none") in page.text
 
 
-def test_tables_that_an_older_release_did_not_have_are_taken_as_empty(eventful_plant, take_apart):
-    with eventful_plant.warehouse.transaction() as connection:
-        for table in ("drift_verdicts", "flow_decisions", "cluster_health", "rejected_readings", "anomaly_events"):
-            connection.execute(f"DROP TABLE mart.{table}")
-    _, page = built(eventful_plant, take_apart)
-    for key in ("regimes.no_findings", "models.no_decisions", "quality.no_rejected", "events.none"):
-        assert TEXTS(key) in page.text
-
-
 def test_readings_without_regimes_make_a_report_of_what_there_is(make_plant, take_apart):
     plant = make_plant({"first.csv": plant_readings(200)}, source={"segments": ["recipe"]})
     read_all(plant)
@@ -233,7 +224,7 @@ def test_a_report_is_replaced_as_a_whole_or_not_at_all(eventful_plant, tmp_path)
     target.mkdir()
     with pytest.raises(ConfigurationError, match="cannot be written"):
         build_report(eventful_plant, target, days=1)
-    assert [path.name for path in tmp_path.glob(".report-*")] == []
+    assert [path.name for path in tmp_path.glob(".pwflow-*")] == []
 
 
 def test_reports_of_several_plants_lie_side_by_side(eventful_plant):

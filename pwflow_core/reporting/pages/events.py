@@ -10,7 +10,6 @@ import numpy as np
 from pwflow_core.pipeline.staging import NO_SEGMENT
 from pwflow_core.reporting.drawing.signals import Band, Signal, draw_signals
 from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
-from pwflow_core.reporting.expectations import Expectations
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
 from pwflow_core.reporting.records import EventRow
@@ -77,17 +76,20 @@ class EventsPage:
 
 
 def make_events(
-    facts: PlantFacts, details: Mapping[int, EventFacts], expectations: Expectations | None, texts: Texts
+    facts: PlantFacts, details: Mapping[int, EventFacts], bands: Mapping[int, Mapping[str, Band]], texts: Texts
 ) -> EventsPage:
     """Make the page.
 
     Arguments:
         facts: What is known of the plant.
         details: What was read of the chosen events.
-        expectations: What the models expect; None where there are none.
+        bands: What the models expect of each sensor around them; empty where there are no models.
         texts: The words.
     """
-    cards = [_card(facts, event, details[event.event_id], expectations, texts) for event in choose_events(facts)]
+    cards = [
+        _card(facts, event, details[event.event_id], bands.get(event.event_id, {}), texts)
+        for event in choose_events(facts)
+    ]
     rows = [
         ListedEvent(
             event.event_id,
@@ -105,9 +107,7 @@ def make_events(
     return EventsPage(tuple(cards), tuple(rows), facts.n_events)
 
 
-def _card(
-    facts: PlantFacts, event: EventRow, detail: EventFacts, expectations: Expectations | None, texts: Texts
-) -> EventCard:
+def _card(facts: PlantFacts, event: EventRow, detail: EventFacts, bands: Mapping[str, Band], texts: Texts) -> EventCard:
     return EventCard(
         detail.event_id,
         detail.machine_id,
@@ -123,13 +123,12 @@ def _card(
             for part in detail.blame[:_MOST_BLAMED]
             if part.sensor in detail.traces or part.share >= _LEAST_BLAME
         ),
-        _chart(facts, detail, expectations, texts),
+        _chart(facts, detail, bands, texts),
     )
 
 
-def _chart(facts: PlantFacts, detail: EventFacts, expectations: Expectations | None, texts: Texts) -> Chart:
+def _chart(facts: PlantFacts, detail: EventFacts, bands: Mapping[str, Band], texts: Texts) -> Chart:
     nothing = Band(np.empty(0, "datetime64[us]"), np.empty(0), np.empty(0))
-    bands = expectations.bands(detail.readings) if expectations and len(detail.readings.X) else {}
     units = {sensor.name: sensor.unit for sensor in facts.sensors}
     signals = [
         Signal(sensor, units.get(sensor, ""), trace, bands.get(sensor, nothing), detail.anomalies[sensor])

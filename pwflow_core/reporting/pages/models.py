@@ -17,7 +17,6 @@ class VersionRow:
     version: str
     key: str
     in_force: bool
-    trained_at: str
     period: str
     n_rows: str
     held_out: str
@@ -58,7 +57,6 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
             version.flow_version,
             version.cluster_key,
             bool(version.in_force),
-            texts.moment(version.trained_at),
             f"{texts.night(version.trained_from)} – {texts.night(version.trained_until)}",
             texts.number(version.n_rows),
             texts.number(version.held_out_log_density),

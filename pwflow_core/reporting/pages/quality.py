@@ -31,7 +31,6 @@ class GapRow:
     """How many values of a sensor are missing, all machines together, and where most of them are."""
 
     sensor: str
-    unit: str
     n_missing: str
     share: str
     worst_machine: str
@@ -119,5 +118,5 @@ def _gaps(facts: PlantFacts, texts: Texts) -> list[GapRow]:
         if count := sum(by_machine.values()):
             worst = max(by_machine, key=lambda machine: by_machine[machine])
             share = texts.percent(count / total) if total else texts("none")
-            found.append((count, GapRow(sensor.name, sensor.unit, texts.number(count), share, worst)))
+            found.append((count, GapRow(sensor.name, texts.number(count), share, worst)))
     return [row for _, row in sorted(found, key=lambda pair: -pair[0])[:_MOST_ROWS]]

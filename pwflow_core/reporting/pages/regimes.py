@@ -17,10 +17,9 @@ from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_
 from pwflow_core.reporting.drawing.maps import draw_regime_map
 from pwflow_core.reporting.drawing.palette import SERIES
 from pwflow_core.reporting.facts import PlantFacts, nights_between
-from pwflow_core.reporting.images import plane_of, raw_columns
 from pwflow_core.reporting.names import clean_name, shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key
-from pwflow_core.reporting.projection import Plane
+from pwflow_core.reporting.projection import Plane, plane_of, raw_columns
 from pwflow_core.reporting.records import Verdict
 from pwflow_core.reporting.regimes import RegimeStudy
 from pwflow_core.reporting.texts import Texts
