@@ -45,6 +45,8 @@ def wide_plant(make_plant):
             sensors={},
             clustering={"n_clusters": 1},
             flow={"max_steps": 32},
+            scoring={"alpha": 0.05},
+            training={"until": "2024-03-02T00:30:00Z"},
             source={"timezone": None},
             compute={"memory_limit": memory_limit},
         )
