@@ -55,7 +55,7 @@ def wide_plant(make_plant):
 
 
 def test_500_sensors_are_learned_scored_explained_and_reported_within_a_bound_of_memory(wide_plant, stem):
-    """With 400 MB for DuckDB every step takes at most 600 MB more, and the report 1.5 GB; the faulty sensor is named."""
+    """With 400 MB for DuckDB each step takes 600 MB more at most, the report 1.5 GB; the faulty sensor is named."""
     plant = wide_plant("400MB")
     ended = stem.run(plant, LEARN_AND_REPORT)
     assert ended.code == 0, ended.output
