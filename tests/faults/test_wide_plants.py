@@ -11,7 +11,7 @@ from tests.conftest import query
 
 N_SENSORS = 500
 LEARN_AND_REPORT = """
-from pwflow_core.pipeline.drift import follow_drift
+from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.reporting import build_report
 peak = lambda: int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1]) // 1024
 before = peak()
