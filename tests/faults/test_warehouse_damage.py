@@ -90,7 +90,8 @@ def test_a_log_cut_short_is_noticed_what_is_lost_is_named_and_made_again(interru
     assert query(plant, "SELECT count(*) FROM core.recoveries") == [(1,)]
 
 
-@pytest.mark.parametrize("place", [2, 20, 40, 0.5, -2])
+# not among the bytes from 9 to 30: they are a random name, some bits of which mean nothing
+@pytest.mark.parametrize("place", [2, 8, 40, 0.5, -2])
 def test_a_log_with_a_flipped_bit_is_set_aside_and_what_is_lost_is_made_again(interrupted, stem, caplog, place):
     plant, log = interrupted.plant, interrupted.log
     data = bytearray(log.read_bytes())
