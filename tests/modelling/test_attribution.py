@@ -204,7 +204,6 @@ def test_how_readings_are_batched_changes_nothing(attributor, monkeypatch):
     x = plant_faults(draw_machine(1000, seed=1), 2)[0]
     whole = attributor.attribute(x)
     monkeypatch.setattr("pwflow_core.modelling.attribution._BATCH_CELLS", 1)
-    monkeypatch.setattr("pwflow_core.modelling.attribution._FEWEST_BATCH_ROWS", 256)
     parts = attributor.attribute(x)
     assert np.array_equal(whole.cluster, parts.cluster)
     np.testing.assert_allclose(whole.share, parts.share, atol=1e-4)
