@@ -5,7 +5,7 @@ once those sensors read what they should given the others:
 
     weight(S) ∝ p_k(x with S repaired), times 1/100 if S is a pair
 
-Of more than 64 sensors only explanations by one of them are tried: their pairs would be thousands.
+Pairs are tried of the three sensors that explain most alone with every other.
 
 A faulty sensor can move a reading out of its own regime, so k is the regime that suits the *other* sensors best. All
 explanations are weighed by the Gaussians of the regimes, at the cost of a few matrix products; the flow of regime k
@@ -35,8 +35,8 @@ __all__ = ["Attribution", "SensorAttributor"]
 
 _PRICE_OF_SECOND = float(np.log(100.0))  # nats: a second sensor fails with the first once in a hundred times
 _WITHIN = 8.0  # nats: an explanation further behind the best one is not worth an evaluation of the flow
-_BATCH_CELLS = 2**19  # what is computed for a batch of readings fits a cache ...
-_FEWEST_BATCH_ROWS = 2048  # ... unless there are so many sensors that each explanation would get a few readings only
+_PAIRED = 3  # sensors that are tried together with every other
+_BATCH_CELLS = 2**17  # what is computed for a batch of readings fits a cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class SensorAttributor:
         X = as_matrix(X, n_features=self._regimes[0].flow.n_features, allow_empty=True)
         shape = (len(X), len(self.groups))
         found = Attribution(np.empty(shape), np.empty(len(X), dtype=np.intp), *(np.empty(shape) for _ in range(4)))
-        batch_rows = max(_FEWEST_BATCH_ROWS, _BATCH_CELLS // self._regimes[0].n_sets)
+        batch_rows = 1 + _BATCH_CELLS // X.shape[1]
         for start in range(0, len(X), batch_rows):
             block = X[start : start + batch_rows]
             cluster = self._choose_regimes(block)
@@ -127,22 +127,49 @@ class SensorAttributor:
     def _explain(self, k: int, X: Array) -> Attribution:
         regime = self._regimes[k]
         z = regime.standardised(X)
-        gain = regime.gains(z)
-        price = np.repeat([0.0, _PRICE_OF_SECOND], [regime.n_sensors, regime.n_sets - regime.n_sensors])[:, None]
-        log_weight = gain - price
-        best = log_weight.argmax(axis=0)
-        near = log_weight >= log_weight.max(axis=0) - _WITHIN
-        rows = np.flatnonzero(_drop_idle_pairs(near, log_weight, regime.pairs).sum(axis=0) > 1)
-        if len(rows):
-            log_weight[:, rows], best[rows] = _settled(regime, X[rows], z[:, rows], log_weight[:, rows], near[:, rows])
-        weight = np.exp(log_weight - log_weight.max(axis=0))
-        weight /= weight.sum(axis=0)
+        found = _likely(*regime.gains(z, min(_PAIRED, regime.n_sensors)))
+        log_weight = _settled(regime, X, z, found)
+        most = _highest(log_weight, found.row, len(X))
+        weight = np.exp(log_weight - most[found.row])
+        weight /= np.bincount(found.row, weight)[found.row]
+        best = np.empty(len(X), dtype=np.intp)
+        is_best = np.flatnonzero(log_weight == most[found.row])[::-1]
+        best[found.row[is_best]] = is_best
+        sensors = found.first[best], found.second[best]
         return Attribution(
-            _split(weight, gain, regime.pairs),
+            _split(found, weight, (len(X), regime.n_sensors)),
             np.full(len(X), k, dtype=np.intp),
             X[:, self._raw],
-            *regime.expected(regime.repaired(z, best), best),
+            *regime.expected(regime.repaired(z, *sensors), *sensors),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Explanations:
+    """Explanations of readings that come near the best one of each by the Gaussian, shape (E,) each.
+
+    Attributes:
+        row: Reading.
+        first: Sensor that is wrong.
+        second: Sensor that is wrong with it; the same if it is alone.
+        log_weight: Log-weight by the Gaussian.
+        share: Share of the first sensor in the gain, by the Shapley values of the two; 1 if it is alone.
+        is_asked: Whether the flow is asked about it: not about a pair that is less likely than one of its sensors
+            alone and so says nothing new.
+
+    """
+
+    row: Index
+    first: Index
+    second: Index
+    log_weight: Array
+    share: Array
+    is_asked: NDArray[np.bool_]
+
+    @property
+    def price(self) -> Array:
+        """Return what a second sensor costs, nats."""
+        return np.where(self.first == self.second, 0.0, _PRICE_OF_SECOND)
 
 
 def _overall_spread(weights: Array, flows: Sequence[ClusterFlow]) -> Array:
@@ -153,17 +180,32 @@ def _overall_spread(weights: Array, flows: Sequence[ClusterFlow]) -> Array:
     return np.asarray(np.sqrt(share @ variance))
 
 
-def _drop_idle_pairs(near: NDArray[np.bool_], log_weight: Array, pairs: Index) -> NDArray[np.bool_]:
-    """Leave out, in place, pairs that are less likely than one of their sensors alone: they say nothing new."""
-    n_sensors = len(log_weight) - pairs.shape[1]
-    pair = log_weight[n_sensors:]
-    near[n_sensors:] &= (pair > log_weight[pairs[0]]) & (pair > log_weight[pairs[1]])
-    return near
+def _likely(gain: Array, paired: Index) -> _Explanations:
+    """Return the explanations that come near the best one of their reading by the Gaussian.
+
+    Arguments:
+        gain: Gains of each sensor alone, then with each of the paired ones, shape (1 + F, S, N).
+        paired: Those, shape (F, N).
+
+    """
+    alone = gain[0]
+    log_weight = gain.copy()
+    log_weight[1:] -= _PRICE_OF_SECOND
+    level, second, row = np.nonzero(log_weight >= log_weight.max(axis=(0, 1)) - _WITHIN)
+    first = np.where(level == 0, second, paired[level - 1, row])
+    by_first, by_second, by_both = alone[first, row], alone[second, row], np.maximum(gain[level, second, row], 1e-300)
+    near = log_weight[level, second, row]
+    return _Explanations(
+        row,
+        first,
+        second,
+        near,
+        share=np.where(level == 0, 1.0, np.clip(0.5 + 0.5 * (by_first - by_second) / by_both, 0.0, 1.0)),
+        is_asked=(level == 0) | (near > np.maximum(by_first, by_second)),
+    )
 
 
-def _settled(
-    regime: Conditionals, X: Array, z: Array, log_weight: Array, near: NDArray[np.bool_]
-) -> tuple[Array, Index]:
+def _settled(regime: Conditionals, X: Array, z: Array, found: _Explanations) -> Array:
     """Let the flow weigh the best explanations of readings that have several.
 
     The others are moved by as much as the best one is, so that they keep their distance from it.
@@ -172,29 +214,36 @@ def _settled(
         regime: The regime.
         X: Readings in raw units, shape (N, D).
         z: The same in standard units, shape (D, N).
-        log_weight: Log-weights by the Gaussian, shape (sets, N).
-        near: Explanations that the flow is asked about, shape (sets, N).
+        found: Explanations of them.
 
     Returns:
-        Log-weights, shape (sets, N), and the best explanation, shape (N,).
+        Log-weights, shape (E,).
 
     """
-    chosen, rows = np.nonzero(near)
-    repaired = regime.repaired(z[:, rows], chosen)
-    mended = np.where((repaired == z[:, rows]).T, X[rows], regime.raw(repaired))
-    asked = np.full(log_weight.shape, -np.inf)
-    asked[chosen, rows] = regime.flow.log_prob(mended) - np.where(chosen < regime.n_sensors, 0.0, _PRICE_OF_SECOND)
-    by_flow = np.where(near, asked, log_weight + asked.max(axis=0) - log_weight.max(axis=0))
-    return by_flow, asked.argmax(axis=0)
+    has_several = np.bincount(found.row, found.is_asked, minlength=len(X)) > 1
+    asked = np.flatnonzero(found.is_asked & has_several[found.row])
+    row = found.row[asked]
+    repaired = regime.repaired(z[:, row], found.first[asked], found.second[asked])
+    mended = np.where((repaired == z[:, row]).T, X[row], regime.raw(repaired))
+    by_flow = regime.flow.log_prob(mended) - found.price[asked]
+    by_gaussian = _highest(found.log_weight, found.row, len(X))
+    move = np.where(has_several, _highest(by_flow, row, len(X)) - by_gaussian, 0.0)
+    settled = found.log_weight + move[found.row]
+    settled[asked] = by_flow
+    return settled
 
 
-def _split(weight: Array, gain: Array, pairs: Index) -> Array:
-    """Add up the blame of each sensor, shape (N, S); a pair's is split by the Shapley values of its gain."""
-    n_sensors = len(gain) - pairs.shape[1]
-    blame = weight[:n_sensors]
-    if pairs.size:
-        share = 0.5 + 0.5 * (gain[pairs[0]] - gain[pairs[1]]) / np.maximum(gain[n_sensors:], 1e-300)
-        first = np.clip(share, 0.0, 1.0) * weight[n_sensors:]
-        one_hot = np.eye(n_sensors)
-        blame = blame + one_hot[:, pairs[0]] @ first + one_hot[:, pairs[1]] @ (weight[n_sensors:] - first)
-    return np.ascontiguousarray(blame.T)
+def _highest(values: Array, row: Index, n_rows: int) -> Array:
+    """Return the highest value of each reading, shape (N,); −inf where it has none."""
+    highest = np.full(n_rows, -np.inf)
+    np.maximum.at(highest, row, values)
+    return highest
+
+
+def _split(found: _Explanations, weight: Array, shape: tuple[int, int]) -> Array:
+    """Add up the blame of each sensor, shape (N, S)."""
+    cell = found.row * shape[1]
+    n_cells = shape[0] * shape[1]
+    of_first = np.bincount(cell + found.first, weight * found.share, minlength=n_cells)
+    of_second = np.bincount(cell + found.second, weight * (1 - found.share), minlength=n_cells)
+    return np.asarray((of_first + of_second).reshape(shape))

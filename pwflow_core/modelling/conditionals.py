@@ -9,8 +9,7 @@ Arrays have readings along their last axis: what is done to one sensor is done t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +23,25 @@ Index = NDArray[np.intp]
 BAND = (0.05, 0.95)
 """Quantiles of what a sensor reads, given the others, that bound what is expected of it."""
 
-_MOST_PAIRED = 64  # sensors: beyond that the pairs would take gigabytes, and most of the time
 _FEWEST_AT_ONCE = 16  # readings
 _DRAWS = 4096
 _MOST_PRODUCTS = 400  # with fewer than ten draws per product the fit would mostly be noise
 _SEEN = 3.5  # products see the columns clamped to this many standard deviations
 _RIDGE = 10.0
 _LARGEST = 1e8
+_SMALLEST = 1e-12  # least eigenvalue of a correlation that is inverted
 
 
 class Conditionals:
     """Conditional means of one regime, and what the log-density gains by them.
 
-    A *set* is one sensor or two. Sets are numbered: the sensors first, then the pairs in the order of `pairs`. A plant
-    of more than 64 sensors has no pairs.
-    Readings are in standard units, z = (x - centre) / scale, shape (D, N).
+    Sensors are taken one at a time or two together; `first == second` stands for one. A sensor has W columns at most:
+    fewer are filled up with column D, which readings do not have, and with zeros.
+    Readings are in standard units, z = (x - centre) / scale, shape (D, N). With P the precision and r = P z, sensor i
+    that has its columns whitened, R_i R_iᵀ = P_ii⁻¹ and t_i = R_iᵀ r_i, gains ½ |t_i|² by its conditional mean. Two
+    gain, with B = R_iᵀ P_ij R_j and the rest of the second u = t_j - Bᵀ t_i,
+
+        ½ |t_i|² + ½ uᵀ (I - Bᵀ B)⁻¹ u
 
     Arguments:
         flow: Density of the regime.
@@ -46,33 +49,24 @@ class Conditionals:
         spread: Standard deviation of each sensor over all regimes, raw units, shape (S,).
         random_state: Seed of the draws.
 
-    Attributes:
-        pairs: The two sensors of each pair, shape (2, P).
-
     """
 
     def __init__(
         self, flow: ClusterFlow, groups: Sequence[Sequence[int]], spread: Array, random_state: int = 0
     ) -> None:
         self.flow = flow
-        self.n_sensors = n = len(groups)
-        pairs = list(combinations(range(n), 2)) if n <= _MOST_PAIRED else []
-        self.pairs = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        self.n_sensors = len(groups)
         self._raw = np.array([group[0] for group in groups])
         self._precision = flow.whitening.forward @ flow.whitening.forward.T
-        singles = [np.array(group) for group in groups]
-        self._columns = [*singles, *(np.concatenate([singles[i], singles[j]]) for i, j in self.pairs.T)]
-        self._roots = [self._inverse_root(columns) for columns in self._columns]
-        self._single_roots, self._pair_roots = self._stacked(range(n)), self._stacked(range(n, self.n_sets))
-        self._partners = [n + np.flatnonzero((self.pairs == sensor).any(axis=0)) for sensor in range(n)]
-        self._partner_roots = [self._stacked(found) for found in self._partners]
-        self._log_volume, self._widening = self._volumes(np.log(spread))
+        self._columns = np.full((len(groups), max(map(len, groups))), len(self._precision))
+        for sensor, group in enumerate(groups):
+            self._columns[sensor, : len(group)] = group
+        self._roots = self._inverse_roots()
+        self._whiten = self._over_columns(self._roots.transpose(0, 2, 1))
+        self._own = self._over_columns(np.einsum("sv,swv->sw", self._roots[:, 0], self._roots)[:, None])[:, 0]
+        self._across, self._rest = self._pairwise()
+        self._volume, self._pair_volume, self._widening = self._volumes(np.log(spread))
         self._learn(random_state)
-
-    @property
-    def n_sets(self) -> int:
-        """S + P."""
-        return len(self._columns)
 
     def standardised(self, X: Array) -> Array:
         """Map raw readings (N, D) to standard units (D, N); bounded, so that squares stay finite."""
@@ -85,10 +79,27 @@ class Conditionals:
         """Map standard units (D, N) to raw readings (N, D)."""
         return np.asarray(z.T * self.flow.whitening.scale + self.flow.whitening.centre)
 
-    def gains(self, z: Array) -> Array:
-        """Return what the Gaussian log-density gains if a set reads its conditional mean, nats, shape (S + P, N)."""
-        residual = _times(self._precision, z)
-        return np.concatenate([_gain(residual, self._single_roots), _gain(residual, self._pair_roots)])
+    def gains(self, z: Array, n_first: int) -> tuple[Array, Index]:
+        """Return what the Gaussian log-density gains if one or two sensors read their conditional means, nats.
+
+        Arguments:
+            z: Readings, shape (D, N).
+            n_first: F, the sensors that are paired with every other: those that gain most alone.
+
+        Returns:
+            Gains, shape (1 + F, S, N): of each sensor alone, then of each with the first, the second, …; −inf where
+            the two are one or were paired before. And those first sensors, shape (F, N).
+
+        """
+        white = self._whitened(_times(self._precision, z))
+        gain = np.empty((1 + n_first, self.n_sensors, z.shape[1]))
+        gain[0] = _half_squares(white)
+        left, first = gain[0].copy(), np.empty((n_first, z.shape[1]), dtype=np.intp)
+        for turn in range(n_first):
+            first[turn] = left.argmax(axis=0)
+            left[first[turn], np.arange(z.shape[1])] = -np.inf
+            gain[1 + turn] = np.where(left == -np.inf, -np.inf, self._pair_gains(white, first[turn]))
+        return gain, first
 
     def evidence(self, z: Array, price_of_second: float) -> Array:
         """Return how well the regime suits a reading without the sensor, or the two, that suit it least.
@@ -104,124 +115,152 @@ class Conditionals:
 
         """
         residual = _times(self._precision, z)
-        single = _gain(residual, self._single_roots)
-        first = single.argmax(axis=0)
-        best = (single + self._log_volume[: self.n_sensors, None]).max(axis=0)
-        for sensor in range(self.n_sensors if self.pairs.size else 0):
-            rows, partners = np.flatnonzero(first == sensor), self._partners[sensor]
-            pair = _gain(residual[:, rows], self._partner_roots[sensor]) + self._log_volume[partners, None]
-            best[rows] = np.maximum(best[rows], pair.max(axis=0) - price_of_second)
+        white = self._whitened(residual)
+        alone = _half_squares(white)
+        first = alone.argmax(axis=0)
+        both = self._pair_gains(white, first) + self._pair_volume[:, first] - price_of_second
+        best = np.maximum((alone + self._volume[:, None]).max(axis=0), both.max(axis=0))
         return np.asarray(self.flow.whitening.log_det - 0.5 * np.einsum("dn,dn->n", z, residual) + best)
 
-    def repaired(self, z: Array, chosen: Index) -> Array:
-        """Let the chosen set of each reading read its conditional mean given the other columns.
+    def repaired(self, z: Array, first: Index, second: Index) -> Array:
+        """Let one or two sensors of each reading read their conditional mean given the other columns.
 
         Arguments:
             z: Readings, shape (D, N).
-            chosen: Set of each reading, shape (N,).
+            first: A sensor of each reading, shape (N,).
+            second: The other one, or the same if it is alone, shape (N,).
 
         Returns:
             The readings, shape (D, N), with all other columns as they were.
 
         """
-        mended, residual = z.copy(), _times(self._precision, z)
-        order = np.argsort(chosen, kind="stable")
-        numbers, starts = np.unique(chosen[order], return_index=True)
-        parts = list(zip(numbers, np.split(order, starts[1:]), strict=True))
-        for number, rows in parts:
-            cells, root = np.ix_(self._columns[number], rows), self._roots[number]
-            mended[cells] -= _times(root @ root.T, residual[cells])
-        bend = self._bend(mended)
-        for number, rows in parts:
-            columns = self._columns[number]
-            cells = np.ix_(columns, rows)
-            mended[cells] = self._bounded(mended[cells] + bend[cells], columns)
-        return mended
+        each = np.arange(z.shape[1])
+        white = self._whitened(_times(self._precision, z))
+        across, rest = self._across[second, :, first], self._rest[second, :, first]
+        of_first = white[first, :, each]
+        of_second = _apply(rest, white[second, :, each] - _apply(across, of_first))
+        of_first = of_first - _apply(across.transpose(0, 2, 1), of_second)
+        mended, is_set = _with_spare(z), np.zeros((len(z) + 1, z.shape[1]), dtype=np.bool_)
+        for sensor, change in ((first, of_first), (second, of_second)):
+            cells = self._columns[sensor].T, each
+            mended[cells] -= _apply(self._roots[sensor], change).T
+            is_set[cells] = True
+        mended = mended[:-1]
+        mended += self._bend(mended)
+        return np.where(is_set[:-1], self._bounded(mended, slice(None)), z)
 
-    def expected(self, z: Array, chosen: Index) -> tuple[Array, Array, Array]:
+    def expected(self, z: Array, first: Index, second: Index) -> tuple[Array, Array, Array]:
         """Return what each sensor should read given the others, and the band around it.
 
         Arguments:
-            z: Readings with the chosen sets repaired, shape (D, N).
-            chosen: Those sets, shape (N,). The band of a sensor of a pair is the wider one that does not take
-                its partner as given.
+            z: Readings with those sensors repaired, shape (D, N).
+            first: A sensor that was repaired, shape (N,).
+            second: The other one, or the same if it was alone, shape (N,). The band of a sensor of two is the wider
+                one that does not take its partner as given.
 
         Returns:
             Conditional mean and the quantiles `BAND`, in raw units, each of shape (N, S).
 
         """
-        residual = _times(self._precision, z)
-        mean = z[self._raw] + self._bend(z, self._raw)
-        for sensor in range(self.n_sensors):
-            root = self._roots[sensor]
-            mean[sensor] -= _times(root[:1] @ root.T, residual[self._columns[sensor]])[0]
+        mean = z[self._raw] - _times(self._own, _times(self._precision, z)) + self._bend(z, self._raw)
         mean = self._bounded(mean, self._raw).T
-        wider = self._widening[chosen]
+        each, wider = np.arange(len(mean)), np.ones_like(mean)
+        wider[each, first], wider[each, second] = self._widening[first, second], self._widening[second, first]
         scale, centre = self.flow.whitening.scale[self._raw], self.flow.whitening.centre[self._raw]
         low, high = (mean + wider * offset for offset in self._band)
         return mean * scale + centre, low * scale + centre, high * scale + centre
 
-    def _inverse_root(self, columns: Index) -> Array:
-        """Return R with R Rᵀ the conditional covariance of the columns given the others."""
-        block = self._precision[np.ix_(columns, columns)]
-        size = 1 / np.sqrt(np.diagonal(block))
-        values, axes = np.linalg.eigh(block * np.outer(size, size))
-        return np.asarray(size[:, None] * axes / np.sqrt(np.maximum(values, 1e-12)))
+    def _whitened(self, residual: Array) -> Array:
+        """Return t, shape (S, W, N)."""
+        n, width, n_columns = self._whiten.shape
+        return _times(self._whiten.reshape(-1, n_columns), residual).reshape(n, width, -1)
 
-    def _stacked(self, numbers: Iterable[int]) -> Array:
-        """Put the roots of some sets on top of each other, padded with zeros to equal width, (sets, width, D)."""
-        numbers = list(numbers)
-        width = max((len(self._columns[number]) for number in numbers), default=1)
-        stack = np.zeros((len(numbers), width, len(self._precision)))
-        for place, number in enumerate(numbers):
-            stack[place, : len(self._columns[number]), self._columns[number]] = self._roots[number]
-        return stack
+    def _pair_gains(self, white: Array, first: Index) -> Array:
+        """Return what each sensor gains together with the `first` one of each reading, shape (S, N)."""
+        of_first = white[first, :, np.arange(len(first))].T
+        rest = white - sum(of_first[w] * self._across[:, :, first, w] for w in range(len(of_first)))
+        whitened = sum(rest[:, w, None] * self._rest[:, :, first, w] for w in range(len(of_first)))
+        return np.asarray(0.5 * (np.einsum("swn,swn->sn", rest, whitened) + np.einsum("wn,wn->n", of_first, of_first)))
 
-    def _volumes(self, log_spread: Array) -> tuple[Array, Array]:
-        """Return how closely the other sensors tell each set, and how much less closely they do without a partner.
+    def _blocks(self) -> Array:
+        """Return P with the columns of each sensor side by side, shape (S, W, S, W)."""
+        n = len(self._precision)
+        spare = np.zeros((n + 1, n + 1))
+        spare[:n, :n] = self._precision
+        return np.asarray(spare[self._columns[:, :, None, None], self._columns])
+
+    def _inverse_roots(self) -> Array:
+        """Return R with R Rᵀ the conditional covariance of each sensor's columns given the others, (S, W, W)."""
+        n, width = self._columns.shape
+        padding = self._columns == len(self._precision)
+        each = np.arange(n)
+        block = self._blocks()[each, :, each] + padding[:, :, None] * np.eye(width)
+        size = 1 / np.sqrt(np.diagonal(block, axis1=1, axis2=2))
+        values, axes = np.linalg.eigh(block * size[:, :, None] * size[:, None])
+        roots = size[:, :, None] * axes / np.sqrt(np.maximum(values, _SMALLEST))[:, None]
+        return np.asarray(np.where(padding[:, :, None], 0.0, roots))
+
+    def _over_columns(self, blocks: Array) -> Array:
+        """Spread the blocks of each sensor over all D columns, shape (S, V, W) to (S, V, D)."""
+        n, n_rows, _ = blocks.shape
+        spread = np.zeros((n, n_rows, len(self._precision) + 1))
+        spread[np.arange(n)[:, None, None], np.arange(n_rows)[:, None], self._columns[:, None]] = blocks
+        return np.ascontiguousarray(spread[:, :, :-1])
+
+    def _pairwise(self) -> tuple[Array, Array]:
+        """Return Bᵀ and (I - Bᵀ B)⁻¹ as [second, :, first, :], shape (S, W, S, W) each; zero where the two are one."""
+        n, width = self._columns.shape
+        across = np.einsum("jbv,jbia,iaw->jviw", self._roots, self._blocks(), self._roots, optimize=True)
+        across[np.arange(n), :, np.arange(n)] = 0.0
+        left = np.eye(width) - np.einsum("jviw,juiw->jivu", across, across)
+        values, axes = np.linalg.eigh(left)
+        rest = np.einsum("jivk,jik,jiuk->jviu", axes, 1 / np.maximum(values, _SMALLEST), axes)
+        rest[np.arange(n), :, np.arange(n)] = 0.0
+        return across, rest
+
+    def _volumes(self, log_spread: Array) -> tuple[Array, Array, Array]:
+        """Return how closely the other sensors tell one or two, and how much less closely they do without a partner.
 
         Returns:
-            Log of the conditional spread of each set over its usual one, shape (S + P,), and the factor by which
-            each sensor's conditional spread is wider when it is set aside with a set, shape (S + P, S).
+            Log of the conditional spread of each sensor over its usual one, shape (S,); the same of each pair, by
+            [second, first], shape (S, S), −inf where the two are one; and the factor by which a sensor's conditional
+            spread is wider when a partner is set aside too, by [sensor, partner], shape (S, S).
 
         """
-        n = self.n_sensors
-        own = np.array([np.linalg.norm(root[0]) for root in self._roots[:n]])
-        relative = np.log(own * self.flow.whitening.scale[self._raw]) - log_spread
-        volume, widening = np.empty(self.n_sets), np.ones((self.n_sets, n))
-        volume[:n] = relative
-        for number, (i, j) in enumerate(self.pairs.T, start=n):
-            first, second = self._roots[number][[0, len(self._columns[i])]]
-            sizes = np.array([np.linalg.norm(first), np.linalg.norm(second)])
-            widening[number, [i, j]] = sizes / own[[i, j]]
-            correlation = float(first @ second / sizes.prod())
-            volume[number] = relative[i] + relative[j] + np.log(widening[number, [i, j]]).sum()
-            volume[number] += 0.5 * np.log(max(1 - correlation**2, 1e-12))
-        return volume, widening
+        raw = self._roots[:, 0]
+        own = np.linalg.norm(raw, axis=1)
+        variance = np.einsum("jv,jviu,ju->ji", raw, self._rest, raw)
+        np.fill_diagonal(variance, own**2)
+        covariance = np.einsum("jv,jviu,juiw,iw->ji", raw, self._rest, self._across, raw, optimize=True)
+        correlation = covariance / np.sqrt(variance * variance.T)
+        widening = np.sqrt(variance) / own[:, None]
+        volume = np.log(own * self.flow.whitening.scale[self._raw]) - log_spread
+        closeness = np.log(widening) + np.log(widening.T) + 0.5 * np.log(np.maximum(1 - correlation**2, _SMALLEST))
+        pair_volume = volume[:, None] + volume + closeness
+        np.fill_diagonal(pair_volume, -np.inf)
+        return volume, pair_volume, widening
 
     def _learn(self, random_state: int) -> None:
         """Learn from draws of the flow how its regime bends, how wide the bands are, and how far columns reach."""
-        n, n_columns = self.n_sensors, len(self._precision)
+        n_columns = len(self._precision)
         z = self.standardised(self.flow.sample(_DRAWS, random_state))
         lowest, highest = np.quantile(z, [0.001, 0.999], axis=1)
         reach = (highest - lowest) / 2
         self._lowest, self._highest = lowest - reach, highest + reach
-        residual, missed = self._precision @ z, np.empty_like(z)
-        for columns, root in zip(self._columns[:n], self._roots, strict=False):
-            missed[columns] = (root @ root.T) @ residual[columns]
+        residual, missed = self._precision @ z, _with_spare(z)
+        missed[self._columns] = np.einsum("svw,swn->svn", self._roots, self._whitened(residual))
+        missed = missed[:-1]
         self._bends: Array | None = None
         if not self.flow.is_gaussian and 1 + n_columns * (n_columns + 3) // 2 <= _MOST_PRODUCTS:
             is_ordinary = np.einsum("dn,dn->n", z, residual) <= 2 * chi2.ppf(0.999, n_columns)  # not the heavy tail
-            self._bends = _fit_bends(z[:, is_ordinary], missed[:, is_ordinary], self._columns[:n])
+            self._bends = _fit_bends(z[:, is_ordinary], missed[:, is_ordinary], self._columns)
         self._band = np.quantile(missed[self._raw] - self._bend(z, self._raw), BAND, axis=1)
 
-    def _bend(self, z: Array, columns: Index | slice = slice(None)) -> Array:
-        """Return how far the conditional means of the flow are from those of its Gaussian, shape (columns, N)."""
-        if self._bends is None:
-            return np.zeros_like(z[columns])
-        return np.asarray(_times(self._bends[columns], _products(z)))
+    def _bend(self, z: Array, columns: Index | slice = slice(None)) -> Array | float:
+        """Return how far the conditional means of the flow are from those of its Gaussian, shape (columns, N) or 0."""
+        return 0.0 if self._bends is None else _times(self._bends[columns], _products(z))
 
-    def _bounded(self, z: Array, columns: Index) -> Array:
+    def _bounded(self, z: Array, columns: Index | slice) -> Array:
         """Keep repaired values within what the regime reaches: nothing is extrapolated from a far outlier."""
         return np.clip(z, self._lowest[columns, None], self._highest[columns, None])
 
@@ -237,14 +276,22 @@ def _times(matrix: Array, z: Array) -> Array:
     return np.asarray((matrix @ np.pad(z, ((0, 0), (0, _FEWEST_AT_ONCE - n))))[:, :n])
 
 
-def _gain(residual: Array, roots: Array) -> Array:
-    """Return ½ |Rᵀ r|² of every set, shape (sets, N)."""
-    n_sets, width, n_columns = roots.shape
-    white = _times(roots.reshape(-1, n_columns), residual).reshape(n_sets, width, residual.shape[1])
+def _half_squares(white: Array) -> Array:
+    """Return ½ |t|² of every sensor, shape (S, N)."""
     return np.asarray(0.5 * np.einsum("swn,swn->sn", white, white))
 
 
-def _fit_bends(z: Array, missed: Array, groups: Sequence[Index]) -> Array:
+def _apply(matrices: Array, vectors: Array) -> Array:
+    """Multiply each vector, shape (N, W), by a matrix of its own, shape (N, V, W)."""
+    return np.asarray(np.einsum("nvw,nw->nv", matrices, vectors))
+
+
+def _with_spare(z: Array) -> Array:
+    """Append a column D of zeros, shape (D, N) to (D + 1, N)."""
+    return np.concatenate([z, np.zeros_like(z[:1])])
+
+
+def _fit_bends(z: Array, missed: Array, groups: Index) -> Array:
     """Fit what the Gaussian conditional means miss on the products of the other sensors' columns, (D, products)."""
     products = _products(z)
     moments, cross = products @ products.T, products @ missed.T

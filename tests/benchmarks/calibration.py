@@ -138,7 +138,8 @@ def score(data: DataSet, folder: Path) -> tuple[ScoresSummary, pd.DataFrame]:
     summary = derive_scores(plant)
     with plant.warehouse.snapshot() as connection:
         scores = connection.execute(
-            "SELECT machine_id AS machine, ts, cluster_key, p_value FROM mart.anomaly_scores "
+            "SELECT machine_id AS machine, ts, cluster_key, p_value, conformity FROM mart.anomaly_scores "
+            "JOIN core.component_log_density USING (reading_id, cluster_key, flow_version) "
             "WHERE status = 'scored' AND ts >= ?",
             [data.until.to_pydatetime()],
         ).df()

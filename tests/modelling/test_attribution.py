@@ -118,6 +118,15 @@ def test_two_sensors_that_are_wrong_are_among_the_first_three(attributor):
     assert (np.take_along_axis(wrong, order, axis=1).sum(axis=1) == 2).mean() > 0.85
 
 
+def test_two_sensors_that_are_wrong_among_a_hundred_are_named():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1200, 6)) @ rng.standard_normal((6, 100)) + 0.15 * rng.standard_normal((1200, 100))
+    model = PiecewiseFlow(1, flow=BRIEF, random_state=0).fit(x[:1000])
+    faulty, wrong = plant_faults(x[1000:], 2)
+    order = np.argsort(-SensorAttributor(model.weights_, model.flows_).attribute(faulty).share, axis=1)[:, :3]
+    assert (np.take_along_axis(wrong, order, axis=1).sum(axis=1) == 2).mean() > 0.95
+
+
 def test_a_fault_that_moves_a_reading_towards_another_regime_is_still_a_fault_of_its_sensor(machine, attributor):
     first, second = (flow.whitening.centre for flow in machine.flows_)
     x = np.stack([first, second])
@@ -204,7 +213,6 @@ def test_how_readings_are_batched_changes_nothing(attributor, monkeypatch):
     x = plant_faults(draw_machine(1000, seed=1), 2)[0]
     whole = attributor.attribute(x)
     monkeypatch.setattr("pwflow_core.modelling.attribution._BATCH_CELLS", 1)
-    monkeypatch.setattr("pwflow_core.modelling.attribution._FEWEST_BATCH_ROWS", 256)
     parts = attributor.attribute(x)
     assert np.array_equal(whole.cluster, parts.cluster)
     np.testing.assert_allclose(whole.share, parts.share, atol=1e-4)
