@@ -15,7 +15,7 @@ from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
 from pwflow_core.pipeline.checks import explain_failed_checks
 from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.clusters import needs_cluster_model
-from pwflow_core.pipeline.drift.findings import Finding, claim_findings, find_finding, settle_findings
+from pwflow_core.pipeline.drift.findings import Finding, claim_findings, find_finding
 from pwflow_core.pipeline.flows import clusters_without_flow
 from pwflow_core.pipeline.regime_changes import approve_verdict, reweigh_regimes
 from pwflow_core.plant import Plant
@@ -193,9 +193,9 @@ def _retrain(
     """Learn again the regimes that findings name, each since its own finding says that it moved.
 
     Each run is for regimes whose partitions lie side by side, so that no other partition is materialized. One that
-    fails for several is made again for each alone.
+    fails for several is made again for each alone. What a run has answered is settled before it publishes.
     """
-    wanted, learned = {key for finding in findings for key in finding.cluster_keys}, set[str]()
+    wanted = {key for finding in findings for key in finding.cluster_keys}
     for group in adjacent_groups(_known_partitions(config, instance, plant), wanted):
         of_group = [finding for finding in findings if set(finding.cluster_keys) & set(group)]
         reason = " ".join(finding.summary for finding in of_group)
@@ -208,10 +208,6 @@ def _retrain(
             for finding in of_group:
                 yield from _retrain(config, instance, plant, [finding], by)
             continue
-        if outcome.error is None:
-            learned.update(group)
-            answered = [finding.verdict_id for finding in of_group if learned.issuperset(finding.cluster_keys)]
-            settle_findings(plant, answered, "done", decided_by=by)
         yield outcome
 
 

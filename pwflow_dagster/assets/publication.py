@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import running
+from pwflow_dagster.steps import decided_by, running
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
@@ -51,10 +51,12 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
     def published_warehouse(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.drift.findings import settle_answered
         from pwflow_core.pipeline.publishing import publish_warehouse
 
         with running(context):
             opened = plant.open()
+            settle_answered(opened, decided_by(context.run))
             summary = publish_warehouse(opened)
             n_deleted = _collect_model_files(context, opened)
             schema = column_schema(opened, "mart", "anomaly_scores")

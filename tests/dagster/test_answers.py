@@ -1,5 +1,7 @@
 """Answers to verdicts on drift: as few runs as there are neighbours, and none that waits for another."""
 
+import duckdb
+
 from pwflow_dagster.jobs import ANSWER_DRIFT, RETRAIN_CLUSTER
 from pwflow_dagster.runs import answer_findings, answer_verdict
 from pwflow_dagster.steps import verdict_tags
@@ -16,6 +18,11 @@ def statuses(made):
     return dict(made.query("SELECT verdict_id, status FROM mart.drift_verdicts"))
 
 
+def published_statuses(made):
+    with duckdb.connect(str(made.config.published_path), read_only=True) as connection:
+        return dict(connection.execute("SELECT verdict_id, status FROM mart.drift_verdicts").fetchall())
+
+
 def test_regimes_that_moved_together_are_learned_again_in_one_run(plant):
     add_verdict(plant, "c0002", verdict_id=IDS[0])
     add_verdict(plant, "c0003", verdict_id=IDS[1])
@@ -23,6 +30,7 @@ def test_regimes_that_moved_together_are_learned_again_in_one_run(plant):
         [outcome] = answer(plant, instance)
     assert (outcome.job, outcome.error) == (RETRAIN_CLUSTER, None)
     assert statuses(plant) == dict.fromkeys(IDS, "done")
+    assert published_statuses(plant) == dict.fromkeys(IDS, "done"), "analysts see the answer as soon as the new scores"
     decided = plant.query(
         "SELECT DISTINCT cluster_key FROM mart.flow_decisions WHERE decided_by = 'dagster run the-run'"
     )

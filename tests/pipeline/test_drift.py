@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pwflow_core.pipeline.drift.evidence import follow_drift
-from pwflow_core.pipeline.drift.findings import open_since, settle_findings
+from pwflow_core.pipeline.drift.findings import dismiss_finding, open_since
 from pwflow_core.pipeline.regime_changes import update_weights
 from tests.conftest import learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
@@ -224,7 +224,7 @@ def test_what_goes_on_is_found_once_and_what_a_person_dismissed_is_not_found_aga
     day = pd.to_datetime(later.ts).dt.day
     arrive(plant, later[(day >= 20) & (day <= 31)], "early")
     [finding] = follow_drift(plant).findings
-    settle_findings(plant, [finding.verdict_id], "dismissed", decided_by="a person")
+    dismiss_finding(plant, finding.verdict_id, decided_by="a person")
     arrive(plant, later[day <= 9], "late")
     assert follow_drift(plant).findings == []
     assert query(plant, "SELECT status, decided_by FROM mart.drift_verdicts") == [("dismissed", "a person")]

@@ -30,7 +30,7 @@ __all__ = [
     "open_since",
     "pending_findings",
     "read_finding",
-    "settle_findings",
+    "settle_answered",
     "show_evidence",
     "write_status",
 ]
@@ -214,10 +214,22 @@ def dismiss_finding(plant: Plant, verdict_id: str, *, decided_by: str, reason: s
     return finding
 
 
-def settle_findings(plant: Plant, ids: Sequence[str], status: str, *, decided_by: str) -> None:
-    """Record what became of findings: done, failed or dismissed."""
+def settle_answered(plant: Plant, answered_by: str) -> None:
+    """Record as done what a run took on, where it has decided upon a flow of every regime that the finding names."""
     with plant.warehouse.transaction() as connection:
-        write_status(connection, ids, status, decided_by=decided_by)
+        connection.execute(
+            """
+            UPDATE mart.drift_verdicts
+            SET status = 'done', decided_at = $now
+            WHERE status = 'requested'
+              AND answer = 'retrain'
+              AND decided_by = $by
+              AND list_has_all(
+                  (SELECT coalesce(list(cluster_key), []) FROM mart.flow_decisions WHERE decided_by = $by), cluster_keys
+              )
+            """,
+            {"by": answered_by, "now": datetime.now(UTC).replace(tzinfo=None)},
+        )
 
 
 def write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, *, decided_by: str) -> None:
