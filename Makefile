@@ -3,7 +3,7 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo test ui lint reference
+.PHONY: demo test ui lint reference audit
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
@@ -21,6 +21,11 @@ lint: .venv/.ready
 
 reference: .venv/.ready
 	$(BIN)/python -m pwflow_dagster.reference docs/reference
+
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --strict --requirement constraints.txt --disable-pip --no-deps
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Expected Python 3.11 or newer, got {sys.version.split()[0]}: run `make PYTHON=python3.11 demo`.")'

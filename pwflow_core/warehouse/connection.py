@@ -207,8 +207,8 @@ class Warehouse:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                # DuckDB 2.0.0 loses what a large insert writes behind an empty one into the same table, in one
-                # transaction, where it keeps the order of insertion on several threads
+                # DuckDB 2.0.0, unlike 2.0.1, loses what a large insert writes behind an empty one into the same table,
+                # in one transaction, where it keeps the order of insertion on several threads
                 return self._open(str(self.path), read_only=read_only, keep_order=read_only)
             except duckdb.Error as error:
                 if _LOG_DAMAGED in str(error):

@@ -1,20 +1,35 @@
-"""`pwflow ui` for real: webserver and daemon on loopback, on the same data."""
+"""`pwflow ui` for real: webserver and daemon on loopback, on the same data, and behind the proxy of SECURITY.md."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from pwflow_core.simulation import write_exports
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
+from pwflow_core.simulation import write_exports
+from tests.conftest import REPOSITORY
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+PASSWORD = "three blind mice"  # noqa: S105 - of this test
 CONFIG = """
 [plant]
 name = "shown"
@@ -31,6 +46,21 @@ QUERY = """
 { assetNodes {
     assetKey { path } partitionStats { numMaterialized } assetMaterializations(limit: 1) { runId }
 } }
+"""
+NGINX_CONFIG = """
+daemon off;
+master_process off;
+pid nginx.pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path bodies;
+    proxy_temp_path proxied;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    {server}
+}}
 """
 
 
@@ -52,37 +82,174 @@ def ask(port: int, deadline: float) -> dict:
         time.sleep(0.5)
 
 
-def test_the_ui_shows_what_a_run_made(tmp_path: Path):
-    write_exports(tmp_path, days=1)
-    (tmp_path / "pwflow.toml").write_text(CONFIG)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
-    program = [sys.executable, "-m", "pwflow_dagster"]
-    done = subprocess.run([*program, "run"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Start `pwflow ui` on a plant that has been run once; return its port."""
+    folder = tmp_path_factory.mktemp("shown")
+    write_exports(folder, days=1)
+    (folder / "pwflow.toml").write_text(CONFIG)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
+    program = [sys.executable, "-m", "pwflow_dagster"]
+    done = subprocess.run([*program, "run"], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    port = free_port()
     with subprocess.Popen(
         [*program, "ui", "--port", str(port)],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as server:
         try:
-            nodes = {node["assetKey"]["path"][-1]: node for node in ask(port, time.monotonic() + 120)["assetNodes"]}
-            with socket.socket() as outside:
-                outside.settimeout(2)
-                host = socket.gethostbyname(socket.gethostname())
-                reachable = not host.startswith("127.") and outside.connect_ex((host, port)) == 0
+            ask(port, time.monotonic() + 120)
+            yield port
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             try:
                 server.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_the_ui_shows_what_a_run_made_and_answers_on_this_machine_only(ui: int):
+    nodes = {node["assetKey"]["path"][-1]: node for node in ask(ui, time.monotonic() + 120)["assetNodes"]}
     assert len(nodes) == 12
     assert nodes["cluster_flow"]["partitionStats"]["numMaterialized"] == 2
     assert all(node["assetMaterializations"] for node in nodes.values())
-    assert not reachable
+    with socket.socket() as outside:
+        outside.settimeout(2)
+        host = socket.gethostbyname(socket.gethostname())
+        assert host.startswith("127.") or outside.connect_ex((host, ui)) != 0
+
+
+class Proxy:
+    """The proxy, as who comes from outside sees it."""
+
+    def __init__(self, port: int, certificate: Path) -> None:
+        self.trust = ssl.create_default_context(cafile=certificate)
+        self.address = f"127.0.0.1:{port}"
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.trust)
+        )
+
+    def get(self, path: str, password: str | None = None) -> tuple[int, str]:
+        """Return the status and the text of a page."""
+        request = urllib.request.Request(f"https://{self.address}{path}", headers=credentials(password))
+        try:
+            with self._opener.open(request, timeout=30) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+
+def credentials(password: str | None) -> dict[str, str]:
+    """Return the headers of somebody who gives a password."""
+    given = base64.b64encode(f"operator:{password}".encode()).decode()
+    return {} if password is None else {"Authorization": f"Basic {given}"}
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Callable[[int], Proxy]]:
+    """Return a function that starts nginx, as SECURITY.md has it, in front of a webserver on a port."""
+    if NGINX is None:
+        pytest.skip("there is no nginx on this machine")
+    certificate, key, passwords = tmp_path / "pwflow.pem", tmp_path / "pwflow.key", tmp_path / "pwflow.htpasswd"
+    names = "subjectAltName=DNS:pwflow.example.org,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pwflow.example.org",
+         "-addext", names, "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    hashed = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True)
+    passwords.write_text(f"operator:{hashed.stdout}")
+    with contextlib.ExitStack() as running:
+
+        def start(upstream: int) -> Proxy:
+            port = free_port()
+            [server] = re.findall(r"```nginx\n(.+?)```", (REPOSITORY / "SECURITY.md").read_text(), re.DOTALL)
+            for written, here in {
+                "443": f"127.0.0.1:{port}",
+                "127.0.0.1:3000": f"127.0.0.1:{upstream}",
+                "/etc/ssl/pwflow.pem": str(certificate),
+                "/etc/ssl/pwflow.key": str(key),
+                "/etc/nginx/pwflow.htpasswd": str(passwords),
+            }.items():
+                assert server.count(written) == 1, written
+                server = server.replace(written, here)
+            (tmp_path / "nginx.conf").write_text(NGINX_CONFIG.format(server=server))
+            process = subprocess.Popen([NGINX, "-p", tmp_path, "-c", "nginx.conf", "-e", "stderr"])
+            running.callback(process.wait, timeout=30)
+            running.callback(process.terminate)
+            deadline = time.monotonic() + 30
+            with socket.socket() as client:
+                while client.connect_ex(("127.0.0.1", port)) != 0:
+                    assert process.poll() is None, "nginx did not start"
+                    assert time.monotonic() < deadline, "nginx did not listen in time"
+                    time.sleep(0.1)
+            return Proxy(port, certificate)
+
+        yield start
+
+
+@pytest.mark.parametrize("password", [None, "", "three blind rats"])
+def test_the_proxy_lets_nobody_in_without_the_password(ui: int, proxy, password: str | None):
+    outside = proxy(ui)
+    for path in ("/", "/graphql?query={version}", "/server_info"):
+        status, page = outside.get(path, password)
+        assert status == 401
+        assert "dagster" not in page.lower()
+    with pytest.raises(InvalidStatus) as refused, open_socket(outside, password):
+        pass
+    assert refused.value.response.status_code == 401
+
+
+def open_socket(outside: Proxy, password: str | None):
+    """Open what the pages follow runs by."""
+    return connect(
+        f"wss://{outside.address}/graphql",
+        ssl=outside.trust,
+        subprotocols=["graphql-ws"],
+        additional_headers=credentials(password),
+        proxy=None,
+        open_timeout=30,
+    )
+
+
+def test_behind_the_proxy_the_pages_answer_and_follow_runs(ui: int, proxy):
+    outside = proxy(ui)
+    status, page = outside.get("/", PASSWORD)
+    assert (status, "dagster" in page.lower()) == (200, True)
+    status, answer = outside.get("/graphql?query={version}", PASSWORD)
+    assert (status, list(json.loads(answer)["data"])) == (200, ["version"])
+    with open_socket(outside, PASSWORD) as followed:
+        assert followed.response.status_code == 101
+        assert followed.subprotocol == "graphql-ws"
+        followed.send(json.dumps({"type": "connection_init", "payload": {}}))
+        assert json.loads(followed.recv(timeout=30))["type"] == "connection_ack"
+
+
+def test_the_password_goes_no_further_than_the_proxy(proxy):
+    came = []
+
+    class Recorder(BaseHTTPRequestHandler):
+        def do_GET(self):
+            came.append(dict(self.headers))
+            self.send_response(204)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Recorder) as webserver:
+        threading.Thread(target=webserver.serve_forever, daemon=True).start()
+        try:
+            assert proxy(webserver.server_port).get("/", PASSWORD)[0] == 204
+        finally:
+            webserver.shutdown()
+    [headers] = came
+    assert "Authorization" not in headers

@@ -1,6 +1,7 @@
 """Evidence of drift: valid for ever on normal nights of any reference, quick on shifts, a few numbers to keep."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,7 +139,9 @@ def test_the_order_of_the_blocks_of_a_night_does_not_matter():
 def test_a_night_without_blocks_changes_nothing():
     reference = fit_reference()
     state = last(reference, draw_blocks(8, 5))
-    assert advance(reference, state, draw_blocks(8, 0)) is state
+    nothing = draw_blocks(8, 0)
+    assert advance(reference, state, nothing) is state
+    assert advance(reference, state, replace(nothing, means=np.empty((0, 1)), sensors=np.empty((0, 1)))) is state
 
 
 def test_blocks_of_an_unknown_machine_change_nothing():

@@ -113,9 +113,9 @@ def advance(reference: DriftReference, state: DriftState, blocks_of_one_night: B
     Raises:
         ValueError: Blocks of several nights, or of a night that is not after the last.
     """
-    nights = reference.nights(blocks_of_one_night)
-    if len(nights.night) == 0:
+    if not np.isin(blocks_of_one_night.machine, reference.machines).any():
         return state
+    nights = reference.nights(blocks_of_one_night)
     if len(nights.night) > 1 or nights.night[0] <= state.night:
         raise ValueError(
             f"Expected the blocks of one night after {np.datetime64(state.night, 'D')}, got nights "

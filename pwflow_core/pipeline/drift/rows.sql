@@ -9,13 +9,14 @@ SELECT
     floor(epoch(score.ts) / $block_seconds)::BIGINT AS block,
     score.p_value
 FROM mart.anomaly_scores AS score
-JOIN core.readings AS reading USING (reading_id)
+JOIN core.model_readings AS reading USING (reading_id)
 JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
 CROSS JOIN (VALUES (true), (false)) AS roles (is_reference)
 WHERE score.cluster_key = $key
   AND score.flow_version = $version
   AND score.status = 'scored'
   AND reading.quality IN ('ok', 'filled')
+  AND reading.is_complete
   AND CASE
       WHEN is_reference THEN
           $with_reference
