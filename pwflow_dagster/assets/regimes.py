@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table
+from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table, thumbnail
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import REASON_TAG, decided_by, running
@@ -163,7 +163,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-        from pwflow_core.reporting import draw_training
+        from pwflow_core.reporting import draw_training, draw_training_small
 
         with running(context):
             opened = plant.open()
@@ -201,7 +201,8 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "best step": history.best_step,
                         "stopped because": history.stopped,
                         "stayed a Gaussian": history.is_gaussian,
-                        "training curve": inline_image(draw_training(history), f"Log-density of {key} by step"),
+                        "training curve": thumbnail(draw_training_small(history), f"Training of {key}"),
+                        "training curve in full": inline_image(draw_training(history), f"Training of {key}"),
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(
