@@ -9,6 +9,7 @@ from pwflow_core.reporting.texts import Texts
 
 __all__ = ["headline", "sentence", "signed", "title_of", "words"]
 
+_BRAND = "pwflow"  # written small, even where a sentence begins
 _SHARES = {"first_mass", "second_mass"}
 _MODELS = {"first", "second"}
 _MONEY = {"first_cost", "second_cost"}
@@ -19,11 +20,11 @@ def words(language: str) -> Texts:
     return Texts(language, __package__)
 
 
-def title_of(key: str, texts: Texts) -> str:
-    """Return what a contender is called, by its key."""
+def title_of(key: str, texts: Texts, *, in_sentence: bool = False) -> str:
+    """Return what a contender is called, by its key: over a row, or within a sentence, with its article."""
     kind, _, number = key.partition("_")
     if kind != "pwflow":
-        return texts.label("poc.model", key)
+        return texts.label("poc.model_in_sentence" if in_sentence else "poc.model", key)
     return texts("poc.model.one") if number == "1" else texts("poc.model.several", n=number)
 
 
@@ -40,13 +41,14 @@ def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
         texts: The words.
         currency: Of costs.
     """
-    return texts(f"poc.reason.{remark.key}", **_written(remark, texts, currency))
+    written = texts(f"poc.reason.{remark.key}", **_written(remark, texts, currency))
+    return written if written.startswith(_BRAND) else written[:1].upper() + written[1:]
 
 
 def headline(recommendation: Recommendation, texts: Texts) -> str:
     """Return the recommendation in a few words."""
     values = _written(recommendation.reasons[0], texts)
-    model = title_of(recommendation.model, texts) if recommendation.model else ""
+    model = title_of(recommendation.model, texts, in_sentence=True) if recommendation.model else ""
     return texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
 
 
@@ -58,7 +60,7 @@ def _written(remark: Remark, texts: Texts, currency: str = "") -> dict[str, str]
 
 def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: ANN401 - any value of a remark
     if name in _MODELS:
-        return title_of(value, texts)
+        return title_of(value, texts, in_sentence=True)
     if name == "gain":
         return signed(value).removeprefix("+")
     if name == "error":
