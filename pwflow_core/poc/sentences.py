@@ -1,4 +1,4 @@
-"""Remarks as sentences, and the names of the contenders, in the language of the reader."""
+"""Remarks as sentences, names of the contenders, and figures with their errors, in the language of the reader."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from pwflow_core.poc.recommendation import Recommendation, Remark
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["headline", "sentence", "signed", "title_of", "words"]
+__all__ = ["headline", "measured", "sentence", "signed", "title_of", "words"]
 
 _BRAND = "pwflow"  # written small, even where a sentence begins
 _SHARES = {"first_mass", "second_mass"}
@@ -33,6 +33,12 @@ def signed(value: float, decimals: int = 3) -> str:
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
+def measured(value: float, error: float) -> str:
+    """Write a value with its standard error, as finely as the error allows."""
+    digits = 0 if error >= 10 else 1 if error >= 1 else 2
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}".replace("-", "−")
+
+
 def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
     """Write a remark as a sentence.
 
@@ -46,16 +52,23 @@ def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
 
 
 def headline(recommendation: Recommendation, texts: Texts) -> str:
-    """Return the recommendation in a few words."""
+    """Return the recommendation in a few words, with who finds more if somebody does."""
     values = _written(recommendation.reasons[0], texts)
     model = title_of(recommendation.model, texts, in_sentence=True) if recommendation.model else ""
-    return texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
+    found = texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
+    for caveat in recommendation.caveats:
+        if caveat.key == "other_detects":
+            found += texts("poc.verdict.but_detects", **_written(caveat, texts))
+    return found
 
 
 def _written(remark: Remark, texts: Texts, currency: str = "") -> dict[str, str]:
-    return {name: _write(name, value, texts, currency) for name, value in remark.values.items()} | {
-        "duration": texts.duration(remark.values.get("seconds", 0.0))
-    }
+    values = remark.values
+    written = {name: _write(name, value, texts, currency) for name, value in values.items()}
+    for name in ("first_false", "second_false"):
+        if name in values:
+            written[name] = measured(values[name], values[f"{name}_error"])
+    return written | {"duration": texts.duration(values.get("seconds", 0.0))}
 
 
 def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: ANN401 - any value of a remark

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pwflow_core import poc
 from pwflow_core.poc.recommendation import Remark
-from pwflow_core.poc.sentences import sentence, title_of, words
+from pwflow_core.poc.sentences import measured, sentence, title_of, words
 from pwflow_core.reporting.texts import LANGUAGES, Texts
 
 PACKAGE = Path(str(resources.files(poc)))
@@ -47,3 +47,9 @@ def test_models_have_an_article_within_a_sentence_and_none_over_a_row():
     values = {"first": "gmm", "second": "mixture_base", "why": "it ran out of memory"}
     assert sentence(Remark("failed", values), texts).startswith("A Gaussian mixture could not be measured")
     assert sentence(Remark("failed", values | {"first": "pwflow_2"}), texts).startswith("pwflow with 2 regimes could")
+
+
+def test_a_figure_is_written_as_finely_as_its_error_allows():
+    assert measured(0.0, 48.39) == "0 ± 48"
+    assert measured(1234.5, 2.345) == "1,234.5 ± 2.3"
+    assert measured(0.34, 0.12) == "0.34 ± 0.12"
