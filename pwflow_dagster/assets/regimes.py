@@ -194,13 +194,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 stride = max(1, len(history.steps) // 20)
                 context.add_asset_metadata(
                     {
-                        "held-out log-density (nats)": summary.held_out_log_density,
+                        "held-out log-density (nats)": round(summary.held_out_log_density, 3),
                         "readings learned from": summary.n_rows,
                         "readings that stopped the training": summary.n_held_out,
-                        "training seconds": history.seconds,
-                        "best step": history.best_step,
-                        "stopped because": history.stopped,
-                        "stayed a Gaussian": history.is_gaussian,
+                        "training seconds": round(history.seconds, 1),
+                        "gradient step that was kept": history.best_step,
+                        "why the training stopped": history.stopped,
+                        "kind of model": "Gaussian" if history.is_gaussian else "flow",
                         "training curve": thumbnail(draw_training_small(history), f"Training of {key}"),
                         "training curve in full": inline_image(draw_training(history), f"Training of {key}"),
                         "training curve (nats)": small_table(
@@ -239,7 +239,7 @@ def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:
         "decision": decision.decision.replace("_", " "),
         "why": decision.reason,
         "flow before": decision.previous_version or "none",
-        **{name: figure for name, figure in figures.items() if figure is not None},
+        **{name: round(figure, 3) for name, figure in figures.items() if figure is not None},
     }
 
 

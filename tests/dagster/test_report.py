@@ -29,7 +29,7 @@ def test_every_run_ends_with_a_report_that_its_metadata_points_to(finished):
     metadata = metadata_of(finished, "plant_report")
     path = report_path(finished.config, "en")
     assert metadata["file (en)"].value == str(path)
-    assert metadata["open (en)"].value == path.as_uri()
+    assert metadata["address, to copy into a browser (en)"].value == path.as_uri()
     assert metadata["size (MB)"].value == round(path.stat().st_size / 1e6, 1)
     [(n_events,)] = finished.query("SELECT count(*) FROM mart.anomaly_events")
     assert metadata["events"].value == n_events
