@@ -164,6 +164,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
         from pwflow_core.reporting import draw_training, draw_training_small
+        from pwflow_core.reporting.texts import Texts
 
         with running(context):
             opened = plant.open()
@@ -172,7 +173,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             by = decided_by(context.run)
             schema = column_schema(opened, "mart", "flow_versions")
             lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
-            shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
+            shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
             if config.put_in_force is not None:
                 for key in keys:
                     decision = _switch(opened, key, config, by, reason)
@@ -199,7 +200,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         "readings that stopped the training": summary.n_held_out,
                         "training seconds": round(history.seconds, 1),
                         "gradient step that was kept": history.best_step,
-                        "why the training stopped": history.stopped,
+                        "why the training stopped": words.label("stopped", history.stopped),
                         "kind of model": "Gaussian" if history.is_gaussian else "flow",
                         "training curve": thumbnail(draw_training_small(history), f"Training of {key}"),
                         "training curve in full": inline_image(draw_training(history), f"Training of {key}"),

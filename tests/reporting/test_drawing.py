@@ -62,6 +62,7 @@ def test_a_picture_is_well_formed_and_draws_in_the_colours_of_the_page(name):
         ([0, 10], [1.0, 1.0]),
         ([0, 10, 20], [-1e30, float("nan"), 2.0]),
         (range(0, 4001, 10), -12345.678 + np.log1p(np.arange(401.0))),
+        (range(1040, 1313, 16), np.linspace(-16.2, -15.7, 18)),
     ],
 )
 def test_a_thumbnail_is_well_formed_and_short(steps, held_out):

@@ -14,7 +14,7 @@ __all__ = ["training_thumbnail"]
 
 _WIDTH, _HEIGHT = 380, 110
 _LEFT, _TOP, _RIGHT, _BOTTOM = 44, 24, 372, 90
-_MOST_POINTS = 32
+_MOST_POINTS = 28
 _GREY = "#7d8a96"  # read on a light ground as well as on a dark one
 
 
@@ -37,17 +37,18 @@ def training_thumbnail(steps: Sequence[int], held_out: Sequence[float], best_ste
 
 def _curve(points: np.ndarray, best_step: int) -> list[str]:
     low, high = float(np.quantile(points[:, 1], 0.05)), float(points[:, 1].max())
-    last = points[-1, 0]
+    first, last = points[0, 0], points[-1, 0]  # a refit goes on from the steps of the flow before
     shown = points[np.unique(np.linspace(0, len(points) - 1, _MOST_POINTS).astype(int))]
-    x = _LEFT + (_RIGHT - _LEFT) * shown[:, 0] / last
+    x = _LEFT + (_RIGHT - _LEFT) * (shown[:, 0] - first) / (last - first)
     y = _BOTTOM - (_BOTTOM - _TOP) * np.clip((shown[:, 1] - low) / max(high - low, 1e-9), 0, 1)
     line = " ".join(f"{a:.0f} {b:.0f}" for a, b in zip(x, y, strict=True))
-    best = round(_LEFT + (_RIGHT - _LEFT) * min(best_step / last, 1.0))
+    best = round(_LEFT + (_RIGHT - _LEFT) * min(max((best_step - first) / (last - first), 0.0), 1.0))
     return [
         f'<path d="M{best} {_TOP}V{_BOTTOM}" stroke="{_GREY}" stroke-dasharray="4 3"/>',
         f'<path d="M{line}" fill="none" stroke="{colour("vermilion")}" stroke-width="2"/>',
         _text(0, _TOP + 8, f"{high:.3g}"),
         _text(0, _BOTTOM, f"{low:.3g}"),
+        _text(_LEFT, _HEIGHT - 4, f"{first:,.0f}"),
     ]
 
 
