@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.poc.costs import REFITS
+from pwflow_core.poc.costs import REFITS, WEEKS
 from pwflow_core.poc.drawing import Axis, Bar, Dot, draw_bars, draw_dots
 from pwflow_core.poc.faults import FAULT_READINGS, OFFSET_SIZES, SPIKE_SIZES
 from pwflow_core.poc.proving import Comparison
@@ -256,6 +256,8 @@ class _Maker:
             rows.append(self._row(result, *(t.number(round(value)) for value in each), total))
         axis = Axis(t("poc.axis.money"), self.currency, t("poc.chart.yearly"))
         legend = tuple(Key("cell", name, t(f"poc.legend.{part}")) for part, name in _MONEY)
+        found = None if self.chosen is None else self.chosen.detection
+        error = None if found is None else found.false_per_week_error * WEEKS * costs.per_false_alarm
         source = "assumed"
         if costs.events_per_year is not None:
             source = "configured"
@@ -267,6 +269,7 @@ class _Maker:
             events=t.number(round(self.comparison.n_events or 0.0)),
             source=t(f"poc.costs.events_{source}"),
             refits=t.number(REFITS),
+            error=t("none") if error is None else t.number(round(error)),
         )
         columns = ("model", "false_cost", "missed_cost", "computing_cost", "total_cost")
         return (
