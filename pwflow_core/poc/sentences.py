@@ -81,5 +81,5 @@ def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: 
     if name in _SHARES:
         return texts.percent(max(value, 0.0))
     if name in _MONEY:
-        return f"{texts.number(None if value is None else round(value))} {currency}".strip()
+        return f"{texts.number(None if value is None else float(f'{value:.3g}'))} {currency}".strip()
     return str(value) if isinstance(value, str) else texts.number(value)
