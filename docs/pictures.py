@@ -56,12 +56,10 @@ def main() -> None:
         if {"dagster", "clicks"} & set(chosen.only):
             with ui() as address:
                 if "dagster" in chosen.only:
-                    wide = browser.new_page(viewport={"width": 2900, "height": 900})
-                    picture_graph(wide, address, chosen.folder)
-                    wide.close()
-                    page = browser.new_page(viewport={"width": 1500, "height": 900})
-                    picture_partition(page, address, chosen.folder)
+                    page = browser.new_page(viewport={"width": 1280, "height": 960})
                     picture_sensor(page, address, chosen.folder)
+                    picture_partition(page, address, chosen.folder)
+                    picture_graph(browser.new_page(viewport={"width": 2900, "height": 900}), address, chosen.folder)
                 if "clicks" in chosen.only:
                     decide_by_clicking(browser.new_page(viewport={"width": 1500, "height": 900}), address)
         browser.close()
@@ -107,7 +105,7 @@ def picture_graph(page: Page, address: str, folder: Path) -> None:
     page.mouse.click(1500, 800)
     page.keyboard.press("Alt+KeyE")  # expand all groups
     page.wait_for_timeout(12_000)
-    page.screenshot(path=folder / "asset-graph.png")
+    page.screenshot(path=folder / "asset-graph.png", clip={"x": 420, "y": 180, "width": 2430, "height": 580})
 
 
 def picture_partition(page: Page, address: str, folder: Path) -> None:
@@ -119,7 +117,8 @@ def picture_partition(page: Page, address: str, folder: Path) -> None:
 def picture_sensor(page: Page, address: str, folder: Path) -> None:
     page.goto(f"{address}/locations/{LOCATION}/sensors/drift", timeout=PATIENCE_MS)
     page.get_by_text("answer_drift").first.wait_for(timeout=PATIENCE_MS)
-    page.wait_for_timeout(90_000)  # a tick or two
+    wait_until(lambda: bool(ask(SWITCHED)), "a regime with a second flow, by the drift sensor")
+    page.wait_for_timeout(90_000)  # the end of that run, and a tick or two
     page.screenshot(path=folder / "drift-sensor.png")
 
 

@@ -227,7 +227,9 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
             f"More than ten times the alarms that alpha allows: {_listed(described)}. A fault, or a regime that has "
             "changed: look at them."
         )
-    return CheckResult("alarms_within_budget", not described, False, sentence, {"regimes and nights": len(described)})
+    return CheckResult(
+        "alarms_within_budget", not described, False, sentence, {"nights of a regime above the budget": len(described)}
+    )
 
 
 def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:

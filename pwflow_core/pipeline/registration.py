@@ -171,7 +171,7 @@ def _describe(
         decision="promoted" if challenge.is_won else "refused",
         previous_version=before,
         decided_by=decided_by,
-        reason=f"{reason}: {challenge.sentence}" if challenge.sentence else reason,
+        reason=f"{reason.removesuffix('.')}: {challenge.sentence}" if challenge.sentence else reason,
         n_recent=recent.n_readings if recent is not None and is_compared else None,
         gain_recent=recent.mean if recent is not None and is_compared else None,
         gain_recent_error=_finite(recent.error) if recent is not None and is_compared else None,

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from pwflow_core.reporting.drawing.canvas import Canvas, canvas
 from pwflow_core.reporting.drawing.palette import colour
@@ -18,6 +18,7 @@ from pwflow_core.reporting.names import shorten_name
 __all__ = ["Axis", "Bar", "Dot", "draw_bars", "draw_dots"]
 
 _ROW, _BAR, _TEXT = 36, 11, 13
+_MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -139,5 +140,11 @@ def _write(axes: Axes, name: str, value: str, y: float, *, is_chosen: bool, widt
 
 def _finish(chart: Canvas, axes: Axes, axis: Axis) -> Markup:
     axes.xaxis.set_major_locator(MaxNLocator(4 if chart.width < 500 else 8))
+    if axes.get_xlim()[1] >= _MANY:  # a power of ten beside the axis would lie on its name
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _shortly(value)))
     chart.name_axes(axes, x=axis.name, x_unit=axis.unit)
     return chart.to_svg(axis.label)
+
+
+def _shortly(value: float) -> str:
+    return f"{value / 1e6:g} M" if abs(value) >= 1e6 else f"{value / 1e3:g} k" if value else "0"

@@ -10,13 +10,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.poc.costs import REFITS
+from pwflow_core.poc.costs import REFITS, WEEKS
 from pwflow_core.poc.drawing import Axis, Bar, Dot, draw_bars, draw_dots
 from pwflow_core.poc.faults import FAULT_READINGS, OFFSET_SIZES, SPIKE_SIZES
 from pwflow_core.poc.proving import Comparison
 from pwflow_core.poc.readings import LEARNED
 from pwflow_core.poc.results import Result, density_gain
-from pwflow_core.poc.sentences import headline, sentence, signed, title_of, words
+from pwflow_core.poc.sentences import headline, measured, sentence, signed, title_of, words
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
 from pwflow_core.reporting.rendering import make_environment, put_in_place
 from pwflow_core.reporting.texts import Texts
@@ -136,7 +136,8 @@ class _Maker:
             of = t("poc.tile.of_faults", n=t.number(chosen.detection.n_faults), source=source)
             found.append(Tile(t.percent(chosen.detection.recall), t("poc.tile.recall"), of))
         if chosen.detection is not None:
-            found.append(Tile(t.number(chosen.detection.false_per_week), t("poc.tile.false_alarms"), self._budget()))
+            false = measured(chosen.detection.false_per_week, chosen.detection.false_per_week_error)
+            found.append(Tile(false, t("poc.tile.false_alarms"), self._budget()))
         night = t("poc.tile.for_night", n=t.number(round(facts.readings_per_week / 7)))
         found.append(Tile(t.number(chosen.nightly_cpu_seconds), t("poc.tile.nightly"), night))
         return found
@@ -167,7 +168,7 @@ class _Maker:
         rows = [
             self._row(
                 result,
-                self._with_error(*(result.held_out or (float("nan"), float("nan"))), decimals=3),
+                self._with_error(*(result.held_out or (float("nan"), float("nan")))),
                 self._against(result),
                 t.percent(result.figure("bridge_mass")).replace("-", "−"),
             )
@@ -184,10 +185,10 @@ class _Maker:
         if shown[0][1].n_faults:
             recalls = [(r, 100 * d.recall, f"{d.n_found} / {d.n_faults}") for r, d in shown]
             charts.append(self._bars("recall", "recall", "%", recalls))
-        false = [(r, d.false_per_week, self._with_error(d.false_per_week, d.false_per_week_error)) for r, d in shown]
+        false = [(r, d.false_per_week, measured(d.false_per_week, d.false_per_week_error)) for r, d in shown]
         charts.append(self._bars("false_alarms", "per_week", "", false, note="false_alarms_note"))
         rows = [
-            self._row(r, f"{d.n_found} / {d.n_faults}", self._with_error(d.false_per_week, d.false_per_week_error))
+            self._row(r, f"{d.n_found} / {d.n_faults}", measured(d.false_per_week, d.false_per_week_error))
             for r, d in shown
         ]
         kinds = list(shown[0][1].by_kind)
@@ -255,6 +256,8 @@ class _Maker:
             rows.append(self._row(result, *(t.number(round(value)) for value in each), total))
         axis = Axis(t("poc.axis.money"), self.currency, t("poc.chart.yearly"))
         legend = tuple(Key("cell", name, t(f"poc.legend.{part}")) for part, name in _MONEY)
+        found = None if self.chosen is None else self.chosen.detection
+        error = None if found is None else found.false_per_week_error * WEEKS * costs.per_false_alarm
         source = "assumed"
         if costs.events_per_year is not None:
             source = "configured"
@@ -266,6 +269,7 @@ class _Maker:
             events=t.number(round(self.comparison.n_events or 0.0)),
             source=t(f"poc.costs.events_{source}"),
             refits=t.number(REFITS),
+            error=t("none") if error is None else t.number(round(error)),
         )
         columns = ("model", "false_cost", "missed_cost", "computing_cost", "total_cost")
         return (
@@ -341,6 +345,6 @@ class _Maker:
         gain = density_gain(self.chosen, result)
         return f"{signed(gain.mean)} ± {gain.error:.3f}"
 
-    def _with_error(self, value: float, error: float, decimals: int = 2) -> str:
-        digits = 1 if abs(value) >= 100 else decimals
+    def _with_error(self, value: float, error: float) -> str:
+        digits = 1 if abs(value) >= 100 else 3
         return f"{value:,.{digits}f} ± {error:,.{digits}f}".replace("-", "−")

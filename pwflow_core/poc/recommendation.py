@@ -139,7 +139,9 @@ def recommend(results: Sequence[Result], costs: dict[str, YearlyCost]) -> Recomm
         best = _best(flows)
         reasons = _why(one, chosen) if _is_worth_more(one, chosen) else _why(one, best)
         if simplest is not None:
-            reasons += [_density_remark(simplest, chosen), _recall_remark(simplest, chosen)]
+            reasons.append(_density_remark(simplest, chosen))
+            if not detects_more(chosen, simplest):  # that is no reason: the caveats name who finds more
+                reasons.append(_recall_remark(simplest, chosen))
         reasons += _bridge_remark(one, chosen) + _refit_remark(one, chosen)
         if best is not chosen:
             reasons.append(replace(_density_remark(chosen, best), key="fewest_regimes"))
@@ -195,6 +197,7 @@ def _recall_remark(before: Result, after: Result) -> Remark:
         if result.detection is None or not result.detection.n_faults:
             return Remark("no_faults", values)
         values |= {f"{name}_found": result.detection.n_found, f"{name}_false": result.detection.false_per_week}
+        values[f"{name}_false_error"] = result.detection.false_per_week_error
         values["n_faults"] = result.detection.n_faults
     return Remark("recall", values)
 

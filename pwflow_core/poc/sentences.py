@@ -1,4 +1,4 @@
-"""Remarks as sentences, and the names of the contenders, in the language of the reader."""
+"""Remarks as sentences, names of the contenders, and figures with their errors, in the language of the reader."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 from pwflow_core.poc.recommendation import Recommendation, Remark
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["headline", "sentence", "signed", "title_of", "words"]
+__all__ = ["headline", "measured", "sentence", "signed", "title_of", "words"]
 
+_BRAND = "pwflow"  # written small, even where a sentence begins
 _SHARES = {"first_mass", "second_mass"}
 _MODELS = {"first", "second"}
 _MONEY = {"first_cost", "second_cost"}
@@ -19,17 +20,23 @@ def words(language: str) -> Texts:
     return Texts(language, __package__)
 
 
-def title_of(key: str, texts: Texts) -> str:
-    """Return what a contender is called, by its key."""
+def title_of(key: str, texts: Texts, *, in_sentence: bool = False) -> str:
+    """Return what a contender is called, by its key: over a row, or within a sentence, with its article."""
     kind, _, number = key.partition("_")
     if kind != "pwflow":
-        return texts.label("poc.model", key)
+        return texts.label("poc.model_in_sentence" if in_sentence else "poc.model", key)
     return texts("poc.model.one") if number == "1" else texts("poc.model.several", n=number)
 
 
 def signed(value: float, decimals: int = 3) -> str:
     """Write a difference with its sign."""
     return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def measured(value: float, error: float) -> str:
+    """Write a value with its standard error, as finely as the error allows."""
+    digits = 0 if error >= 10 else 1 if error >= 1 else 2
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}".replace("-", "−")
 
 
 def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
@@ -40,25 +47,33 @@ def sentence(remark: Remark, texts: Texts, currency: str = "") -> str:
         texts: The words.
         currency: Of costs.
     """
-    return texts(f"poc.reason.{remark.key}", **_written(remark, texts, currency))
+    written = texts(f"poc.reason.{remark.key}", **_written(remark, texts, currency))
+    return written if written.startswith(_BRAND) else written[:1].upper() + written[1:]
 
 
 def headline(recommendation: Recommendation, texts: Texts) -> str:
-    """Return the recommendation in a few words."""
+    """Return the recommendation in a few words, with who finds more if somebody does."""
     values = _written(recommendation.reasons[0], texts)
-    model = title_of(recommendation.model, texts) if recommendation.model else ""
-    return texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
+    model = title_of(recommendation.model, texts, in_sentence=True) if recommendation.model else ""
+    found = texts(f"poc.verdict.{recommendation.code}", **values | {"n": recommendation.n_regimes, "model": model})
+    for caveat in recommendation.caveats:
+        if caveat.key == "other_detects":
+            found += texts("poc.verdict.but_detects", **_written(caveat, texts))
+    return found
 
 
 def _written(remark: Remark, texts: Texts, currency: str = "") -> dict[str, str]:
-    return {name: _write(name, value, texts, currency) for name, value in remark.values.items()} | {
-        "duration": texts.duration(remark.values.get("seconds", 0.0))
-    }
+    values = remark.values
+    written = {name: _write(name, value, texts, currency) for name, value in values.items()}
+    for name in ("first_false", "second_false"):
+        if name in values:
+            written[name] = measured(values[name], values[f"{name}_error"])
+    return written | {"duration": texts.duration(values.get("seconds", 0.0))}
 
 
 def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: ANN401 - any value of a remark
     if name in _MODELS:
-        return title_of(value, texts)
+        return title_of(value, texts, in_sentence=True)
     if name == "gain":
         return signed(value).removeprefix("+")
     if name == "error":
@@ -66,5 +81,5 @@ def _write(name: str, value: Any, texts: Texts, currency: str) -> str:  # noqa: 
     if name in _SHARES:
         return texts.percent(max(value, 0.0))
     if name in _MONEY:
-        return f"{texts.number(None if value is None else round(value))} {currency}".strip()
+        return f"{texts.number(None if value is None else float(f'{value:.3g}'))} {currency}".strip()
     return str(value) if isinstance(value, str) else texts.number(value)

@@ -11,7 +11,7 @@ import pandas as pd
 from pwflow_core.plant import Plant
 from pwflow_core.poc.proving import Comparison
 from pwflow_core.poc.results import Result
-from pwflow_core.poc.sentences import headline, sentence, title_of, words
+from pwflow_core.poc.sentences import headline, measured, sentence, title_of, words
 
 __all__ = ["describe_comparison", "to_json", "write_comparison"]
 
@@ -111,7 +111,7 @@ def _cells(result: Result) -> list[str]:
         "–" if mean is None else f"{mean[0]:.3f} ± {mean[1]:.3f}",
         "–" if bridge is None else f"{bridge:.2%}",
         "–" if detection is None else f"{detection.n_found} / {detection.n_faults}",
-        "–" if detection is None else f"{detection.false_per_week:,.1f}",
+        "–" if detection is None else measured(detection.false_per_week, detection.false_per_week_error),
         _seconds(result.figure("train_cpu_seconds")),
         _seconds(result.nightly_cpu_seconds),
         _seconds(result.partial_refit_cpu_seconds),

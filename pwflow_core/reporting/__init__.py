@@ -5,7 +5,7 @@ says what each page shows; `drawing` draws it; `templates` holds the page. The w
 """
 
 from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, report_path
-from pwflow_core.reporting.images import draw_regimes, draw_training
+from pwflow_core.reporting.images import draw_regimes, draw_training, draw_training_small
 from pwflow_core.reporting.texts import LANGUAGES
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "build_reports",
     "draw_regimes",
     "draw_training",
+    "draw_training_small",
     "report_path",
 ]

@@ -104,7 +104,10 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
             return dg.MaterializeResult(
                 metadata={
                     **{f"file ({r.language})": dg.MetadataValue.path(str(r.path)) for r in reports},
-                    **{f"open ({r.language})": dg.MetadataValue.url(r.path.as_uri()) for r in reports},
+                    **{
+                        f"address, to copy into a browser ({r.language})": dg.MetadataValue.url(r.path.as_uri())
+                        for r in reports
+                    },
                     "size (MB)": round(max(r.size_bytes for r in reports) / 1e6, 1),
                     "seconds": round(sum(r.seconds for r in reports), 1),
                     "events": reports[0].n_events,

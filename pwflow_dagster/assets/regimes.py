@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table
+from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table, thumbnail
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import REASON_TAG, decided_by, running
@@ -163,7 +163,8 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
         from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-        from pwflow_core.reporting import draw_training
+        from pwflow_core.reporting import draw_training, draw_training_small
+        from pwflow_core.reporting.texts import Texts
 
         with running(context):
             opened = plant.open()
@@ -172,7 +173,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             by = decided_by(context.run)
             schema = column_schema(opened, "mart", "flow_versions")
             lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
-            shown = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}
+            shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
             if config.put_in_force is not None:
                 for key in keys:
                     decision = _switch(opened, key, config, by, reason)
@@ -194,14 +195,15 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 stride = max(1, len(history.steps) // 20)
                 context.add_asset_metadata(
                     {
-                        "held-out log-density (nats)": summary.held_out_log_density,
+                        "held-out log-density (nats)": round(summary.held_out_log_density, 3),
                         "readings learned from": summary.n_rows,
                         "readings that stopped the training": summary.n_held_out,
-                        "training seconds": history.seconds,
-                        "best step": history.best_step,
-                        "stopped because": history.stopped,
-                        "stayed a Gaussian": history.is_gaussian,
-                        "training curve": inline_image(draw_training(history), f"Log-density of {key} by step"),
+                        "training seconds": round(history.seconds, 1),
+                        "gradient step that was kept": history.best_step,
+                        "why the training stopped": words.label("stopped", history.stopped),
+                        "kind of model": "Gaussian" if history.is_gaussian else "flow",
+                        "training curve": thumbnail(draw_training_small(history), f"Training of {key}"),
+                        "training curve in full": inline_image(draw_training(history), f"Training of {key}"),
                         "training curve (nats)": small_table(
                             {"step": step, "train": round(float(train), 4), "held out": round(float(held_out), 4)}
                             for step, train, held_out in list(
@@ -238,7 +240,7 @@ def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:
         "decision": decision.decision.replace("_", " "),
         "why": decision.reason,
         "flow before": decision.previous_version or "none",
-        **{name: figure for name, figure in figures.items() if figure is not None},
+        **{name: round(figure, 3) for name, figure in figures.items() if figure is not None},
     }
 
 

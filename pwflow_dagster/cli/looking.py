@@ -99,8 +99,9 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
         click.echo(frame.to_csv(index=False), nl=False)
     else:
         for place, (_, column) in enumerate(frame.items()):
-            if column.dtype.kind != "f":  # what pandas shows as None, NaN, NaT or <NA>, by type
-                frame.isetitem(place, column.astype(object).where(column.notna(), "NULL"))
+            if column.dtype.kind != "f" and column.hasnans:  # what pandas shows as None, NaN, NaT or <NA>, by type
+                known = column.astype(str if column.dtype.kind == "M" else object)  # days stay days
+                frame.isetitem(place, known.where(column.notna(), "NULL"))
         click.echo(frame.to_string(index=False, na_rep="NULL"))
 
 

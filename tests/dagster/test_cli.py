@@ -145,6 +145,8 @@ def test_own_data_in_three_commands(tmp_path):
     assert "false alarms" in judged.stdout
     empty = pwflow(tmp_path, "sql", "SELECT NULL::VARCHAR AS decided_by, NULL::INTEGER AS n")
     assert empty.stdout.split() == ["decided_by", "n", "NULL", "NULL"]
+    days = pwflow(tmp_path, "sql", "SELECT DATE '2026-01-19' AS week UNION ALL SELECT NULL ORDER BY week")
+    assert days.stdout.split() == ["week", "2026-01-19", "NULL"]
     refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
     assert refused.returncode == 1
     assert not (tmp_path / "out.csv").exists()

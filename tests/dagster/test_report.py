@@ -29,7 +29,7 @@ def test_every_run_ends_with_a_report_that_its_metadata_points_to(finished):
     metadata = metadata_of(finished, "plant_report")
     path = report_path(finished.config, "en")
     assert metadata["file (en)"].value == str(path)
-    assert metadata["open (en)"].value == path.as_uri()
+    assert metadata["address, to copy into a browser (en)"].value == path.as_uri()
     assert metadata["size (MB)"].value == round(path.stat().st_size / 1e6, 1)
     [(n_events,)] = finished.query("SELECT count(*) FROM mart.anomaly_events")
     assert metadata["events"].value == n_events
@@ -63,7 +63,7 @@ def test_the_report_is_written_in_the_languages_asked_for(plant):
 
 def test_flows_and_regimes_carry_their_pictures_inline(finished):
     shown = {
-        "training curve": metadata_of(finished, "cluster_flow", "c0001"),
+        "training curve in full": metadata_of(finished, "cluster_flow", "c0001"),
         "map of the regimes": metadata_of(finished, "cluster_model"),
     }
     for name, metadata in shown.items():
@@ -72,6 +72,13 @@ def test_flows_and_regimes_carry_their_pictures_inline(finished):
         picture = base64.b64decode(found[1])
         assert picture.startswith(PNG)
         assert len(picture) < 150_000
+
+
+def test_the_training_curve_is_small_enough_for_the_ui_to_show_it_without_a_click(finished):
+    value = metadata_of(finished, "cluster_flow", "c0001")["training curve"].value
+    assert len(value) < 1000
+    [picture] = re.findall(r"^!\[[^\]]+\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)$", value)
+    assert base64.b64decode(picture).startswith(b"<svg ")
 
 
 def test_the_command_writes_the_report_where_it_is_told(plant, tmp_path, monkeypatch):

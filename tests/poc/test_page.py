@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,7 @@ def test_whatever_is_recommended_has_a_page(case, language, compare, tmp_path):
     text = Page((tmp_path / "poc.html").read_text(encoding="utf-8")).text
     assert "`" not in text
     assert ("EUR" in text) == (case == "three modes")
+    assert not re.search(r"\b1e\d", text), "a power of ten beside an axis"
     assert "None" not in text
     assert "nan" not in text
 

@@ -10,6 +10,7 @@ from pwflow_core.poc.costs import YearlyCost
 from pwflow_core.poc.detection import Detection
 from pwflow_core.poc.recommendation import needed_readings, recommend
 from pwflow_core.poc.results import LEAST_GAIN, Result, density_gain, detects_more
+from pwflow_core.poc.sentences import headline, words
 from tests.conftest import config_of
 
 N_ROWS, N_FAULTS = 4000, 100
@@ -123,6 +124,17 @@ def test_what_speaks_against_the_recommendation_is_said():
     assert "other_calmer" not in found
     assert (found["other_cheaper"]["second"], found["other_cheaper"]["first_cost"]) == ("knn", 10)
     assert found["failed"] == {"first": "resampled_base", "why": "it broke"}
+
+
+def test_a_rival_that_finds_more_is_named_with_the_recommendation_and_is_no_reason_for_it():
+    results = [result("pwflow_1", 1.0), result("pwflow_4", 2.0), result("single", 1.0), result("gmm", 1.0, found=90)]
+    made = recommend(results, {})
+    assert made.code == "use_pwflow"
+    assert [remark.values["second"] for remark in made.caveats if remark.key == "other_detects"] == ["gmm"]
+    assert not [remark for remark in made.reasons if remark.key == "recall" and remark.values["first"] == "gmm"]
+    assert headline(made, words("en")) == "Use pwflow with 4 regimes. But a Gaussian mixture finds more faults."
+    results[3] = result("gmm", 1.0)
+    assert headline(recommend(results, {}), words("en")) == "Use pwflow with 4 regimes."
 
 
 def test_a_model_that_finds_as_much_with_clearly_fewer_false_alarms_is_named():

@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 
 from pwflow_core import poc
-from pwflow_core.poc.sentences import words
+from pwflow_core.poc.recommendation import Remark
+from pwflow_core.poc.sentences import measured, sentence, title_of, words
 from pwflow_core.reporting.texts import LANGUAGES, Texts
 
 PACKAGE = Path(str(resources.files(poc)))
@@ -36,3 +37,19 @@ def test_every_text_that_is_asked_for_exists_and_none_is_left_over():
         name = key.rpartition(".")[2]
         made = (name, name.partition("_")[2])  # a key may be put together from a stem and a code
         assert any(f'"{part}"' in code or f"'{part}'" in code for part in made if part) or name.startswith("rule_"), key
+
+
+def test_models_have_an_article_within_a_sentence_and_none_over_a_row():
+    texts = words("en")
+    said = sentence(Remark("better", {"first": "gmm", "second": "pwflow_4", "gain": 0.5, "error": 0.01}), texts)
+    assert said.endswith("better than a Gaussian mixture: by 0.500 ± 0.010 nats per reading.")
+    assert title_of("gmm", texts) == "Gaussian mixture"
+    values = {"first": "gmm", "second": "mixture_base", "why": "it ran out of memory"}
+    assert sentence(Remark("failed", values), texts).startswith("A Gaussian mixture could not be measured")
+    assert sentence(Remark("failed", values | {"first": "pwflow_2"}), texts).startswith("pwflow with 2 regimes could")
+
+
+def test_a_figure_is_written_as_finely_as_its_error_allows():
+    assert measured(0.0, 48.39) == "0 ± 48"
+    assert measured(1234.5, 2.345) == "1,234.5 ± 2.3"
+    assert measured(0.34, 0.12) == "0.34 ± 0.12"

@@ -17,6 +17,7 @@ from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_
 from pwflow_core.reporting.drawing.maps import draw_regime_map, regime_map_png
 from pwflow_core.reporting.drawing.palette import DARK, LIGHT, SERIES, STEPS
 from pwflow_core.reporting.drawing.points import add_points
+from pwflow_core.reporting.drawing.thumbnail import training_thumbnail
 from pwflow_core.reporting.event_facts import break_gaps
 from pwflow_core.reporting.pages.regimes import choose_pairs
 from pwflow_core.reporting.projection import fit_plane
@@ -51,6 +52,25 @@ def test_a_picture_is_well_formed_and_draws_in_the_colours_of_the_page(name):
     assert not re.findall(r"(?:fill|stroke): #(?!000000)", picture), "a colour that dark mode cannot change"
     assert "nan" not in picture.lower().replace("dominant", "")
     assert not list(root.iter("{http://www.w3.org/2000/svg}style"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "held_out"),
+    [
+        ([], []),
+        ([0], [1.0]),
+        ([0, 10], [1.0, 1.0]),
+        ([0, 10, 20], [-1e30, float("nan"), 2.0]),
+        (range(0, 4001, 10), -12345.678 + np.log1p(np.arange(401.0))),
+        (range(1040, 1313, 16), np.linspace(-16.2, -15.7, 18)),
+    ],
+)
+def test_a_thumbnail_is_well_formed_and_short(steps, held_out):
+    picture = training_thumbnail(list(steps), list(held_out), 10, ("log-density of held-out readings (nats)", "x" * 44))
+    ET.fromstring(picture)  # noqa: S314 - made here
+    assert len(picture) < 700
+    assert "nan" not in picture
+    assert ("<path" in picture) == (len(steps) > 1)
 
 
 def test_pictures_on_one_page_share_no_identifier():

@@ -18,9 +18,9 @@ from tests.conftest import plant_readings, query, read_all, reopen
 TEXTS = Texts("en")
 
 
-def built(plant, take_apart, days=1):
+def built(plant, take_apart, days=1, language="en"):
     target = plant.config.folder / "report.html"
-    return build_report(plant, target, days=days), take_apart(target)
+    return build_report(plant, target, days=days, language=language), take_apart(target)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +123,27 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
     assert "3.0 of 2" in page.text
     assert TEXTS("channel.latent", number=2) in re.findall(r"<title>([^<]+)</title>", page.source)
     assert page.text.count("It <moved>") == 2  # among all findings, and with its regime
-    assert TEXTS("state.drifted") in page.text
+    assert f'<span class="state drifted">{TEXTS("state.drifted")}</span>' in page.source
     assert TEXTS("legend.threshold") in page.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_finding_that_asks_somebody_is_told_from_a_regime_that_moved(language, eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute(
+            """
+            INSERT INTO mart.drift_verdicts BY NAME
+            SELECT 'v' AS verdict_id, DATE '2024-03-02' AS night, 'sensor_suspected' AS verdict, ['M9'] AS machine_ids,
+                   ['c0001', 'c0002', 'c0003', 'c0004'] AS cluster_keys, ['pressure'] AS sensors, 0.5 AS effect_size,
+                   DATE '2024-03-01' AS since, 'It reads low.' AS summary, 'ask' AS answer, 'open' AS status
+            """
+        )
+    texts = Texts(language)
+    _, page = built(eventful_plant, take_apart, days=60, language=language)
+    assert f'<span class="state asked">{texts("state.asked")}</span>' in page.source
+    assert 'class="state drifted"' not in page.source
+    assert f"{texts('regime.several', n=4)}, M9" in page.text
+    assert ("It reads low." in page.text) == (language == "en")
 
 
 def test_decisions_and_earlier_flows_are_shown(eventful_plant, take_apart):
@@ -140,7 +159,8 @@ def test_decisions_and_earlier_flows_are_shown(eventful_plant, take_apart):
             """
             INSERT INTO mart.flow_decisions BY NAME
             SELECT TIMESTAMP '2024-03-02 03:00' AS decided_at, 'c0001' AS cluster_key, flow_version,
-                   'refused' AS decision, 0.1234 AS gain_recent, 0.05 AS gain_recent_error, 'nightly' AS decided_by,
+                   'refused' AS decision, 0.1234 AS gain_recent, 0.05 AS gain_recent_error,
+                   'dagster run b3c517f1-0c1e-4a55-9d0f-0a2f9e7a5506' AS decided_by,
                    'too little gain' AS reason
             FROM mart.flow_versions WHERE cluster_key = 'c0001' AND in_force
             """
@@ -148,6 +168,8 @@ def test_decisions_and_earlier_flows_are_shown(eventful_plant, take_apart):
     _, page = built(eventful_plant, take_apart)
     assert "+0.123 ± 0.050" in page.text
     assert "too little gain" in page.text
+    assert "dagster run b3c517f1" in page.text
+    assert "b3c517f1-" not in page.text
     assert TEXTS("models.earlier", n="1") in page.text
 
 

@@ -233,10 +233,13 @@ def _state(facts: PlantFacts, key: str, n_readings: int, n_scored: int) -> str:
     """Return the worst that is known of a regime, as a code of the texts."""
     if key not in facts.in_force:
         return "no_flow"
-    if any(verdict.is_open and key in (verdict.cluster_keys or ()) for verdict in facts.verdicts):
+    found = {verdict.verdict for verdict in facts.verdicts if verdict.is_open and key in (verdict.cluster_keys or ())}
+    if "regime_moved" in found:
         return "drifted"
     if key in _exceeded(facts, facts.last_night):
         return "alarms"
+    if found:
+        return "asked"
     if not n_readings:
         return "idle"
     return "normal" if n_scored else "thin"

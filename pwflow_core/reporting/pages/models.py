@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.texts import Texts
 
 __all__ = ["DecisionRow", "ModelsPage", "VersionRow", "make_models"]
+
+_RUN_ID = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
             bool(version.in_force),
             f"{texts.night(version.trained_from)} – {texts.night(version.trained_until)}",
             texts.number(version.n_rows),
-            texts.number(version.held_out_log_density),
+            _nats(version.held_out_log_density, texts),
             texts.number(version.train_seconds),
             texts("models.gaussian" if version.is_gaussian else "models.flow"),
             texts.moment(version.promoted_at),
-            version.promoted_by or "",
+            _by(version.promoted_by),
             version.reason or "",
         )
         for version in facts.versions
@@ -76,7 +80,7 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
             row.flow_version or "",
             row.previous_version or "",
             _gain(row.gain_recent, row.gain_recent_error, texts),
-            row.decided_by or "",
+            _by(row.decided_by),
             row.reason or "",
         )
         for row in facts.decisions
@@ -86,6 +90,17 @@ def make_models(facts: PlantFacts, texts: Texts) -> ModelsPage:
         tuple(row for row in rows if not row.in_force),
         tuple(decisions),
     )
+
+
+def _nats(log_density: float | None, texts: Texts) -> str:
+    if log_density is None or not math.isfinite(log_density):
+        return texts("none")
+    return f"{log_density:,.2f}".replace("-", "−")
+
+
+def _by(who: str | None) -> str:
+    """Return who decided; a run is known by the first digits of its id, as Dagster writes it."""
+    return _RUN_ID.sub(r"\1", who or "")
 
 
 def _gain(gain: float | None, error: float | None, texts: Texts) -> str:

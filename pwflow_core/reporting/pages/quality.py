@@ -91,7 +91,7 @@ def _chart(facts: PlantFacts, texts: Texts) -> Chart | None:
     }
     wide, narrow = in_two_widths(lambda width: draw_quality(nights, shares, width, texts))
     legend = tuple(
-        Key("area", series, texts.label("status", status)) for status, series in zip(shown, SERIES, strict=False)
+        Key("cell", series, texts.label("status", status)) for status, series in zip(shown, SERIES, strict=False)
     )
     return Chart(texts("quality.chart"), wide, narrow, legend)
 

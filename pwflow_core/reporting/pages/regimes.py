@@ -30,6 +30,7 @@ _MOST_REGIMES = 24
 _MOST_PAIRS = 3
 _FEWEST_READINGS = 20
 _MOST_CHANNELS = 3
+_MOST_NAMED = 3
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,6 @@ class VerdictRow:
     about: str
     sensors: str
     since: str
-    effect: str
     answer: str
     status: str
     summary: str
@@ -290,15 +290,33 @@ def _verdict_rows(facts: PlantFacts, texts: Texts) -> list[tuple[frozenset[str],
 
 
 def _verdict_row(verdict: Verdict, texts: Texts) -> VerdictRow:
-    is_share = verdict.verdict in ("mix_moved", "outage")
     return VerdictRow(
         texts.night(verdict.night),
         texts.label("verdict", verdict.verdict),
-        ", ".join([*(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]) or texts("none"),
+        ", ".join([*_regimes_of(verdict, texts), *(verdict.machine_ids or ())]) or texts("none"),
         ", ".join(verdict.sensors or ()) or texts("none"),
         texts.night(verdict.since),
-        texts.percent(verdict.effect_size) if is_share else f"{texts.number(verdict.effect_size)} σ",
         texts.label("answer", verdict.answer),
         texts.label("finding", verdict.status),
-        verdict.summary or "",
+        _in_words(verdict, texts),
+    )
+
+
+def _regimes_of(verdict: Verdict, texts: Texts) -> list[str]:
+    """Return the keys of the regimes that a finding is about, or their number where there are many."""
+    keys = verdict.cluster_keys or []
+    return keys if len(keys) <= _MOST_NAMED else [texts("regime.several", n=texts.number(len(keys)))]
+
+
+def _in_words(verdict: Verdict, texts: Texts) -> str:
+    """Return the sentence of a finding; the warehouse has it in English."""
+    key = f"said.{verdict.verdict}"
+    if texts.language == "en" or key not in texts.keys:
+        return verdict.summary or ""
+    return texts(
+        key,
+        regimes=", ".join(_regimes_of(verdict, texts)) or texts("none"),
+        machines=", ".join(verdict.machine_ids or ()) or texts("none"),
+        sensors=", ".join(verdict.sensors or ()) or texts("regime.together"),
+        since=texts.night(verdict.since),
     )
