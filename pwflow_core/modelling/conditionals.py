@@ -61,10 +61,11 @@ class Conditionals:
         self._columns = np.full((len(groups), max(map(len, groups))), len(self._precision))
         for sensor, group in enumerate(groups):
             self._columns[sensor, : len(group)] = group
-        self._roots = self._inverse_roots()
+        blocks = self._blocks()
+        self._roots = self._inverse_roots(blocks)
         self._whiten = self._over_columns(self._roots.transpose(0, 2, 1))
         self._own = self._over_columns(np.einsum("sv,swv->sw", self._roots[:, 0], self._roots)[:, None])[:, 0]
-        self._across, self._rest = self._pairwise()
+        self._across, self._rest = self._pairwise(blocks)
         self._volume, self._pair_volume, self._widening = self._volumes(np.log(spread))
         self._learn(random_state)
 
@@ -189,12 +190,12 @@ class Conditionals:
         spare[:n, :n] = self._precision
         return np.asarray(spare[self._columns[:, :, None, None], self._columns])
 
-    def _inverse_roots(self) -> Array:
+    def _inverse_roots(self, blocks: Array) -> Array:
         """Return R with R Rᵀ the conditional covariance of each sensor's columns given the others, (S, W, W)."""
         n, width = self._columns.shape
         padding = self._columns == len(self._precision)
         each = np.arange(n)
-        block = self._blocks()[each, :, each] + padding[:, :, None] * np.eye(width)
+        block = blocks[each, :, each] + padding[:, :, None] * np.eye(width)
         size = 1 / np.sqrt(np.diagonal(block, axis1=1, axis2=2))
         values, axes = np.linalg.eigh(block * size[:, :, None] * size[:, None])
         roots = size[:, :, None] * axes / np.sqrt(np.maximum(values, _SMALLEST))[:, None]
@@ -207,10 +208,10 @@ class Conditionals:
         spread[np.arange(n)[:, None, None], np.arange(n_rows)[:, None], self._columns[:, None]] = blocks
         return np.ascontiguousarray(spread[:, :, :-1])
 
-    def _pairwise(self) -> tuple[Array, Array]:
+    def _pairwise(self, blocks: Array) -> tuple[Array, Array]:
         """Return Bᵀ and (I - Bᵀ B)⁻¹ as [second, :, first, :], shape (S, W, S, W) each; zero where the two are one."""
         n, width = self._columns.shape
-        across = np.einsum("jbv,jbia,iaw->jviw", self._roots, self._blocks(), self._roots, optimize=True)
+        across = np.einsum("jbv,jbia,iaw->jviw", self._roots, blocks, self._roots, optimize=True)
         across[np.arange(n), :, np.arange(n)] = 0.0
         left = np.eye(width) - np.einsum("jviw,juiw->jivu", across, across)
         values, axes = np.linalg.eigh(left)

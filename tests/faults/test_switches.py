@@ -83,8 +83,7 @@ def test_killed_during_a_switch_the_pointer_is_wholly_old_or_new_and_the_next_ru
         assert all(result.passed for result in check_scores(plant) if result.is_blocking)
         assert leftovers(plant) == []
 
-    times = KILLS // 2 if follows else KILLS  # a run takes ten times as long as a switch
-    moments = kill_often(trained_plant, code + follows, check, times=times, seed=len(switch + follows))
-    assert len(moments) == times
+    moments = kill_often(trained_plant, code + follows, check, times=KILLS, seed=len(switch + follows))
+    assert len(moments) == KILLS
     if follows:
         assert finished[new][0]["scores"] != before["scores"], "some kills fell behind the switch"

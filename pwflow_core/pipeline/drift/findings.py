@@ -217,19 +217,13 @@ def dismiss_finding(plant: Plant, verdict_id: str, *, decided_by: str, reason: s
 def settle_answered(plant: Plant, answered_by: str) -> None:
     """Record as done what a run took on, where it has decided upon a flow of every regime that the finding names."""
     with plant.warehouse.transaction() as connection:
-        connection.execute(
-            """
-            UPDATE mart.drift_verdicts
-            SET status = 'done', decided_at = $now
-            WHERE status = 'requested'
-              AND answer = 'retrain'
-              AND decided_by = $by
-              AND list_has_all(
-                  (SELECT coalesce(list(cluster_key), []) FROM mart.flow_decisions WHERE decided_by = $by), cluster_keys
-              )
-            """,
-            {"by": answered_by, "now": datetime.now(UTC).replace(tzinfo=None)},
+        found = _select(
+            connection,
+            "status = 'requested' AND answer = 'retrain' AND decided_by = $by AND list_has_all("
+            "(SELECT coalesce(list(cluster_key), []) FROM mart.flow_decisions WHERE decided_by = $by), cluster_keys)",
+            {"by": answered_by},
         )
+        write_status(connection, [finding.verdict_id for finding in found], "done", decided_by=answered_by)
 
 
 def write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, *, decided_by: str) -> None:
