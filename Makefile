@@ -9,7 +9,7 @@ demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
 
 test: .venv/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 ui: .venv/.ready
 	$(BIN)/pwflow ui --port $(PORT)
