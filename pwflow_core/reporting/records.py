@@ -66,7 +66,6 @@ class Verdict:
     machine_ids: list[str] | None
     sensors: list[str] | None
     since: date | None
-    effect_size: float | None
     summary: str | None
     answer: str | None
     status: str | None
