@@ -47,7 +47,7 @@ def build_checks(plant_name: str) -> list[dg.AssetChecksDefinition]:
     def checks(
         context: dg.AssetCheckExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> Iterator[dg.AssetCheckResult]:
-        from pwflow_core.pipeline.checks import check_scores
+        from pwflow_core.pipeline.scoring.checks import check_scores
 
         with running(context):
             for result in check_scores(plant.open()):

@@ -31,7 +31,7 @@ def selected_clusters(context: dg.AssetExecutionContext, plant: Plant) -> list[s
     """
     if context.has_partition_key:
         return [context.partition_key]
-    from pwflow_core.pipeline.cluster_model import active_cluster_keys
+    from pwflow_core.pipeline.regimes.model import active_cluster_keys
 
     with plant.warehouse.snapshot() as connection:
         active = set(active_cluster_keys(connection))

@@ -12,12 +12,12 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
-from pwflow_core.pipeline.checks import explain_failed_checks
-from pwflow_core.pipeline.cluster_model import active_cluster_keys, check_cluster_keys
-from pwflow_core.pipeline.clusters import needs_cluster_model
-from pwflow_core.pipeline.drift.findings import Finding, claim_findings, find_finding
-from pwflow_core.pipeline.flows import clusters_without_flow
-from pwflow_core.pipeline.regime_changes import approve_verdict, reweigh_regimes
+from pwflow_core.pipeline.decisions.verdicts import Finding, claim_findings, find_finding
+from pwflow_core.pipeline.flows.training import clusters_without_flow
+from pwflow_core.pipeline.regimes.changing import approve_verdict, reweigh_regimes
+from pwflow_core.pipeline.regimes.finding import needs_cluster_model
+from pwflow_core.pipeline.regimes.model import active_cluster_keys, check_cluster_keys
+from pwflow_core.pipeline.scoring.checks import explain_failed_checks
 from pwflow_core.plant import Plant
 from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences

@@ -75,7 +75,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
     )
     def drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from pwflow_core.errors import PwflowError
-        from pwflow_core.pipeline.drift.findings import give_up_findings, pending_findings
+        from pwflow_core.pipeline.decisions.verdicts import give_up_findings, pending_findings
 
         if config.drift.policy != "retrain":
             return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is learned again.")
@@ -127,8 +127,8 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
     )
     def regimes(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from pwflow_core.errors import PwflowError
-        from pwflow_core.pipeline.cluster_model import cluster_model_in_force
-        from pwflow_core.pipeline.flows import clusters_without_flow
+        from pwflow_core.pipeline.flows.training import clusters_without_flow
+        from pwflow_core.pipeline.regimes.model import cluster_model_in_force
 
         plant = _open(config)
         now = datetime.now(UTC)

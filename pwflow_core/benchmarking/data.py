@@ -14,12 +14,12 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError
 from pwflow_core.modelling.targets import TARGETS
 from pwflow_core.modelling.validation import held_out_blocks
-from pwflow_core.pipeline.source import read_source
-from pwflow_core.pipeline.streaming import fetch_matrix
-from pwflow_core.pipeline.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_literal
 from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["BenchmarkData", "from_file", "from_plant", "from_target"]
 

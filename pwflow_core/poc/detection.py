@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import EventsConfig
 from pwflow_core.modelling.calibration import calibrate
-from pwflow_core.pipeline.model_sets import DEFAULT_GAP_INTERVALS, RARE_FACTOR, rate_of_events
+from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR, rate_of_events
 from pwflow_core.poc.trial import Trial
 
 __all__ = ["Detection", "detect"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pwflow_core.config import CostsConfig
 from pwflow_core.errors import ConfigurationError, LabelsError
-from pwflow_core.pipeline.labels import labels_from_file, labels_of_simulation
+from pwflow_core.pipeline.evaluation.labels import labels_from_file, labels_of_simulation
 from pwflow_core.plant import Plant
 from pwflow_core.poc.contenders import RIVALS, choose_contenders
 from pwflow_core.poc.costs import YearlyCost, events_per_year, price

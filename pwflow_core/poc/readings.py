@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.budget import SCORABLE_READINGS, affordable_readings, readings_per_week
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.labels import Labels
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, derive_readings
-from pwflow_core.pipeline.source import read_source
-from pwflow_core.pipeline.streaming import fetch_matrix
-from pwflow_core.pipeline.timing import BLOCK_READINGS, read_timing
-from pwflow_core.pipeline.training_rows import LARGEST_READING_ID, select_training_rows, training_window
+from pwflow_core.pipeline.evaluation.labels import Labels
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
+from pwflow_core.pipeline.readings.rate import SCORABLE_READINGS, affordable_readings, readings_per_week
+from pwflow_core.pipeline.readings.timing import BLOCK_READINGS, read_timing
+from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
+from pwflow_core.pipeline.source.ingest import ingest_files
+from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.poc.faults import inject_faults
 from pwflow_core.poc.trial import Stretch, Trial, TrialFacts
 from pwflow_core.warehouse import read_sql
 from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["ensure_readings", "read_facts", "read_trial"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pwflow_core.pipeline.cluster_model import ClusterModel
-from pwflow_core.pipeline.features import features_by_sensor
+from pwflow_core.pipeline.readings.features import features_by_sensor
+from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.reporting.drawing.signals import Band
 from pwflow_core.reporting.event_facts import EventReadings
 

@@ -9,9 +9,9 @@ import duckdb
 import pandas as pd
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline.scores import alpha_in_force
-from pwflow_core.pipeline.source import Sensor, read_source
-from pwflow_core.pipeline.timing import read_timing
+from pwflow_core.pipeline.readings.timing import read_timing
+from pwflow_core.pipeline.scoring.scores import alpha_in_force
+from pwflow_core.pipeline.source.source import Sensor, read_source
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.records import (
     ClusterRow,

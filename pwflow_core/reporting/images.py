@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pwflow_core.pipeline.cluster_model import load_cluster_model
-from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.regimes.model import load_cluster_model
+from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.curves import training_curve_png
 from pwflow_core.reporting.drawing.maps import regime_map_png

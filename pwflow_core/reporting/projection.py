@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
-from pwflow_core.pipeline.features import features_by_sensor
+from pwflow_core.pipeline.readings.features import features_by_sensor
+from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 
 __all__ = ["Plane", "fit_plane", "plane_of", "raw_columns"]
 

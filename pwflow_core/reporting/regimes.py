@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError, PwflowError
-from pwflow_core.pipeline.cluster_model import ClusterModel, load_cluster_model
-from pwflow_core.pipeline.features import check_columns
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS
-from pwflow_core.pipeline.streaming import fetch_matrix
-from pwflow_core.pipeline.training_rows import LARGEST_READING_ID
+from pwflow_core.pipeline.readings.features import check_columns
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID
+from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.warehouse import read_sql
 from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import fetch_matrix
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, TrainingHistory

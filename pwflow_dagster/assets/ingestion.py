@@ -25,7 +25,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
         ),
     )
     def raw_readings(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.ingest import ingest_files
+        from pwflow_core.pipeline.source.ingest import ingest_files
 
         with running(context):
             opened = plant.open()
@@ -58,7 +58,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
         ),
     )
     def readings(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.readings import derive_readings
+        from pwflow_core.pipeline.readings.deriving import derive_readings
 
         with running(context):
             opened = plant.open()

@@ -51,8 +51,8 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
     def published_warehouse(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.drift.findings import settle_answered
-        from pwflow_core.pipeline.publishing import publish_warehouse
+        from pwflow_core.pipeline.decisions.verdicts import settle_answered
+        from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 
         with running(context):
             opened = plant.open()
@@ -122,7 +122,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
 
 def _collect_model_files(context: dg.AssetExecutionContext, plant: "Plant") -> int:
     """Delete the model files that nothing needs any more; if that fails, what was published is published."""
-    from pwflow_core.pipeline.retention import collect_model_files
+    from pwflow_core.pipeline.flows.retention import collect_model_files
 
     try:
         return len(collect_model_files(plant))

@@ -12,7 +12,7 @@ from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import REASON_TAG, decided_by, running
 
 if TYPE_CHECKING:
-    from pwflow_core.pipeline.registry import FlowDecision
+    from pwflow_core.pipeline.flows.registry import FlowDecision
     from pwflow_core.plant import Plant
 
 __all__ = ["PREVIOUS", "ClusterFlowConfig", "build"]
@@ -69,7 +69,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def cluster_model(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.clusters import fit_cluster_model
+        from pwflow_core.pipeline.regimes.finding import fit_cluster_model
         from pwflow_core.reporting import draw_regimes
 
         with running(context):
@@ -123,7 +123,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         ),
     )
     def cluster_assignments(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> None:
-        from pwflow_core.pipeline.clusters import assign_readings
+        from pwflow_core.pipeline.regimes.assigning import assign_readings
 
         with running(context):
             opened = plant.open()
@@ -162,7 +162,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def cluster_flow(
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
-        from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
+        from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
         from pwflow_core.reporting import draw_training, draw_training_small
         from pwflow_core.reporting.texts import Texts
 
@@ -221,7 +221,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
 
 def _switch(plant: "Plant", key: str, config: ClusterFlowConfig, decided_by: str, reason: str) -> "FlowDecision":
     """Move the pointer of a regime to a version that was trained before."""
-    from pwflow_core.pipeline.registry import promote, rollback
+    from pwflow_core.pipeline.flows.registry import promote, rollback
 
     if config.put_in_force == PREVIOUS:
         return rollback(plant, key, decided_by=decided_by, reason=reason)

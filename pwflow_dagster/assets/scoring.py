@@ -33,7 +33,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         ),
     )
     def component_log_density(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> None:
-        from pwflow_core.pipeline.slices import score_slices
+        from pwflow_core.pipeline.scoring.densities import score_slices
 
         with running(context):
             opened = plant.open()
@@ -74,7 +74,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def anomaly_scores(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.scores import derive_scores
+        from pwflow_core.pipeline.scoring.scores import derive_scores
 
         with running(context):
             opened = plant.open()
@@ -143,7 +143,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def sensor_contributions(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.contributions import explain_anomalies
+        from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 
         with running(context):
             opened = plant.open()
@@ -183,7 +183,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def anomaly_events(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.events import derive_events
+        from pwflow_core.pipeline.scoring.events import derive_events
 
         with running(context):
             opened = plant.open()
@@ -237,10 +237,10 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def cluster_health(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.decisions.verdicts import open_findings
         from pwflow_core.pipeline.drift.evidence import follow_drift
-        from pwflow_core.pipeline.drift.findings import open_findings
-        from pwflow_core.pipeline.health import derive_health
-        from pwflow_core.pipeline.status import next_step
+        from pwflow_core.pipeline.drift.health import derive_health
+        from pwflow_core.pipeline.looking.status import next_step
 
         with running(context):
             opened = plant.open()

@@ -13,7 +13,7 @@ from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, 
 from pwflow_dagster.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from pwflow_core.pipeline.registry import FlowDecision
+    from pwflow_core.pipeline.flows.registry import FlowDecision
 
 __all__ = ["COMMANDS"]
 
@@ -28,8 +28,8 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     VERDICT_ID stands in `pwflow status`. The regimes that moved are learned again, and they alone; each new flow comes
     into force if it proves better. If only their mix moved, they are weighed anew and nothing is trained.
     """
-    from pwflow_core.pipeline.drift.findings import find_finding
-    from pwflow_core.pipeline.registry import last_decision
+    from pwflow_core.pipeline.decisions.verdicts import find_finding
+    from pwflow_core.pipeline.flows.registry import last_decision
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import answer_verdict
@@ -62,7 +62,7 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     VERDICT_ID stands in `pwflow status`. What a machine has read that was suspected may be learned from again; the same
     is not found again for thirty nights.
     """
-    from pwflow_core.pipeline.drift.findings import dismiss_finding
+    from pwflow_core.pipeline.decisions.verdicts import dismiss_finding
     from pwflow_core.plant import Plant
 
     finding = dismiss_finding(
@@ -98,7 +98,7 @@ def confirm(event_id: int, config_file: Path | None) -> None:
 
     EVENT_ID stands in mart.anomaly_events.
     """
-    from pwflow_core.pipeline.confirmations import confirm_event
+    from pwflow_core.pipeline.decisions.confirmations import confirm_event
     from pwflow_core.plant import Plant
 
     made = confirm_event(Plant.open(configuration_in_force(config_file)), event_id, confirmed_by=user())
@@ -155,7 +155,7 @@ def _describe(decision: FlowDecision) -> str:
 def _switch_flow(
     config: PlantConfig, cluster: str, version: str | None, *, is_rollback: bool, reason: str, as_json: bool
 ) -> None:
-    from pwflow_core.pipeline.registry import last_decision
+    from pwflow_core.pipeline.flows.registry import last_decision
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import switch_flow

@@ -12,7 +12,7 @@ from pwflow_dagster.cli.options import config_option, echo_json, json_option, la
 
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
-    from pwflow_core.pipeline.status import PlantStatus, RegimeStatus
+    from pwflow_core.pipeline.looking.status import PlantStatus, RegimeStatus
     from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS"]
@@ -23,7 +23,7 @@ __all__ = ["COMMANDS"]
 @json_option
 def status(config_file: Path | None, as_json: bool) -> None:
     """Last run, last night, regimes, drift, and what to do next."""
-    from pwflow_core.pipeline.status import next_step, read_status
+    from pwflow_core.pipeline.looking.status import next_step, read_status
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import find_last_run
@@ -88,7 +88,7 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
     Read-only, with nothing else in reach, bounded in time and memory.
     """
     from pwflow_core.limits import limited_process
-    from pwflow_core.pipeline.publishing import query_published
+    from pwflow_core.pipeline.publishing.querying import query_published
 
     config = configuration_in_force(config_file)
     with limited_process(config.compute.memory_bytes, timeout):
@@ -130,7 +130,7 @@ def evaluate(
     LABELS has one row per fault:     machine, start, end, maybe kind
     or one row per reading:           machine, time, label (0 or 1), maybe kind
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
-    from pwflow_core.pipeline import evaluation, labels
+    from pwflow_core.pipeline.evaluation import evaluation, labels
     from pwflow_core.plant import Plant
 
     if labels_file is not None and column is not None:
@@ -156,7 +156,7 @@ COMMANDS = (status, report, sql, evaluate)
 
 
 def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None) -> str:
-    from pwflow_core.pipeline.status import next_step
+    from pwflow_core.pipeline.looking.status import next_step
 
     lines = [f"Plant {config.plant.name}"]
     if last_run is None:

@@ -26,7 +26,7 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
     pipeline would give it; only what depends on readings before the first of FILE cannot be known. Columns:
     machine_id, ts (UTC), segment, cluster_key, log_density, p_value, anomaly_score, is_anomaly, status, reason.
     """
-    from pwflow_core.pipeline.scoring_files import score_file
+    from pwflow_core.pipeline.using.scoring_files import score_file
     from pwflow_core.plant import Plant
 
     plant = Plant.open(configuration_in_force(config_file))
@@ -57,7 +57,7 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def sample(n: int, config_file: Path | None, cluster: str | None, segment: str | None, output: Path, seed: int) -> None:
     """Simulate N readings as the models imagine them."""
-    from pwflow_core.pipeline.sampling import sample_readings
+    from pwflow_core.pipeline.using.simulating import sample_readings
     from pwflow_core.plant import Plant
 
     plant = Plant.open(configuration_in_force(config_file))

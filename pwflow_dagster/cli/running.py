@@ -16,7 +16,7 @@ from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, 
 from pwflow_dagster.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from pwflow_core.pipeline.overview import PlantOverview
+    from pwflow_core.pipeline.looking.overview import PlantOverview
 
 __all__ = ["COMMANDS"]
 
@@ -111,7 +111,7 @@ COMMANDS = (init, run, demo, ui)
 
 
 def _run(config: PlantConfig, *, as_json: bool) -> None:
-    from pwflow_core.pipeline.overview import summarise_plant
+    from pwflow_core.pipeline.looking.overview import summarise_plant
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import run_plant

@@ -19,16 +19,17 @@ from pathlib import Path
 import numpy as np
 
 from pwflow_core.config import PlantConfig, parse_config
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.evaluation import evaluate_plant, tabulate_evaluation
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.labels import Labels, labels_from_file
-from pwflow_core.pipeline.readings import derive_readings
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant, tabulate_evaluation
+from pwflow_core.pipeline.evaluation.labels import Labels, labels_from_file
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.scoring.scores import derive_scores
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import write_exports
 

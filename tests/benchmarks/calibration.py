@@ -30,12 +30,13 @@ import pandas as pd
 from scipy import stats
 
 from pwflow_core.config import parse_config
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
-from pwflow_core.pipeline.scores import ScoresSummary, derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import ScoresSummary, derive_scores
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import SENSOR_NAMES, SimulatedPlant
 

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from pwflow_core.config import parse_config
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 
 N_CLUSTERS = 16
@@ -85,7 +85,7 @@ def write_warehouse(folder: Path, rows: int) -> None:
 
 
 def derive(folder: Path, memory_limit: str) -> None:
-    from pwflow_core.pipeline.scores import derive_scores
+    from pwflow_core.pipeline.scoring.scores import derive_scores
 
     plant = plant_in(folder, memory_limit)
     imports = resource.getrusage(resource.RUSAGE_SELF)

@@ -22,15 +22,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pwflow_core.config import PlantConfig, load_config
-from pwflow_core.pipeline.contributions import explain_anomalies
+from pwflow_core.pipeline.decisions.verdicts import pending_findings
 from pwflow_core.pipeline.drift.evidence import follow_drift
-from pwflow_core.pipeline.drift.findings import pending_findings
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.health import derive_health
-from pwflow_core.pipeline.publishing import publish_warehouse
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import write_exports
 from pwflow_dagster.instance import open_instance

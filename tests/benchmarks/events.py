@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from pwflow_core.config import parse_config
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.progress import write_fact
-from pwflow_core.pipeline.source import SOURCE_FACT, Sensor, Source
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.source.source import SOURCE_FACT, Sensor, Source
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse.progress import write_fact
 
 SENSORS = [f"s{i}" for i in range(8)]
 

@@ -78,34 +78,27 @@ def run_step(step: str, plant: Plant) -> None:
     import torch  # noqa: F401
 
     from pwflow_core import reporting
-    from pwflow_core.pipeline import (
-        checks,
-        clusters,
-        contributions,
-        drift,
-        events,
-        flows,
-        health,
-        ingest,
-        publishing,
-        readings,
-        scores,
-        slices,
-    )
+    from pwflow_core.pipeline.drift import evidence, health
+    from pwflow_core.pipeline.flows import training
+    from pwflow_core.pipeline.publishing import publishing
+    from pwflow_core.pipeline.readings import deriving
+    from pwflow_core.pipeline.regimes import assigning, finding
+    from pwflow_core.pipeline.scoring import checks, contributions, densities, events, scores
+    from pwflow_core.pipeline.source import ingest
 
     started = time.perf_counter()
     steps = {
         "imports": lambda: None,
         "ingest": lambda: ingest.ingest_files(plant),
-        "readings": lambda: readings.derive_readings(plant),
-        "fit": lambda: clusters.fit_cluster_model(plant),
-        "assign": lambda: clusters.assign_readings(plant),
-        "flows": lambda: flows.train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark"),
-        "slices": lambda: list(slices.score_slices(plant)),
+        "readings": lambda: deriving.derive_readings(plant),
+        "fit": lambda: finding.fit_cluster_model(plant),
+        "assign": lambda: assigning.assign_readings(plant),
+        "flows": lambda: training.train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark"),
+        "slices": lambda: list(densities.score_slices(plant)),
         "scores": lambda: scores.derive_scores(plant),
         "contributions": lambda: contributions.explain_anomalies(plant),
         "events": lambda: events.derive_events(plant),
-        "drift": lambda: drift.follow_drift(plant),
+        "drift": lambda: evidence.follow_drift(plant),
         "health": lambda: health.derive_health(plant),
         "checks": lambda: checks.check_scores(plant),
         "publish": lambda: publishing.publish_warehouse(plant),

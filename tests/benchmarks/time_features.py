@@ -31,13 +31,14 @@ from sklearn.preprocessing import StandardScaler
 from pwflow_core import PiecewiseFlow
 from pwflow_core.config import parse_config
 from pwflow_core.modelling.completion import complete_rows
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.features import read_features
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.readings.features import read_features
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 
 Array = NDArray[np.float64]

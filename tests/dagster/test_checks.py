@@ -7,7 +7,7 @@ import hashlib
 import dagster as dg
 import pytest
 
-from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_dagster.definitions import build
 from pwflow_dagster.jobs import NIGHTLY_SCORING, RETRAIN_CLUSTER, TRAIN_AND_SCORE
 from pwflow_dagster.partitions import partition_range_tags

@@ -129,7 +129,7 @@ def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_no
 
 
 def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monkeypatch):
-    from pwflow_core.pipeline import challenges
+    from pwflow_core.pipeline.flows import challenges
 
     seed = plant.config.flow.model_copy(update={"random_state": 1})
     plant.config = plant.config.model_copy(update={"flow": seed})
@@ -298,7 +298,7 @@ def test_from_every_score_one_query_leads_to_its_flow_and_to_who_promoted_it(ret
 
 def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, monkeypatch):
     from pwflow_core.model_store import ModelStore
-    from pwflow_core.pipeline import retention
+    from pwflow_core.pipeline.flows import retention
 
     refused = []
 

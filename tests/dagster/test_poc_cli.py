@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from pwflow_core import poc
-from pwflow_core.pipeline.publishing import publish_warehouse, query_published
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_dagster.cli import main
 from tests.conftest import query
 

@@ -17,18 +17,19 @@ from pathlib import Path
 
 PRELOADED = ("duckdb", "torch", "sklearn.mixture", "sklearn.cluster", "scipy.optimize", "pandas", "hypothesis")
 STEPS = {
-    "pipeline.ingest": ("ingest_files",),
-    "pipeline.readings": ("derive_readings",),
-    "pipeline.clusters": ("fit_cluster_model", "assign_readings"),
-    "pipeline.flows": ("train_cluster_flows",),
-    "pipeline.slices": ("score_slices",),
-    "pipeline.scores": ("derive_scores",),
-    "pipeline.contributions": ("explain_anomalies",),
-    "pipeline.events": ("derive_events",),
-    "pipeline.health": ("derive_health",),
+    "pipeline.source.ingest": ("ingest_files",),
+    "pipeline.readings.deriving": ("derive_readings",),
+    "pipeline.regimes.finding": ("fit_cluster_model",),
+    "pipeline.regimes.assigning": ("assign_readings",),
+    "pipeline.flows.training": ("train_cluster_flows",),
+    "pipeline.scoring.densities": ("score_slices",),
+    "pipeline.scoring.scores": ("derive_scores",),
+    "pipeline.scoring.contributions": ("explain_anomalies",),
+    "pipeline.scoring.events": ("derive_events",),
+    "pipeline.drift.health": ("derive_health",),
     "pipeline.drift.evidence": ("follow_drift",),
-    "pipeline.publishing": ("publish_warehouse",),
-    "pipeline.retention": ("collect_model_files",),
+    "pipeline.publishing.publishing": ("publish_warehouse",),
+    "pipeline.flows.retention": ("collect_model_files",),
     "reporting": ("build_report", "report_path"),
 }
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import QueryError
-from pwflow_core.pipeline import publishing
-from pwflow_core.pipeline.publishing import query_published
+from pwflow_core.pipeline.publishing import publishing
+from pwflow_core.pipeline.publishing.querying import query_published
 from tests.conftest import REPOSITORY, reopen
 from tests.faults.conftest import open_copy
 

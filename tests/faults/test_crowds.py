@@ -7,11 +7,11 @@ import time
 import pytest
 
 from pwflow_core.errors import NotFittedError, WarehouseLockedError
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.clusters import fit_cluster_model
-from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import query, read_all, reopen, score_all, start_process
 from tests.faults.conftest import NIGHT, add_night, leftovers, published
 
@@ -121,7 +121,7 @@ def test_regimes_found_anew_while_slices_are_scored_mix_no_models(trained_plant,
 
 
 def score_all_anew(plant) -> None:
-    from pwflow_core.pipeline.clusters import assign_readings
+    from pwflow_core.pipeline.regimes.assigning import assign_readings
 
     assign_readings(plant)
     train_cluster_flows(plant, clusters_without_flow(plant), reason="new", promoted_by="test")

@@ -6,7 +6,7 @@ import pytest
 
 from pwflow_core.errors import NotFittedError
 from pwflow_core.modelling import ClusterFlow, SensorAttributor
-from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
+from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from tests.conftest import put_file, query
 from tests.faults.conftest import NIGHT, UNTIL_PUBLISHED
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pwflow_core.config import PlantConfig, load_config
 from pwflow_core.errors import ConfigurationError, SourceError
-from pwflow_core.pipeline.source import Sensor, Source
-from pwflow_core.pipeline.staging import stage_file
+from pwflow_core.pipeline.source.source import Sensor, Source
+from pwflow_core.pipeline.source.staging import stage_file
 from tests.conftest import open_plant, put_file, query, read_all
 
 CORPUS = Path(__file__).with_name("corpus")

@@ -4,9 +4,9 @@ import duckdb
 import pytest
 
 from pwflow_core.errors import UnknownClusterError
-from pwflow_core.pipeline.clusters import assign_readings
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.scoring.densities import score_slices
 from tests.conftest import plant_readings, put_file, query
 from tests.faults.conftest import NIGHT
 
@@ -42,7 +42,7 @@ def test_a_key_that_is_none_is_refused_with_the_valid_ones_and_nothing_is_made(t
 
 
 def test_a_retired_key_is_refused_like_an_unknown_one(trained_plant):
-    from pwflow_core.pipeline.clusters import fit_cluster_model
+    from pwflow_core.pipeline.regimes.finding import fit_cluster_model
     from tests.conftest import reopen
 
     fit_cluster_model(reopen(trained_plant, clustering={"n_clusters": 1}))

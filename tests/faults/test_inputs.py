@@ -7,9 +7,9 @@ import time
 import pandas as pd
 import pytest
 
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 from tests.faults.conftest import NIGHT, published
 

@@ -1,11 +1,12 @@
 """SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
 
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
 from pwflow_core.pipeline.drift.evidence import follow_drift
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.health import derive_health
-from pwflow_core.pipeline.publishing import publish_warehouse
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.reporting import build_report, report_path
 from tests.conftest import query, read_all, score_all
 from tests.faults.conftest import add_night, changed, leftovers, published, whole_models

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import MemoryLimitError
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import TRAINED, plant_readings, put_file, query
 from tests.faults.conftest import changed
 

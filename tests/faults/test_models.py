@@ -8,14 +8,15 @@ import pytest
 
 from pwflow_core import PiecewiseFlow
 from pwflow_core.errors import ModelFileError
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.cluster_model import ClusterModel
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.publishing import publish_warehouse
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.regimes.model import ClusterModel
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import learn_all, plant_readings, put_file, query, read_all, reopen, score_all
 from tests.faults.conftest import copy_plant
 

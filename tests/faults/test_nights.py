@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from pwflow_core.config import load_config
-from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.plant import Plant
 from tests.conftest import REPOSITORY, plant_readings, put_file, query
 from tests.faults.conftest import leftovers

@@ -9,8 +9,8 @@ import pytest
 from pwflow_core.config import load_config
 from pwflow_core.errors import ConfigurationError, ModelFileError, PwflowError, SourceError
 from pwflow_core.model_store import ModelStore
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.source import FileState, name_files
+from pwflow_core.pipeline.source.ingest import ingest_files
+from pwflow_core.pipeline.source.source import FileState, name_files
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 from pwflow_dagster.definitions import build
 from tests.conftest import query

@@ -5,8 +5,8 @@ import os
 import duckdb
 import pytest
 
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.registry import rollback
+from pwflow_core.pipeline.flows.registry import rollback
+from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import query
 from tests.faults.conftest import NIGHT, leftovers
 from tests.faults.test_kills import add_night
@@ -16,9 +16,9 @@ KILLS = int(os.environ.get("PWFLOW_TEST_KILLS", "10"))
 """Kills of each kind; more of them find rarer moments."""
 
 SWITCHES = {
-    "promotion": "from pwflow_core.pipeline.registry import promote\n"
+    "promotion": "from pwflow_core.pipeline.flows.registry import promote\n"
     "promote(plant, 'c0002', {version!r}, decided_by='Ada', reason='it is quieter')\n",
-    "rollback": "from pwflow_core.pipeline.registry import rollback\n"
+    "rollback": "from pwflow_core.pipeline.flows.registry import rollback\n"
     "rollback(plant, 'c0002', decided_by='Ada', reason='it was quieter')\n",
 }
 POINTERS = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen
 from tests.faults.conftest import NIGHT
 from tests.faults.test_inputs import balanced

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from pwflow_core.errors import WarehouseVersionError
-from pwflow_core.pipeline.checks import check_scores
+from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.warehouse import Warehouse
 from pwflow_core.warehouse.migration import SCHEMA_VERSION
 from pwflow_core.warehouse.sql import quote_columns

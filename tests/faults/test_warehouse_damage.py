@@ -9,9 +9,9 @@ import duckdb
 import pytest
 
 from pwflow_core.errors import WarehouseDamagedError
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.publishing import publish_warehouse
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.plant import Plant
 from tests.conftest import plant_readings, put_file, query
 from tests.faults.conftest import NIGHT, open_copy

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pwflow_core.errors import ChecksFailedError
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.clusters import fit_cluster_model
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.publishing import publish_warehouse
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen, score_all
 
 BLOCKING = ("schema_is_unchanged", "rows_balance", "model_sets_agree", "p_values_are_uniform")
@@ -151,7 +151,7 @@ def test_what_waits_for_the_next_step_is_not_lost(trained_plant, state):
         changed = reopen(trained_plant, clustering={"random_state": 3, "n_clusters": 1})
         fit_cluster_model(changed)
     else:
-        from pwflow_core.pipeline.ingest import ingest_files
+        from pwflow_core.pipeline.source.ingest import ingest_files
 
         path = trained_plant.config.folder / "data" / "night.csv"
         if state == "a file is replaced":

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import NotFittedError, UnknownClusterError
-from pwflow_core.pipeline import clusters
-from pwflow_core.pipeline.cluster_model import ClusterModel, load_cluster_model
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model, needs_cluster_model
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.regimes import assigning
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
+from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
+from pwflow_core.pipeline.scoring.densities import score_slices
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen
 
 ASSIGNMENTS = "SELECT * FROM core.cluster_assignments ORDER BY cluster_key, reading_id"
@@ -157,14 +158,14 @@ def test_assigning_one_cluster_leaves_the_others_for_later(trained_plant):
 
 def test_two_runs_that_assign_at_once_give_each_reading_once(trained_plant, monkeypatch):
     add_night(trained_plant)
-    chunks = clusters.read_chunks
+    chunks = assigning.read_chunks
 
     def chunks_behind_another_run(*arguments):
-        monkeypatch.setattr(clusters, "read_chunks", chunks)
+        monkeypatch.setattr(assigning, "read_chunks", chunks)
         assign_readings(trained_plant)
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(clusters, "read_chunks", chunks_behind_another_run)
+    monkeypatch.setattr(assigning, "read_chunks", chunks_behind_another_run)
     assign_readings(trained_plant)
     twice = "SELECT * FROM core.cluster_assignments GROUP BY ALL HAVING count(*) > 1"
     assert query(trained_plant, twice) == []
@@ -172,15 +173,15 @@ def test_two_runs_that_assign_at_once_give_each_reading_once(trained_plant, monk
 
 def test_a_reading_that_changes_while_it_is_assigned_waits_for_the_next_run(trained_plant, monkeypatch):
     night = add_night(trained_plant)
-    chunks = clusters.read_chunks
+    chunks = assigning.read_chunks
 
     def chunks_while_readings_change(*arguments):
-        monkeypatch.setattr(clusters, "read_chunks", chunks)
+        monkeypatch.setattr(assigning, "read_chunks", chunks)
         put_file(trained_plant.config.folder / "data" / "night-7.parquet", night.assign(pressure=night.pressure + 0.5))
         read_all(trained_plant)
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(clusters, "read_chunks", chunks_while_readings_change)
+    monkeypatch.setattr(assigning, "read_chunks", chunks_while_readings_change)
     for _ in range(2):
         assign_readings(trained_plant)
     by_night = query(trained_plant, ASSIGNMENTS)

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline import contributions
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.scoring import contributions
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import frame, kill_at, learn_all, plant_readings, put_file, query, read_all, reopen, score_all
 
 ALL = "SELECT * FROM mart.sensor_contributions ORDER BY reading_id, sensor"
@@ -164,8 +164,8 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(explained_plant)
     before = query(explained_plant, ALL)
     with explained_plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.anomaly_scores SET scored_at = scored_at + INTERVAL 1 HOUR")
-    code = "from pwflow_core.pipeline.contributions import explain_anomalies; explain_anomalies(plant)"
-    kill_at(explained_plant, "pwflow_core.pipeline.contributions", "_summarise", code)
+    code = "from pwflow_core.pipeline.scoring.contributions import explain_anomalies; explain_anomalies(plant)"
+    kill_at(explained_plant, "pwflow_core.pipeline.scoring.contributions", "_summarise", code)
     assert query(explained_plant, ALL) == before
 
 

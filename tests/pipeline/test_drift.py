@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pwflow_core.pipeline.decisions.verdicts import dismiss_finding, open_since
 from pwflow_core.pipeline.drift.evidence import follow_drift
-from pwflow_core.pipeline.drift.findings import dismiss_finding, open_since
-from pwflow_core.pipeline.regime_changes import update_weights
+from pwflow_core.pipeline.regimes.changing import update_weights
 from tests.conftest import learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 MACHINES = ("M1", "M2", "M3")

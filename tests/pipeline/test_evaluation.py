@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.evaluation import evaluate_plant, tabulate_evaluation, to_json
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.labels import labels_from_column, labels_from_file, labels_of_simulation
+from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant, tabulate_evaluation, to_json
+from pwflow_core.pipeline.evaluation.labels import labels_from_column, labels_from_file, labels_of_simulation
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import MakePlant, frame, put_file, read_all, reopen
 
 CALM = """

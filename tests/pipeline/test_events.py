@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.progress import write_fact
-from pwflow_core.pipeline.source import SOURCE_FACT, Sensor, Source
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.source.source import SOURCE_FACT, Sensor, Source
+from pwflow_core.warehouse.progress import write_fact
 from tests.conftest import frame, query
 
 START = datetime.fromisoformat("2024-03-01T00:00:00")

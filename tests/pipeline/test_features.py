@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import ConfigurationError, SchemaMismatchError
-from pwflow_core.pipeline.clusters import assign_readings, needs_cluster_model
-from pwflow_core.pipeline.features import features_by_sensor
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
-from pwflow_core.pipeline.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.readings.features import features_by_sensor
+from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import needs_cluster_model
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 FEATURES = {"windows": [4], "statistics": ["mean", "std", "slope"], "lags": [1], "differences": [2]}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline import flows
-from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
+from pwflow_core.pipeline.flows import training
+from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from tests.conftest import frame, query, read_all, reopen, score_all
 
 IN_FORCE = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"
@@ -115,14 +115,14 @@ def test_a_cluster_without_a_flow_is_found(trained_plant):
 
 
 def test_nothing_holds_the_warehouse_while_it_trains(trained_plant, monkeypatch):
-    summarise = flows._summarise
+    summarise = training._summarise
 
     def write_meanwhile(*arguments):
         with trained_plant.warehouse.transaction() as connection:
             connection.execute("INSERT INTO core.plant_facts VALUES ('meanwhile', 'written')")
         return summarise(*arguments)
 
-    monkeypatch.setattr(flows, "_summarise", write_meanwhile)
+    monkeypatch.setattr(training, "_summarise", write_meanwhile)
     retrain(trained_plant, "c0001", "c0002")
     assert query(trained_plant, "SELECT count(*) FROM core.plant_facts WHERE fact = 'meanwhile'") == [(2,)]
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline.health import derive_health
+from pwflow_core.pipeline.drift.health import derive_health
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 HEALTH = "SELECT * FROM mart.cluster_health ORDER BY ALL"

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from pwflow_core.errors import RegimeError, UnknownVerdictError
-from pwflow_core.pipeline.cluster_model import load_cluster_model
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model, needs_cluster_model
-from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-from pwflow_core.pipeline.identity import count_shared, match_regimes, relate_regimes
-from pwflow_core.pipeline.regime_changes import Period, add_regime, approve_verdict, update_weights
+from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.changing import Period, add_regime, approve_verdict, update_weights
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
+from pwflow_core.pipeline.regimes.matching import count_shared, match_regimes, relate_regimes
+from pwflow_core.pipeline.regimes.model import load_cluster_model
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 OTHERS = """
@@ -301,15 +302,15 @@ def test_weights_of_other_regimes_or_none_are_refused(trained_plant, weights):
 
 
 def test_two_changes_at_once_do_not_overwrite_each_other(trained_plant, monkeypatch):
-    from pwflow_core.pipeline import clusters
+    from pwflow_core.pipeline.regimes import finding
 
-    choose = clusters.regimes_to_assign
+    choose = finding.regimes_to_assign
 
     def choose_behind_another_change(*arguments):
         update_weights(trained_plant, "A", {"c0001": 1.0, "c0002": 3.0}, decided_by="night", reason="x")
         return choose(*arguments)
 
-    monkeypatch.setattr(clusters, "regimes_to_assign", choose_behind_another_change)
+    monkeypatch.setattr(finding, "regimes_to_assign", choose_behind_another_change)
     plant = reopen(trained_plant, clustering={"n_clusters": 3})
     with pytest.raises(RegimeError, match="changed by another run"):
         fit_cluster_model(plant)

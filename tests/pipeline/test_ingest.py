@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import SourceError
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, kill_at, open_plant, put_file, query, read_all
 
 INGEST = """
-from pwflow_core.pipeline.ingest import ingest_files
+from pwflow_core.pipeline.source.ingest import ingest_files
 ingest_files(plant)
 """
 READ = """
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
 derive_readings(plant)
 """
 
@@ -312,11 +312,11 @@ def test_a_changed_unit_is_described(make_plant):
 
 
 CRASHES = {
-    "while staging": ("pwflow_core.pipeline.ingest", "stage_file", INGEST),
-    "between staging and insert": ("pwflow_core.pipeline.ingest", "_insert", INGEST),
-    "between raw rows and readings": ("pwflow_core.pipeline.readings", "derive_readings", INGEST + READ),
-    "while making readings": ("pwflow_core.pipeline.readings", "pin_interval", INGEST + READ),
-    "at the end of the readings": ("pwflow_core.pipeline.readings", "write_progress", INGEST + READ),
+    "while staging": ("pwflow_core.pipeline.source.ingest", "stage_file", INGEST),
+    "between staging and insert": ("pwflow_core.pipeline.source.ingest", "_insert", INGEST),
+    "between raw rows and readings": ("pwflow_core.pipeline.readings.deriving", "derive_readings", INGEST + READ),
+    "while making readings": ("pwflow_core.pipeline.readings.deriving", "pin_interval", INGEST + READ),
+    "at the end of the readings": ("pwflow_core.pipeline.readings.deriving", "write_progress", INGEST + READ),
     "before the first table": ("pwflow_core.warehouse.migration", "read_sql", INGEST),
 }
 
@@ -335,7 +335,7 @@ def test_a_killed_process_loses_nothing_and_the_next_run_completes(make_plant, m
 
 def test_a_file_that_two_runs_read_at_once_is_kept_once(make_plant):
     plant = make_plant({"a.csv": minutes(3)})
-    from pwflow_core.pipeline import ingest
+    from pwflow_core.pipeline.source import ingest
 
     insert = ingest._insert
 
@@ -355,7 +355,7 @@ def test_a_file_that_two_runs_read_at_once_is_kept_once(make_plant):
 def test_rows_inserted_after_the_readings_step_ran_are_read_by_its_next_run(make_plant, monkeypatch):
     """An ingest in two transactions, with the readings step of another run between them."""
     plant = make_plant({"a.csv": minutes(3), "b.csv": minutes(2, start=3)})
-    from pwflow_core.pipeline import ingest
+    from pwflow_core.pipeline.source import ingest
 
     insert = ingest._insert
     monkeypatch.setattr(ingest, "_ROWS_PER_TRANSACTION", 1)

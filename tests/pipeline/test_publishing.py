@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import NotFittedError, QueryError
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.publishing import publish_warehouse, query_published
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.publishing.querying import query_published
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.warehouse import PUBLIC_TABLES
 from tests.conftest import learn_all, plant_readings, put_file, query, read_all, score_all
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.publishing import publish_warehouse, query_published
-from pwflow_core.pipeline.readings import derive_readings
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.publishing.querying import query_published
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 QUALITY = "SELECT quality FROM core.readings ORDER BY machine_id, ts"

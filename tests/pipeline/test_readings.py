@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pwflow_core.errors import SourceError
-from pwflow_core.pipeline.ingest import ingest_files
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS, STOPPING_FOLDS, derive_readings
+from pwflow_core.pipeline.readings.deriving import derive_readings
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, open_plant, put_file, query, read_all, score_all
 
 HEADER = "ts,machine,temperature,pressure"

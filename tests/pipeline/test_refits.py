@@ -9,14 +9,14 @@ import pytest
 
 from pwflow_core.errors import NotFittedError, UnknownEventError
 from pwflow_core.modelling import ClusterFlow
-from pwflow_core.pipeline.challenges import Gain, compare_flows, judge_refit
-from pwflow_core.pipeline.checks import check_scores
-from pwflow_core.pipeline.confirmations import confirm_event
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.registry import rollback
-from pwflow_core.pipeline.training_sets import RegimeRows
+from pwflow_core.pipeline.decisions.confirmations import confirm_event
+from pwflow_core.pipeline.flows.challenges import Gain, compare_flows, judge_refit
+from pwflow_core.pipeline.flows.registry import rollback
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.flows.training_sets import RegimeRows
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.events import derive_events
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 SINCE = datetime(2024, 4, 1)  # noqa: DTZ001 - UTC, as everywhere in the warehouse
@@ -268,17 +268,17 @@ def test_a_person_who_retrains_gets_no_worse_flow_unless_it_is_forced(trained_pl
 
 
 def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(trained_plant, monkeypatch):
-    from pwflow_core.pipeline import flows
+    from pwflow_core.pipeline.flows import training
 
     arrive(trained_plant)
     first = refit(trained_plant, "c0001")["c0001"].decision
-    register = flows.register_flows
+    register = training.register_flows
 
     def register_behind_a_person(*arguments):
         rollback(trained_plant, "c0001", decided_by="Ada", reason="no")
         return register(*arguments)
 
-    monkeypatch.setattr(flows, "register_flows", register_behind_a_person)
+    monkeypatch.setattr(training, "register_flows", register_behind_a_person)
     other = reopen(trained_plant, flow={"random_state": 5})
     made = train_cluster_flows(other, ["c0001"], reason="x", promoted_by="test", learn_from=SINCE)["c0001"].decision
     assert made.decision == "refused"

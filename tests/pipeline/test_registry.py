@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import ModelFileError, PromotionError, UnknownClusterError, UnknownVersionError
-from pwflow_core.pipeline.flows import clusters_without_flow, train_cluster_flows
-from pwflow_core.pipeline.registry import list_versions, promote, rollback
-from pwflow_core.pipeline.scores import derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.registry import list_versions, promote, rollback
+from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import frame, kill_at, query, reopen, score_all
 from tests.faults.conftest import as_release_0_1
 
@@ -186,10 +186,10 @@ def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_pl
     train_another(trained_plant)
     before = registry(trained_plant)
     code = (
-        "from pwflow_core.pipeline.registry import promote; "
+        "from pwflow_core.pipeline.flows.registry import promote; "
         f"promote(plant, 'c0002', {old!r}, decided_by='a', reason='x')"
     )
-    kill_at(trained_plant, "pwflow_core.pipeline.registry", "insert_decision", code)
+    kill_at(trained_plant, "pwflow_core.pipeline.flows.registry", "insert_decision", code)
     assert registry(trained_plant) == before
 
 

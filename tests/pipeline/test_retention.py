@@ -3,10 +3,10 @@
 import pytest
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.registry import rollback
-from pwflow_core.pipeline.retention import collect_model_files
+from pwflow_core.pipeline.flows.registry import rollback
+from pwflow_core.pipeline.flows.retention import collect_model_files
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from tests.conftest import query, reopen
 from tests.conftest import score_all as derive_all
 
@@ -111,20 +111,20 @@ def test_a_flow_that_is_trained_again_to_the_same_file_has_it_back(trained_plant
 
 
 def test_a_file_that_is_collected_while_the_same_flow_is_trained_again_is_put_back(trained_plant, monkeypatch):
-    from pwflow_core.pipeline import flows
+    from pwflow_core.pipeline.flows import training
 
     plant = reopen(trained_plant, models={"url": "models", "keep_days": 0})
     old = in_force(plant)["c0002"]
     replace_flow(plant, 1)
     score_all(plant)
     age(plant, 1)
-    register = flows.register_flows
+    register = training.register_flows
 
     def register_behind_the_collection(*arguments):
         assert collect_model_files(plant) == [old]
         return register(*arguments)
 
-    monkeypatch.setattr(flows, "register_flows", register_behind_the_collection)
+    monkeypatch.setattr(training, "register_flows", register_behind_the_collection)
     train_cluster_flows(plant, ["c0002"], reason="again", promoted_by="test", challenge=False)
     assert old in files(plant)
     assert in_force(plant)["c0002"] == old

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import RegimeError, UnknownClusterError
-from pwflow_core.pipeline.sampling import sample_readings
-from pwflow_core.pipeline.scoring_files import score_file
+from pwflow_core.pipeline.using.scoring_files import score_file
+from pwflow_core.pipeline.using.simulating import sample_readings
 from tests.conftest import frame, put_file
 
 

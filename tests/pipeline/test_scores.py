@@ -7,12 +7,13 @@ from scipy.special import logsumexp
 
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.modelling import calibrate
-from pwflow_core.pipeline.calibration import load_calibration
-from pwflow_core.pipeline.clusters import assign_readings, fit_cluster_model
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.readings import CALIBRATION_FOLDS
-from pwflow_core.pipeline.scores import alpha_in_force, derive_scores
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
+from pwflow_core.pipeline.scoring.calibration import load_calibration
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.scores import alpha_in_force, derive_scores
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
@@ -112,7 +113,7 @@ def test_a_flow_that_is_scored_while_the_others_are_calibrated_is_taken_up_by_th
     retrain(trained_plant, "c0002")
     list(score_slices(trained_plant))
     with monkeypatch.context() as patch:
-        patch.setattr("pwflow_core.pipeline.scores.calibrate_flows", lambda plant: None)
+        patch.setattr("pwflow_core.pipeline.scoring.scores.calibrate_flows", lambda plant: None)
         derive_scores(trained_plant)
     pd.testing.assert_frame_equal(frame(trained_plant, SCORES), before, check_exact=True)
     assert derive_scores(trained_plant).n_derived > 0

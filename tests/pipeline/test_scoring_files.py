@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError
-from pwflow_core.pipeline.flows import train_cluster_flows
-from pwflow_core.pipeline.scoring_files import SCORE_COLUMNS, score_file
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.using.scoring_files import SCORE_COLUMNS, score_file
 from tests.conftest import frame, plant_readings, put_file, read_all, reopen, score_all
 
 SCORES = f"SELECT {', '.join(SCORE_COLUMNS)} FROM mart.anomaly_scores WHERE ts >= ? ORDER BY machine_id, ts"

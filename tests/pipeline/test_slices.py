@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from pwflow_core.modelling import ClusterFlow
-from pwflow_core.pipeline import slices
-from pwflow_core.pipeline.clusters import assign_readings
-from pwflow_core.pipeline.slices import score_slices
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.scoring import densities
+from pwflow_core.pipeline.scoring.densities import score_slices
 from tests.conftest import frame, kill_at, plant_readings, put_file, query, read_all, reopen
 
 SLICES = "SELECT * EXCLUDE (scored_at) FROM core.component_log_density ORDER BY cluster_key, reading_id"
@@ -84,8 +84,8 @@ def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_c
         connection.execute("UPDATE core.component_log_density SET flow_version = 'an earlier one'")
     everything = "FROM core.component_log_density ORDER BY ALL"
     old = query(trained_plant, everything)
-    code = "from pwflow_core.pipeline.slices import score_slices; list(score_slices(plant))"
-    kill_at(trained_plant, "pwflow_core.pipeline.slices", "write_progress", code)
+    code = "from pwflow_core.pipeline.scoring.densities import score_slices; list(score_slices(plant))"
+    kill_at(trained_plant, "pwflow_core.pipeline.scoring.densities", "write_progress", code)
     assert query(trained_plant, everything) == old
     list(score_slices(trained_plant))
     after = frame(trained_plant, SLICES)
@@ -94,14 +94,14 @@ def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_c
 
 def test_two_runs_that_score_at_once_score_each_reading_once(trained_plant, monkeypatch):
     add_night(trained_plant)
-    chunks = slices.read_chunks
+    chunks = densities.read_chunks
 
     def chunks_behind_another_run(*arguments):
-        monkeypatch.setattr(slices, "read_chunks", chunks)
+        monkeypatch.setattr(densities, "read_chunks", chunks)
         list(score_slices(trained_plant))
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(slices, "read_chunks", chunks_behind_another_run)
+    monkeypatch.setattr(densities, "read_chunks", chunks_behind_another_run)
     list(score_slices(trained_plant))
     twice = "SELECT cluster_key, reading_id FROM core.component_log_density GROUP BY ALL HAVING count(*) > 1"
     assert query(trained_plant, twice) == []
@@ -109,14 +109,14 @@ def test_two_runs_that_score_at_once_score_each_reading_once(trained_plant, monk
 
 def test_nothing_holds_the_warehouse_while_it_scores(trained_plant, monkeypatch):
     add_night(trained_plant)
-    chunks = slices.read_chunks
+    chunks = densities.read_chunks
 
     def chunks_while_another_writes(*arguments):
         with trained_plant.warehouse.transaction() as connection:
             connection.execute("INSERT INTO core.plant_facts VALUES ('meanwhile', 'written')")
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(slices, "read_chunks", chunks_while_another_writes)
+    monkeypatch.setattr(densities, "read_chunks", chunks_while_another_writes)
     list(score_slices(trained_plant))
     assert query(trained_plant, "SELECT count(*) FROM core.plant_facts WHERE fact = 'meanwhile'") == [(4,)]
 

@@ -7,7 +7,7 @@ import pytest
 
 from pwflow_core.config import CostsConfig
 from pwflow_core.errors import ConfigurationError, LabelsError
-from pwflow_core.pipeline.labels import labels_from_file
+from pwflow_core.pipeline.evaluation.labels import labels_from_file
 from pwflow_core.poc.contenders import Contender
 from pwflow_core.poc.costs import events_per_year
 from pwflow_core.poc.proving import prove_plant

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from pwflow_core.config import parse_config
-from pwflow_core.pipeline.contributions import explain_anomalies
-from pwflow_core.pipeline.events import derive_events
-from pwflow_core.pipeline.health import derive_health
+from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
 from tests.conftest import DEFAULTS, TRAINED, learn_all, merge, open_plant, put_file, read_all
 

@@ -8,7 +8,7 @@ import pytest
 
 from pwflow_core.config import ReportConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError
-from pwflow_core.pipeline.clusters import fit_cluster_model
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report_path
 from pwflow_core.reporting.drawing.canvas import Canvas

@@ -1,6 +1,6 @@
-"""Drift in the warehouse: from scores to evidence per regime and night, to verdicts, and what becomes of them.
+"""Drift in the warehouse: from scores to evidence per regime and day, and to verdicts.
 
-`blocks` makes block means of what the flows say of new nights, `evidence` continues the detectors over them, `view` and
-`judging` put the plant together, and `findings` keeps verdicts and their answers. The statistics themselves are in
-`modelling.drift`.
+`blocks` makes block means of what the flows say of new days, `evidence` continues the detectors over them, `view` and
+`judging` put the plant together, and `health` counts what is known of each day besides. What becomes of a verdict is in
+`decisions`; the statistics themselves are in `modelling.drift`.
 """

@@ -13,18 +13,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pwflow_core.modelling.drift import Blocks
-from pwflow_core.pipeline.cluster_model import ClusterModel
-from pwflow_core.pipeline.drift.calendar import to_ordinals
-from pwflow_core.pipeline.model_sets import create_pins
-from pwflow_core.pipeline.progress import read_fact
-from pwflow_core.pipeline.slices import load_flow
-from pwflow_core.pipeline.streaming import Spool, copy_out, read_chunks
-from pwflow_core.pipeline.timing import BLOCK_FACT
-from pwflow_core.pipeline.training_sets import HELD_OUT_FOLDS
+from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS
+from pwflow_core.pipeline.readings.nights import to_ordinals
+from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.regimes.model import ClusterModel
+from pwflow_core.pipeline.scoring.densities import load_flow
+from pwflow_core.pipeline.scoring.model_sets import create_pins
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_literal, read_sql
+from pwflow_core.warehouse.progress import read_fact
 from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
 

@@ -11,13 +11,13 @@ import duckdb
 import pandas as pd
 
 from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance
-from pwflow_core.pipeline.cluster_model import load_cluster_model
+from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Finding, show_evidence
 from pwflow_core.pipeline.drift.blocks import Followed, FreshBlocks, fresh_blocks, to_blocks
-from pwflow_core.pipeline.drift.calendar import to_ordinal
-from pwflow_core.pipeline.drift.findings import ALL_CHANNELS, Finding, show_evidence
 from pwflow_core.pipeline.drift.judging import judge_nights
 from pwflow_core.pipeline.drift.view import plant_threshold
-from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.readings.nights import to_ordinal
+from pwflow_core.pipeline.regimes.model import load_cluster_model
+from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 
 __all__ = ["DriftSummary", "follow_drift"]

@@ -11,10 +11,10 @@ import pandas as pd
 
 from pwflow_core.modelling.drift import ClusterEvidence, MixEvidence, Verdict, judge, measure_mix, measure_shift
 from pwflow_core.modelling.drift.blocks import Blocks
-from pwflow_core.pipeline.cluster_model import ClusterModel
-from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal
-from pwflow_core.pipeline.drift.findings import Finding, identify_finding, insert_findings, show_evidence
+from pwflow_core.pipeline.decisions.verdicts import Finding, identify_finding, insert_findings, show_evidence
 from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
+from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal
+from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
 
 __all__ = ["judge_nights"]

@@ -24,10 +24,10 @@ from pwflow_core.modelling.drift import (
     log_threshold,
     mix_blocks,
 )
-from pwflow_core.pipeline.cluster_model import ClusterModel
 from pwflow_core.pipeline.drift.blocks import to_blocks
-from pwflow_core.pipeline.drift.calendar import from_ordinal, to_ordinal, to_ordinals
-from pwflow_core.pipeline.source import read_source
+from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal, to_ordinals
+from pwflow_core.pipeline.regimes.model import ClusterModel
+from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 from pwflow_core.warehouse.sql import quote_identifier, quote_literal

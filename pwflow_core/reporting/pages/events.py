@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pwflow_core.pipeline.staging import NO_SEGMENT
+from pwflow_core.pipeline.source.staging import NO_SEGMENT
 from pwflow_core.reporting.drawing.signals import Band, Signal, draw_signals
 from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
 from pwflow_core.reporting.facts import PlantFacts

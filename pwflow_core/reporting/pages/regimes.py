@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from pwflow_core.pipeline.cluster_model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map

@@ -1,0 +1,1 @@
+"""Alarms against labels that people gave: reading labels, and what was found and missed."""

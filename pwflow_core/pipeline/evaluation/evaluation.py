@@ -1,0 +1,347 @@
+"""Evaluation: how good the scores and alarms are where it is known when the plant was faulty.
+
+Per reading: AUROC and average precision of the anomaly score, on readings that were judged. Per fault: whether an
+alarm fell into it, and how long after its start. Alarms outside of any fault are false.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pwflow_core.errors import LabelsError, NotFittedError
+from pwflow_core.pipeline.evaluation.labels import Fault, Labels
+from pwflow_core.pipeline.readings.timing import BLOCK_FACT, BLOCK_READINGS
+from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse.progress import read_fact
+
+__all__ = [
+    "Evaluation",
+    "Events",
+    "FaultKindScore",
+    "describe_evaluation",
+    "evaluate_plant",
+    "fetch_events",
+    "tabulate_evaluation",
+    "to_json",
+]
+
+TOTAL = "all"
+
+Bools = NDArray[np.bool_]
+Times = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class FaultKindScore:
+    """What was found of one kind of fault.
+
+    Attributes:
+        kind: The kind, or `all`.
+        n_faults: Faults of the kind.
+        n_found: Faults with an alarm in them.
+        n_found_by_status: Further faults with a reading in them whose status is `stuck`, which names the fault.
+        delay_minutes: Median time from the start of a found fault to its first alarm.
+        n_readings: Readings in faults of the kind.
+        n_unjudged: Those of them that have no score.
+        auroc: Of the anomaly score, readings of the kind against readings in no fault, judged ones only.
+        average_precision: The same.
+    """
+
+    kind: str
+    n_faults: int
+    n_found: int
+    n_found_by_status: int
+    delay_minutes: float
+    n_readings: int
+    n_unjudged: int
+    auroc: float
+    average_precision: float
+
+    @property
+    def recall(self) -> float:
+        """Share of the faults that an alarm fell into."""
+        return self.n_found / self.n_faults if self.n_faults else float("nan")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the scores and alarms of a plant are.
+
+    Attributes:
+        kinds: One entry per kind of fault, then one for all of them.
+        n_readings: Readings that were evaluated.
+        n_days: Days that they cover, however many machines there are.
+        n_false_alarms: Events of alarms that touch no fault.
+        mean_auroc_of_machines: Mean over the machines that have both kinds of readings.
+        is_unseen: Whether the readings that the models learned from were left out.
+    """
+
+    kinds: list[FaultKindScore]
+    n_readings: int
+    n_days: float
+    n_false_alarms: int
+    mean_auroc_of_machines: float
+    is_unseen: bool
+
+    @property
+    def false_alarms_per_day(self) -> float:
+        """Events of false alarms per day of the plant."""
+        return self.n_false_alarms / self.n_days if self.n_days else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Readings that are evaluated, by machine and time; `place` says where each machine's begin and end."""
+
+    place: dict[str, slice]
+    ts: Times
+    score: NDArray[np.float64]
+    is_scored: Bools
+    is_stuck: Bools
+    interval_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Alarms of one machine that follow each other, by start: first and last time, UTC, shape (n,)."""
+
+    started_at: Times
+    ended_at: Times
+
+    def touching(self, start: np.datetime64, end: np.datetime64) -> Bools:
+        """Return which of them overlap a time, both ends included, shape (n,)."""
+        return np.asarray((self.started_at <= end) & (self.ended_at >= start))
+
+
+_NO_EVENTS = Events(np.array([], dtype="datetime64[us]"), np.array([], dtype="datetime64[us]"))
+
+
+def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False) -> Evaluation:
+    """Evaluate the scores in the warehouse against labels.
+
+    Arguments:
+        plant: The plant.
+        labels: When it was faulty.
+        with_training: Evaluate also the time that the models learned from. It is left out otherwise, where the
+            configuration bounds it.
+
+    Raises:
+        LabelsError: No reading is in any fault, or none is outside.
+        NotFittedError: There are no scores yet.
+    """
+    is_unseen = not with_training and any(plant.config.training.model_dump().values())
+    with plant.warehouse.snapshot() as connection:
+        judged = _fetch_readings(plant, connection, labels, is_unseen)
+        events = fetch_events(connection)
+    faults = [(fault, rows) for fault in labels.faults if (rows := _rows_of(fault, judged)) is not None]
+    if not faults:
+        raise LabelsError(
+            f"Expected labels of the machines {_shown(list(judged.place))} between {judged.ts.min()} and "
+            f"{judged.ts.max()} UTC, but none of the {len(labels.faults):,} faults holds a reading of theirs: correct "
+            "the names of the machines or the time zone, or evaluate the training time too."
+        )
+    is_faulty = np.zeros(len(judged.ts), dtype=np.bool_)
+    for _, rows in faults:
+        is_faulty[rows] = True
+    of_kind = {kind: [pair for pair in faults if pair[0].kind == kind] for kind in sorted({f.kind for f, _ in faults})}
+    return Evaluation(
+        kinds=[_score_kind(kind, own, judged, is_faulty, events) for kind, own in {**of_kind, TOTAL: faults}.items()],
+        n_readings=len(judged.ts),
+        n_days=len(np.unique(judged.ts)) * judged.interval_seconds / 86_400,
+        n_false_alarms=sum(
+            _count_false(events.get(machine, _NO_EVENTS), judged.ts[place], _of_machine(labels, machine))
+            for machine, place in judged.place.items()
+        ),
+        mean_auroc_of_machines=_mean_auroc(judged, is_faulty),
+        is_unseen=is_unseen,
+    )
+
+
+def fetch_events(connection: duckdb.DuckDBPyConnection) -> dict[str, Events]:
+    """Return the events of each machine, in the order of time."""
+    frame = connection.execute(
+        "SELECT machine_id, started_at, ended_at FROM mart.anomaly_events ORDER BY machine_id, started_at"
+    ).df()
+    return {
+        str(machine): Events(_microseconds(own["started_at"]), _microseconds(own["ended_at"]))
+        for machine, own in frame.groupby("machine_id")
+    }
+
+
+def tabulate_evaluation(evaluation: Evaluation) -> pd.DataFrame:
+    """Return the evaluation as a table, one row per kind of fault and one for all."""
+    return pd.DataFrame(
+        {
+            "fault": kind.kind,
+            "faults": kind.n_faults,
+            "found": kind.n_found,
+            "recall": kind.recall,
+            "by status": kind.n_found_by_status,
+            "delay (min)": kind.delay_minutes,
+            "readings": kind.n_readings,
+            "not judged": kind.n_unjudged,
+            "AUROC": kind.auroc,
+            "avg. precision": kind.average_precision,
+        }
+        for kind in evaluation.kinds
+    )
+
+
+def describe_evaluation(evaluation: Evaluation) -> str:
+    """Return in words what the table does not say."""
+    what = "that the models did not learn from" if evaluation.is_unseen else "also those that the models learned from"
+    return (
+        f"{evaluation.n_readings:,} readings, {what}, in {evaluation.n_days:.1f} days. "
+        f"{evaluation.n_false_alarms:,} false alarms, {evaluation.false_alarms_per_day:.2f} a day. "
+        f"Mean AUROC of machines {evaluation.mean_auroc_of_machines:.3f}.\n"
+        "found: faults with an alarm in them. by status: further faults with a reading whose status is `stuck`. delay: "
+        "median to the first alarm."
+    )
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """Return everything as JSON; what cannot be computed is null."""
+    kinds = [asdict(kind) | {"recall": kind.recall} for kind in evaluation.kinds]
+    document = asdict(evaluation) | {"kinds": kinds, "false_alarms_per_day": evaluation.false_alarms_per_day}
+    return json.dumps(_without_nan(document), indent=2)
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels: Labels, is_unseen: bool) -> _Judged:
+    training = (
+        f"""
+        ANTI JOIN (
+            SELECT machine_id, segment, min(ts) AS trained_from, max(ts) AS trained_until
+            FROM ({select_training_rows(plant.config.training)})
+            GROUP BY machine_id, segment
+        ) AS training
+          ON training.machine_id = score.machine_id AND training.segment = score.segment
+         AND score.ts BETWEEN training.trained_from AND training.trained_until
+        """
+        if is_unseen
+        else ""
+    )
+    known = ""
+    if labels.known is not None:
+        connection.register("known_times", labels.known)
+        known = (
+            "SEMI JOIN known_times AS known ON known.machine_id = score.machine_id "
+            "AND score.ts BETWEEN known.known_from AND known.known_until"
+        )
+    frame = connection.execute(
+        "SELECT score.machine_id, score.ts, score.anomaly_score, score.status = 'scored' AS is_scored, "
+        f"score.status = 'stuck' AS is_stuck FROM mart.anomaly_scores AS score {training} {known} ORDER BY ALL",
+        training_window(plant.config.training) if is_unseen else {},
+    ).df()
+    if frame.empty:
+        raise NotFittedError(
+            "There are no scores of labelled readings: run `pwflow run` first, or evaluate the training time too."
+        )
+    machines, starts = np.unique(frame["machine_id"].to_numpy(dtype=str), return_index=True)
+    ends = [*starts[1:], len(frame)]
+    return _Judged(
+        place={str(machine): slice(int(a), int(b)) for machine, a, b in zip(machines, starts, ends, strict=True)},
+        ts=_microseconds(frame["ts"]),
+        score=frame["anomaly_score"].to_numpy(dtype=np.float64),
+        is_scored=frame["is_scored"].to_numpy(dtype=np.bool_),
+        is_stuck=frame["is_stuck"].to_numpy(dtype=np.bool_),
+        interval_seconds=float(read_fact(connection, BLOCK_FACT) or 0.0) / BLOCK_READINGS,
+    )
+
+
+def _rows_of(fault: Fault, judged: _Judged) -> slice | None:
+    """Return the rows of a fault, or None if there are none."""
+    place = judged.place.get(fault.machine_id)
+    if place is None:
+        return None
+    first = place.start + int(np.searchsorted(judged.ts[place], fault.started_at, side="left"))
+    last = place.start + int(np.searchsorted(judged.ts[place], fault.ended_at, side="right"))
+    return slice(first, last) if first < last else None
+
+
+def _of_machine(labels: Labels, machine: str) -> list[Fault]:
+    return [fault for fault in labels.faults if fault.machine_id == machine]
+
+
+def _score_kind(
+    kind: str, faults: list[tuple[Fault, slice]], judged: _Judged, is_faulty: Bools, events: dict[str, Events]
+) -> FaultKindScore:
+    of_kind = np.zeros(len(judged.ts), dtype=np.bool_)
+    delays: list[float] = []
+    n_by_status = 0
+    for fault, rows in faults:
+        of_kind[rows] = True
+        delay = _delay_minutes(fault, events.get(fault.machine_id, _NO_EVENTS))
+        if delay is not None:
+            delays.append(delay)
+        elif judged.is_stuck[rows].any():
+            n_by_status += 1
+    compared = judged.is_scored & (of_kind | ~is_faulty)
+    auroc, precision = _rank(of_kind[compared], judged.score[compared])
+    return FaultKindScore(
+        kind=kind,
+        n_faults=len(faults),
+        n_found=len(delays),
+        n_found_by_status=n_by_status,
+        delay_minutes=float(np.median(delays)) if delays else float("nan"),
+        n_readings=int(of_kind.sum()),
+        n_unjudged=int((of_kind & ~judged.is_scored).sum()),
+        auroc=auroc,
+        average_precision=precision,
+    )
+
+
+def _delay_minutes(fault: Fault, events: Events) -> float | None:
+    """Return the minutes from the start of a fault to its first alarm, or None if there is none."""
+    inside = events.touching(fault.started_at, fault.ended_at)
+    if not inside.any():
+        return None
+    first: np.timedelta64 = events.started_at[inside].min() - fault.started_at
+    return max(float(first / np.timedelta64(1, "m")), 0.0)
+
+
+def _count_false(events: Events, ts: Times, faults: list[Fault]) -> int:
+    """Count the events of a machine that begin in the evaluated time and touch no fault."""
+    is_false = np.isin(events.started_at, ts)
+    for fault in faults:
+        is_false &= ~events.touching(fault.started_at, fault.ended_at)
+    return int(is_false.sum())
+
+
+def _mean_auroc(judged: _Judged, is_faulty: Bools) -> float:
+    scores = []
+    for place in judged.place.values():
+        is_scored = judged.is_scored[place]
+        scores.append(_rank(is_faulty[place][is_scored], judged.score[place][is_scored])[0])
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+
+def _rank(is_faulty: Bools, score: NDArray[np.float64]) -> tuple[float, float]:
+    """Return AUROC and average precision, NaN where there is only one kind of reading."""
+    if not is_faulty.any() or is_faulty.all():
+        return float("nan"), float("nan")
+    return float(roc_auc_score(is_faulty, score)), float(average_precision_score(is_faulty, score))
+
+
+def _microseconds(times: pd.Series) -> Times:
+    return times.to_numpy(dtype="datetime64[us]")
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,146 @@
+"""Status: what a person wants to know of a plant before anything else, read in one look at the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import duckdb
+
+from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Finding, open_findings
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import read_sql
+
+__all__ = ["Night", "PlantStatus", "RegimeStatus", "next_step", "read_status"]
+
+
+@dataclass(frozen=True)
+class Night:
+    """The last calendar day with readings, in the time zone of the schedule.
+
+    Attributes:
+        night: The day.
+        n_readings: Readings in it.
+        n_unjudged: Those of them without a score.
+        n_anomalies: Those of them that are anomalies.
+        n_events: Events that began in it or went on into it.
+        summaries: Sentences of the worst three of them.
+    """
+
+    night: date
+    n_readings: int
+    n_unjudged: int
+    n_anomalies: int
+    n_events: int
+    summaries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RegimeStatus:
+    """One regime in force.
+
+    Attributes:
+        cluster_key: Its key.
+        segment: Its process condition.
+        weight: Its share of the readings of the segment.
+        flow_version: The flow in force; None if there is none yet.
+        trained_at: When that was trained, UTC.
+        reason: Why.
+        evidence: Evidence of drift after the last night that was followed, in units of log10; None if there is none.
+        threshold: Evidence from which the regime has moved.
+        night: The night of the evidence.
+        can_be_followed: Whether its flow has enough held-out readings to compare nights with, as far as is known.
+    """
+
+    cluster_key: str
+    segment: str
+    weight: float
+    flow_version: str | None
+    trained_at: datetime | None
+    reason: str | None
+    evidence: float | None
+    threshold: float | None
+    night: date | None
+    can_be_followed: bool
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the evidence is above its threshold."""
+        return self.evidence is not None and self.threshold is not None and self.evidence >= self.threshold
+
+
+@dataclass(frozen=True)
+class PlantStatus:
+    """A plant at a glance.
+
+    Attributes:
+        n_readings: Readings in the warehouse.
+        n_machines: Machines that they come from.
+        first: Time of the first, UTC; None if there are none.
+        last: Time of the last, UTC; None if there are none.
+        last_night: The last day with scores; None before the first.
+        regimes: The regimes in force, by key.
+        findings: Verdicts on drift that want an answer, the first night first.
+    """
+
+    n_readings: int
+    n_machines: int
+    first: datetime | None
+    last: datetime | None
+    last_night: Night | None
+    regimes: tuple[RegimeStatus, ...]
+    findings: tuple[Finding, ...]
+
+
+def read_status(plant: Plant) -> PlantStatus:
+    """Read how a plant is.
+
+    Raises:
+        NotFittedError: There is no warehouse yet.
+    """
+    with plant.warehouse.snapshot() as connection:
+        n_readings, n_machines, first, last = connection.execute(
+            "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"
+        ).fetchall()[0]
+        regimes = connection.execute(read_sql(__package__, "status_regimes.sql"), {"channel": ALL_CHANNELS}).fetchall()
+        findings = open_findings(connection)
+        night = _read_night(connection, plant.config.schedule.timezone)
+    return PlantStatus(
+        n_readings, n_machines, first, last, night, tuple(RegimeStatus(*row) for row in regimes), tuple(findings)
+    )
+
+
+def next_step(finding: Finding, policy: str) -> str:
+    """Return what a person does about a verdict, under a policy of `[drift]`."""
+    dismiss = f"`pwflow dismiss {finding.verdict_id}`"
+    if finding.status == "requested":
+        return "a run is answering it; nothing to do"
+    if finding.status == "failed":
+        return f"no run could answer it: look at the last one in `pwflow ui`, then {dismiss}"
+    if finding.verdict == "new_regime":
+        return f"`pwflow approve {finding.verdict_id}` if it is a way of running that you know, else {dismiss}"
+    if finding.answer in ("retrain", "update_weights"):
+        answer = f"`pwflow answer {finding.verdict_id}`"
+        by_itself = "the drift sensor answers it while `pwflow ui` runs; or now: " if policy == "retrain" else ""
+        return f"{by_itself}{answer}, or {dismiss} if it is no lasting change"
+    if finding.verdict == "outage":
+        return "find out why no readings come; the verdict closes by itself when they come again"
+    where = f"look at {_listed(finding.sensors) or 'the readings'} of {_listed(finding.machine_ids)}"
+    if finding.verdict == "machine_moved":
+        return f"{where}; no refit learns from them while this is open; {dismiss} if it is no fault"
+    if finding.answer == "ask":
+        return f"{where}; then {dismiss}"
+    return f"for your information; {dismiss} closes it"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night | None:
+    row = connection.execute(read_sql(__package__, "status_night.sql"), {"timezone": timezone}).fetchone()
+    if row is None or row[0] is None:
+        return None
+    night, n_readings, n_unjudged, n_anomalies, n_events, summaries = row
+    return Night(night, n_readings, n_unjudged, n_anomalies, n_events, tuple(summaries or ()))

@@ -1,0 +1,1 @@
+"""What leaves the warehouse: the copy (`publishing`), queries on it (`querying`), single files (`exporting`)."""

@@ -1,0 +1,109 @@
+"""Publishing: the read-only copy for analysts, made beside the one in force and swapped in as a whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
+from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
+from pwflow_core.warehouse.sql import quote_columns
+
+__all__ = ["PublishedSummary", "publish_warehouse"]
+
+_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
+_IN_TIME_ORDER = {
+    "anomaly_scores": " ORDER BY machine_id, ts",
+    "anomaly_events": " ORDER BY machine_id, started_at",
+    "sensor_contributions": " ORDER BY machine_id, ts, sensor",
+    "cluster_health": " ORDER BY night",
+}
+
+
+@dataclass(frozen=True)
+class PublishedSummary:
+    """What was published: the file, its size in bytes, and the rows of each table."""
+
+    path: Path
+    size_bytes: int
+    n_rows: dict[str, int]
+
+
+def publish_warehouse(plant: Plant) -> PublishedSummary:
+    """Write the public tables to a new DuckDB file and move it into the place of the one in force.
+
+    A reader that has the old file open goes on reading it; one that opens the path afresh gets the new one.
+    What is copied is checked first, in the same snapshot, so that no other run comes in between.
+
+    Raises:
+        NotFittedError: There are no scores to publish yet.
+        ChecksFailedError: A blocking check failed; the copy in force stays as it is.
+    """
+    target = plant.config.published_path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with working_folder(target.parent, "publishing") as folder:
+        fresh = folder / target.name
+        with plant.warehouse.snapshot() as connection:
+            _check_scored(connection)
+            refuse_failed_checks(plant, connection)
+            n_rows = _copy_tables(connection, fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    return PublishedSummary(target, target.stat().st_size, n_rows)
+
+
+def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
+    row = connection.execute("SELECT count(*) FROM mart.anomaly_scores").fetchone()
+    if row is None or row[0] == 0:
+        raise NotFittedError("There are no scores to publish yet: materialize anomaly_scores, or run `pwflow run`.")
+
+
+def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
+    sensors = [sensor.name for sensor in read_source(connection).sensors]
+    connection.execute(f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE)")
+    connection.execute("CREATE SCHEMA published.mart")
+    connection.execute(
+        f"CREATE TABLE published.mart.readings AS SELECT {quote_columns([*_READING_COLUMNS, *sensors])} "
+        "FROM core.readings ORDER BY machine_id, ts"
+    )
+    _copy_comments(connection, "core", "readings")
+    for table in PUBLIC_TABLES:
+        connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
+        _copy_comments(connection, "mart", table)
+    counts = {}
+    for table in ("readings", *PUBLIC_TABLES):
+        row = connection.execute(f"SELECT count(*) FROM published.mart.{table}").fetchone()
+        counts[table] = int(row[0]) if row else 0
+    connection.execute("DETACH published")
+    return counts
+
+
+def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
+    about = connection.execute(
+        "SELECT comment FROM (FROM duckdb_tables() UNION ALL BY NAME SELECT * RENAME (view_name AS table_name) "
+        "FROM duckdb_views()) WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        [schema, table],
+    ).fetchone()
+    if about and about[0]:
+        connection.execute(f"COMMENT ON TABLE published.mart.{table} IS {quote_literal(about[0])}")
+    published = {
+        row[0]
+        for row in connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = 'published' AND table_name = ?",
+            [table],
+        ).fetchall()
+    }
+    for column in describe_table(connection, schema, table):
+        if column.name in published and column.description:
+            connection.execute(
+                f"COMMENT ON COLUMN published.mart.{table}.{quote_identifier(column.name)} "
+                f"IS {quote_literal(column.description)}"
+            )

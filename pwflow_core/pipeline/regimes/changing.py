@@ -1,0 +1,289 @@
+"""Changes of the regimes that need no new clustering: one that a person approved is added, or their shares change.
+
+Means and covariances of the regimes that there are stay untouched, and with them their flows and their slices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from pwflow_core.config import TrainingConfig
+from pwflow_core.errors import RegimeError
+from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.pipeline.decisions.verdicts import Finding, read_finding
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
+from pwflow_core.pipeline.readings.nights import begin_of
+from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.regimes.in_force import ModelChange, minted_keys, put_model_in_force
+from pwflow_core.pipeline.regimes.matching import Relation
+from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters, load_cluster_model
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import fetch_matrix
+
+__all__ = ["Period", "add_regime", "approve_verdict", "reweigh_regimes", "update_weights"]
+
+_log = logging.getLogger("pwflow.regimes")
+
+_IMPROBABLE = 0.01
+_SHARES = (0.001, 0.5)
+
+
+@dataclass(frozen=True)
+class Period:
+    """A time of a machine, UTC, both ends included."""
+
+    machine_id: str
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Readings of a new regime: those to learn from, their number with those held out, and their share."""
+
+    X: NDArray[np.float64]
+    n_rows: int
+    share: float
+
+
+def add_regime(plant: Plant, segment: str, periods: Sequence[Period], *, approved_by: str, reason: str) -> str:
+    """Add a regime that a person approved to a segment, and return its key.
+
+    It is learned from the readings of the periods that are improbable in the regimes that there are: p at most .01.
+    Its weight is their share of the readings of the segment from the first period to the end of the last; the weights
+    of the others make room in proportion. Only the new regime needs assignments, a flow and a slice then.
+
+    Arguments:
+        plant: The plant.
+        segment: The process condition.
+        periods: When the regime was seen, on which machines.
+        approved_by: Who approved it.
+        reason: Why.
+
+    Raises:
+        RegimeError: The periods hold too few such readings, or another run changed the regimes meanwhile.
+        NotFittedError: There are no regimes yet.
+    """
+    return _add_regimes(plant, {segment: periods}, approved_by, reason, None)[0]
+
+
+def approve_verdict(plant: Plant, verdict_id: str, *, approved_by: str, reason: str = "") -> list[str]:
+    """Approve a verdict that proposes a new regime; return the keys of the regimes that are added.
+
+    There is one for each segment of the regimes that the verdict names, if it holds enough readings. The verdict is
+    marked as done in the same transaction.
+
+    Raises:
+        UnknownVerdictError: There is no such verdict, or it is of another kind.
+        RegimeError: It has been answered already, or there are too few readings of such a regime.
+    """
+    with plant.warehouse.snapshot() as connection:
+        finding = read_finding(connection, verdict_id, "new_regime")
+        if finding.status in ("done", "dismissed"):
+            raise RegimeError(
+                f"The verdict {verdict_id!r} is {finding.status} already: there is nothing left to approve."
+            )
+        segments = connection.execute(
+            "SELECT DISTINCT segment FROM mart.clusters "
+            "WHERE len($keys::VARCHAR[]) = 0 OR list_contains($keys, cluster_key) ORDER BY segment",
+            {"keys": list(finding.cluster_keys)},
+        ).fetchall()
+        start = begin_of(finding.since or finding.night, plant.config.schedule.timezone)
+        spans = connection.execute(
+            "SELECT machine_id, $start, max(ts) FROM core.readings WHERE ts >= $start "
+            "AND (len($machines::VARCHAR[]) = 0 OR list_contains($machines, machine_id)) GROUP BY machine_id "
+            "ORDER BY machine_id",
+            {"start": start, "machines": list(finding.machine_ids)},
+        ).fetchall()
+    periods = [Period(*span) for span in spans]
+    found = {str(segment): periods for (segment,) in segments}
+    return _add_regimes(plant, found, approved_by, reason or finding.summary, verdict_id)
+
+
+def update_weights(
+    plant: Plant,
+    segment: str,
+    weights: Mapping[str, float],
+    *,
+    decided_by: str,
+    reason: str,
+    verdict_id: str | None = None,
+) -> str:
+    """Change the shares of the regimes of a segment, and nothing else; return the id of the new cluster model.
+
+    No flow is trained and no slice is made: only the scores are derived anew.
+
+    Arguments:
+        plant: The plant.
+        segment: The process condition.
+        weights: New share of each of its regimes, above 0; brought to a sum of 1.
+        decided_by: Who or what decides.
+        reason: Why.
+        verdict_id: The verdict of drift that this answers; it is marked as done in the same transaction.
+
+    Raises:
+        RegimeError: The weights are not those of the regimes of the segment, or not above 0.
+        NotFittedError: There are no regimes yet.
+    """
+    model_id, model = load_cluster_model(plant)
+    part = _locate_segment(model, segment)
+    keys = part.keys if part else ()
+    if part is None or set(weights) != set(keys):
+        raise RegimeError(
+            f"Expected a weight for each regime of segment {segment!r} ({', '.join(keys) or 'it has none'}), got "
+            f"weights for {', '.join(sorted(weights)) or 'none'}: name each of them once."
+        )
+    values = np.array([weights[key] for key in keys], dtype=np.float64)
+    if not np.isfinite(values).all() or not (values > 0).all():
+        raise RegimeError(f"Expected weights above 0, got {dict(weights)}: retire a regime by finding them anew.")
+    seeds = replace(part.seeds, weights=values / values.sum())
+    changed = _with_segment(model, SegmentClusters(segment, keys, seeds))
+    return _put(plant, model_id, changed, [], 0, decided_by, reason, {}, verdict_id)
+
+
+def reweigh_regimes(plant: Plant, finding: Finding, *, decided_by: str) -> str:
+    """Give the regimes of a segment the shares that they have had since their mix moved; return the new cluster model.
+
+    Raises:
+        NotFittedError: There are no regimes yet.
+        UnknownClusterError: A regime of the finding is not in force any more.
+    """
+    _, model = load_cluster_model(plant)
+    part = model.locate(finding.cluster_keys[0])[0]
+    with plant.warehouse.snapshot() as connection:
+        counted = connection.execute(
+            "SELECT cluster_key, count(*) FROM mart.anomaly_scores WHERE status = 'scored' AND segment = $segment "
+            "AND (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= $since GROUP BY cluster_key",
+            {"segment": part.segment, "timezone": plant.config.schedule.timezone, "since": finding.since},
+        ).fetchall()
+    readings = dict(counted)
+    total = sum(readings.get(key, 0) for key in part.keys)
+    # a regime that pauses may come again: it keeps a small share
+    weights = {key: max(readings.get(key, 0), _SHARES[0] * total, 1) for key in part.keys}
+    return update_weights(
+        plant, part.segment, weights, decided_by=decided_by, reason=finding.summary, verdict_id=finding.verdict_id
+    )
+
+
+def _add_regimes(
+    plant: Plant,
+    found: Mapping[str, Sequence[Period]],
+    approved_by: str,
+    reason: str,
+    verdict_id: str | None,
+) -> list[str]:
+    model_id, model = load_cluster_model(plant)
+    needed = max(30, 2 * (len(model.sensors) + 1), 5 * plant.config.scoring.min_calibration_rows)
+    with plant.warehouse.snapshot() as connection:
+        used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
+        readings = {segment: _fetch(connection, model, segment, periods) for segment, periods in found.items()}
+    mint, keys, since = minted_keys(used), [], {}
+    for segment, rows in readings.items():
+        if rows.n_rows >= needed:
+            key = next(mint)
+            keys.append(key)
+            since[key] = min(period.started_at for period in found[segment])
+            model = _with_segment(model, _with_regime(plant, model, segment, key, rows))
+    if not keys:
+        most = max((rows.n_rows for rows in readings.values()), default=0)
+        raise RegimeError(
+            f"Expected at least {needed} complete readings that are improbable in the regimes that there are, got at "
+            f"most {most} in a segment: wait for more, or name a longer time or more machines."
+        )
+    relations = [Relation(key, None, None, "new") for key in keys]
+    n_rows = sum(len(rows.X) for rows in readings.values())
+    _put(plant, model_id, model, relations, n_rows, approved_by, reason, since, verdict_id)
+    _log.info("%s added by %s (%s)", ", ".join(keys), approved_by, reason)
+    return keys
+
+
+def _fetch(
+    connection: duckdb.DuckDBPyConnection, model: ClusterModel, segment: str, periods: Sequence[Period]
+) -> _Found:
+    """Fetch the readings of the periods that are improbable in their regime, and how many there are beside others."""
+    if not periods:
+        return _Found(np.empty((0, len(model.sensors))), 0, 0.0)
+    connection.register("periods", pd.DataFrame([vars(period) for period in periods]))
+    everything = TrainingConfig()
+    rows = (
+        f"({select_training_rows(everything)}) AS reading JOIN mart.anomaly_scores AS score USING (reading_id) "
+        "SEMI JOIN periods ON periods.machine_id = reading.machine_id "
+        "AND reading.ts BETWEEN periods.started_at AND periods.ended_at "
+        f"WHERE reading.segment = $segment AND (score.p_value <= {_IMPROBABLE} OR score.cluster_key IS NULL)"
+    )
+    values = training_window(everything) | {"segment": segment}
+    X, _ = fetch_matrix(
+        connection,
+        f"SELECT {quote_columns(model.sensors, 'reading.')} FROM {rows} AND fold NOT IN {CALIBRATION_FOLDS} "
+        "ORDER BY reading.machine_id, reading.ts",
+        values,
+        model.sensors,
+    )
+    [(n_rows,)] = connection.execute(f"SELECT count(*) FROM {rows}", values).fetchall()
+    [(n_all,)] = connection.execute(
+        f"SELECT count(*) FROM ({select_training_rows(everything)}) WHERE segment = $segment AND ts BETWEEN "
+        "(SELECT min(started_at) FROM periods) AND (SELECT max(ended_at) FROM periods)",
+        values,
+    ).fetchall()
+    connection.unregister("periods")
+    return _Found(X, int(n_rows), int(n_rows) / max(int(n_all), 1))
+
+
+def _with_regime(plant: Plant, model: ClusterModel, segment: str, key: str, rows: _Found) -> SegmentClusters:
+    """Return the segment with one more regime, a Gaussian of its readings."""
+    with threadpool_limits(plant.config.compute.threads):
+        found = fit_clusters(rows.X, n_clusters=1, random_state=plant.config.clustering.random_state)
+    part = _locate_segment(model, segment)
+    if part is None:
+        return SegmentClusters(segment, (key,), replace(found, method=plant.config.clustering.method))
+    share = float(np.clip(rows.share, *_SHARES))
+    seeds = ClusterSeeds(
+        method=part.seeds.method,
+        weights=np.append((1 - share) * part.seeds.weights, share),
+        means=np.concatenate([part.seeds.means, found.means]),
+        covariances=np.concatenate([part.seeds.covariances, found.covariances]),
+        scale=part.seeds.scale,
+    )
+    return SegmentClusters(segment, (*part.keys, key), seeds)
+
+
+def _locate_segment(model: ClusterModel, segment: str) -> SegmentClusters | None:
+    return next((part for part in model.segments if part.segment == segment), None)
+
+
+def _with_segment(model: ClusterModel, changed: SegmentClusters) -> ClusterModel:
+    others = [part for part in model.segments if part.segment != changed.segment]
+    return ClusterModel(model.sensors, tuple(sorted([*others, changed], key=lambda part: part.segment)))
+
+
+def _put(
+    plant: Plant,
+    replaced: str,
+    model: ClusterModel,
+    relations: Sequence[Relation],
+    n_rows: int,
+    made_by: str,
+    reason: str,
+    found_from: dict[str, datetime],
+    verdict_id: str | None,
+) -> str:
+    """Put a model in force under the settings of the one before, so that no later run takes it for outdated."""
+    with plant.warehouse.snapshot() as connection:
+        row = connection.execute(
+            "SELECT settings, n_rows FROM core.cluster_models WHERE cluster_model_id = ?", [replaced]
+        ).fetchone()
+    settings, n_before = row or ("{}", 0)
+    change = ModelChange(
+        model, replaced, frozenset(), relations, settings, n_before + n_rows, made_by, reason, found_from, verdict_id
+    )
+    return put_model_in_force(plant, change)[0]

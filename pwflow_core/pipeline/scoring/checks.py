@@ -1,0 +1,271 @@
+"""Checks: what must hold of the scores before they are published, one function each, on one snapshot.
+
+A check that blocks says that the tables would be wrong: a reading lost, a column changed, p-values that are no
+probabilities, scores of models that do not belong together. A night with many alarms is no such thing. It may be a
+real fault, and then the alarms have to come out, so that check only warns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import numpy as np
+
+from pwflow_core.errors import ChecksFailedError
+from pwflow_core.pipeline.flows.training_sets import TrainingWindow
+from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
+from pwflow_core.pipeline.readings.folds import STOPPING_FOLDS
+from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
+from pwflow_core.pipeline.scoring.scores import SCORES_STEP
+from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
+from pwflow_core.warehouse.progress import read_fact, read_progress
+
+__all__ = ["CheckResult", "check_scores", "explain_failed_checks", "refuse_failed_checks"]
+
+_LARGEST_DISTANCE = 0.1
+_DISTANCE_FACTOR = 2.5
+_N_SHOWN = 3
+
+Figures = dict[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        name: Its name.
+        passed: Whether what must hold does hold.
+        is_blocking: Whether nothing may be published where it does not.
+        sentence: What was found, and what to do if it failed.
+        figures: The numbers behind it.
+    """
+
+    name: str
+    passed: bool
+    is_blocking: bool
+    sentence: str
+    figures: Figures = field(default_factory=dict)
+
+
+Check = Callable[[Plant, duckdb.DuckDBPyConnection], CheckResult]
+
+
+def check_scores(plant: Plant) -> list[CheckResult]:
+    """Run every check on the scores as they are now.
+
+    Raises:
+        NotFittedError: There is no warehouse yet.
+    """
+    with plant.warehouse.snapshot() as connection:
+        return _run(plant, connection, (*_BLOCKING, alarms_within_budget, storage_is_whole))
+
+
+def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) -> None:
+    """Run the blocking checks on the snapshot that is about to be published.
+
+    Raises:
+        ChecksFailedError: One of them failed; the message says what to do.
+    """
+    results = _run(plant, connection, _BLOCKING)
+    if failed := [result.sentence for result in results if result.is_blocking and not result.passed]:
+        raise ChecksFailedError(explain_failed_checks(failed))
+
+
+def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: tuple[Check, ...]) -> list[CheckResult]:
+    """Run the check of the schema, and the others if they find the columns that they look at."""
+    schema, *others = checks
+    result = schema(plant, connection)
+    if not result.passed:
+        reason = "Not run, because the columns are not those of the contract."
+        return [result, *(CheckResult(check.__name__, False, False, reason) for check in others)]
+    return [result, *(check(plant, connection) for check in others)]
+
+
+def explain_failed_checks(sentences: list[str]) -> str:
+    """Return what blocking checks said, with what follows from it."""
+    return f"{' '.join(sentences)} Nothing was published: what was published before stays in force."
+
+
+def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Check that every row that arrived is scored, unjudged or rejected, exactly once, in each file and in all.
+
+    A reading that arrived after the last scoring run is `waiting`, not lost.
+    """
+    values = {
+        "seen": int(read_progress(connection, READINGS_STEP).model or 0),
+        "derived": read_progress(connection, SCORES_STEP).batch_id,
+    }
+    files = connection.execute(read_sql(__package__, "checks_balance.sql"), values).fetchall()
+    wrong = [path for path, *_, is_balanced in files if not is_balanced]
+    names = ("ingested", "scored", "unjudged", "waiting", "rejected", "lost", "scored twice")
+    totals: Figures = {
+        name: int(total) for name, total in zip(names, np.sum([row[1:-1] for row in files], axis=0), strict=True)
+    }
+    [(orphans,)] = connection.execute(
+        "SELECT count(*) FROM mart.anomaly_scores ANTI JOIN core.readings USING (reading_id)"
+    ).fetchall()
+    sums = ", ".join(f"{totals[name]:,} {name}" for name in names[1:])
+    sentence = f"{totals['ingested']:,} rows were ingested: {sums}; {orphans:,} scores have no reading."
+    if wrong or orphans:
+        where = f" They do not balance in {_listed(wrong)}." if wrong else ""
+        sentence += f"{where} Materialize readings, cluster_assignments, component_log_density and anomaly_scores."
+    figures = totals | {"scores without a reading": orphans, "files": len(files), "files out of balance": len(wrong)}
+    return CheckResult("rows_balance", not wrong and not orphans, True, sentence, figures)
+
+
+def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Check that p-values are what they are called, on readings that no flow learned from and no calibration used.
+
+    Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 / sqrt(blocks). The
+    readings of a machine in one time block are worth one, because they are autocorrelated: so many independent ones
+    are that far off by chance in less than one of a thousand regimes. The tenth leaves room for the faults that
+    training data hold.
+    """
+    distances: Figures = {}
+    wrong, untold = [], 0
+    for key, n_readings, n_blocks, distance in _measure_distances(plant, connection):
+        tolerance = max(_LARGEST_DISTANCE, _DISTANCE_FACTOR / np.sqrt(n_blocks))
+        if distance > tolerance:
+            wrong.append(f"{key} ({distance:.2f} where {tolerance:.2f} is tolerated, {n_readings:,} readings)")
+        untold += int(tolerance >= 1)  # no distance is as large
+        distances[f"distance in {key}"] = round(float(distance), 4)
+        distances[f"tolerance in {key}"] = round(float(tolerance), 4)
+    if wrong:
+        sentence = (
+            f"The p-values of held-out normal readings are not uniform in {_listed(wrong)}: "
+            "materialize cluster_flow of those regimes again, which calibrates them anew."
+        )
+    else:
+        sentence = (
+            f"The p-values of held-out normal readings are uniform within tolerance in {len(distances) // 2 - untold} "
+            f"regimes; {untold} have too few to tell."
+        )
+    return CheckResult("p_values_are_uniform", not wrong, True, sentence, distances)
+
+
+def _measure_distances(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, float]]:
+    """Return for each regime its held-out readings, their time blocks, and how far its p-values are from uniform."""
+    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    texts = connection.execute(
+        "SELECT DISTINCT training_window FROM mart.flow_versions SEMI JOIN mart.anomaly_scores "
+        "USING (cluster_key, flow_version) ORDER BY training_window"
+    ).fetchall()
+    found: list[tuple[str, int, int, float]] = []
+    for (text,) in texts:
+        window = TrainingWindow.from_json(text, plant.config).readings
+        script = read_sql(
+            __package__,
+            "checks_uniform.sql",
+            training_rows=select_training_rows(window),
+            folds=f"({', '.join(map(str, STOPPING_FOLDS))})",
+        )
+        values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
+        found += connection.execute(script, values).fetchall()
+    return sorted(found)
+
+
+def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Check that the tables about to be published have the columns and types of the contract."""
+    with duckdb.connect(":memory:") as contract:
+        contract.execute(read_sql("pwflow_core.warehouse", "schema.sql"))
+        promised = {
+            (schema, table, column.name): column.type
+            for schema, table in [("core", "readings"), *(("mart", table) for table in PUBLIC_TABLES)]
+            for column in describe_table(contract, schema, table)
+        }
+    tables = dict.fromkeys(key[:2] for key in promised)
+    promised |= {("core", "readings", sensor.name): "DOUBLE" for sensor in read_source(connection).sensors}
+    found = {
+        (schema, table, column.name): column.type
+        for schema, table in tables
+        for column in describe_table(connection, schema, table)
+    }
+    wrong = [
+        f"{'.'.join(key)} is {found.get(key, 'missing')} instead of {kind}"
+        for key, kind in promised.items()
+        if found.get(key) != kind
+    ]
+    wrong += [f"{'.'.join(key)} is no column of it" for key in found if key not in promised and key[0] == "mart"]
+    sentence = f"{len(tables)} tables have the columns and types of the contract."
+    if wrong:
+        sentence = f"The tables differ from the contract: {_listed(wrong)}. Put the columns back as they were."
+    figures: Figures = {"columns": len(promised), "columns that differ": len(wrong)}
+    return CheckResult("schema_is_unchanged", not wrong, True, sentence, figures)
+
+
+def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Check that every score comes from one model set, and that all of them could be made again by the one in force."""
+    found = dict(connection.execute(read_sql(__package__, "checks_model_sets.sql")).fetchall())
+    wrong = {problem: count for problem, count in found.items() if count}
+    sentence = "Every score comes from flows that were pinned together."
+    if wrong:
+        problems = _listed([f"{count:,} readings were {problem}" for problem, count in wrong.items()])
+        sentence = f"{problems}: materialize component_log_density and anomaly_scores of all regimes."
+        sentence = sentence[0].upper() + sentence[1:]
+    return CheckResult("model_sets_agree", not wrong, True, sentence, found)
+
+
+def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Warn of a regime that alarmed more than ten times as often as alpha allows, in a night that was just scored."""
+    values = {"timezone": plant.config.schedule.timezone}
+    nights = connection.execute(read_sql(__package__, "checks_alarms.sql"), values).fetchall()
+    described = [
+        f"{key} in the night of {night} ({n_alarms:,} of {n_scored:,} readings, alpha = {alpha:g})"
+        for night, key, n_scored, n_alarms, alpha in sorted(nights, key=lambda row: (row[0], row[3]), reverse=True)
+    ]
+    sentence = "No regime alarmed more than ten times as often as alpha allows."
+    if described:
+        sentence = (
+            f"More than ten times the alarms that alpha allows: {_listed(described)}. A fault, or a regime that has "
+            "changed: look at them."
+        )
+    return CheckResult(
+        "alarms_within_budget", not described, False, sentence, {"nights of a regime above the budget": len(described)}
+    )
+
+
+def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+    """Warn of model files that cannot be used, and of what the warehouse was found to lack in the last day."""
+    keys = [
+        row[0]
+        for row in connection.execute(
+            "SELECT cluster_key FROM core.progress WHERE step = ? ORDER BY cluster_key", [UNREADABLE_STEP]
+        ).fetchall()
+    ]
+    since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
+    losses = [
+        row[0]
+        for row in connection.execute(
+            "SELECT what FROM core.recoveries WHERE noticed_at > ? ORDER BY noticed_at", [since]
+        ).fetchall()
+    ]
+    sentence = "Every model file can be used, and the warehouse holds what was written into it."
+    if keys:
+        losses.insert(
+            0,
+            f"The model file of {_listed(keys)} cannot be used, and new readings there are not judged: restore it from "
+            "a backup, or materialize its partition of cluster_flow.",
+        )
+    if losses:
+        sentence = " ".join(losses)
+    figures: Figures = {
+        "model files that cannot be used": len(keys),
+        "losses of the last day": len(losses) - bool(keys),
+    }
+    return CheckResult("storage_is_whole", not losses, False, sentence, figures)
+
+
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - _N_SHOWN} more" if len(items) > _N_SHOWN else ""
+    return ", ".join(items[:_N_SHOWN]) + more
+
+
+_BLOCKING: tuple[Check, ...] = (schema_is_unchanged, rows_balance, model_sets_agree, p_values_are_uniform)

@@ -1,0 +1,244 @@
+"""Contributions: which sensors are to blame for each anomaly; only for those that are not explained yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.errors import ModelFileError
+from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.pipeline.readings.features import check_columns, features_by_sensor
+from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
+from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import quote_identifier, read_sql
+from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
+
+if TYPE_CHECKING:
+    from pwflow_core.modelling import ClusterFlow, SensorAttributor
+
+__all__ = ["ContributionsSummary", "explain_anomalies"]
+
+_log = logging.getLogger("pwflow.contributions")
+
+_ANOMALIES, _READINGS, _RESULTS = "anomalies.parquet", "readings.parquet", "results.parquet"
+_SPOOLED = {
+    "reading_id": "BIGINT",
+    "position": "BIGINT",
+    "share": "DOUBLE",
+    "observed": "DOUBLE",
+    "expected": "DOUBLE",
+    "expected_low": "DOUBLE",
+    "expected_high": "DOUBLE",
+    "cluster_key": "VARCHAR",
+}
+
+
+@dataclass(frozen=True)
+class ContributionsSummary:
+    """What explaining the anomalies came to.
+
+    Attributes:
+        n_new: Anomalies explained in this run.
+        n_explained: Anomalies explained, all together.
+        n_rows: Rows of the table: one per explained anomaly and sensor.
+        n_incomplete: Anomalies that cannot be explained: a sensor has no value, or a model file cannot be used.
+        blame: How many anomalies each sensor is the first to blame for, all together.
+    """
+
+    n_new: int
+    n_explained: int
+    n_rows: int
+    n_incomplete: int
+    blame: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """The regimes that some anomalies were scored with: their keys, weights and flow versions."""
+
+    model_set_id: str
+    segment: str
+    keys: tuple[str, ...]
+    weights: tuple[float, ...]
+    versions: tuple[str, ...]
+
+
+def explain_anomalies(plant: Plant) -> ContributionsSummary:
+    """Fill `sensor_contributions` for anomalies that are new, or that were scored again.
+
+    What explains readings that are no anomalies any more is removed. Each anomaly is explained by the flows that it
+    was scored with. Everything is written in one transaction.
+
+    Where a model file cannot be used, the anomalies that it took part in stay unexplained.
+
+    Raises:
+        NotFittedError: There is no warehouse, or there are no regimes yet.
+        ModelFileError: The file of the regimes is missing or damaged.
+    """
+    _, model = load_cluster_model(plant)
+    with working_folder(plant.warehouse.path.parent, "explain") as folder:
+        with plant.warehouse.snapshot() as connection:
+            units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
+            check_columns(connection, model.sensors)
+            _copy_unexplained(connection, list(units), model.sensors, folder)
+            mixtures = _read_mixtures(connection, folder / _ANOMALIES)
+        groups = features_by_sensor(model.sensors, list(units))
+        _explain(plant, model, mixtures, list(groups.values()), folder)
+        summary = _write(plant, [(sensor, units[sensor]) for sensor in groups], folder)
+    _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
+    return summary
+
+
+def _copy_unexplained(
+    connection: duckdb.DuckDBPyConnection, sensors: Sequence[str], columns: Sequence[str], folder: Path
+) -> None:
+    """Copy the anomalies to explain, and what the models saw of them, to two files: a sensor may have any name."""
+    complete = " AND ".join(f"{quote_identifier(sensor)} IS NOT NULL" for sensor in sensors if sensor in columns)
+    copy_out(
+        connection,
+        f"""
+        SELECT score.reading_id, score.scored_at, score.model_set_id, score.segment
+        FROM mart.anomaly_scores AS score
+        SEMI JOIN (SELECT reading_id FROM core.model_readings WHERE {complete}) AS reading USING (reading_id)
+        ANTI JOIN mart.sensor_contributions AS explained
+          ON score.reading_id = explained.reading_id AND score.scored_at = explained.scored_at
+        WHERE score.is_anomaly
+        """,
+        {},
+        folder / _ANOMALIES,
+    )
+    copy_out(
+        connection,
+        f"SELECT reading_id, {quote_columns(columns)} FROM core.model_readings "
+        "WHERE reading_id IN (SELECT reading_id FROM read_parquet($anomalies))",
+        {"anomalies": str(folder / _ANOMALIES)},
+        folder / _READINGS,
+    )
+
+
+def _read_mixtures(connection: duckdb.DuckDBPyConnection, anomalies: Path) -> list[_Mixture]:
+    rows = connection.execute(
+        """
+        SELECT model_set_id, segment, list(cluster_key ORDER BY cluster_key), list(weight ORDER BY cluster_key),
+               list(flow_version ORDER BY cluster_key)
+        FROM core.model_sets
+        SEMI JOIN read_parquet(?) AS anomaly USING (model_set_id, segment)
+        GROUP BY model_set_id, segment
+        ORDER BY model_set_id, segment
+        """,
+        [str(anomalies)],
+    ).fetchall()
+    return [_Mixture(row[0], row[1], *(tuple(values) for values in row[2:])) for row in rows]
+
+
+def _explain(
+    plant: Plant, model: ClusterModel, mixtures: list[_Mixture], groups: list[list[int]], folder: Path
+) -> None:
+    flows: dict[str, ClusterFlow] = {}
+    with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+        spool = Spool(writer, _SPOOLED)
+        for mixture in mixtures:
+            copy_out(
+                reader,
+                "SELECT * FROM read_parquet($readings) WHERE reading_id IN (SELECT reading_id "
+                "FROM read_parquet($anomalies) WHERE model_set_id = $model_set_id AND segment = $segment)",
+                {
+                    "readings": str(folder / _READINGS),
+                    "anomalies": str(folder / _ANOMALIES),
+                    "model_set_id": mixture.model_set_id,
+                    "segment": mixture.segment,
+                },
+                folder / "part.parquet",
+            )
+            try:
+                attributor = _open_attributor(plant, mixture, groups, flows)
+            except ModelFileError as error:
+                _log.warning("anomalies in segment %s stay unexplained: %s", mixture.segment, error)
+                continue
+            for reading_id, X in read_chunks(
+                reader, folder / "part.parquet", model.sensors, plant.config.compute.chunk_rows
+            ):
+                found = attributor.attribute(_completed(X, model, mixture.segment))
+                n_sensors = found.share.shape[1]
+                spool.append(
+                    reading_id=np.repeat(reading_id, n_sensors),
+                    position=np.tile(np.arange(n_sensors), len(X)),
+                    share=found.share.ravel(),
+                    observed=found.observed.ravel(),
+                    expected=found.expected.ravel(),
+                    expected_low=found.low.ravel(),
+                    expected_high=found.high.ravel(),
+                    cluster_key=np.repeat(np.array(mixture.keys, dtype=object)[found.cluster], n_sensors),
+                )
+        spool.close(folder / _RESULTS)
+
+
+def _completed(X: NDArray[np.float64], model: ClusterModel, segment: str) -> NDArray[np.float64]:
+    """Complete the readings that have too little history for a feature, each by its most likely regime."""
+    gaps = np.isnan(X).any(axis=1)
+    seeds = next((part.seeds for part in model.segments if part.segment == segment), None)
+    if not gaps.any() or seeds is None:
+        return X
+    X, rows = X.copy(), np.flatnonzero(gaps)
+    cluster = share_among_clusters(seeds, X[rows])[1].argmax(axis=1)
+    for k in np.unique(cluster):
+        mine = rows[cluster == k]
+        X[mine] = complete_rows(X[mine], seeds.means[k], seeds.covariances[k])
+    return X
+
+
+def _open_attributor(
+    plant: Plant, mixture: _Mixture, groups: list[list[int]], flows: dict[str, ClusterFlow]
+) -> SensorAttributor:
+    import torch
+
+    from pwflow_core.modelling import ClusterFlow, SensorAttributor
+
+    torch.set_num_threads(plant.config.compute.threads)
+    for version in mixture.versions:
+        if version not in flows:
+            flows[version] = ClusterFlow.from_bytes(plant.models.get(version))
+    return SensorAttributor(np.array(mixture.weights), [flows[version] for version in mixture.versions], groups)
+
+
+def _write(plant: Plant, sensors: list[tuple[str, str]], folder: Path) -> ContributionsSummary:
+    """Replace what explains scores that are gone; readings that were scored again meanwhile wait for the next run."""
+    with plant.warehouse.transaction() as connection:
+        connection.execute("CREATE TEMP TABLE sensors (position BIGINT, sensor VARCHAR, unit VARCHAR)")
+        connection.executemany(
+            "INSERT INTO sensors VALUES (?, ?, ?)", [(place, *sensor) for place, sensor in enumerate(sensors)]
+        )
+        values = {"results": str(folder / _RESULTS), "anomalies": str(folder / _ANOMALIES)}
+        for statement in duckdb.extract_statements(read_sql(__package__, "contributions.sql")):
+            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+        return _summarise(connection)
+
+
+def _summarise(connection: duckdb.DuckDBPyConnection) -> ContributionsSummary:
+    new, explained, rows, incomplete = connection.execute(
+        """
+        SELECT (SELECT count(*) FROM explained), (SELECT count(DISTINCT reading_id) FROM mart.sensor_contributions),
+               (SELECT count(*) FROM mart.sensor_contributions),
+               (SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly AND reading_id NOT IN
+                   (SELECT reading_id FROM mart.sensor_contributions))
+        """
+    ).fetchall()[0]
+    blame = connection.execute(
+        """
+        SELECT sensor, count(*) AS n
+        FROM (SELECT arg_max(sensor, contribution) AS sensor FROM mart.sensor_contributions GROUP BY reading_id)
+        GROUP BY sensor
+        ORDER BY n DESC, sensor
+        """
+    ).fetchall()
+    return ContributionsSummary(new, explained, rows, incomplete, dict(blame))

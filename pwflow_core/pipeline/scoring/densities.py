@@ -1,0 +1,210 @@
+"""Slices: log p_k(x) of every candidate reading of a cluster, by the flow in force; only what is missing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from pwflow_core.errors import ModelFileError
+from pwflow_core.modelling.completion import complete_rows
+from pwflow_core.pipeline.readings.features import check_columns
+from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
+from pwflow_core.plant import Plant
+from pwflow_core.storage import working_folder
+from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
+from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
+
+if TYPE_CHECKING:
+    from pwflow_core.modelling import ClusterFlow
+
+__all__ = ["UNREADABLE_STEP", "SliceSummary", "load_flow", "score_slices"]
+
+_log = logging.getLogger("pwflow.slices")
+
+SCORE_STEP = "score"
+UNREADABLE_STEP = "unreadable"
+"""Marks a cluster whose flow in force cannot be read: until it can be, its readings are not judged."""
+
+
+@dataclass(frozen=True)
+class SliceSummary:
+    """What scoring one slice came to.
+
+    Attributes:
+        flow_version: The flow that scored it; None if the cluster has none yet.
+        n_new: Readings scored in this run.
+        n_readings: Readings in the slice now.
+        rows_per_second: Speed of the model on the readings of this run; NaN if there were none.
+        problem: Why the flow cannot be used; None if it can. What it scored before stays.
+    """
+
+    flow_version: str | None
+    n_new: int
+    n_readings: int
+    rows_per_second: float
+    problem: str | None = None
+
+
+def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[str, SliceSummary]]:
+    """Score the readings of each cluster that its flow in force has not scored yet.
+
+    The flow versions are pinned when the run starts: one that is promoted meanwhile waits for the next run.
+    Each slice is written in one transaction. A cluster whose model file is missing, damaged or that of another one is
+    left out: nothing is scored with it, its new readings are not judged, and the others go on.
+
+    Arguments:
+        plant: The plant.
+        keys: Cluster keys; all in force if None.
+
+    Yields:
+        Each cluster key with what was done for it, as soon as its slice is written.
+
+    Raises:
+        UnknownClusterError: A key is not in force.
+        ModelFileError: No model file of these clusters can be used.
+    """
+    _, model = load_cluster_model(plant)
+    keys = check_cluster_keys(model.keys, keys)
+    with plant.warehouse.snapshot() as connection:
+        check_columns(connection, model.sensors)
+        pinned = dict(
+            connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
+        )
+        assigned_by = {key: read_progress(connection, ASSIGN_STEP, key).model for key in keys}
+    problems = []
+    for key in keys:
+        if key in pinned:
+            try:
+                summary = _score_slice(plant, key, pinned[key], assigned_by[key], model)
+            except ModelFileError as error:
+                summary = _leave_out(plant, key, pinned[key], error)
+                problems.append(str(error))
+            yield key, summary
+        else:
+            _log.warning("%s has no flow yet: its readings stay unjudged", key)
+            yield key, SliceSummary(None, 0, 0, float("nan"))
+    if problems and len(problems) == len(keys):
+        raise ModelFileError(problems[0])
+
+
+def _leave_out(plant: Plant, key: str, version: str, error: ModelFileError) -> SliceSummary:
+    """Take a cluster out of the model set until its flow can be read."""
+    _log.warning("%s is not judged: %s", key, error)
+    with plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM core.progress WHERE step = ? AND cluster_key = ?", [SCORE_STEP, key])
+        write_progress(connection, UNREADABLE_STEP, Progress(version), key)
+        n_readings = _count_slice(connection, key)
+    return SliceSummary(version, 0, n_readings, float("nan"), str(error))
+
+
+def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: ClusterModel) -> SliceSummary:
+    part, position = model.locate(key)
+    mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
+    with working_folder(plant.warehouse.path.parent, "score") as folder:
+        rows, results = folder / "rows.parquet", folder / "results.parquet"
+        with plant.warehouse.snapshot() as connection:
+            latest = read_progress(connection, ASSIGN_STEP, key).batch_id
+            _copy_missing(connection, key, version, model.sensors, rows)
+        flow = load_flow(plant, key, version, len(model.sensors))
+        n_new, seconds = 0, 0.0
+        with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+            spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
+            for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
+                started = time.perf_counter()
+                found = flow.evaluate(complete_rows(X, mean, covariance))
+                spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)
+                seconds += time.perf_counter() - started
+                n_new += len(X)
+            spool.close(results)
+        n_readings = _write_slice(plant, key, Progress(version, latest), assigned_by, results)
+    speed = n_new / seconds if seconds else float("nan")
+    _log.info("%s: %s readings scored, %s in the slice", key, f"{n_new:,}", f"{n_readings:,}")
+    return SliceSummary(version, n_new, n_readings, speed)
+
+
+def _copy_missing(
+    connection: duckdb.DuckDBPyConnection, key: str, version: str, sensors: tuple[str, ...], target: Path
+) -> None:
+    copy_out(
+        connection,
+        f"""
+        SELECT reading.reading_id, {quote_columns(sensors, "reading.")}
+        FROM core.model_readings AS reading
+        SEMI JOIN (
+            SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = $key
+            EXCEPT ALL
+            SELECT reading_id FROM core.component_log_density
+            WHERE cluster_key = $key AND flow_version = $version
+        ) AS missing USING (reading_id)
+        """,
+        {"key": key, "version": version},
+        target,
+    )
+
+
+def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
+    """Return a flow of a cluster from the model store.
+
+    Raises:
+        ModelFileError: Its file is missing or damaged, or it is for another number of columns.
+    """
+    import torch
+
+    from pwflow_core.modelling import ClusterFlow
+
+    torch.set_num_threads(plant.config.compute.threads)
+    flow = ClusterFlow.from_bytes(plant.models.get(version))
+    if flow.n_features != n_features:
+        raise ModelFileError(
+            f"The flow {version[:12]}… of cluster {key} was trained on {flow.n_features} sensors, but the plant "
+            f"has {n_features}: materialize cluster_model and cluster_flow again."
+        )
+    return flow
+
+
+def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path) -> int:
+    """Write what is still missing; readings that changed, or that another run scored meanwhile, are left out.
+
+    Nothing is written if the regimes were found anew since the run began, which its assignments by the cluster model
+    `assigned_by` tell: the key may stand for another regime now.
+    """
+    with plant.warehouse.transaction() as connection:
+        if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
+            _log.warning("%s: the regimes were found anew meanwhile; its slice is left for the next run", key)
+            return _count_slice(connection, key)
+        connection.execute(
+            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
+            [key, done.model],
+        )
+        connection.execute(
+            """
+            INSERT INTO core.component_log_density BY NAME
+            SELECT $key AS cluster_key, reading_id, log_density, conformity, $version AS flow_version, $now AS scored_at
+            FROM read_parquet($results)
+            SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
+            ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)
+            """,
+            {
+                "key": key,
+                "version": done.model,
+                "now": datetime.now(UTC).replace(tzinfo=None),
+                "results": str(results),
+                "latest": done.batch_id,
+            },
+        )
+        write_progress(connection, SCORE_STEP, done, key)
+        connection.execute("DELETE FROM core.progress WHERE step = ? AND cluster_key = ?", [UNREADABLE_STEP, key])
+        return _count_slice(connection, key)
+
+
+def _count_slice(connection: duckdb.DuckDBPyConnection, key: str) -> int:
+    row = connection.execute("SELECT count(*) FROM core.component_log_density WHERE cluster_key = ?", [key]).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,83 @@
+"""Events: anomalies of a machine that follow each other closely, as one event with a plain sentence."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
+from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.plant import Plant
+from pwflow_core.warehouse import read_sql
+
+__all__ = ["Event", "EventsSummary", "derive_events", "worst_events"]
+
+_log = logging.getLogger("pwflow.events")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event, for people: when it began (UTC), its largest anomaly score, its anomalies and its sentence."""
+
+    started_at: datetime
+    peak_score: float
+    n_readings: int
+    summary: str
+
+
+@dataclass(frozen=True)
+class EventsSummary:
+    """What deriving the events came to.
+
+    Attributes:
+        n_events: Events, all together.
+        n_machines: Machines that have any.
+        n_anomalies: Anomalies in events; the others are too few together to be one.
+        worst: The events with the largest peak scores.
+    """
+
+    n_events: int
+    n_machines: int
+    n_anomalies: int
+    worst: list[Event]
+
+
+def derive_events(plant: Plant) -> EventsSummary:
+    """Derive `anomaly_events` from the anomalies and what explains them, in one transaction.
+
+    Anomalies that are at most `events.max_gap_minutes` apart are one event, whatever is between them; so an event
+    reaches over a silence, or over readings that were not judged, for no longer than that.
+
+    Raises:
+        NotFittedError: The plant has no source yet: nothing was ingested.
+    """
+    events = plant.config.events
+    with plant.warehouse.transaction() as connection:
+        values = {
+            "max_gap_minutes": events.max_gap_minutes,
+            "default_gap_intervals": DEFAULT_GAP_INTERVALS,
+            "min_readings": events.min_readings,
+            "rare_factor": RARE_FACTOR,
+            "segment_columns": list(read_source(connection).segments),
+        }
+        for statement in duckdb.extract_statements(read_sql(__package__, "events.sql")):
+            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+        n_events, n_machines, n_anomalies = connection.execute(
+            "SELECT count(*), count(DISTINCT machine_id), coalesce(sum(n_readings), 0)::BIGINT FROM mart.anomaly_events"
+        ).fetchall()[0]
+        summary = EventsSummary(n_events, n_machines, n_anomalies, worst_events(connection, 10))
+    _log.info("%s events of %d machines", f"{n_events:,}", n_machines)
+    return summary
+
+
+def worst_events(connection: duckdb.DuckDBPyConnection, limit: int) -> list[Event]:
+    """Return the events with the largest peak scores, of equal ones those with the most anomalies first."""
+    rows = connection.execute(
+        "SELECT started_at, peak_score, n_readings, summary FROM mart.anomaly_events "
+        "ORDER BY peak_score DESC, n_readings DESC, started_at, event_id LIMIT ?",
+        [limit],
+    ).fetchall()
+    return [Event(*row) for row in rows]

@@ -1,0 +1,272 @@
+"""Ingest: every file of the source into `raw_readings`, once; a changed file again; a broken one refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.errors import SourceError
+from pwflow_core.pipeline.source.source import (
+    SOURCE_FACT,
+    FileState,
+    Source,
+    find_files,
+    label_files,
+    look_at_file,
+    name_files,
+    settle_source,
+)
+from pwflow_core.pipeline.source.staging import QUERY_PATH, Staged, stage_file, stage_query
+from pwflow_core.plant import Plant
+from pwflow_core.redaction import hide_secrets
+from pwflow_core.storage import working_folder
+from pwflow_core.warehouse.progress import write_fact
+from pwflow_core.warehouse.tables import add_sensor_columns
+
+__all__ = ["IngestSummary", "ingest_files"]
+
+_log = logging.getLogger("pwflow.ingest")
+
+_ROWS_PER_TRANSACTION = 1_000_000
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What one ingest did with the files of the source.
+
+    Attributes:
+        n_new: Files read for the first time.
+        n_changed: Files read again because they, or the configuration of the source, changed.
+        n_unchanged: Files that were read before and are as they were.
+        refused: Files that could not be read, with the reason.
+        n_rows: Rows read in this run.
+        n_raw: Rows in `raw_readings` now.
+        version: Changes when, and only when, `raw_readings` does.
+    """
+
+    n_new: int
+    n_changed: int
+    n_unchanged: int
+    refused: dict[str, str]
+    n_rows: int
+    n_raw: int
+    version: str
+
+
+@dataclass(frozen=True)
+class _KnownFile:
+    file_id: int
+    size_bytes: int
+    modified_at: datetime
+    content_hash: str
+    source_hash: str
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A file that was looked at in this run: staged, refused for a reason, or neither if it is as it was."""
+
+    state: FileState
+    content_hash: str
+    staged: Staged | None = None
+    refusal: str = ""
+
+
+def ingest_files(plant: Plant) -> IngestSummary:
+    """Read what is new or changed in the source into `raw_readings`; each file is taken once.
+
+    Rows are staged outside the warehouse and inserted in short transactions of whole files, so that an
+    interrupted ingest goes on where it stopped.
+
+    Raises:
+        SourceError: Nothing matches the source, or no file of it could ever be read.
+    """
+    is_query = plant.config.source.sql is not None
+    files = [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))] if is_query else _files(plant)  # noqa: DTZ001 - naive UTC
+    source = settle_source(plant, files)
+    known = _prepare(plant, source)
+    counts: Counter[str] = Counter()
+    refused: dict[str, str] = {}
+    names, labels = name_files(files), label_files(plant.config, files)
+    with working_folder(plant.warehouse.path.parent, "staging") as folder:
+        waiting: list[_Arrival] = []
+        for position, file in enumerate(files):
+            name = names[file.path]
+            earlier = known.get(name)
+            if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
+                counts["unchanged"] += 1
+                if earlier.reason:
+                    refused[name] = earlier.reason
+                continue
+            arrival = _look(plant, file, labels[file.path], source, earlier, folder / f"{position}.parquet")
+            if arrival.staged:
+                counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
+                counts["rows"] += arrival.staged.n_rows
+            elif arrival.refusal:
+                refused[name] = arrival.refusal
+                _log.warning("%s", arrival.refusal)
+            else:
+                counts["unchanged"] += 1
+            waiting.append(arrival)
+            if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
+                _insert(plant, source, waiting, names)
+                waiting = []
+                _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
+        if waiting:
+            _insert(plant, source, waiting, names)
+    if refused and len(refused) == len(files):
+        reason = next(iter(refused.values()))
+        raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
+    with plant.warehouse.snapshot() as connection:
+        [(n_raw,)] = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchall()
+        [(last,)] = connection.execute(
+            "SELECT max(greatest(arrived_in, coalesce(superseded_in, 0))) FROM ingest.files WHERE status = 'ingested'"
+        ).fetchall()
+    return IngestSummary(
+        n_new=counts["new"],
+        n_changed=counts["changed"],
+        n_unchanged=counts["unchanged"],
+        refused=refused,
+        n_rows=counts["rows"],
+        n_raw=n_raw,
+        version=f"{source.hash}-{last or 0}",
+    )
+
+
+def _files(plant: Plant) -> list[FileState]:
+    days = plant.config.source.simulated_days
+    if days is None:
+        return find_files(plant.config)
+    from pwflow_core.simulation import write_exports
+
+    written = write_exports(plant.config.folder, days=days)
+    paths = tuple(str(file) for file in written.exports)
+    source = plant.config.source.model_copy(update={"path": paths, "simulated_days": None})
+    return find_files(plant.config.model_copy(update={"source": source}))
+
+
+def _prepare(plant: Plant, source: Source) -> dict[str, _KnownFile]:
+    """Make room for the sensors, and return the files that were read before."""
+    with plant.warehouse.transaction() as connection:
+        add_sensor_columns(connection, [(sensor.name, sensor.unit) for sensor in source.sensors])
+        write_fact(connection, SOURCE_FACT, source.to_json())
+        return _known_files(connection)
+
+
+def _known_files(connection: duckdb.DuckDBPyConnection) -> dict[str, _KnownFile]:
+    rows = connection.execute(
+        "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason "
+        "FROM ingest.files WHERE superseded_in IS NULL"
+    ).fetchall()
+    return {row[0]: _KnownFile(*row[1:]) for row in rows}
+
+
+def _is_same(known: _KnownFile, file: FileState) -> bool:
+    return (known.size_bytes, known.modified_at) == (file.size_bytes, file.modified_at)
+
+
+def _look(
+    plant: Plant, file: FileState, label: str, source: Source, earlier: _KnownFile | None, target: Path
+) -> _Arrival:
+    """Stage a file, unless it turns out to be the one that was read before, or say why it cannot be."""
+    with plant.warehouse.scratch() as scratch:
+        try:
+            if plant.config.source.sql is not None:
+                staged = stage_query(scratch, plant.config.source.sql, source, target)
+                content_hash = _content_of_rows(scratch, target)
+            else:
+                content_hash = _content_of_file(file)
+                staged = None
+            if earlier and earlier.content_hash == content_hash and earlier.source_hash == source.hash:
+                return _Arrival(file, content_hash)
+            staged = staged or stage_file(scratch, file.path, label, source, target)
+        except SourceError as error:
+            return _Arrival(file, "", refusal=hide_secrets(str(error)))
+    if plant.config.source.sql is None and "://" not in file.path and look_at_file(file.path) != file:
+        return _Arrival(file, "", refusal=f"{file.path} changed while it was read: it is left for the next run.")
+    return _Arrival(file, content_hash, staged)
+
+
+def _content_of_file(file: FileState) -> str:
+    if "://" in file.path:
+        return f"{file.size_bytes}-{file.modified_at.isoformat()}"
+    try:
+        with Path(file.path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{file.path} cannot be read: {error.strerror}.") from None
+
+
+def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
+    row = scratch.execute("SELECT count(*), sum(hash(r)) FROM read_parquet(?) r", [str(staged)]).fetchone()
+    return "-".join(map(str, row or ()))
+
+
+def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[str, str]) -> None:
+    """Insert whole files in one transaction; a file that was read before, by its name, is replaced.
+
+    Each transaction has a number of its own: what the readings step saw between two of them stays apart.
+    """
+    now = datetime.now(UTC).replace(tzinfo=None)
+    with plant.warehouse.transaction() as connection:
+        row = connection.execute(
+            "SELECT coalesce(max(file_id), 0), coalesce(max(greatest(arrived_in, superseded_in)), 0) + 1 "
+            "FROM ingest.files"
+        ).fetchone()
+        file_id, number = row or (0, 1)
+        known = _known_files(connection)
+        for arrival in arrivals:
+            name = names[arrival.state.path]
+            earlier = known.get(name)
+            is_known = earlier and (earlier.content_hash, earlier.source_hash) == (arrival.content_hash, source.hash)
+            if earlier and is_known and not arrival.refusal:  # as it was, or read by another run since
+                connection.execute(
+                    "UPDATE ingest.files SET size_bytes = ?, modified_at = ? WHERE file_id = ?",
+                    [arrival.state.size_bytes, arrival.state.modified_at, earlier.file_id],
+                )
+                continue
+            file_id += 1
+            if earlier and (arrival.staged or earlier.status == "refused"):
+                connection.execute(
+                    "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?", [number, earlier.file_id]
+                )
+                for table in ("raw_readings", "malformed_lines"):
+                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [earlier.file_id])
+            if arrival.staged:
+                connection.execute(
+                    "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
+                    [file_id, str(arrival.staged.rows_file)],
+                )
+                if arrival.staged.malformed:
+                    connection.executemany(
+                        "INSERT INTO ingest.malformed_lines VALUES (?, ?, ?, ?)",
+                        [[file_id, *line] for line in arrival.staged.malformed],
+                    )
+            elif earlier and earlier.status == "ingested":
+                continue  # what was read before stays until the file can be read again
+            connection.execute(
+                "INSERT INTO ingest.files BY NAME SELECT ? AS file_id, ? AS path, ? AS size_bytes, "
+                "? AS modified_at, ? AS content_hash, ? AS source_hash, ? AS status, ? AS reason, "
+                "? AS n_rows, ? AS arrived_in, NULL AS superseded_in, ? AS ingested_at",
+                [
+                    file_id,
+                    name,
+                    arrival.state.size_bytes,
+                    arrival.state.modified_at,
+                    arrival.content_hash,
+                    source.hash,
+                    "ingested" if arrival.staged else "refused",
+                    arrival.refusal or None,
+                    arrival.staged.n_rows if arrival.staged else 0,
+                    number,
+                    now,
+                ],
+            )

@@ -1,0 +1,278 @@
+"""The source of readings, settled: which files there are, and which columns mean what."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.config import PlantConfig
+from pwflow_core.errors import NotFittedError, SourceError
+from pwflow_core.plant import Plant
+from pwflow_core.redaction import name_file
+from pwflow_core.warehouse.progress import read_fact
+
+__all__ = [
+    "FileState",
+    "Sensor",
+    "Source",
+    "escape_glob",
+    "find_files",
+    "label_files",
+    "look_at_file",
+    "name_files",
+    "read_source",
+    "settle_source",
+]
+
+SOURCE_FACT = "source"
+FILE_NAME_COLUMN = "filename"
+_EXPORT = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz|\.zst)?$", re.IGNORECASE)
+"""What a folder is searched for; a glob takes what it matches."""
+_ESCAPED = re.compile(r"\[([*?\[])\]")
+_ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One sensor: its name, its column in the source, its unit and physical limits (in that unit)."""
+
+    name: str
+    column: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """How rows of the source become readings.
+
+    Attributes:
+        timestamp: Timestamp column.
+        timestamp_format: strptime format, `unix_s`, `unix_ms`, or None for ISO 8601.
+        timezone: Zone of timestamps that carry none, or None to refuse them.
+        machine: Machine column, or None if all readings belong to one machine.
+        segments: Columns of known process conditions.
+        sensors: The sensors, in order.
+        delimiter: CSV delimiter, or None to sniff it.
+        decimal: Decimal separator in CSV files.
+    """
+
+    timestamp: str
+    timestamp_format: str | None
+    timezone: str | None
+    machine: str | None
+    segments: tuple[str, ...]
+    sensors: tuple[Sensor, ...]
+    delimiter: str | None
+    decimal: str
+
+    @property
+    def hash(self) -> str:
+        """Fingerprint: files read under another one are read again."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Return the source as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Source:
+        """Return the source that `to_json` wrote."""
+        values = json.loads(text)
+        sensors = tuple(Sensor(**sensor) for sensor in values.pop("sensors"))
+        return cls(sensors=sensors, segments=tuple(values.pop("segments")), **values)
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file of the source as it stands now: its path, size in bytes and time of last change (UTC)."""
+
+    path: str
+    size_bytes: int
+    modified_at: datetime
+
+
+def find_files(config: PlantConfig) -> list[FileState]:
+    """Return the files that the configured paths and globs match, sorted by path.
+
+    Raises:
+        SourceError: A path or glob matches nothing.
+    """
+    found: dict[str, FileState] = {}
+    with duckdb.connect(":memory:") as connection:
+        for pattern in config.source.patterns:
+            where = _glob(config, pattern)
+            try:
+                if _is_remote(pattern):
+                    query = "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)"
+                    files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
+                else:
+                    paths = [row[0] for row in connection.execute("SELECT file FROM glob(?)", [where]).fetchall()]
+                    # DuckDB's glob passes over names with a backslash
+                    matched = glob.glob(where, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
+                    paths += [path for path in matched if "\\" in path and path not in paths]
+                    base = _fixed_folder(where)
+                    paths = [path for path in paths if not _is_hidden(path, base)]
+                    if config.resolve_path(pattern).is_dir():
+                        paths = [path for path in paths if _EXPORT.search(path)]
+                    files = [look_at_file(path) for path in paths if not Path(path).is_dir()]
+            except (duckdb.Error, OSError) as error:
+                if "No files found" not in str(error):
+                    raise SourceError(
+                        f"source.path = '{pattern}' cannot be read: {first_line(error)}. Correct the path, or give "
+                        "this user the right to read it."
+                    ) from None
+                files = []
+            if not files:
+                raise SourceError(
+                    f"Expected files at source.path = '{pattern}', but nothing matches {where}: correct "
+                    "the path in the configuration, or put the exports there."
+                )
+            found |= {file.path: file for file in files}
+    return [found[path] for path in sorted(found)]
+
+
+def look_at_file(path: str) -> FileState:
+    """Return the state of a local file as it is now."""
+    status = Path(path).stat()
+    return FileState(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None))
+
+
+def name_files(files: list[FileState]) -> dict[str, str]:
+    """Return what each file is known by in the warehouse, by path; no two have the same name, no name has a secret."""
+    names = {file.path: name_file(file.path) for file in files}
+    bearers = Counter(names.values())
+    return {
+        path: name if bearers[name] == 1 else f"{name}#{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        for path, name in names.items()
+    }
+
+
+def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
+    """Return the name of each file for readers: its path below the fixed part of the configured paths.
+
+    Files that arrive later do not change it, so it can name a segment.
+    """
+    folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
+    base = os.path.commonpath(folders) if folders else ""
+    return {path: name.removeprefix(base).lstrip("/") for path, name in name_files(files).items()}
+
+
+def escape_glob(path: str) -> str:
+    """Return a pattern that matches this path and no other."""
+    return path if _is_remote(path) else re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def _is_hidden(path: str, base: str) -> bool:
+    """Whether a file below the folder `base` is hidden, or lies in a hidden folder such as `.pwflow`."""
+    return any(part.startswith(".") for part in Path(os.path.relpath(path, base)).parts if part != "..")
+
+
+def _glob(config: PlantConfig, pattern: str) -> str:
+    """Return the configured path as a glob; only what the user wrote as one is one."""
+    if _is_remote(pattern):
+        return pattern
+    path = config.resolve_path(pattern)
+    if path.is_dir():
+        return f"{escape_glob(str(path))}/**/*"
+    if path.exists():
+        return escape_glob(str(path))
+    written = Path(pattern).expanduser()
+    return str(written) if written.is_absolute() else f"{escape_glob(str(config.folder.absolute()))}/{written}"
+
+
+def _fixed_folder(pattern: str) -> str:
+    """Return the folder that a glob starts from."""
+    wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(pattern) if match[1]), len(pattern))
+    return os.path.dirname(_ESCAPED.sub(r"\1", pattern[:wild]))  # noqa: PTH120 - may be a URL
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def settle_source(plant: Plant, files: list[FileState]) -> Source:
+    """Return the source with everything that the configuration leaves open found in the data.
+
+    What an earlier run found stays: tonight's first file must not change what the columns mean.
+
+    Raises:
+        SourceError: No timestamp or no numeric column is found.
+    """
+    config = plant.config.source
+    timestamp, sensors, timestamp_format, delimiter = (
+        config.timestamp,
+        plant.config.sensors,
+        config.timestamp_format,
+        config.delimiter,
+    )
+    named = tuple(
+        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high) for name, sensor in sensors.items()
+    )
+    if timestamp is None or not named:
+        earlier = _earlier_source(plant)
+        if earlier is None:
+            from pwflow_core.onboarding import inspect_source
+
+            seen = inspect_source(
+                [Path(file.path) for file in files],
+                delimiter=delimiter,
+                decimal=config.decimal,
+                timestamp=timestamp,
+                machine=None if config.machine == FILE_NAME_COLUMN else config.machine,
+                segments=[column for column in config.segments if column != FILE_NAME_COLUMN],
+            )
+            named = named or tuple(Sensor(s.name, s.column, s.unit) for s in seen.sensors)
+            timestamp = timestamp or seen.timestamp
+            timestamp_format = timestamp_format or seen.timestamp_format
+            delimiter = delimiter or seen.delimiter
+        else:
+            named, timestamp = named or earlier.sensors, timestamp or earlier.timestamp
+            timestamp_format = timestamp_format or earlier.timestamp_format
+            delimiter = delimiter or earlier.delimiter
+    return Source(
+        timestamp=timestamp,
+        timestamp_format=timestamp_format,
+        timezone=config.timezone,
+        machine=config.machine,
+        segments=config.segments,
+        sensors=named,
+        delimiter=delimiter,
+        decimal=config.decimal,
+    )
+
+
+def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
+    """Return the source as the last ingest settled it.
+
+    Raises:
+        SourceError: Nothing has been ingested yet.
+    """
+    text = read_fact(connection, SOURCE_FACT)
+    if text is None:
+        raise SourceError("Nothing has been ingested yet: materialize raw_readings, or run `pwflow run`.")
+    return Source.from_json(text)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a DuckDB error, without its class, for use inside a sentence."""
+    return str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
+
+
+def _earlier_source(plant: Plant) -> Source | None:
+    try:
+        with plant.warehouse.snapshot() as connection:
+            text = read_fact(connection, SOURCE_FACT)
+    except NotFittedError:
+        return None
+    return Source.from_json(text) if text else None

@@ -1,0 +1,1 @@
+"""The models in use, applied elsewhere: to single files that stay out of the warehouse, and to draw readings."""
