@@ -17,6 +17,8 @@ ui: .venv/.ready
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 reference: .venv/.ready
