@@ -464,6 +464,12 @@ class PlantConfig(_Section):
         return self.resolve_path(self.warehouse.published)
 
     @property
+    def published_folder(self) -> Path:
+        """Folder with the same tables as Parquet: the name of the file without its ending."""
+        path = self.published_path
+        return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}.parquet")
+
+    @property
     def models_url(self) -> str:
         """URL of the model store; a plain path is taken relative to the configuration file."""
         url = self.models.url

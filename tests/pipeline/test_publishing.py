@@ -94,7 +94,15 @@ def test_every_table_and_column_of_the_copy_is_described(trained_plant):
 def test_nothing_but_the_copy_is_left_in_the_folder(trained_plant):
     publish_warehouse(trained_plant)
     left = {path.name for path in trained_plant.config.folder.iterdir()}
-    assert left == {"config.json", "models", "published.duckdb", "warehouse.duckdb", "warehouse.duckdb.ledger"}
+    assert left == {
+        ".published.versions",
+        "config.json",
+        "models",
+        "published",
+        "published.duckdb",
+        "warehouse.duckdb",
+        "warehouse.duckdb.ledger",
+    }
 
 
 def test_publishing_before_scoring_is_an_error_and_leaves_no_file(make_plant):

@@ -1,4 +1,7 @@
-"""Publishing: the read-only copy for analysts, made beside the one in force and swapped in as a whole."""
+"""Publishing: the read-only copy for analysts, made beside the one in use and swapped in as a whole.
+
+It is a DuckDB file, in a storage format that readers of early 2025 open, and the same tables as Parquet (`parquet`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.publishing.parquet import swap_in, write_version
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
@@ -18,6 +22,8 @@ from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = ["PublishedSummary", "publish_warehouse"]
 
+_STORAGE_VERSION = "v1.2.0"
+"""Drivers and tools take years to follow a new format of DuckDB; this one is read by all since January 2025."""
 _READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
 _IN_TIME_ORDER = {
     "anomaly_scores": " ORDER BY machine_id, ts",
@@ -29,9 +35,17 @@ _IN_TIME_ORDER = {
 
 @dataclass(frozen=True)
 class PublishedSummary:
-    """What was published: the file, its size in bytes, and the rows of each table."""
+    """What was published.
+
+    Attributes:
+        path: The DuckDB file.
+        parquet: The folder with the same tables as Parquet.
+        size_bytes: Size of the file.
+        n_rows: Rows of each table.
+    """
 
     path: Path
+    parquet: Path
     size_bytes: int
     n_rows: dict[str, int]
 
@@ -49,15 +63,20 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
     with working_folder(target.parent, "publishing") as folder:
-        fresh = folder / target.name
+        fresh, files = folder / target.name, folder / "parquet"
+        files.mkdir()
+        link = plant.config.published_folder
         with plant.warehouse.snapshot() as connection:
             _check_scored(connection)
             refuse_failed_checks(plant, connection)
             n_rows = _copy_tables(connection, fresh)
+            write_version(connection, list(n_rows), files, link)
+            connection.execute("DETACH published")
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(target)
-    return PublishedSummary(target, target.stat().st_size, n_rows)
+        swap_in(files, link)
+    return PublishedSummary(target, link, target.stat().st_size, n_rows)
 
 
 def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
@@ -68,7 +87,9 @@ def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
     sensors = [sensor.name for sensor in read_source(connection).sensors]
-    connection.execute(f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE)")
+    connection.execute(
+        f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE, STORAGE_VERSION '{_STORAGE_VERSION}')"
+    )
     connection.execute("CREATE SCHEMA published.mart")
     connection.execute(
         f"CREATE TABLE published.mart.readings AS SELECT {quote_columns([*_READING_COLUMNS, *sensors])} "
@@ -82,7 +103,6 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
     for table in ("readings", *PUBLIC_TABLES):
         row = connection.execute(f"SELECT count(*) FROM published.mart.{table}").fetchone()
         counts[table] = int(row[0]) if row else 0
-    connection.execute("DETACH published")
     return counts
 
 

@@ -1,0 +1,145 @@
+"""Published for everybody: a file that readers of other releases open, and Parquet that is never half of a version."""
+
+import os
+import shutil
+import subprocess
+import venv
+from datetime import date
+
+import duckdb
+import polars as pl
+import pytest
+
+from pwflow_core.errors import ConfigurationError
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from tests.conftest import plant_readings, put_file, query, read_all, score_all
+
+OLD_RELEASE = "1.2.2"
+ASK = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    print(duckdb.__version__, *connection.execute(
+        "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores").fetchone(),
+        connection.execute("SELECT comment FROM duckdb_columns() WHERE column_name = 'p_value'").fetchone()[0][:5])
+"""
+
+
+@pytest.fixture(scope="session")
+def old_python(tmp_path_factory):
+    """A Python with a DuckDB of early 2025 alone."""
+    folder = tmp_path_factory.mktemp("old-duckdb")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    found = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"duckdb=={OLD_RELEASE}"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if found.returncode:
+        pytest.skip(f"duckdb {OLD_RELEASE} cannot be installed here")
+    return python
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*.parquet")}
+
+
+def test_a_duckdb_of_early_2025_opens_the_published_file(trained_plant, old_python):
+    publish_warehouse(trained_plant)
+    done = subprocess.run(
+        [old_python, "-c", ASK, trained_plant.config.published_path], capture_output=True, text=True, check=True
+    )
+    n_scores, n_machines = query(trained_plant, "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores")[
+        0
+    ]
+    assert done.stdout.split() == [OLD_RELEASE, str(n_scores), str(n_machines), "Share"]
+
+
+def test_the_parquet_files_hold_the_tables_as_they_are(trained_plant):
+    summary = publish_warehouse(trained_plant)
+    for table, n_rows in summary.n_rows.items():
+        found = summary.parquet / table
+        with duckdb.connect() as connection:
+            read = f"read_parquet('{found}/**/*.parquet', hive_partitioning = false)"
+            count, total = connection.execute(f"SELECT count(*), sum(hash(t)) FROM {read} AS t").fetchone()
+            connection.execute(f"ATTACH '{summary.path}' AS published (READ_ONLY)")
+            expected = connection.execute(f"SELECT sum(hash(t)) FROM published.mart.{table} AS t").fetchone()[0]
+        assert (count, total) == (n_rows, expected), table
+    days = {path.name for path in (summary.parquet / "readings").iterdir()}
+    in_table = query(trained_plant, "SELECT DISTINCT 'day=' || ts::DATE FROM core.readings")
+    assert days == {day for (day,) in in_table}
+
+
+def test_polars_finds_one_day_by_the_names_of_the_folders(trained_plant):
+    summary = publish_warehouse(trained_plant)
+    [(day, count)] = query(
+        trained_plant, "SELECT ts::DATE, count(*) FROM mart.anomaly_scores GROUP BY 1 ORDER BY 1 LIMIT 1"
+    )
+    scores = pl.scan_parquet(summary.parquet / "anomaly_scores")
+    assert scores.filter(pl.col("day") == day).collect().height == count
+
+
+def test_a_night_writes_the_days_that_changed_and_takes_over_the_others(trained_plant):
+    folder = publish_warehouse(trained_plant).parquet
+    before = files(folder / "anomaly_scores")
+    put_file(trained_plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
+    read_all(trained_plant)
+    score_all(trained_plant)
+    publish_warehouse(trained_plant)
+    after = files(folder / "anomaly_scores")
+    new = {name for name, inode in after.items() if before.get(name) != inode}
+    assert before.keys() < after.keys()
+    assert {name.split("/")[0] for name in new} == {f"day={date(2024, 4, 1)}"}
+
+
+def test_a_reader_of_the_version_before_is_not_disturbed(trained_plant):
+    folder = publish_warehouse(trained_plant).parquet
+    held = folder.resolve()
+    before = {name: (held / name).read_bytes() for name in files(held)}
+    publish_warehouse(trained_plant)
+    assert folder.resolve() != held
+    assert {name: (held / name).read_bytes() for name in files(held)} == before
+    publish_warehouse(trained_plant)
+    assert not held.exists(), "of earlier versions the last is kept"
+
+
+def test_a_version_whose_files_were_damaged_or_removed_is_written_again(trained_plant):
+    folder = publish_warehouse(trained_plant).parquet
+    shutil.rmtree(folder / "anomaly_scores")
+    publish_warehouse(trained_plant)
+    assert files(folder / "anomaly_scores")
+    (folder / "manifest.json").write_text("{")
+    publish_warehouse(trained_plant)
+    assert files(folder / "anomaly_scores")
+
+
+def test_without_hard_links_the_files_are_written(trained_plant, monkeypatch):
+    folder = publish_warehouse(trained_plant).parquet
+
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    before = files(folder)
+    publish_warehouse(trained_plant)
+    assert files(folder).keys() == before.keys()
+    assert not set(files(folder).values()) & set(before.values())
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(trained_plant):
+    folder = trained_plant.config.published_folder
+    publish_warehouse(trained_plant)
+    folder.unlink()
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="move it away"):
+        publish_warehouse(trained_plant)
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_a_plant_that_was_copied_with_its_links_followed_publishes_again(trained_plant):
+    folder = publish_warehouse(trained_plant).parquet
+    real = shutil.copytree(folder, folder.with_name("copy"))
+    folder.unlink()
+    real.rename(folder)
+    assert publish_warehouse(trained_plant).parquet.is_symlink()
+    assert files(folder)
