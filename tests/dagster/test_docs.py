@@ -95,6 +95,7 @@ def test_every_configuration_is_valid(page, text):
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, finished, tmp_path, monkeypatch):
     (tmp_path / ".pwflow").mkdir()
     (tmp_path / ".pwflow" / "published.duckdb").symlink_to(finished.config.published_path)
+    (tmp_path / ".pwflow" / "published").symlink_to(finished.config.published_folder)
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")
     names: dict[str, object] = {}
