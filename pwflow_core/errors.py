@@ -30,6 +30,7 @@ __all__ = [
     "WarehouseDamagedError",
     "WarehouseLockedError",
     "WarehouseVersionError",
+    "first_line",
 ]
 
 
@@ -126,3 +127,9 @@ class MemoryLimitError(PwflowError, MemoryError):
 
 class StorageFullError(PwflowError, OSError):
     """A disk is full; what was there before is as it was."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of DuckDB, without its class and its full stop, for use inside a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split("Error: ", 1)[-1].rstrip(".")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pwflow_core.errors import StorageFullError
 
-__all__ = ["explain_full_disk", "replace_file", "working_folder"]
+__all__ = ["explain_full_disk", "replace_file", "replacing", "working_folder"]
 
 _FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errno.EFBIG: "takes no larger file"}
 _LEFTOVER = re.compile(r"\.pwflow-[a-z]+-[a-z0-9_]{8}")
@@ -43,21 +43,32 @@ def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a place to write a file; at the end of the block it is flushed to the disk and moved to `target`, whole.
+
+    A block that raises, or writes nothing, leaves what was at `target`.
+    """
+    with working_folder(target.absolute().parent, "incoming") as folder:
+        fresh = folder / target.name  # not mkstemp: whoever shares the folder has to read the file
+        yield fresh
+        if not fresh.exists():
+            return
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    _flush_folder(target.absolute().parent)
+
+
 def replace_file(target: Path, data: bytes) -> None:
-    """Write a file as a whole: to a temporary one in the same folder, flushed to the disk and moved into place.
+    """Write a file as a whole, see `replacing`.
 
     Raises:
         StorageFullError: The disk is full; a file that was there before is as it was.
     """
     try:
-        with working_folder(target.parent, "incoming") as folder:
-            temporary = folder / target.name
-            with temporary.open("xb") as file:  # not mkstemp: whoever shares the folder has to read the file
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        _flush_folder(target.parent)
+        with replacing(target) as fresh:
+            fresh.write_bytes(data)
     except OSError as error:
         raise explain_full_disk(error, target.parent) or error from None
 

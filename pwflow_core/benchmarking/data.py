@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError
+from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError, first_line
+from pwflow_core.files import is_number_type, is_parquet
 from pwflow_core.modelling.targets import TARGETS
 from pwflow_core.modelling.validation import held_out_blocks
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
@@ -28,7 +29,6 @@ Array = NDArray[np.float64]
 _FEWEST_ROWS = 200
 _TEST_ROWS = 20_000  # drawn from a toy target
 _HELD_OUT = 0.2
-_NUMERIC = ("DOUBLE", "FLOAT", "DECIMAL", "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "UINTEGER", "UBIGINT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +103,12 @@ def from_file(path: Path, rows: int, *, columns: Sequence[str] = (), random_stat
     """
     if not path.is_file():
         raise SourceError(f"There is no file {path}: give a CSV or Parquet file, or --target for a toy target.")
-    reader = "read_parquet" if path.suffix.lower() in (".parquet", ".pq") else "read_csv"
+    reader = "read_parquet" if is_parquet(path) else "read_csv"
     source = f"{reader}({quote_literal(str(path))})"
     try:
         with duckdb.connect() as connection:
             described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-            numeric = [name for name, kind, *_ in described if kind.startswith(_NUMERIC)]
+            numeric = [name for name, kind, *_ in described if is_number_type(kind)]
             chosen = list(columns) or numeric
             if wrong := [name for name in chosen if name not in numeric]:
                 raise SourceError(
@@ -118,7 +118,7 @@ def from_file(path: Path, rows: int, *, columns: Sequence[str] = (), random_stat
                 raise SourceError(f"Expected at least one numeric column in {path}, got none.")
             matrix, _ = fetch_matrix(connection, f"SELECT {quote_columns(chosen)} FROM {source}", {}, chosen)
     except duckdb.Error as error:
-        raise SourceError(f"{path} cannot be read as CSV or Parquet: {str(error).splitlines()[0]}") from None
+        raise SourceError(f"{path} cannot be read as CSV or Parquet: {first_line(error)}") from None
     return _split(path.name, chosen, matrix, rows, random_state)
 
 

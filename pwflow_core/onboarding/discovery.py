@@ -14,8 +14,9 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
+from pwflow_core.files import escape_glob
 
-__all__ = ["FoundFiles", "find_exports", "is_parquet"]
+__all__ = ["FoundFiles", "find_exports"]
 
 _SUFFIX = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz)?$", re.IGNORECASE)
 _KINDS = {"csv": "CSV", "tsv": "TSV", "txt": "text", "parquet": "Parquet", "pq": "Parquet", "parq": "Parquet"}
@@ -35,11 +36,6 @@ class FoundFiles:
     files: tuple[Path, ...]
     patterns: tuple[str, ...]
     assumptions: tuple[str, ...]
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet, by its ending; everything else is read as CSV."""
-    return path.suffix.lower() in (".parquet", ".pq", ".parq")
 
 
 def find_exports(target: Path, folder: Path) -> FoundFiles:
@@ -72,7 +68,7 @@ def find_exports(target: Path, folder: Path) -> FoundFiles:
 
 def _in_folder(target: Path, folder: Path) -> FoundFiles:
     # DuckDB lists the files, so that what is looked at here is what the written pattern will match.
-    everything = _glob(f"{_escape(target)}/**/*")
+    everything = _glob(f"{escape_glob(target)}/**/*")
     kinds: dict[str, list[Path]] = defaultdict(list)
     for file in everything:
         if match := _SUFFIX.search(file.name):
@@ -112,11 +108,7 @@ def _pattern(path: Path, folder: Path, below: str = "") -> str:
     """Return `path` as a glob for exactly this path, then `below`."""
     inside = path.is_relative_to(folder)
     shown = path.relative_to(folder) if inside else path
-    text = _escape(shown)
+    text = escape_glob(shown)
     if not below:
         return text
     return below if text == "." else f"{text}/{below}"
-
-
-def _escape(path: Path) -> str:
-    return _WILD.sub(lambda match: f"[{match[0]}]", path.as_posix())

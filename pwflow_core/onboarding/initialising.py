@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pwflow_core.errors import ConfigurationError, SourceError
 from pwflow_core.onboarding.discovery import find_exports
 from pwflow_core.onboarding.inspection import Inspection, inspect_source
 from pwflow_core.onboarding.writing import write_config
+from pwflow_core.storage import replacing
 
 __all__ = ["Initialisation", "initialise"]
 
@@ -120,16 +119,7 @@ def _replace(path: Path, text: str) -> None:
     """Write the file as a whole, or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as fresh:
+            fresh.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written ({error.strerror}): give another --output.") from None

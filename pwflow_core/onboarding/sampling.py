@@ -15,10 +15,10 @@ from typing import Any
 
 import duckdb
 
-from pwflow_core.errors import SourceError
+from pwflow_core.errors import SourceError, first_line
+from pwflow_core.files import escape_glob, is_number_type, is_parquet
 from pwflow_core.onboarding.content import Content, open_content
 from pwflow_core.onboarding.dialect import check_header, find_dialect, find_header
-from pwflow_core.onboarding.discovery import is_parquet
 from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 
 __all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample"]
@@ -28,17 +28,6 @@ _ROWS = 20_000
 _CELLS = 2_000_000
 _SPREAD_BLOCKS = 4
 _HEADERS = 60
-_NUMBER_TYPES = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "FLOAT",
-    "DOUBLE",
-    "DECIMAL",
-    "BOOLEAN",
-)
 _MISSING_WORDS = ("nan", "null", "na", "n/a", "none", "-", "--", "#n/a", "\\n")
 
 
@@ -64,7 +53,7 @@ class SampledColumn:
     @property
     def is_number(self) -> bool:
         """Whether the file itself says that this is a number."""
-        return self.type.removeprefix("U").startswith(_NUMBER_TYPES) and not self.type.endswith("]")
+        return is_number_type(self.type)
 
     @property
     def is_text(self) -> bool:
@@ -180,7 +169,7 @@ class _Look:
     def at(cls, connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> _Look:
         if is_parquet(path):
             with _naming(path):
-                relation = connection.read_parquet(str(_literal(path)))
+                relation = connection.read_parquet(escape_glob(path))
                 types = dict(zip(relation.columns, map(str, relation.types), strict=True))
                 return cls(SampledFile(path, types), bool(relation.limit(1).fetchall()))
         content = open_content(path)
@@ -222,7 +211,7 @@ class _Look:
                 rows.project(f"{place}, {select}").insert_into("sample")
 
     def _insert_parquet(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
-        path = _literal(self.file.path)
+        path = escape_glob(self.file.path)
         n_total = int(connection.read_parquet(path).aggregate("count(*)").fetchall()[0][0])
         if any(name.lower() == "file_row_number" for name in self.file.types):
             rows = connection.read_parquet(path).limit(n_rows)
@@ -250,16 +239,10 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
-        reason = str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
         raise SourceError(
-            f"Expected a readable CSV or Parquet file, but {path} cannot be read ({reason}): export it "
+            f"Expected a readable CSV or Parquet file, but {path} cannot be read ({first_line(error)}): export it "
             "again, or move it away."
         ) from None
-
-
-def _literal(path: Path) -> str:
-    """Return the path so that DuckDB takes it for one file and not for a glob."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
 
 
 def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> duckdb.DuckDBPyRelation:
@@ -318,7 +301,7 @@ def _columns(
 def _common_type(types: set[str]) -> str:
     if len(types) == 1:
         return next(iter(types))
-    numbers = all(SampledColumn("", "", name, 0).is_number for name in types)
+    numbers = all(map(is_number_type, types))
     return "DOUBLE" if numbers else "VARCHAR"
 
 

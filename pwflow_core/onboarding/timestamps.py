@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import product
 
 from pwflow_core.errors import SourceError
+from pwflow_core.files import HAS_OFFSET
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
@@ -19,7 +20,6 @@ __all__ = ["TimeColumn", "check_split_time", "choose_timestamp", "find_time_colu
 _EARLIEST, _LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 - compared inside DuckDB
 _EARLIEST_EPOCH = 315_532_800
 _FACTORS = {"unix_s": 1_000_000, "unix_ms": 1_000}
-_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
 _TIME_OF_DAY = r"^\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?$"
 _SHAPE = re.compile(
     r"(?P<a>\d{1,4})(?P<d1>[-./ ])(?P<b>\d{1,2}|[A-Za-z]{3,9})(?P<d2>[-./ ])(?P<c>\d{2,4})"
@@ -248,7 +248,7 @@ def _measure(sample: Sample, column: SampledColumn, format: str | None) -> TimeC
     if format in _FACTORS or column.type == "TIMESTAMP WITH TIME ZONE" or (format and "%z" in format):
         is_naive = False
     elif format is None and column.is_text:
-        is_naive = _share(sample, column, f"regexp_matches({column.key}, {quote_literal(_OFFSET)})") < 1.0
+        is_naive = _share(sample, column, f"regexp_matches({column.key}, {quote_literal(HAS_OFFSET)})") < 1.0
     else:
         is_naive = True
     share = n_read / n if n else 0.0

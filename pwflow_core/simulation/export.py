@@ -33,6 +33,7 @@ from pwflow_core.simulation.plant import (
     SimulatedPlant,
 )
 from pwflow_core.simulation.sensors import SENSOR_NAMES
+from pwflow_core.storage import replacing
 
 __all__ = ["ExportedPlant", "write_exports"]
 
@@ -211,15 +212,12 @@ def _write_parquet(relation: duckdb.DuckDBPyRelation, path: Path) -> bool:
 def _replace(path: Path, write: Callable[[Path], object]) -> bool:
     """Let a file appear whole or not at all, and leave one with equal bytes untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        write(temporary)
-        if path.exists() and temporary.read_bytes() == path.read_bytes():
-            return False
-        temporary.replace(path)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as fresh:
+        write(fresh)
+        equal = path.exists() and fresh.read_bytes() == path.read_bytes()
+        if equal:
+            fresh.unlink()
+    return not equal
 
 
 def _sha256(path: Path) -> str:

@@ -28,6 +28,7 @@ from pwflow_core.errors import (
     StorageFullError,
     WarehouseDamagedError,
     WarehouseLockedError,
+    first_line,
 )
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
@@ -186,7 +187,7 @@ class Warehouse:
                 ) from None
             if any(sign in str(error) for sign in _FILE_DAMAGED):
                 raise WarehouseDamagedError(
-                    f"The warehouse {self.path} is damaged ({str(error).splitlines()[0]}): restore it from a backup, "
+                    f"The warehouse {self.path} is damaged ({first_line(error)}): restore it from a backup, "
                     f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
                     "anew."
                 ) from None

@@ -13,9 +13,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError
-from pwflow_core.pipeline.source.source import Sensor, find_files, first_line, name_files, read_source
-from pwflow_core.pipeline.source.staging import ONLY_MACHINE, is_parquet, stage_file, stage_query
+from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError, first_line
+from pwflow_core.files import HAS_OFFSET, is_parquet
+from pwflow_core.pipeline.source.source import Sensor, find_files, name_files, read_source
+from pwflow_core.pipeline.source.staging import ONLY_MACHINE, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
@@ -92,7 +93,7 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
         )
     with plant.warehouse.scratch() as scratch:
         name = quote_literal(str(path))
-        reader = f"read_parquet({name})" if is_parquet(str(path)) else f"read_csv({name}, all_varchar = true)"
+        reader = f"read_parquet({name})" if is_parquet(path) else f"read_csv({name}, all_varchar = true)"
         try:
             scratch.execute(f"CREATE TABLE given AS SELECT * FROM {reader}")
         except duckdb.Error as error:
@@ -230,7 +231,7 @@ def _text(column: str) -> str:
 def _utc(scratch: duckdb.DuckDBPyConnection, column: str, zone: str | None, path: Path) -> str:
     """Return the SQL that turns a column of `given` into a time in UTC."""
     text = f"trim({quote_identifier(column)}::VARCHAR)"
-    has_offset = rf"regexp_matches({text}, '\d(Z|z|[+-]\d{{2}}(:?\d{{2}})?)$') AND contains({text}, ':')"
+    has_offset = f"regexp_matches({text}, {quote_literal(HAS_OFFSET)})"
     naive = scratch.execute(f"SELECT any_value({text}) FROM given WHERE NOT ({has_offset})").fetchone()
     if zone is None and naive and naive[0] is not None:
         raise LabelsError(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from pwflow_core.errors import ConfigurationError
-from pwflow_core.pipeline.source.source import first_line
-from pwflow_core.storage import explain_full_disk, working_folder
+from pwflow_core.errors import ConfigurationError, first_line
+from pwflow_core.storage import explain_full_disk, replacing
 from pwflow_core.warehouse import quote_literal
 
 __all__ = ["check_target", "export_query"]
@@ -41,10 +40,8 @@ def export_query(connection: duckdb.DuckDBPyConnection, query: str, target: Path
     kind = _FORMATS[target.suffix.lower()]
     folder = target.absolute().parent
     try:
-        with working_folder(folder, "export") as working:
-            fresh = working / target.name
+        with replacing(target) as fresh:
             connection.execute(f"COPY ({query}) TO {quote_literal(str(fresh))} (FORMAT {kind})")
-            fresh.replace(target)
     except (duckdb.IOException, OSError) as error:
         raise explain_full_disk(error, folder) or ConfigurationError(
             f"{target} cannot be written: {first_line(error)}. Name another place."

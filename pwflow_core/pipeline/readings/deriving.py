@@ -10,6 +10,7 @@ import duckdb
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import SourceError
+from pwflow_core.files import HAS_OFFSET
 from pwflow_core.pipeline.readings.features import FeatureSet, read_features, settle_features, update_features
 from pwflow_core.pipeline.readings.quality import settle_quality, update_quality
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT, pin_interval
@@ -29,8 +30,6 @@ _FOLD = """
       + (md5_number_lower(floor(epoch(new.ts) / $block_seconds / 10)::BIGINT::VARCHAR) % 10)::BIGINT) % 10 + 10) % 10
 """
 # Ten blocks in a row are ten folds, rotated at random: a plain remainder would tie the folds to the time of day.
-
-_HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _is_naive(source: Source) -> str:
     """Return the SQL that tells whether `ts_text` is a time whose zone nobody names."""
     if source.timezone:
         return "false"
-    has_offset = f"regexp_matches(trim(ts_text), {quote_literal(_HAS_OFFSET)})"
+    has_offset = f"regexp_matches(trim(ts_text), {quote_literal(HAS_OFFSET)})"
     return f"try({_naive_instant(source, 'ts_text')}) IS NOT NULL AND NOT {has_offset}"
 
 
@@ -152,7 +151,7 @@ def _instant(source: Source) -> str:
     if source.timestamp_format:
         return in_zone
     return (
-        f"CASE WHEN regexp_matches(trim(ts), {quote_literal(_HAS_OFFSET)}) "
+        f"CASE WHEN regexp_matches(trim(ts), {quote_literal(HAS_OFFSET)}) "
         f"THEN try_cast({_iso_text('ts')} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE {in_zone} END"
     )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import NotFittedError, SourceError
+from pwflow_core.errors import NotFittedError, SourceError, first_line
+from pwflow_core.files import escape_glob, is_remote
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
 from pwflow_core.warehouse.progress import read_fact
@@ -24,7 +25,6 @@ __all__ = [
     "FileState",
     "Sensor",
     "Source",
-    "escape_glob",
     "find_files",
     "label_files",
     "look_at_file",
@@ -113,7 +113,7 @@ def find_files(config: PlantConfig) -> list[FileState]:
         for pattern in config.source.patterns:
             where = _glob(config, pattern)
             try:
-                if _is_remote(pattern):
+                if is_remote(pattern):
                     query = "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)"
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
@@ -168,11 +168,6 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     return {path: name.removeprefix(base).lstrip("/") for path, name in name_files(files).items()}
 
 
-def escape_glob(path: str) -> str:
-    """Return a pattern that matches this path and no other."""
-    return path if _is_remote(path) else re.sub(r"([*?\[])", r"[\1]", path)
-
-
 def _is_hidden(path: str, base: str) -> bool:
     """Whether a file below the folder `base` is hidden, or lies in a hidden folder such as `.pwflow`."""
     return any(part.startswith(".") for part in Path(os.path.relpath(path, base)).parts if part != "..")
@@ -180,7 +175,7 @@ def _is_hidden(path: str, base: str) -> bool:
 
 def _glob(config: PlantConfig, pattern: str) -> str:
     """Return the configured path as a glob; only what the user wrote as one is one."""
-    if _is_remote(pattern):
+    if is_remote(pattern):
         return pattern
     path = config.resolve_path(pattern)
     if path.is_dir():
@@ -195,10 +190,6 @@ def _fixed_folder(pattern: str) -> str:
     """Return the folder that a glob starts from."""
     wild = next((match.start() for match in _ESCAPED_OR_WILD.finditer(pattern) if match[1]), len(pattern))
     return os.path.dirname(_ESCAPED.sub(r"\1", pattern[:wild]))  # noqa: PTH120 - may be a URL
-
-
-def _is_remote(path: str) -> bool:
-    return "://" in path
 
 
 def settle_source(plant: Plant, files: list[FileState]) -> Source:
@@ -262,11 +253,6 @@ def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
     if text is None:
         raise SourceError("Nothing has been ingested yet: materialize raw_readings, or run `pwflow run`.")
     return Source.from_json(text)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a DuckDB error, without its class, for use inside a sentence."""
-    return str(error).strip().splitlines()[0].split("Error: ", 1)[-1].rstrip(".")
 
 
 def _earlier_source(plant: Plant) -> Source | None:

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import duckdb
 
-from pwflow_core.errors import MissingColumnError, SourceError
-from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source, escape_glob, first_line
+from pwflow_core.errors import MissingColumnError, SourceError, first_line
+from pwflow_core.files import escape_glob, is_number_type, is_parquet
+from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
-__all__ = ["QUERY_PATH", "Staged", "is_parquet", "stage_file", "stage_query"]
+__all__ = ["QUERY_PATH", "Staged", "stage_file", "stage_query"]
 
-_PARQUET = (".parquet", ".pq", ".parq")
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 SEGMENT_JOINT = " / "
 ONLY_MACHINE = "machine"
 NO_SEGMENT = "all"
@@ -33,11 +32,6 @@ class Staged:
     rows_file: Path
     n_rows: int
     malformed: list[tuple[int, str, str]] = field(default_factory=list)
-
-
-def is_parquet(path: str) -> bool:
-    """Whether a file is Parquet, by its ending; everything else is read as CSV."""
-    return path.lower().endswith(_PARQUET)
 
 
 def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source: Source, target: Path) -> Staged:
@@ -145,7 +139,7 @@ def _segment(source: Source, label: str) -> str:
 
 def _number(types: dict[str, str], column: str, source: Source) -> str:
     name = quote_identifier(column)
-    if _is_number(types[column]):
+    if is_number_type(types[column]):
         return f"{name}::DOUBLE"
     text = f"trim({name}::VARCHAR)"
     if source.decimal == ",":
@@ -159,13 +153,9 @@ def _refused_values(types: dict[str, str], source: Source) -> str:
         f"'v': CASE WHEN {_number(types, sensor.column, source)} IS NULL THEN "
         f" nullif(trim({quote_identifier(sensor.column)}::VARCHAR), '') END}}"
         for sensor in source.sensors
-        if not _is_number(types[sensor.column])
+        if not is_number_type(types[sensor.column])
     ]
     if not entries:
         return "NULL::MAP(VARCHAR, VARCHAR)"
     refused = f"list_filter([{', '.join(entries)}], lambda entry: entry.v IS NOT NULL)"
     return f"CASE WHEN len({refused}) > 0 THEN map_from_entries({refused}) END"
-
-
-def _is_number(type_name: str) -> bool:
-    return type_name.removeprefix("U").startswith(_NUMBERS)

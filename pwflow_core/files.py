@@ -1,0 +1,39 @@
+"""What is known of a file with readings before it is read.
+
+Its kind by its name, the column types that hold numbers, the times that carry an offset.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+__all__ = ["HAS_OFFSET", "escape_glob", "is_number_type", "is_parquet", "is_remote"]
+
+HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
+"""A pattern for DuckDB's `regexp_matches`: a time of day that says how far from UTC it is."""
+
+_PARQUET = (".parquet", ".pq", ".parq")
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
+_WILD = re.compile(r"[*?\[]")
+
+
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is Parquet, by its ending; everything else is read as CSV."""
+    return os.fspath(path).lower().endswith(_PARQUET)
+
+
+def is_remote(path: str) -> bool:
+    """Whether this is the address of an object in a store, not a local path."""
+    return "://" in path
+
+
+def escape_glob(path: str | os.PathLike[str]) -> str:
+    """Return a pattern that matches this path and no other."""
+    text = os.fspath(path)
+    return text if is_remote(text) else _WILD.sub(r"[\g<0>]", text)
+
+
+def is_number_type(type_name: str) -> bool:
+    """Whether a column of this DuckDB type holds numbers, or truth values, which count as 0 and 1."""
+    return type_name.removeprefix("U").startswith(_NUMBERS) and not type_name.endswith("]")
