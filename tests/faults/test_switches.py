@@ -8,9 +8,8 @@ import pytest
 from pwflow_core.pipeline.flows.registry import rollback
 from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import query
-from tests.faults.conftest import NIGHT, leftovers
-from tests.faults.test_kills import add_night
-from tests.pipeline.test_registry import in_force, train_another
+from tests.faults.conftest import NIGHT, add_night, leftovers
+from tests.pipeline.flows.test_registry import in_force, train_another
 
 KILLS = int(os.environ.get("PWFLOW_TEST_KILLS", "10"))
 """Kills of each kind; more of them find rarer moments."""

@@ -4,9 +4,8 @@ import pandas as pd
 
 from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen
-from tests.faults.conftest import NIGHT
+from tests.faults.conftest import NIGHT, published
 from tests.faults.test_inputs import balanced
-from tests.faults.test_kills import published
 
 TIMES = (
     "SELECT count(*), count(DISTINCT (machine_id, ts)), min(ts)::VARCHAR, max(ts)::VARCHAR "
