@@ -3,13 +3,26 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo test ui lint reference audit
+.PHONY: demo quick test test-all ui lint reference audit
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
 
+# What the three tiers are: tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+quick: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(PYTEST) -m quick
+
 test: .venv/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --durations=50 --durations-min=1
+
+test-all: .venv/.ready
+	$(PYTEST) -m "" --hypothesis-profile=night --durations=50 --durations-min=1
 
 ui: .venv/.ready
 	$(BIN)/pwflow ui --port $(PORT)

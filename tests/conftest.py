@@ -1,4 +1,15 @@
-"""Plants for tests: real files in, a real warehouse out, small enough to train in seconds."""
+"""Plants for tests: real files in, a real warehouse out, small enough to train in seconds.
+
+A test is in one of three tiers, by its mark:
+
+    quick    `make quick`      under a minute: laws, texts, configuration; no plant is trained, no process started
+    (none)   `make test`       what a change has to pass, the quick ones too; at most 12 minutes on two cores
+    long     `make test-all`   all of it, for the night: random kills, the soak, browsers, whole benchmarks
+
+A whole file is marked with `pytestmark`. What runs is chosen by `-m`, and pyproject.toml leaves out what is long:
+`pytest -m long tests/faults/test_soak.py` runs it, `pytest -m ""` runs everything. In `make test-all` Hypothesis also
+tries more examples, by its profile `night`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +27,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.pipeline.flows.training import train_cluster_flows
@@ -30,6 +42,8 @@ from pwflow_core.plant import Plant
 
 Content = str | bytes | pd.DataFrame
 MakePlant = Callable[..., Plant]
+
+settings.register_profile("night")
 
 REPOSITORY = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -49,16 +63,9 @@ TRAINED: dict[str, Any] = {
 }
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the tests that take minutes or gigabytes, too")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is long, unless it is asked for: deselected, so that nothing counts as skipped."""
-    if not config.getoption("--long"):
-        long = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+def examples(n_push: int, n_night: int) -> int:
+    """Return how many examples Hypothesis is to try: more in `make test-all`."""
+    return n_night if settings.get_current_profile_name() == "night" else n_push
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

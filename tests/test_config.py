@@ -8,6 +8,8 @@ import pytest
 from pwflow_core.config import RESERVED_COLUMNS, load_config, locate_config
 from pwflow_core.errors import ConfigurationError
 
+pytestmark = pytest.mark.quick
+
 SOURCE = '[source]\npath = "data/*.csv"\n'
 
 WRONG = {

@@ -15,7 +15,7 @@ from pwflow_core.config import PlantConfig, load_config
 from pwflow_core.errors import ConfigurationError, SourceError
 from pwflow_core.pipeline.source.source import Sensor, Source
 from pwflow_core.pipeline.source.staging import stage_file
-from tests.conftest import open_plant, put_file, query, read_all
+from tests.conftest import examples, open_plant, put_file, query, read_all
 
 CORPUS = Path(__file__).with_name("corpus")
 EXPORTS = sorted((CORPUS / "csv").iterdir())
@@ -85,7 +85,7 @@ def test_every_export_of_the_corpus_is_taken_or_refused_with_a_sentence(tmp_path
     assert {outcome.is_taken for outcome in outcomes} == {True, False}
 
 
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=examples(150, 3000))
 @given(data=mutated(EXPORTS, PIECES))
 def test_a_mutated_export_is_taken_or_refused_with_a_sentence(data):
     with TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def test_a_mutated_export_is_taken_or_refused_with_a_sentence(data):
     assert outcome.is_taken or outcome.is_refused, outcome
 
 
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=examples(300, 5000))
 @given(data=mutated(CONFIGURATIONS, WORDS))
 def test_a_mutated_configuration_is_valid_or_refused_with_a_sentence_that_names_the_file(data):
     with TemporaryDirectory() as folder:
@@ -106,7 +106,7 @@ def test_a_mutated_configuration_is_valid_or_refused_with_a_sentence_that_names_
     assert isinstance(outcome, PlantConfig) or "pwflow.toml" in outcome
 
 
-@settings(FUZZ, max_examples=12)
+@settings(FUZZ, max_examples=examples(12, 150))
 @given(nights=st.lists(st.lists(mutated(EXPORTS, PIECES), min_size=1, max_size=3), min_size=1, max_size=2))
 def test_whatever_arrives_each_row_is_a_reading_or_refused_once(nights):
     """From files to readings, night after night, beside a file that is whole."""

@@ -5,6 +5,8 @@ import pytest
 
 from pwflow_core.modelling.targets import TARGETS
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("name", ["two_moons", "two_rings", "circle_of_gaussians"])
 def test_flat_targets_integrate_to_one(name):

@@ -10,6 +10,8 @@ import pytest
 from pwflow_core.errors import ConfigurationError, SourceError
 from pwflow_core.onboarding import initialise
 
+pytestmark = pytest.mark.quick
+
 GARBAGE = b"PAR1" + bytes(range(256)) * 4 + b"PAR1"
 
 

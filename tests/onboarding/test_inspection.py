@@ -12,6 +12,8 @@ import pytest
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding import inspect_source
 
+pytestmark = pytest.mark.quick
+
 
 def _german(number: float) -> str:
     return f"{number:.3f}".replace(".", ",")

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from pwflow_core.config import PlantConfig, load_config
 from pwflow_core.onboarding import initialise
 
+pytestmark = pytest.mark.quick
+
 HOSTILE = [
     "quote \"x\" and 'y'",
     "line\nbreak",

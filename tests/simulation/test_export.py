@@ -12,6 +12,8 @@ import pytest
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.simulation import SENSOR_NAMES, SimulatedPlant, write_exports
 
+pytestmark = pytest.mark.quick
+
 
 def snapshot(folder):
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -11,6 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from pwflow_core.simulation import FAULT_KINDS, MACHINES, SENSOR_NAMES, PlantReadings, SimulatedPlant
 
+pytestmark = pytest.mark.quick
+
 FAULTY = SimulatedPlant(with_blemishes=False)
 SEEDS = (0, 7, 11, 2024)
 

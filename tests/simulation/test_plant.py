@@ -23,6 +23,8 @@ from pwflow_core.simulation import (
     SimulatedPlant,
 )
 
+pytestmark = pytest.mark.quick
+
 HEALTHY = SimulatedPlant(ageing_from_day=None, with_faults=False, with_blemishes=False)
 LOW = np.array([sensor.low for sensor in SENSORS])
 HIGH = np.array([sensor.high for sensor in SENSORS])

@@ -13,7 +13,7 @@ from pwflow_core.errors import SourceError
 from pwflow_core.pipeline.readings.deriving import derive_readings
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.source.ingest import ingest_files
-from tests.conftest import frame, open_plant, put_file, query, read_all, score_all
+from tests.conftest import examples, frame, open_plant, put_file, query, read_all, score_all
 
 HEADER = "ts,machine,temperature,pressure"
 
@@ -229,7 +229,11 @@ messy_files = st.lists(st.lists(line, min_size=1, max_size=8), min_size=1, max_s
 
 
 @settings(
-    max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=examples(8, 100),
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 @given(nights=st.lists(messy_files, min_size=1, max_size=2))
 def test_every_row_that_arrived_is_a_reading_or_refused_once(nights):
