@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pwflow_core.modelling.calibration import Calibration, calibrate
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.modelling.settings import FitSettings, FlowSettings
 from pwflow_core.modelling.validation import held_out_blocks
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pwflow_core.modelling.detector import PiecewiseFlowDetector
     from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
     from pwflow_core.modelling.piecewise import PiecewiseFlow
-    from pwflow_core.modelling.training import ClusterRows, FlowSettings, TrainingProgress, train_flows
+    from pwflow_core.modelling.training import ClusterRows, TrainingProgress, train_flows
 
 __all__ = [
     "Attribution",
@@ -27,6 +28,7 @@ __all__ = [
     "ClusterFlow",
     "ClusterRows",
     "ClusterSeeds",
+    "FitSettings",
     "FlowSettings",
     "PiecewiseFlow",
     "PiecewiseFlowDetector",
@@ -43,7 +45,6 @@ _MODULES = {
     "Attribution": "attribution",
     "ClusterFlow": "flow",
     "ClusterRows": "training",
-    "FlowSettings": "training",
     "PiecewiseFlow": "piecewise",
     "PiecewiseFlowDetector": "detector",
     "SensorAttributor": "attribution",

@@ -7,52 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, logsumexp
 
-from pwflow_core.modelling.clustering import ClusterSeeds, Method, Selection, fit_candidates
+from pwflow_core.modelling.clustering import ClusterSeeds, fit_candidates
 from pwflow_core.modelling.flow import ClusterFlow
+from pwflow_core.modelling.gaussian_mixture import GaussianMixture
 from pwflow_core.modelling.joint import train_jointly
-from pwflow_core.modelling.training import ClusterRows, FlowSettings, for_all_readings, train_flows
+from pwflow_core.modelling.mixture import log_joint
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.settings import FitSettings, FlowSettings, for_all_readings
+from pwflow_core.modelling.training import ClusterRows, train_flows
 from pwflow_core.modelling.validation import paired_gain
 
 Array = NDArray[np.float64]
+Refine = Literal["em", "joint"] | None
 
 _TRACE = 1e-3  # responsibility below which a row says nothing about a cluster
 _LEAST_SHARED = 0.02  # weight below which a flow over all readings is not worth its training and its evaluation
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Distinct rows, their weights, and which of them are held out.
-
-    Attributes:
-        X: Raw units, shape (N, D).
-        weight: Shape (N,).
-        held_out: Shape (N,).
-        fixed: Known cluster of each row or -1, shape (N,).
-
-    """
-
-    X: Array
-    weight: Array
-    held_out: NDArray[np.bool_]
-    fixed: NDArray[np.intp]
-
-    def share(self, joint: Array) -> Array:
-        """Turn log-joints (N, K) into responsibilities; rows of known cluster keep it."""
-        share = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-        return self.clamped(share)
-
-    def clamped(self, share: Array) -> Array:
-        """Give rows of known cluster to it, whole."""
-        known = np.flatnonzero(self.fixed >= 0)
-        share[known] = 0.0
-        share[known, self.fixed[known]] = 1.0
-        return share
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +52,7 @@ class Piecewise:
 
     def log_joint(self, X: Array) -> Array:
         """Evaluate log w_k + log p_k(x) of the clusters, nats, shape (N, K)."""
-        return np.stack([f.log_prob(X) for f in self.flows], axis=1) + np.log(self.weights)
+        return log_joint(self.flows, self.weights, X)
 
     def log_held_out(self, data: TrainingData) -> Array:
         """Evaluate the log-density of the held-out rows by the clusters alone, nats, shape (M,)."""
@@ -84,20 +60,11 @@ class Piecewise:
 
 
 def fit_piecewise(
-    data: TrainingData,
-    *,
-    method: Method,
-    sizes: Sequence[int],
-    selection: Selection,
-    settings: FlowSettings,
-    refinements: int,
-    joint: bool,
-    shared: bool,
-    random_state: int,
+    data: TrainingData, clusters: FitSettings, settings: FlowSettings, *, refine: Refine, shared: bool
 ) -> Piecewise:
     """Fit clusters and flows.
 
-    With several `sizes` and `held_out` selection, the Gaussian mixtures only bound the search: flows are
+    With several sizes and `held_out` selection, the Gaussian mixtures only bound the search: flows are
     trained briefly for the K the mixtures prefer and for about a half, a quarter, ... of it down to one, and
     the K whose flows do best on the held-out rows is trained to the end.
 
@@ -107,27 +74,25 @@ def fit_piecewise(
 
     Arguments:
         data: What to learn from.
-        method: `gmm` or `kmeans`.
-        sizes: Candidates for K.
-        selection: How to choose among them.
+        clusters: How to find the clusters, and the seed of the flows.
         settings: Of the flows.
-        refinements: Rounds of expectation maximisation over the trained flows, while held-out rows gain.
-        joint: Go on with clusters and flows together on the mixture likelihood, if held-out rows gain and no
-            labels are given.
+        refine: `em`: a round of expectation maximisation over the trained flows, if held-out rows gain. `joint`: then
+            go on with clusters and flows together on the mixture likelihood, if held-out rows gain and no labels are
+            given.
         shared: Mix in a large flow over all readings, if K = 1 is among several candidates and held-out rows ask
             for it.
-        random_state: Seed.
 
     """
-    worth = _worth_trying(data, method, sizes, selection, random_state)
+    random_state = clusters.random_state
+    worth = _worth_trying(data, clusters)
     first_look = settings if len(worth) == 1 else _brief(settings)
     tried = [_start(seeds, data, first_look, random_state) for seeds in worth]
     best = tried[int(np.argmax([data.weight[data.held_out] @ model.log_held_out(data) for model in tried]))]
     if len(tried) > 1:
         best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
-    if method == "gmm":
-        best = _refine(best, data, settings, refinements, random_state)
-    if joint and data.held_out.any() and (data.fixed < 0).all():
+    if clusters.method == "gmm" and refine is not None:
+        best = _refine(best, data, settings, random_state)
+    if refine == "joint" and data.held_out.any() and (data.fixed < 0).all():
         best = _refine_jointly(best, data, settings, random_state)
     if shared and len(tried) > 1 and tried[-1].seeds.n_clusters == 1:
         best = _share(best, tried[-1].seeds, data, for_all_readings(settings), random_state)
@@ -135,14 +100,7 @@ def fit_piecewise(
 
 
 def choose_clusters(
-    data: TrainingData,
-    *,
-    method: Method,
-    sizes: Sequence[int],
-    selection: Selection,
-    settings: FlowSettings,
-    random_state: int,
-    least_share: float = 0.01,
+    data: TrainingData, clusters: FitSettings, settings: FlowSettings, least_share: float = 0.01
 ) -> ClusterSeeds:
     """Find the clusters alone, no more of them than the evidence asks for.
 
@@ -152,12 +110,12 @@ def choose_clusters(
     perhaps: its rows are left to be improbable in the others.
     Neighbouring readings are not independent, so the error is that of contiguous blocks of held-out rows.
     """
-    worth = _worth_trying(data, method, sizes, selection, random_state)
-    if len(sizes) > 1:
+    worth = _worth_trying(data, clusters)
+    if len(clusters.sizes) > 1:
         worth = [_without_rare(seeds, least_share) for seeds in worth]
     if len(worth) == 1:
         return worth[0]
-    tried = [_start(seeds, data, _brief(settings), random_state) for seeds in worth]
+    tried = [_start(seeds, data, _brief(settings), clusters.random_state) for seeds in worth]
     judged = np.flatnonzero(data.held_out)
     block = np.cumsum(np.diff(judged, prepend=judged[0]) > 1).astype(np.intp)
     density = [logsumexp(model.log_joint(data.X[judged]), axis=1) for model in tried]
@@ -176,21 +134,10 @@ def _without_rare(seeds: ClusterSeeds, least_share: float) -> ClusterSeeds:
     return replace(seeds, weights=weights, means=seeds.means[keep], covariances=seeds.covariances[keep])
 
 
-def _worth_trying(
-    data: TrainingData, method: Method, sizes: Sequence[int], selection: Selection, random_state: int
-) -> list[ClusterSeeds]:
-    """Return the clusters that the selection prefers and, where held-out rows select, those for fewer K besides."""
-    choice = fit_candidates(
-        data.X,
-        method=method,
-        candidates=sizes,
-        selection=selection,
-        sample_weight=data.weight,
-        held_out=data.held_out,
-        fixed=data.fixed,
-        random_state=random_state,
-    )
-    if selection != "held_out" or not data.held_out.any():
+def _worth_trying(data: TrainingData, settings: FitSettings) -> list[ClusterSeeds]:
+    """Return the clusters that the selection prefers and, where held-out rows select, those for fewer K."""
+    choice = fit_candidates(data, settings)
+    if settings.selection != "held_out" or not data.held_out.any():
         return [choice.fitted[choice.chosen]]
     return [choice.fitted[i] for i in _ladder([seeds.n_clusters for seeds in choice.fitted], choice.chosen)]
 
@@ -207,39 +154,25 @@ def _ladder(sizes: list[int], top: int) -> list[int]:
 
 def _start(seeds: ClusterSeeds, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
     share = data.clamped(seeds.responsibilities(data.X))
-    flows = train_flows(cluster_rows(data, share, seeds.means, seeds.covariances), settings, random_state=random_state)
+    flows = train_flows(cluster_rows(data, share, seeds), settings, random_state=random_state)
     return Piecewise(seeds, seeds.weights, flows)
 
 
-def _refine(model: Piecewise, data: TrainingData, settings: FlowSettings, rounds: int, random_state: int) -> Piecewise:
-    """Let flows and responsibilities follow each other while the held-out rows gain."""
-    brief = _brief(settings)
+def _refine(model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
+    """Let responsibilities follow the flows, and flows follow them, if the held-out rows gain."""
+    if len(model.flows) == 1 or not data.held_out.any():
+        return model
     joint = model.log_joint(data.X)
-    for _ in range(rounds if len(model.flows) > 1 and data.held_out.any() else 0):
-        challenger = _maximise(model, data, brief, random_state, data.share(joint))
-        new_joint = challenger.log_joint(data.X)
-        gain, error = held_out_gain(data, joint, new_joint)
-        if not gain > error:
-            break
-        model, joint = challenger, new_joint
-    return model
+    challenger = _maximise(model, data, _brief(settings), random_state, data.share(joint))
+    gain, error = held_out_gain(data, joint, challenger.log_joint(data.X))
+    return challenger if gain > error else model
 
 
 def _refine_jointly(model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int) -> Piecewise:
     before = model.log_joint(data.X)
     share = data.share(before)
-    learn = ~data.held_out
-    flows, weights = train_jointly(
-        model.flows,
-        model.weights,
-        cluster_rows(data, share, model.seeds.means, model.seeds.covariances, model.flows),
-        data.X[learn],
-        data.weight[learn],
-        data.X[data.held_out],
-        data.weight[data.held_out],
-        settings,
-        random_state,
-    )
+    rows = cluster_rows(data, share, model.seeds, model.flows)
+    flows, weights = train_jointly(model.flows, model.weights, rows, data, settings, random_state)
     challenger = Piecewise(model.seeds, weights, flows)
     gain, _ = held_out_gain(data, before, challenger.log_joint(data.X))
     return challenger if gain > 0 else model
@@ -295,20 +228,16 @@ def _maximise(
     model: Piecewise, data: TrainingData, settings: FlowSettings, random_state: int, share: Array
 ) -> Piecewise:
     """Go on training each flow on the given responsibilities, shape (N, K)."""
-    rows = cluster_rows(data, share, model.seeds.means, model.seeds.covariances, model.flows)
+    rows = cluster_rows(data, share, model.seeds, model.flows)
     flows = train_flows(rows, settings, random_state=random_state)
     mass = data.weight[~data.held_out] @ share[~data.held_out]
     return Piecewise(model.seeds, np.maximum(mass, 1e-12 * mass.sum()) / mass.sum(), flows)
 
 
 def cluster_rows(
-    data: TrainingData,
-    share: Array,
-    means: Array,
-    covariances: Array,
-    start: Sequence[ClusterFlow] | None = None,
+    data: TrainingData, share: Array, seeds: GaussianMixture, start: Sequence[ClusterFlow] | None = None
 ) -> list[ClusterRows]:
-    """Split the rows by cluster, each with its responsibility as weight."""
+    """Split the rows by cluster, each with its responsibility as weight, shape (N, K)."""
     rows = []
     for k in range(share.shape[1]):
         learn = ~data.held_out & (share[:, k] > _TRACE)
@@ -319,8 +248,8 @@ def cluster_rows(
                 weight=share[learn, k] * data.weight[learn],
                 X_held_out=data.X[judge],
                 weight_held_out=share[judge, k] * data.weight[judge],
-                mean=means[k],
-                covariance=covariances[k],
+                mean=seeds.means[k],
+                covariance=seeds.covariances[k],
                 start=None if start is None else start[k],
             )
         )

@@ -14,113 +14,127 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.validation import as_matrix
+
 Array = NDArray[np.float64]
 
+LARGEST = 1e150
+"""Squares of standardised values must stay finite."""
 _FEATURES_AT_ONCE = 1 << 23  # float64 values of quadratic features held in memory
+_FLOOR = 1e-5  # added to every variance of standardised data
+_STARTS = 2
+_TOLERANCE = 1e-5  # nats per row
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """A Gaussian mixture in the units of the rows it was fitted to.
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """p(x) = sum_k w_k N(x; m_k, S_k), in the units of the rows.
 
     Attributes:
         weights: Mixture weights, shape (K,).
         means: Shape (K, D).
         covariances: Shape (K, D, D), positive definite.
-        log_likelihood: Weighted mean log-density of the training rows, nats per row.
-        held_out: The same of the held-out rows; equal to `log_likelihood` if there were none.
 
     """
 
     weights: Array
     means: Array
     covariances: Array
-    log_likelihood: float
-    held_out: float
 
-    def log_joint(self, X: Array) -> Array:
-        """Evaluate log w_k + log N(x; m_k, S_k), nats, shape (N, K)."""
-        return _Rows(X, np.ones(len(X))).log_joint(_parameters(self.weights, self.means, self.covariances))
+    @property
+    def n_clusters(self) -> int:
+        """K."""
+        return len(self.weights)
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.means.shape[1])
 
     @property
     def n_parameters(self) -> int:
-        """Count the free parameters, for BIC."""
-        n_clusters, n_features = self.means.shape
-        return int(n_clusters * (1 + n_features + n_features * (n_features + 1) // 2) - 1)
+        """Free parameters: weights, means and covariances."""
+        return self.n_clusters * (1 + self.n_features + self.n_features * (self.n_features + 1) // 2) - 1
+
+    def log_joint(self, X: Array) -> Array:
+        """Evaluate log w_k + log N(x; m_k, S_k).
+
+        Arguments:
+            X: Rows, shape (N, D).
+
+        Returns:
+            Nats, in the units of the rows, shape (N, K); always finite.
+
+        """
+        X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
+        joint = np.empty((len(X), self.n_clusters))
+        for k in range(self.n_clusters):
+            # factors of the scaled covariance: units may differ by many orders of magnitude
+            spread = np.sqrt(np.diagonal(self.covariances[k]))
+            factor = np.linalg.cholesky(self.covariances[k] / np.outer(spread, spread))
+            standard = np.clip((X - self.means[k]) / spread, -LARGEST, LARGEST)
+            white = np.clip(standard @ np.linalg.inv(factor).T, -LARGEST, LARGEST)
+            log_det = np.log(np.diagonal(factor)).sum() + np.log(spread).sum()
+            constant = np.log(self.weights[k]) - log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+            joint[:, k] = constant - 0.5 * np.einsum("nd,nd->n", white, white)
+        return joint
+
+    def log_prob(self, X: Array) -> Array:
+        """Evaluate the log-density of rows (N, D), nats, shape (N,)."""
+        return np.asarray(logsumexp(self.log_joint(X), axis=1))
 
 
-@dataclass(frozen=True)
-class Regularisation:
-    """Keep every covariance positive definite, in standardised units.
+@dataclass(frozen=True, eq=False)
+class FittedMixture(GaussianMixture):
+    """A mixture as `fit_mixture` found it.
 
     Attributes:
-        floor: Added to every variance.
-        prior_rows: Rows' worth of prior scatter, shaped as the average covariance within clusters, that each
-            covariance is shrunk to; keeps small clusters in many dimensions from collapsing. None for D.
+        log_likelihood: Weighted mean log-density of the training rows, nats per row.
+        held_out: The same of the held-out rows; equal to `log_likelihood` if there were none.
 
     """
 
-    floor: float = 1e-5
-    prior_rows: float | None = None
+    log_likelihood: float
+    held_out: float
 
 
 def fit_mixture(
-    X: Array,
-    n_clusters: int,
-    *,
-    weight: Array | None = None,
-    X_held_out: Array | None = None,
-    weight_held_out: Array | None = None,
-    fixed: NDArray[np.integer] | None = None,
-    regularisation: Regularisation | None = None,
-    n_init: int = 2,
-    max_iterations: int = 200,
-    tolerance: float = 1e-5,
-    random_state: int = 0,
-) -> Mixture:
+    data: TrainingData, n_clusters: int, *, random_state: int = 0, max_iterations: int = 200
+) -> FittedMixture:
     """Fit a full-covariance Gaussian mixture by expectation maximisation.
 
-    Starts from k-means; with held-out rows, stops when they no longer gain and keeps the best iteration.
+    Starts from k-means, `_STARTS` times for a few iterations each, and the best goes on until the rows gain less than
+    `_TOLERANCE` nats each. With held-out rows, it stops when those no longer gain and keeps the best iteration.
 
     Arguments:
-        X: Standardised rows, shape (N, D).
+        data: Standardised rows; those of known cluster keep it.
         n_clusters: K.
-        weight: Row weights, shape (N,).
-        X_held_out: Rows that decide when to stop, shape (M, D).
-        weight_held_out: Their weights, shape (M,).
-        fixed: Known cluster of each row or -1, shape (N,): those rows keep their cluster.
-        regularisation: Bounds on the covariances.
-        n_init: Starts; each runs a few iterations and the best goes on.
-        max_iterations: Most iterations of the one that goes on.
-        tolerance: Stop when the training rows gain less than this, nats per row.
         random_state: Seed of the starts.
+        max_iterations: Most iterations of the one that goes on.
 
     """
-    regularisation = regularisation or Regularisation()
-    rows = _Rows(X, np.ones(len(X)) if weight is None else weight, fixed)
-    held_out = None
-    if X_held_out is not None and len(X_held_out):
-        held_out = _Rows(X_held_out, np.ones(len(X_held_out)) if weight_held_out is None else weight_held_out)
+    rows, judged = _Rows(data.learned), data.judged
     single = n_clusters == 1
     starts = [
-        _run(rows, None, _start(rows, n_clusters, random_state + i), regularisation, 1 if single else 12, 0.0)
-        for i in range(1 if single else n_init)
+        _run(rows, None, _start(rows, n_clusters, random_state + i), 1 if single else 12, 0.0)
+        for i in range(1 if single else _STARTS)
     ]
     _, statistics = max(starts, key=lambda run: run[0].log_likelihood)
-    iterations = 1 if single else max_iterations
-    return _run(rows, held_out, statistics, regularisation, iterations, tolerance)[0]
+    held_out = _Rows(judged) if len(judged.X) else None
+    return _run(rows, held_out, statistics, 1 if single else max_iterations, _TOLERANCE)[0]
 
 
 class _Rows:
     """Rows as quadratic features, in blocks small enough for memory."""
 
-    def __init__(self, X: Array, weight: Array, fixed: NDArray[np.integer] | None = None) -> None:
-        self.X, self.weight, self.fixed = X, weight, fixed
-        self.n_features = X.shape[1]
+    def __init__(self, data: TrainingData) -> None:
+        self.X, self.weight, self.fixed = data.X, data.weight, data.fixed
+        self.n_features = self.X.shape[1]
         self.upper = np.triu_indices(self.n_features)
         width = 1 + self.n_features + len(self.upper[0])
         step = max(1, _FEATURES_AT_ONCE // width)
-        self.blocks = [slice(i, i + step) for i in range(0, len(X), step)]
+        self.blocks = [slice(i, i + step) for i in range(0, len(self.X), step)]
         self._kept = self._features(self.blocks[0]) if len(self.blocks) == 1 else None
 
     def _features(self, block: slice) -> Array:
@@ -131,11 +145,9 @@ class _Rows:
     def features(self, block: slice) -> Array:
         return self._features(block) if self._kept is None else self._kept
 
-    def log_joint(self, parameters: Array) -> Array:
-        return np.concatenate([self.features(block) @ parameters.T for block in self.blocks])
-
     def mean_log_density(self, parameters: Array) -> float:
-        return float(self.weight @ logsumexp(self.log_joint(parameters), axis=1) / self.weight.sum())
+        joint = np.concatenate([self.features(block) @ parameters.T for block in self.blocks])
+        return float(self.weight @ logsumexp(joint, axis=1) / self.weight.sum())
 
     def expect(self, parameters: Array) -> tuple[float, Array]:
         """Return the mean log-density and the responsibility-weighted sums of the features, shape (K, F)."""
@@ -148,10 +160,9 @@ class _Rows:
             norm = share.sum(axis=1, keepdims=True)
             total += float(weight @ (top + np.log(norm))[:, 0])
             share *= weight[:, None] / norm
-            if self.fixed is not None:
-                known = np.flatnonzero(self.fixed[block] >= 0)
-                share[known] = 0.0
-                share[known, self.fixed[block][known]] = weight[known]
+            known = np.flatnonzero(self.fixed[block] >= 0)
+            share[known] = 0.0
+            share[known, self.fixed[block][known]] = weight[known]
             sums += share.T @ features
         return total / float(self.weight.sum()), sums
 
@@ -159,7 +170,7 @@ class _Rows:
 def _start(rows: _Rows, n_clusters: int, seed: int) -> Array:
     """Sum the features of each cluster of a quick k-means, shape (K, F)."""
     label = np.zeros(len(rows.X), dtype=int)
-    fixed = np.full(len(rows.X), -1) if rows.fixed is None else rows.fixed.astype(int)
+    fixed = rows.fixed
     if n_clusters > 1 and (fixed < 0).any():
         pick = np.flatnonzero(fixed < 0)
         most = max(3000, 100 * n_clusters)
@@ -194,11 +205,10 @@ def _run(
     rows: _Rows,
     held_out: _Rows | None,
     sums: Array,
-    regularisation: Regularisation,
     max_iterations: int,
     tolerance: float,
-) -> tuple[Mixture, Array]:
-    mixture = _maximise(sums, rows.n_features, regularisation)
+) -> tuple[FittedMixture, Array]:
+    mixture = _maximise(sums, rows.n_features)
     best: tuple[float, float, tuple[Array, Array, Array]] | None = None
     previous, since_best = -np.inf, 0
     for iteration in range(max_iterations + 1):
@@ -214,13 +224,13 @@ def _run(
         if iteration == max_iterations or gained - previous < tolerance or since_best >= 4:
             break
         previous, sums = gained, next_sums
-        mixture = _maximise(sums, rows.n_features, regularisation)
+        mixture = _maximise(sums, rows.n_features)
     assert best is not None  # noqa: S101 - the loop runs at least once
     score, gained, (weights, means, covariances) = best
-    return Mixture(weights, means, covariances, gained, score), sums
+    return FittedMixture(weights, means, covariances, gained, score), sums
 
 
-def _maximise(sums: Array, n_features: int, regularisation: Regularisation) -> tuple[Array, Array, Array]:
+def _maximise(sums: Array, n_features: int) -> tuple[Array, Array, Array]:
     """Turn sums of quadratic features into weights, means and covariances."""
     mass = sums[:, 0]
     total = mass.sum()
@@ -234,9 +244,9 @@ def _maximise(sums: Array, n_features: int, regularisation: Regularisation) -> t
     scatter = second - mass[:, None, None] * means[:, :, None] * means[:, None, :]
     scatter[~alive] = 0.0
     within = scatter.sum(axis=0) / total
-    prior = float(n_features) if regularisation.prior_rows is None else regularisation.prior_rows
-    covariances = (scatter + prior * within) / (mass + prior)[:, None, None]
-    covariances[:, range(n_features), range(n_features)] += regularisation.floor
+    # `n_features` rows' worth of the average scatter keeps small clusters in many dimensions from collapsing
+    covariances = (scatter + float(n_features) * within) / (mass + float(n_features))[:, None, None]
+    covariances[:, range(n_features), range(n_features)] += _FLOOR
     weights = np.maximum(mass / total, 1e-12)
     return weights / weights.sum(), means, covariances
 

@@ -24,6 +24,11 @@ _MARGINS = (6.0, 10.0, 15.0, 20.0, 30.0, 45.0)
 _BATCH_ROWS = 32_768
 
 
+def log_joint(flows: Sequence[ClusterFlow], weights: Array, X: Array) -> Array:
+    """Evaluate log w_k + log p_k(x) of readings (N, D) for all flows, nats, shape (N, K)."""
+    return np.asarray(np.stack([flow.log_prob(X) for flow in flows], axis=1) + np.log(weights))
+
+
 @dataclass(frozen=True, eq=False)
 class FlowMixture:
     """log p(x) = logsumexp_k [ log w_k + log p_k(x) ].
@@ -56,7 +61,7 @@ class FlowMixture:
 
     def log_joint(self, X: Array) -> Array:
         """Evaluate log w_k + log p_k(x) for all flows, nats, shape (N, K)."""
-        return np.stack([flow.log_prob(X) for flow in self.flows], axis=1) + np.log(self.weights)
+        return log_joint(self.flows, self.weights, X)
 
     def log_prob(self, X: Array, rule: Rule = "pruned") -> Array:
         """Evaluate the log-density.

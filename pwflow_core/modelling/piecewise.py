@@ -9,21 +9,19 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from pwflow_core.modelling.clustering import CANDIDATES, ClusterSeeds, Method, Selection, joined
-from pwflow_core.modelling.fitting import Piecewise, TrainingData, fit_piecewise
+from pwflow_core.modelling.clustering import ClusterSeeds, joined
+from pwflow_core.modelling.estimator import DensityEstimator
+from pwflow_core.modelling.fitting import Piecewise, Refine, fit_piecewise
 from pwflow_core.modelling.flow import ClusterFlow
-from pwflow_core.modelling.mixture import FlowMixture, Rule
+from pwflow_core.modelling.mixture import FlowMixture, Rule, log_joint
+from pwflow_core.modelling.rows import TrainingData, responsibilities
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.modelling.training import FlowSettings
+from pwflow_core.modelling.settings import CANDIDATES, FitSettings, FlowSettings, Method, Selection
 from pwflow_core.modelling.validation import (
     as_groups,
     as_weights,
-    check_finite,
     distinct_rows,
     held_out_blocks,
 )
@@ -33,7 +31,7 @@ Array = NDArray[np.float64]
 _CALIBRATION_ROWS = 2000
 
 
-class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class PiecewiseFlow(DensityEstimator):
     r"""Density estimation with one normalizing flow per cluster.
 
     log p(x) = logsumexp_k [ log w_k + log p_k(x) ]
@@ -78,7 +76,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         candidates: Sequence[int] = CANDIDATES,
         selection: Selection = "held_out",
         clustering: Method = "gmm",
-        refine: Literal["em", "joint"] | None = "em",
+        refine: Refine = "em",
         shared_flow: bool = True,
         flow: FlowSettings | None = None,
         held_out: float | None = None,
@@ -130,13 +128,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("Expected labels or segments, got both; put the segment into the labels.")
         fixed = as_groups(labels, len(X), np.full(len(X), -1)).astype(np.intp)
         group = as_groups(segments, len(X), np.zeros(len(X), dtype=np.intp))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pick, twin = distinct_rows(X, weight, fixed, group)
-        total = np.bincount(twin[twin >= 0], weights=weight[twin >= 0])
-        if len(pick) > self.max_rows:
-            keep = np.linspace(0, len(pick) - 1, self.max_rows).round().astype(np.intp)
-            pick, total, twin = pick[keep], total[keep], np.full(len(X), -1)
-            twin[pick] = np.arange(len(pick))
+        seed = self._seed()
+        pick, total, twin = distinct_rows(X, weight, fixed, group, max_rows=self.max_rows)
         held_out = np.zeros(len(pick), dtype=bool)
         models, shares, names = [], [], np.unique(group[pick])
         for name in names:
@@ -166,17 +159,8 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return FlowMixture(weights, self.flows_ + self.shared_flows_, margin, floor, len(self.shared_flows_))
 
     def _fit_segment(self, data: TrainingData, seed: int) -> Piecewise:
-        return fit_piecewise(
-            data,
-            method=self.clustering,
-            sizes=self.candidates if self.n_clusters == "auto" else (self.n_clusters,),
-            selection=self.selection,
-            settings=self.flow or FlowSettings(),
-            refinements=0 if self.refine is None else 1,
-            joint=self.refine == "joint",
-            shared=self.shared_flow,
-            random_state=seed,
-        )
+        clusters = FitSettings(self.n_clusters, self.candidates, self.clustering, self.selection, random_state=seed)
+        return fit_piecewise(data, clusters, self.flow or FlowSettings(), refine=self.refine, shared=self.shared_flow)
 
     def score_samples(self, X: object, *, rule: Rule = "pruned", segments: object = None) -> Array:
         """Evaluate the log-density of each reading.
@@ -212,14 +196,9 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             score[mine] = part.log_prob(X[mine], rule)
         return score
 
-    def score(self, X: object, y: object = None) -> float:
-        """Return the mean log-density, nats per reading."""
-        return float(self.score_samples(X).mean())
-
     def predict_proba(self, X: object) -> Array:
         """Return each cluster's share in each reading, shape (N, K)."""
-        joint = self._log_joint(self._check(X))
-        return np.asarray(np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
+        return responsibilities(self._log_joint(self._check(X)))
 
     def predict(self, X: object) -> NDArray[np.intp]:
         """Return the most likely cluster of each reading, shape (N,)."""
@@ -227,7 +206,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _log_joint(self, X: Array) -> Array:
         """Evaluate log w_k + log p_k(x) of the clusters, shape (N, K)."""
-        return np.asarray(np.stack([flow.log_prob(X) for flow in self.flows_], axis=1) + np.log(self.weights_))
+        return log_joint(self.flows_, self.weights_, X)
 
     def sample(self, n_samples: int = 1, *, cluster: int | None = None) -> tuple[Array, NDArray[np.intp]]:
         """Draw readings from the mixture, or from one cluster.
@@ -237,10 +216,7 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
             was drawn from or, if it was drawn from a flow over all readings, the most likely one.
 
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. At least one sample is needed.")
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = self._draws(n_samples)
         flows = self.mixture_.flows if cluster is None else [self.flows_[cluster]]
         counts = rng.multinomial(n_samples, self.mixture_.weights if cluster is None else [1.0])
         drawn = np.concatenate([flow.sample(int(n), rng) for flow, n in zip(flows, counts, strict=True) if n])
@@ -293,13 +269,6 @@ class PiecewiseFlow(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if document["feature_names"]:
             model.feature_names_in_ = np.array(document["feature_names"], dtype=object)
         return model
-
-    def _check(self, X: object, *, reset: bool = False) -> Array:
-        if not reset:
-            check_is_fitted(self)
-        matrix: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
-        return matrix
 
 
 def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

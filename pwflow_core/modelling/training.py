@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,16 @@ from torch import Tensor
 from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
 from pwflow_core.modelling.blending import fit_shares, log_gaussian
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
+from pwflow_core.modelling.loop import (
+    Adam,
+    Batches,
+    EarlyStopping,
+    average_into,
+    batch_size,
+    run_passes,
+    using_threads,
+)
+from pwflow_core.modelling.settings import FlowSettings
 from pwflow_core.modelling.validation import paired_gain
 from pwflow_core.modelling.whitening import Whitening
 
@@ -22,66 +31,6 @@ Array = NDArray[np.float64]
 
 _FEWEST_HELD_OUT = 8
 _NEGLIGIBLE = 1e-3  # share of the largest weight below which a row is not worth a gradient
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """How flows are built and trained.
-
-    Attributes:
-        kind: What a transform does to a coordinate: `affine`, or a rational-quadratic `spline` for shapes
-            that shifting and scaling cannot reach; a spline costs about four times as much. `auto` trains
-            both and keeps the spline where the held-out rows of the cluster gain by more than one standard
-            error.
-        transforms: Autoregressive transforms per flow.
-        hidden: Hidden units of each transform.
-        learning_rate: Of Adam, constant; the weights are averaged instead.
-        steps_per_pass: Gradient steps per pass over a cluster's rows; this sets the batch.
-        min_batch: Smallest batch, a power of two.
-        max_batch: Largest batch, a power of two.
-        max_steps: Most gradient steps.
-        patience: Passes without a gain on the held-out rows before a cluster stops.
-        averaging: Decay of the moving average of the weights, per step.
-        weight_decay: Pull of the weights towards the identity, per step and learning rate, for a cluster of
-            1,000 rows; it fades as 1 / rows, as a prior does.
-        clip: Largest norm of a cluster's gradient.
-        min_rows: Fewest training rows for a flow; a smaller cluster stays a Gaussian.
-        threads: Threads torch may use while training.
-        device: Where to train: `auto` takes an accelerator if there is one.
-
-    """
-
-    kind: Literal["affine", "spline", "auto"] = "affine"
-    transforms: int = 3
-    hidden: int = 32
-    learning_rate: float = 3e-3
-    steps_per_pass: int = 16
-    min_batch: int = 32
-    max_batch: int = 512
-    max_steps: int = 4000
-    patience: int = 12
-    averaging: float = 0.99
-    weight_decay: float = 0.3
-    clip: float = 5.0
-    min_rows: int = 64
-    threads: int = 1
-    device: str = "auto"
-
-
-def for_all_readings(settings: FlowSettings) -> FlowSettings:
-    """Return settings for one flow over all readings at once, by those for the flows of clusters.
-
-    More parameters than eight flows of a cluster each, twice the steps and twice the patience: of three sizes and
-    two learning rates this did best on eight-dimensional readings with many modes.
-    """
-    return replace(
-        settings,
-        kind="affine" if settings.kind == "auto" else settings.kind,
-        transforms=max(8, settings.transforms),
-        hidden=max(128, settings.hidden),
-        patience=2 * settings.patience,
-        max_steps=2 * settings.max_steps,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,15 +131,10 @@ def _train(
             flows[cluster.position] = cluster.start or cluster.flow(None, history)
         else:
             stacks.setdefault((cluster.batch, cluster.architecture, cluster.settings), []).append(cluster)
-    threads = torch.get_num_threads()
-    try:
-        with torch.no_grad():
-            for (_, _, settings), stack in stacks.items():
-                torch.set_num_threads(settings.threads)
-                for cluster, flow in zip(stack, _Stack(stack, settings, random_state).run(on_progress), strict=True):
-                    flows[cluster.position] = flow
-    finally:
-        torch.set_num_threads(threads)
+    for (_, _, settings), stack in stacks.items():
+        with torch.no_grad(), using_threads(settings.threads):
+            trained = _Stack(stack, settings, random_state, on_progress).run()
+        flows |= {cluster.position: flow for cluster, flow in zip(stack, trained, strict=True)}
     return [flows[cluster.position] for cluster in clusters]
 
 
@@ -218,10 +162,7 @@ class PreparedCluster:
             self.whitening, self.architecture = self.start.whitening, self.start.architecture
         self.u, self.weight = self._white(rows.X, rows.weight)
         self.u_held_out, self.weight_held_out = self._white(rows.X_held_out, rows.weight_held_out)
-        ideal = len(self.u) / settings.steps_per_pass
-        power = 2 ** int(np.round(np.log2(max(ideal, 1.0))))
-        self.batch = int(np.clip(power, settings.min_batch, settings.max_batch))
-        self.batch = min(self.batch, 2 ** int(np.log2(max(len(self.u), 1))))
+        self.batch = batch_size(len(self.u), settings)
 
     @property
     def is_too_small(self) -> bool:
@@ -250,147 +191,95 @@ class PreparedCluster:
 class _Stack:
     """Clusters with one batch size, trained together."""
 
-    def __init__(self, clusters: list[PreparedCluster], settings: FlowSettings, random_state: int) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        clusters: list[PreparedCluster],
+        settings: FlowSettings,
+        random_state: int,
+        on_progress: Callable[[TrainingProgress], None] | None,
+    ) -> None:
+        self.settings, self.on_progress = settings, on_progress
         self.architecture = clusters[0].architecture
         self.batch = clusters[0].batch
         self.clusters = clusters
-        self.histories = [
-            TrainingHistory(
-                best_step=c.start.history.best_step if c.start else 0,
-                rows=len(c.u),
-                rows_held_out=len(c.u_held_out),
-                stopped="max_steps",
-            )
-            for c in clusters
-        ]
         self.done = [c.start.history.best_step if c.start else 0 for c in clusters]
+        self.histories = [
+            TrainingHistory(best_step=done, rows=len(c.u), rows_held_out=len(c.u_held_out))
+            for c, done in zip(clusters, self.done, strict=True)
+        ]
         self.running = list(range(len(clusters)))
-        self.generators = [torch.Generator().manual_seed(random_state) for _ in clusters]
+        self.stopping = [EarlyStopping(settings.patience) for _ in clusters]
+        self.batches = [Batches(len(c.u), self.batch, random_state) for c in clusters]
         self.device = training_device(settings.device)
         self.u = torch.cat([c.u for c in clusters]).to(self.device)
         self.weight = torch.cat([c.weight for c in clusters]).to(self.device)
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
-        self.orders = [torch.empty(0, dtype=torch.long) for _ in clusters]
         identity = self.architecture.initial(random_state)
         given = [c.start.parameters if c.start else None for c in clusters]
         self.parameters = torch.stack([identity if p is None else p for p in given]).to(self.device)
-        self.best = self.parameters.clone()
-        self.best_score = torch.full((len(clusters),), -torch.inf, dtype=torch.float64)
-        self.since_best = [0] * len(clusters)
+        self.mean, self.best = self.parameters.clone(), self.parameters.clone()
+        self.mask = self.architecture.mask().to(self.device)
+        rows = torch.tensor([[float(len(cluster.u))] for cluster in clusters])
+        decay_rate = (settings.weight_decay * 1000 / rows * self.architecture.decayed()).to(self.device)
+        self.adam = Adam(self.parameters, decay_rate, settings)
+        self.gradient = torch.zeros_like(self.parameters)
+        self.total = torch.zeros(len(clusters), device=self.device)
+        self._view()
 
-    def run(self, on_progress: Callable[[TrainingProgress], None] | None) -> list[ClusterFlow]:
+    def run(self) -> list[ClusterFlow]:
         started = time.perf_counter()
-        settings, architecture = self.settings, self.architecture
-        mask = architecture.mask().to(self.device)
-        mean = self.parameters.clone()
-        rows = torch.tensor([[float(len(cluster.u))] for cluster in self.clusters])
-        decay_rate = (settings.weight_decay * 1000 / rows * architecture.decayed()).to(self.device)
-        adam = Adam(self.parameters, decay_rate, settings)
-        gradient = torch.zeros_like(self.parameters)
-        views, gradient_views = architecture.views(self.parameters), architecture.views(gradient)
-        total, since = torch.zeros(len(self.running), device=self.device), 0
-        self._evaluate(mean, total, 0, on_progress)
-        for step in range(1, settings.max_steps + 1):
-            pick = self._next_batch()
-            weight = self.weight[pick] / self.batch
-            loss = loss_and_gradient(architecture, views, gradient_views, self.u[pick], weight)
-            adam.step(self.parameters, gradient.mul_(mask))
-            decay = min(settings.averaging, (1 + step) / (10 + step))
-            mean.lerp_(self.parameters, 1 - decay)
-            total, since = total + loss, since + 1
-            if step % settings.steps_per_pass == 0:
-                loss = total / since - mixing_log_det(views)
-                stay = self._evaluate(mean, loss, step, on_progress)
-                total, since = torch.zeros_like(total), 0
-                if len(stay) < len(self.running):
-                    self.running = [self.running[i] for i in stay]
-                    self.parameters, mean = self.parameters[stay].contiguous(), mean[stay].contiguous()
-                    gradient, total = gradient[stay].contiguous(), total[stay]
-                    adam.keep(stay)
-                    views, gradient_views = (
-                        architecture.views(self.parameters),
-                        architecture.views(gradient),
-                    )
-                if not self.running:
-                    break
+        run_passes(self.settings, self._judge, self._step)
         return [self._finish(i, time.perf_counter() - started) for i in range(len(self.clusters))]
 
-    def _next_batch(self) -> Tensor:
-        parts = []
-        for i in self.running:
-            if len(self.orders[i]) < self.batch:
-                n = len(self.clusters[i].u)
-                self.orders[i] = torch.randperm(n, generator=self.generators[i]) + self.offset[i]
-            parts.append(self.orders[i][: self.batch])
-            self.orders[i] = self.orders[i][self.batch :]
-        return torch.stack(parts).to(self.device)
+    def _view(self) -> None:
+        self.views, self.gradient_views = map(self.architecture.views, (self.parameters, self.gradient))
 
-    def _evaluate(
-        self, mean: Tensor, loss: Tensor, step: int, on_progress: Callable[[TrainingProgress], None] | None
-    ) -> list[int]:
-        """Judge each running cluster on its held-out rows; return the positions of those that go on."""
-        stay = []
-        constant = 0.5 * self.architecture.n_features * np.log(2 * np.pi)
-        for row, i in enumerate(self.running):
-            cluster, history = self.clusters[i], self.histories[i]
-            views = self.architecture.views(mean[row : row + 1])
-            z, log_det = forward(self.architecture, views, cluster.u_held_out[None].to(self.device))
-            density = log_det[0].double().cpu() - 0.5 * (z[0].double().cpu() ** 2).sum(dim=1)
-            weight = cluster.weight_held_out.double()
-            score = float((weight * density).sum() / weight.sum())
-            shift = cluster.whitening.log_det - constant
-            history.steps.append(self.done[i] + step)
-            history.train.append(float(shift - loss[row]) if step else float("-inf"))
-            history.held_out.append(score + shift)
-            if np.isfinite(score) and score > self.best_score[i]:
-                self.best_score[i], self.since_best[i] = score, 0
-                self.best[i] = mean[row]
-                self.histories[i] = replace(history, best_step=self.done[i] + step if step else history.best_step)
-            else:
-                self.since_best[i] += 1
-            if not np.isfinite(score) or not np.isfinite(float(loss[row])):
-                self.histories[i] = replace(self.histories[i], stopped="diverged")
-            elif self.since_best[i] >= self.settings.patience:
-                self.histories[i] = replace(self.histories[i], stopped="patience")
-            else:
-                stay.append(row)
-            if on_progress is not None:
-                best = float(self.best_score[i]) + shift
-                on_progress(TrainingProgress(cluster.position, step, score + shift, best, len(self.running)))
-        return stay
+    def _step(self, step: int) -> None:
+        pick = torch.stack([self.batches[i].next() + self.offset[i] for i in self.running]).to(self.device)
+        weight = self.weight[pick] / self.batch
+        loss = loss_and_gradient(self.architecture, self.views, self.gradient_views, self.u[pick], weight)
+        self.adam.step(self.parameters, self.gradient.mul_(self.mask))
+        average_into(self.mean, self.parameters, step, self.settings)
+        self.total = self.total + loss
+
+    def _judge(self, step: int) -> bool:
+        """Judge each running cluster on its held-out rows, and go on with those that may still gain."""
+        loss = self.total / self.settings.steps_per_pass - mixing_log_det(self.views) if step else self.total
+        stay = [row for row, i in enumerate(self.running) if self._may_gain(row, i, float(loss[row]), step)]
+        self.total = torch.zeros_like(self.total)
+        if step and len(stay) < len(self.running):
+            self.running = [self.running[row] for row in stay]
+            self.parameters, self.mean = self.parameters[stay].contiguous(), self.mean[stay].contiguous()
+            self.gradient, self.total = self.gradient[stay].contiguous(), self.total[stay]
+            self.adam.keep(stay)
+            self._view()
+        return bool(self.running)
+
+    def _may_gain(self, row: int, i: int, loss: float, step: int) -> bool:
+        cluster, history, stopping = self.clusters[i], self.histories[i], self.stopping[i]
+        views = self.architecture.views(self.mean[row : row + 1])
+        z, log_det = forward(self.architecture, views, cluster.u_held_out[None].to(self.device))
+        density = log_det[0].double().cpu() - 0.5 * (z[0].double().cpu() ** 2).sum(dim=1)
+        weight = cluster.weight_held_out.double()
+        score = float((weight * density).sum() / weight.sum())
+        shift = cluster.whitening.log_det - 0.5 * self.architecture.n_features * np.log(2 * np.pi)
+        history.steps.append(self.done[i] + step)
+        history.train.append(float(shift - loss) if step else float("-inf"))
+        history.held_out.append(score + shift)
+        if stopping.improves(score):
+            self.best[i] = self.mean[row]
+            if step:
+                self.histories[i] = replace(history, best_step=self.done[i] + step)
+        if not np.isfinite(loss):
+            stopping.stopped = "diverged"
+        if self.on_progress is not None:
+            best = stopping.best_score + shift
+            self.on_progress(TrainingProgress(cluster.position, step, score + shift, best, len(self.running)))
+        return stopping.goes_on
 
     def _finish(self, i: int, seconds: float) -> ClusterFlow:
-        history = self.histories[i]
+        history, stopped = self.histories[i], self.stopping[i].stopped
         history.train[0] = history.train[1] if len(history.train) > 1 else history.held_out[0]
-        stopped = "no_gain" if history.best_step == 0 and history.stopped == "patience" else history.stopped
-        history = replace(history, seconds=seconds, stopped=stopped)
-        cluster = self.clusters[i]
-        return cluster.flow(self.best[i].cpu().clone(), history)
-
-
-class Adam:
-    """Adam on rows of a matrix, each row clipped by its own norm."""
-
-    def __init__(self, parameters: Tensor, decay: Tensor, settings: FlowSettings) -> None:
-        self.first = torch.zeros_like(parameters)
-        self.second = torch.zeros_like(parameters)
-        self.decay = 1 - settings.learning_rate * decay
-        self.settings = settings
-        self.count = 0
-
-    def step(self, parameters: Tensor, gradient: Tensor) -> None:
-        """Change the parameters in place."""
-        self.count += 1
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        gradient = gradient * (self.settings.clip / (norm + 1e-12)).clamp(max=1.0)
-        self.first.lerp_(gradient, 0.1)
-        self.second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-        rate = self.settings.learning_rate / (1 - 0.9**self.count)
-        parameters.mul_(self.decay)
-        denominator = (self.second / (1 - 0.99**self.count)).sqrt_().add_(1e-8)
-        parameters.addcdiv_(self.first, denominator, value=-rate)
-
-    def keep(self, rows: list[int]) -> None:
-        """Forget all flows but these."""
-        self.first, self.second, self.decay = self.first[rows], self.second[rows], self.decay[rows]
+        if history.best_step == 0 and stopped == "patience":
+            stopped = "no_gain"
+        return self.clusters[i].flow(self.best[i].cpu().clone(), replace(history, seconds=seconds, stopped=stopped))

@@ -121,6 +121,13 @@ def held_out_blocks(n_rows: int, fraction: float, random_state: int, n_blocks: i
     return held_out
 
 
+def thinned(n_rows: int, max_rows: int) -> NDArray[np.intp]:
+    """Return the positions of at most `max_rows` rows, evenly spaced in the given order."""
+    if n_rows <= max_rows:
+        return np.arange(n_rows)
+    return np.linspace(0, n_rows - 1, max_rows).round().astype(np.intp)
+
+
 def paired_gain(
     before: Array, after: Array, weight: Array, block: NDArray[np.intp] | None = None
 ) -> tuple[float, float]:
@@ -140,7 +147,9 @@ def paired_gain(
     return mean, float(np.sqrt(deviation @ deviation) / weight.sum())
 
 
-def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def distinct_rows(
+    X: Array, weight: Array, *groups: NDArray[Any], max_rows: int
+) -> tuple[NDArray[np.intp], Array, NDArray[np.intp]]:
     """Find the distinct rows that have a weight, in the order in which they first appear.
 
     A repeated reading is one reading with more weight; kept apart, its copies could stand on both sides of
@@ -150,10 +159,11 @@ def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArr
         X: Shape (N, D).
         weight: Shape (N,).
         groups: Arrays of shape (N,): rows that differ in one of them are different.
+        max_rows: Most distinct rows to return; more are thinned evenly.
 
     Returns:
-        Position of each distinct row in X, shape (M,), and for each row of X the position of its twin among
-        the distinct rows, or -1 if it has no weight, shape (N,).
+        Position of each distinct row in X and the weight of all its twins, each of shape (M,), and for each row of X
+        the position of its twin among the distinct rows, or -1 if it has no weight or was left out, shape (N,).
 
     """
     used = np.flatnonzero(weight > 0)
@@ -166,4 +176,8 @@ def distinct_rows(X: Array, weight: Array, *groups: NDArray[Any]) -> tuple[NDArr
     rank[order] = np.arange(len(order))
     where = np.full(len(X), -1, dtype=np.intp)
     where[used] = rank[twin.ravel()]
-    return used[first[order]], where
+    total = np.bincount(where[used], weights=weight[used]).astype(np.float64)
+    keep = thinned(len(order), max_rows)
+    position = np.full(len(order) + 1, -1, dtype=np.intp)  # what has no weight points to the last
+    position[keep] = np.arange(len(keep))
+    return used[first[order]][keep], total[keep], position[where]

@@ -123,10 +123,11 @@ def _alarm_score(model: Fitted, X: Array) -> Array:
 def _partial_refit(model: PiecewiseFlow, X: Array, job: Job) -> float:
     """Return the CPU seconds of learning the flow of the middle one of the clusters again, alone."""
     from pwflow_core.modelling import train_flows
-    from pwflow_core.modelling.fitting import TrainingData, cluster_rows
+    from pwflow_core.modelling.fitting import cluster_rows
+    from pwflow_core.modelling.rows import TrainingData
 
-    data = TrainingData(X, np.ones(len(X)), model.held_out_, np.full(len(X), -1, dtype=np.intp))
-    rows = cluster_rows(data, model.predict_proba(X), model.seeds_.means, model.seeds_.covariances)
+    data = TrainingData.unlabelled(X, np.ones(len(X)), model.held_out_)
+    rows = cluster_rows(data, model.predict_proba(X), model.seeds_)
     middle = int(np.argsort(model.weights_)[len(model.weights_) // 2])
     started = time.process_time()
     train_flows([rows[middle]], model.flow, random_state=job.random_state)

@@ -29,7 +29,7 @@ from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from pwflow_core.modelling import ClusterFlow, FlowSettings, PiecewiseFlow, fit_clusters, held_out_blocks
+from pwflow_core.modelling import ClusterFlow, FitSettings, FlowSettings, PiecewiseFlow, fit_clusters, held_out_blocks
 from pwflow_core.modelling.autoregressive import forward
 from pwflow_core.modelling.targets import TARGETS
 from pwflow_core.modelling.whitening import Whitening
@@ -103,7 +103,7 @@ def zuko(seed: int, target: str, clusters: str) -> dict[str, float]:
         parts = [train[(label == k) & ~held_out] for k in range(8)]
         whitenings = [Whitening.from_gaussian(x.mean(axis=0), np.diag(x.var(axis=0))) for x in parts]
     else:
-        seeds = fit_clusters(train, n_clusters=8, held_out=held_out, random_state=seed)
+        seeds = fit_clusters(train, FitSettings(8, random_state=seed), held_out=held_out)
         label = seeds.log_joint(train).argmax(axis=1)
         whitenings = [Whitening.from_gaussian(m, c) for m, c in zip(seeds.means, seeds.covariances, strict=True)]
     torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling import ClusterSeeds, fit_clusters
+from pwflow_core.modelling import ClusterSeeds, FitSettings, fit_clusters
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def blobs():
 @pytest.mark.parametrize("method", ["gmm", "kmeans"])
 @pytest.mark.parametrize("selection", ["held_out", "bic", "silhouette"])
 def test_finds_three_blobs(blobs, method, selection):
-    seeds = fit_clusters(blobs, method=method, selection=selection)
+    seeds = fit_clusters(blobs, FitSettings(method=method, selection=selection))
     assert seeds.n_clusters == 3
     assert np.sort(seeds.means[:, 0]) == pytest.approx([0, 0, 10], abs=0.5)
     assert seeds.weights.sum() == pytest.approx(1)
@@ -36,7 +36,7 @@ def test_one_gaussian_is_one_cluster():
 
 
 def test_log_joint_is_the_weighted_gaussian_density(blobs):
-    seeds = fit_clusters(blobs, n_clusters=3)
+    seeds = fit_clusters(blobs, FitSettings(3))
     expected = np.stack(
         [
             np.log(w) + multivariate_normal(m, c).logpdf(blobs)
@@ -49,13 +49,13 @@ def test_log_joint_is_the_weighted_gaussian_density(blobs):
 
 def test_fits_as_well_as_scikit_learn(blobs):
     theirs = GaussianMixture(3, random_state=0).fit(blobs).score(blobs)
-    ours = np.logaddexp.reduce(fit_clusters(blobs, n_clusters=3).log_joint(blobs), axis=1).mean()
+    ours = np.logaddexp.reduce(fit_clusters(blobs, FitSettings(3)).log_joint(blobs), axis=1).mean()
     assert ours > theirs - 0.01
 
 
 @pytest.mark.parametrize("method", ["gmm", "kmeans"])
 def test_responsibilities_are_shares_and_the_best_cluster_is_a_candidate(blobs, method):
-    seeds = fit_clusters(blobs, method=method, n_clusters=3)
+    seeds = fit_clusters(blobs, FitSettings(3, method=method))
     rows = np.concatenate([blobs, [[1e30, 0], [-1e200, 1e300]]])
     share, candidate = seeds.responsibilities(rows), seeds.candidates(rows)
     assert share.sum(axis=1) == pytest.approx(1)
@@ -75,7 +75,7 @@ def test_some_labels_seed_the_clusters_and_are_kept(blobs):
     labels = np.full(len(blobs), -1)
     right = np.flatnonzero(blobs[:, 0] > 5)
     labels[right[:40]] = 0
-    seeds = fit_clusters(blobs, n_clusters=3, labels=labels)
+    seeds = fit_clusters(blobs, FitSettings(3), labels=labels)
     assert seeds.means[0] == pytest.approx([10, 0], abs=0.3)
 
 
@@ -83,8 +83,8 @@ def test_weight_two_equals_a_row_repeated():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((150, 2))
     weight = rng.integers(1, 4, size=150)
-    first = fit_clusters(x, n_clusters=1, sample_weight=weight)
-    second = fit_clusters(np.repeat(x, weight, axis=0)[rng.permutation(weight.sum())], n_clusters=1,
+    first = fit_clusters(x, FitSettings(1), sample_weight=weight)
+    second = fit_clusters(np.repeat(x, weight, axis=0)[rng.permutation(weight.sum())], FitSettings(1),
                           held_out=np.zeros(weight.sum(), dtype=bool))  # fmt: skip
     assert first.covariances == pytest.approx(second.covariances)
 
@@ -99,10 +99,10 @@ def test_constant_duplicate_and_collinear_sensors_are_handled():
 
 
 def test_bytes_are_the_same_and_damage_is_noticed(blobs):
-    seeds = fit_clusters(blobs, n_clusters=3)
+    seeds = fit_clusters(blobs, FitSettings(3))
     data = seeds.to_bytes()
     again = ClusterSeeds.from_bytes(data)
-    assert again.to_bytes() == data == fit_clusters(blobs, n_clusters=3).to_bytes()
+    assert again.to_bytes() == data == fit_clusters(blobs, FitSettings(3)).to_bytes()
     assert np.array_equal(again.log_joint(blobs), seeds.log_joint(blobs))
     with pytest.raises(ModelFileError):
         ClusterSeeds.from_bytes(data[:-9] + b"\x00" + data[-8:])
@@ -111,7 +111,7 @@ def test_bytes_are_the_same_and_damage_is_noticed(blobs):
 @pytest.mark.parametrize("wrong", [{"method": "dbscan"}, {"selection": "eye"}, {"n_clusters": 5000}])
 def test_impossible_requests_are_refused(blobs, wrong):
     with pytest.raises(ValueError, match="Expected"):
-        fit_clusters(blobs, **wrong)
+        fit_clusters(blobs, FitSettings(**wrong))
 
 
 def test_clustering_does_not_import_torch():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.modelling import ClusterSeeds, FitSettings, fit_clusters
 from pwflow_core.modelling.completion import complete_rows, share_among_clusters
 
 SCALE = np.array([1.0, 1e3, 1e-4, 5.0])
@@ -67,7 +67,7 @@ def test_p_values_of_completed_readings_are_conservative(gaussian, missing):
 def test_regimes_of_an_incomplete_reading_are_those_of_the_values_that_it_has():
     rng = np.random.default_rng(0)
     centre = np.array([[0.0, 0.0], [10.0, 0.0]])
-    seeds = fit_clusters(centre[rng.integers(2, size=2000)] + rng.standard_normal((2000, 2)), n_clusters=2)
+    seeds = fit_clusters(centre[rng.integers(2, size=2000)] + rng.standard_normal((2000, 2)), FitSettings(2))
     left, right = np.argsort(seeds.means[:, 0])
     candidates, shares = share_among_clusters(seeds, np.array([[0.0, np.nan], [10.0, np.nan], [np.nan, 0.0]]))
     assert candidates[:, left].tolist() == [True, False, True]
@@ -79,7 +79,7 @@ def test_regimes_of_an_incomplete_reading_are_those_of_the_values_that_it_has():
 @pytest.mark.parametrize("method", ["gmm", "kmeans"])
 def test_whole_readings_are_shared_as_the_clusters_share_them(method):
     X = np.random.default_rng(0).normal(size=(500, 3))
-    seeds: ClusterSeeds = fit_clusters(X, n_clusters=3, method=method)
+    seeds: ClusterSeeds = fit_clusters(X, FitSettings(3, method=method))
     candidates, shares = share_among_clusters(seeds, X)
     np.testing.assert_array_equal(candidates, seeds.candidates(X))
     np.testing.assert_array_equal(shares, seeds.responsibilities(X))

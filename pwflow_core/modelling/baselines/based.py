@@ -9,15 +9,14 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pwflow_core.modelling.baselines.bases import Base, MixtureBase, ResampledBase
 from pwflow_core.modelling.baselines.training import BasedFlow, train_with_base
-from pwflow_core.modelling.clustering import CANDIDATES, fit_clusters
-from pwflow_core.modelling.training import FlowSettings
-from pwflow_core.modelling.validation import as_weights, check_finite, distinct_rows, held_out_blocks
+from pwflow_core.modelling.clustering import fit_candidates
+from pwflow_core.modelling.estimator import DensityEstimator
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.settings import CANDIDATES, FitSettings, FlowSettings
+from pwflow_core.modelling.validation import as_weights, distinct_rows, held_out_blocks
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
@@ -27,7 +26,7 @@ MIXTURE_BASE_FLOW = replace(RESAMPLED_BASE_FLOW, learning_rate=1e-3)
 """With steps of 3e-3, a mixture base that starts well never left its start; the resampled one did better with them."""
 
 
-class _FlowWithBase(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class _FlowWithBase(DensityEstimator):
     """What the two have in common: everything but the base."""
 
     flow: FlowSettings
@@ -36,8 +35,8 @@ class _FlowWithBase(DensityMixin, BaseEstimator):  # type: ignore[misc]
     random_state: int | np.random.RandomState | None
 
     @abstractmethod
-    def _base(self, u: Array, weight: Array, held_out: NDArray[np.bool_], seed: int) -> Base:
-        """Return the base for white rows (N, D)."""
+    def _base(self, white: TrainingData, seed: int) -> Base:
+        """Return the base for white rows."""
 
     def fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
         """Whiten the readings and train the flow with its base.
@@ -53,47 +52,28 @@ class _FlowWithBase(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         X = self._check(X, reset=True)
         given = as_weights(sample_weight, len(X))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        pick, twin = distinct_rows(X, given)
-        weight = np.bincount(twin[twin >= 0], weights=given[twin >= 0]).astype(np.float64)
-        if len(pick) > self.max_rows:
-            keep = np.linspace(0, len(pick) - 1, self.max_rows).round().astype(np.intp)
-            pick, weight = pick[keep], weight[keep]
-        rows = X[pick]
-        held_out = held_out_blocks(len(rows), self.held_out, seed)
-        gaussian = fit_clusters(rows, n_clusters=1, sample_weight=weight, held_out=held_out, random_state=seed)
+        seed = self._seed()
+        pick, weight, _ = distinct_rows(X, given, max_rows=self.max_rows)
+        data = TrainingData.unlabelled(X[pick], weight, held_out_blocks(len(pick), self.held_out, seed))
+        [gaussian] = fit_candidates(data, FitSettings(1, random_state=seed)).fitted
         whitening = Whitening.from_gaussian(gaussian.means[0], gaussian.covariances[0])
-        base = self._base(whitening.whiten(rows), weight, held_out, seed)
-        self.density_: BasedFlow = train_with_base(rows, weight, held_out, whitening, base, self.flow, seed)
+        base = self._base(replace(data, X=whitening.whiten(data.X)), seed)
+        self.density_: BasedFlow = train_with_base(data, whitening, base, self.flow, seed)
         return self
 
     def score_samples(self, X: object) -> Array:
         """Evaluate the log-density of each reading, nats in raw units, shape (N,), always finite."""
         return self.density_.log_prob(self._check(X))
 
-    def score(self, X: object, y: object = None) -> float:
-        """Return the mean log-density, nats per reading."""
-        return float(self.score_samples(X).mean())
-
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.intp]]:
         """Draw readings in raw units, shape (n, D), and the component of the base each came from, shape (n,)."""
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. At least one sample is needed.")
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = self._draws(n_samples)
         return self.density_.sample(n_samples, rng)
 
     @property
     def n_parameters_(self) -> int:
         """Free parameters of the fitted density."""
         return self.density_.n_parameters
-
-    def _check(self, X: object, *, reset: bool = False) -> Array:
-        if not reset:
-            check_is_fitted(self)
-        matrix: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
-        return matrix
 
 
 class MixtureBaseFlow(_FlowWithBase):
@@ -131,16 +111,9 @@ class MixtureBaseFlow(_FlowWithBase):
         self.max_rows = max_rows
         self.random_state = random_state
 
-    def _base(self, u: Array, weight: Array, held_out: NDArray[np.bool_], seed: int) -> Base:
-        seeds = fit_clusters(
-            u,
-            n_clusters=self.n_components,
-            candidates=self.candidates,
-            sample_weight=weight,
-            held_out=held_out,
-            random_state=seed,
-        )
-        return MixtureBase(seeds)
+    def _base(self, white: TrainingData, seed: int) -> Base:
+        choice = fit_candidates(white, FitSettings(self.n_components, self.candidates, random_state=seed))
+        return MixtureBase(choice.fitted[choice.chosen])
 
 
 class ResampledBaseFlow(_FlowWithBase):
@@ -189,5 +162,5 @@ class ResampledBaseFlow(_FlowWithBase):
         assert isinstance(base, ResampledBase)  # noqa: S101 - `_base` made it
         return base.standard_error
 
-    def _base(self, u: Array, weight: Array, held_out: NDArray[np.bool_], seed: int) -> Base:
-        return ResampledBase(u.shape[1], self.truncation, self.hidden, random_state=seed)
+    def _base(self, white: TrainingData, seed: int) -> Base:
+        return ResampledBase(white.X.shape[1], self.truncation, self.hidden, random_state=seed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pwflow_core.modelling.clustering import ClusterSeeds
+from pwflow_core.modelling.gaussian_mixture import GaussianMixture
 
 _FEWEST_ACCEPTED = 1e-6
 
@@ -52,7 +52,7 @@ class MixtureBase:
 
     """
 
-    start: ClusterSeeds
+    start: GaussianMixture
 
     @property
     def n_components(self) -> int:
@@ -62,8 +62,7 @@ class MixtureBase:
     @property
     def n_parameters(self) -> int:
         """Free parameters: weights, centres and triangles."""
-        d = self.start.n_features
-        return self.n_components * (1 + d + d * (d + 1) // 2) - 1
+        return self.start.n_parameters
 
     def initial(self) -> Tensor:
         """Return the mixture given as start."""

@@ -8,19 +8,18 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from pwflow_core.modelling.clustering import CANDIDATES
-from pwflow_core.modelling.validation import check_finite
+from pwflow_core.modelling import gaussian_mixture
+from pwflow_core.modelling.estimator import DensityEstimator
+from pwflow_core.modelling.settings import CANDIDATES
 
 Array = NDArray[np.float64]
 
 
-class BicGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class BicGaussianMixture(DensityEstimator):
     """scikit-learn's full-covariance `GaussianMixture` on standardised readings, K by BIC.
 
     Arguments:
@@ -57,7 +56,7 @@ class BicGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         X = self._check(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = self._seed()
         self.centre_ = X.mean(axis=0)
         spread = X.std(axis=0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -77,10 +76,6 @@ class BicGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         standard = (self._check(X) - self.centre_) / self.scale_
         return np.asarray(self.mixture_.score_samples(standard) - np.log(self.scale_).sum())
 
-    def score(self, X: object, y: object = None) -> float:
-        """Return the mean log-density, nats per reading."""
-        return float(self.score_samples(X).mean())
-
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.intp]]:
         """Draw readings in raw units, shape (n, D), and the component of each, shape (n,)."""
         check_is_fitted(self)
@@ -90,12 +85,5 @@ class BicGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def n_parameters_(self) -> int:
         """Free parameters of the fitted density."""
-        k, d = self.mixture_.means_.shape
-        return int(k * (1 + d + d * (d + 1) // 2) - 1)
-
-    def _check(self, X: object, *, reset: bool = False) -> Array:
-        if not reset:
-            check_is_fitted(self)
-        matrix: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
-        return matrix
+        m = self.mixture_
+        return gaussian_mixture.GaussianMixture(m.weights_, m.means_, m.covariances_).n_parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pwflow_core.modelling.piecewise import PiecewiseFlow
-from pwflow_core.modelling.training import FlowSettings, for_all_readings
+from pwflow_core.modelling.settings import FlowSettings, for_all_readings
 
 GLOBAL_FLOW = for_all_readings(FlowSettings())
 

@@ -6,8 +6,7 @@ autograd, at about twice the cost per step; everything else follows `modelling.t
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +17,9 @@ from pwflow_core.modelling.autoregressive import Architecture, forward, inverse
 from pwflow_core.modelling.baselines.bases import Base
 from pwflow_core.modelling.blending import Shares, blend, fit_shares, sample_tail
 from pwflow_core.modelling.flow import TrainingHistory
-from pwflow_core.modelling.training import Adam, FlowSettings
+from pwflow_core.modelling.loop import Adam, Batches, average_into, batch_size, train_one, using_threads
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.settings import FlowSettings
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
@@ -96,13 +97,7 @@ def flow_log_prob(architecture: Architecture, parameters: Tensor, base: Base, th
 
 
 def train_with_base(
-    X: Array,
-    weight: Array,
-    held_out: NDArray[np.bool_],
-    whitening: Whitening,
-    base: Base,
-    settings: FlowSettings,
-    random_state: int,
+    data: TrainingData, whitening: Whitening, base: Base, settings: FlowSettings, random_state: int
 ) -> BasedFlow:
     """Fit a flow and its base by weighted maximum likelihood.
 
@@ -110,101 +105,69 @@ def train_with_base(
     ones that did best on the held-out rows.
 
     Arguments:
-        X: Readings in raw units, shape (N, D).
-        weight: Row weights, shape (N,).
-        held_out: Rows that decide when to stop and how the density is blended, shape (N,). Without any, the
-            training rows decide.
+        data: Readings in raw units. The held-out ones decide when to stop and how the density is blended; without
+            any, the training rows decide.
         whitening: From readings to white ones.
         base: Where the latents come from.
         settings: As for the piecewise flows; `min_rows` is not used.
         random_state: Seed.
 
     """
-    white = np.clip(whitening.whiten(X), -_LARGEST, _LARGEST)
-    judged = white[held_out] if held_out.any() else white
-    judged_weight = weight[held_out] if held_out.any() else weight
-    learn = ~held_out
-    u = torch.from_numpy(white[learn].astype(np.float32))
-    share = torch.from_numpy((weight[learn] / weight[learn].mean()).astype(np.float32))
-    architecture = Architecture(X.shape[1], transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind)
-    training = _Training(architecture, base, settings, random_state, len(u))
-    generator = torch.Generator().manual_seed(random_state)
-    power = 2 ** int(np.round(np.log2(max(len(u) / settings.steps_per_pass, 1.0))))
-    batch = min(int(np.clip(power, settings.min_batch, settings.max_batch)), len(u))
-    order = torch.empty(0, dtype=torch.long)
-    history, best, best_score, best_step, since_best = TrainingHistory(), training.mean.clone(), -np.inf, 0, 0
-    stopped, started = "max_steps", time.perf_counter()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
-        for step in range(settings.max_steps + 1):
-            if step % settings.steps_per_pass == 0:
-                score = training.judge(judged, judged_weight)
-                history.steps.append(step)
-                history.held_out.append(score + whitening.log_det)
-                since_best += 1
-                if score > best_score:
-                    best, best_score, best_step, since_best = training.mean.clone(), score, step, 0
-                if since_best >= settings.patience or not np.isfinite(score):
-                    stopped = "patience" if np.isfinite(score) else "diverged"
-                    break
-            if len(order) < batch:
-                order = torch.randperm(len(u), generator=generator)
-            pick, order = order[:batch], order[batch:]
-            training.step(u[pick], share[pick])
-        parameters, theta = training.split(best)
+    data = replace(data, X=np.clip(whitening.whiten(data.X), -_LARGEST, _LARGEST))
+    training = _Training(data, whitening.log_det, base, settings, random_state)
+    row, history = train_one(settings, training.judge, training.mean.clone, training.step)
+    parameters, theta = training.split(row)
+    judged = training.judged
+    with using_threads(settings.threads):
         base.freeze(theta, _FINAL_DRAWS)
-        log_flow = flow_log_prob(architecture, parameters, base, theta, judged)
-        shares = fit_shares(log_flow, np.einsum("nd,nd->n", judged, judged), X.shape[1], judged_weight)
-    finally:
-        torch.set_num_threads(threads)
-    history = TrainingHistory(
-        steps=history.steps,
-        held_out=history.held_out,
-        best_step=best_step,
-        seconds=time.perf_counter() - started,
-        rows=len(u),
-        rows_held_out=int(held_out.sum()),
-        stopped=stopped,
-    )
-    return BasedFlow(whitening, architecture, parameters, base, theta, shares, history)
+        log_flow = flow_log_prob(training.architecture, parameters, base, theta, judged.X)
+    shares = fit_shares(log_flow, np.einsum("nd,nd->n", judged.X, judged.X), data.X.shape[1], judged.weight)
+    history = replace(history, rows=training.batches.n_rows, rows_held_out=int(data.held_out.sum()))
+    return BasedFlow(whitening, training.architecture, parameters, base, theta, shares, history)
 
 
 class _Training:
     """The parameters of a flow and its base as one row, their average, and the optimiser."""
 
     def __init__(
-        self, architecture: Architecture, base: Base, settings: FlowSettings, random_state: int, n_rows: int
+        self, data: TrainingData, log_det: float, base: Base, settings: FlowSettings, random_state: int
     ) -> None:
-        self.architecture, self.base, self.settings = architecture, base, settings
+        learned = data.learned
+        self.judged = data.judged if data.held_out.any() else learned
+        self.log_det, self.base, self.settings = log_det, base, settings
+        self.u = torch.from_numpy(learned.X.astype(np.float32))
+        self.weight = torch.from_numpy((learned.weight / learned.weight.mean()).astype(np.float32))
+        self.batches = Batches(len(self.u), batch_size(len(self.u), settings), random_state)
+        self.architecture = Architecture(
+            data.X.shape[1], transforms=settings.transforms, hidden=settings.hidden, kind=settings.kind
+        )
         theta = base.initial()
-        self.row = torch.cat([architecture.initial(random_state), theta])[None]
+        self.row = torch.cat([self.architecture.initial(random_state), theta])[None]
         self.mean = self.row[0].clone()
-        self.mask = torch.cat([architecture.mask(), torch.ones_like(theta)])
-        decay = settings.weight_decay * 1000 / n_rows * architecture.decayed()
+        self.mask = torch.cat([self.architecture.mask(), torch.ones_like(theta)])
+        decay = settings.weight_decay * 1000 / len(self.u) * self.architecture.decayed()
         self.adam = Adam(self.row, torch.cat([decay, torch.zeros_like(theta)])[None], settings)
-        self.count = 0
 
     def split(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Return the parameters of the flow and those of the base."""
         n = len(row) - len(self.base.initial())
         return row[:n], row[n:]
 
-    def step(self, u: Tensor, weight: Tensor) -> None:
-        """Take one gradient step on white rows (B, D)."""
+    def step(self, step: int) -> None:
+        """Take one gradient step."""
+        pick = self.batches.next()
         leaf = self.row.detach().requires_grad_()
         parameters, theta = self.split(leaf[0])
-        z, log_det = forward(self.architecture, self.architecture.views(parameters[None]), u[None])
-        loss = -(weight * (self.base.training_log_prob(theta, z[0]) + log_det[0])).mean()
+        z, log_det = forward(self.architecture, self.architecture.views(parameters[None]), self.u[pick][None])
+        loss = -(self.weight[pick] * (self.base.training_log_prob(theta, z[0]) + log_det[0])).mean()
         (gradient,) = torch.autograd.grad(loss, leaf)
         self.adam.step(self.row, gradient * self.mask)
-        self.count += 1
-        decay = min(self.settings.averaging, (1 + self.count) / (10 + self.count))
-        self.mean.lerp_(self.row[0], 1 - decay)
+        average_into(self.mean, self.row[0], step, self.settings)
 
-    def judge(self, u: Array, weight: Array) -> float:
-        """Return the mean log-density of held-out white rows under the averaged weights, nats."""
+    def judge(self) -> float:
+        """Return the mean log-density of the held-out rows under the averaged weights, nats in raw units."""
         parameters, theta = self.split(self.mean)
         with torch.no_grad():
             self.base.freeze(theta, _DRAWS)
-        return float(weight @ flow_log_prob(self.architecture, parameters, self.base, theta, u) / weight.sum())
+        log_prob = flow_log_prob(self.architecture, parameters, self.base, theta, self.judged.X)
+        return float(self.judged.weight @ log_prob / self.judged.weight.sum()) + self.log_det

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from pwflow_core.config import TrainingConfig
 from pwflow_core.errors import RegimeError
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.modelling.settings import FitSettings
 from pwflow_core.pipeline.decisions.verdicts import Finding, read_finding
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.nights import begin_of
@@ -242,7 +243,7 @@ def _fetch(
 def _with_regime(plant: Plant, model: ClusterModel, segment: str, key: str, rows: _Found) -> SegmentClusters:
     """Return the segment with one more regime, a Gaussian of its readings."""
     with threadpool_limits(plant.config.compute.threads):
-        found = fit_clusters(rows.X, n_clusters=1, random_state=plant.config.clustering.random_state)
+        found = fit_clusters(rows.X, FitSettings(1, random_state=plant.config.clustering.random_state))
     part = _locate_segment(model, segment)
     if part is None:
         return SegmentClusters(segment, (key,), replace(found, method=plant.config.clustering.method))

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.modelling.clustering import ClusterSeeds
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.settings import FitSettings, FlowSettings
 from pwflow_core.pipeline.readings.features import are_settled, read_features
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.readings.rate import affordable_readings
@@ -109,8 +111,7 @@ def fit_cluster_model(
         ConfigurationError: The budget of alarms is more than the plant has readings.
         RegimeError: Another run changed the regimes meanwhile.
     """
-    from pwflow_core.modelling import FlowSettings
-    from pwflow_core.modelling.fitting import TrainingData, choose_clusters
+    from pwflow_core.modelling.fitting import choose_clusters
 
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
@@ -133,12 +134,15 @@ def fit_cluster_model(
         clustering = plant.config.clustering
         with threadpool_limits(plant.config.compute.threads):
             seeds = choose_clusters(
-                TrainingData(X, np.ones(len(X)), held_out, np.full(len(X), -1)),
-                method=clustering.method,
-                sizes=_affordable(plant, size) if clustering.n_clusters == "auto" else (clustering.n_clusters,),
-                selection=clustering.selection,
-                settings=FlowSettings(threads=plant.config.compute.threads),
-                random_state=clustering.random_state,
+                TrainingData.unlabelled(X, np.ones(len(X)), held_out),
+                FitSettings(
+                    n_clusters=clustering.n_clusters,
+                    candidates=_affordable(plant, size),
+                    method=clustering.method,
+                    selection=clustering.selection,
+                    random_state=clustering.random_state,
+                ),
+                FlowSettings(threads=plant.config.compute.threads),
                 least_share=_least_share(plant, size),
             )
         keys, relations = _identify(_part_before(previous, segment, sensors), X, seeds, mint)
