@@ -101,6 +101,10 @@ class UnknownVerdictError(PwflowError, LookupError):
     """A verdict is not one of `mart.drift_verdicts`, or of another kind."""
 
 
+class UnknownStretchError(PwflowError, LookupError):
+    """A stretch is not one of `mart.unusual_stretches`."""
+
+
 class PromotionError(PwflowError, ValueError):
     """A flow cannot be put in force."""
 

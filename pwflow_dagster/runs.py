@@ -14,7 +14,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
 from pwflow_core.pipeline.decisions.verdicts import Finding, claim_findings, find_finding
 from pwflow_core.pipeline.flows.training import clusters_without_flow
-from pwflow_core.pipeline.regimes.changing import approve_verdict, reweigh_regimes
+from pwflow_core.pipeline.regimes.changing import approve_stretch, approve_verdict, reweigh_regimes
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
 from pwflow_core.pipeline.regimes.model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.scoring.checks import explain_failed_checks
@@ -275,11 +275,12 @@ def switch_flow(
 
 def approve_regime(
     config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str, *, approved_by: str, reason: str
-) -> tuple[list[str], RunOutcome]:
-    """Add the regime that a verdict proposes, learn it alone, and make again what depends on it.
+) -> tuple[list[str], RunOutcome | None]:
+    """Add the regime that a verdict or an unusual stretch (U-…) proposes, learn it alone, and make again what follows.
 
     Returns:
-        The keys of the regimes that were added, and how the run ended.
+        The keys of the regimes that were added, and how the run ended; no keys and None where a stretch is too short
+        for a regime of its own.
 
     Raises:
         UnknownVerdictError: There is no such verdict, or it is of another kind.
@@ -287,7 +288,10 @@ def approve_regime(
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """
     plant = Plant.open(config)
-    keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason)
+    approve = approve_stretch if verdict_id.startswith("U-") else approve_verdict
+    keys = approve(plant, verdict_id, approved_by=approved_by, reason=reason)
+    if not keys:
+        return keys, None
     _known_partitions(config, instance, plant)
     outcome = _run(
         build(config),

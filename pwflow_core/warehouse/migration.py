@@ -16,7 +16,7 @@ from pwflow_core.warehouse.sql import quote_identifier, read_sql
 
 __all__ = ["SCHEMA_VERSION", "find_version", "migrate"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _UNNUMBERED = 1
 """Release 0.1 did not number its layout."""
 

@@ -355,6 +355,32 @@ CREATE TABLE IF NOT EXISTS core.confirmations (
     confirmed_at TIMESTAMP
 );
 
+-- Stretches of the history that are unlike the rest: nothing learns from them unless a person says that they are normal.
+CREATE TABLE IF NOT EXISTS mart.unusual_stretches (
+    stretch_id VARCHAR,
+    machine_id VARCHAR,
+    segment VARCHAR,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    n_readings BIGINT,
+    excess DOUBLE,
+    top_sensors VARCHAR[],
+    status VARCHAR,
+    found_at TIMESTAMP,
+    decided_at TIMESTAMP,
+    decided_by VARCHAR,
+    cluster_key VARCHAR
+);
+
+CREATE OR REPLACE VIEW core.unusual_readings AS
+SELECT reading.reading_id
+FROM core.readings AS reading
+JOIN mart.unusual_stretches AS stretch
+  ON stretch.machine_id = reading.machine_id
+ AND stretch.segment = reading.segment
+ AND reading.ts BETWEEN stretch.started_at AND stretch.ended_at
+WHERE stretch.status <> 'normal';
+
 -- The last comparison of `pwflow poc`, replaced as a whole.
 CREATE TABLE IF NOT EXISTS mart.model_comparison (
     model VARCHAR,
@@ -462,6 +488,21 @@ COMMENT ON COLUMN mart.anomaly_events.cluster_key IS 'Operating regime of the re
 COMMENT ON COLUMN mart.anomaly_events.top_sensors IS 'Up to three sensors with at least a tenth of the blame, by contribution summed over the event';
 COMMENT ON COLUMN mart.anomaly_events.segment IS 'Known process condition of the reading with the largest score';
 COMMENT ON COLUMN mart.anomaly_events.summary IS 'What happened, as a sentence: what the sensors to blame read at their worst, and what was expected';
+
+COMMENT ON TABLE mart.unusual_stretches IS 'Stretches of the history unlike the rest of it: no flow learns from them, and they calibrate nothing, until a person says that they are normal';
+COMMENT ON COLUMN mart.unusual_stretches.stretch_id IS 'Short identifier, such as U-3f9a2c';
+COMMENT ON COLUMN mart.unusual_stretches.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.unusual_stretches.segment IS 'Known process condition that the readings were compared within';
+COMMENT ON COLUMN mart.unusual_stretches.started_at IS 'Time of the first reading, UTC';
+COMMENT ON COLUMN mart.unusual_stretches.ended_at IS 'Time of the last reading, UTC';
+COMMENT ON COLUMN mart.unusual_stretches.n_readings IS 'Readings in the stretch';
+COMMENT ON COLUMN mart.unusual_stretches.excess IS 'How far it lies from what other days have seen, at its worst: 5 is the limit, ordinary readings are below 1';
+COMMENT ON COLUMN mart.unusual_stretches.top_sensors IS 'Up to three sensors that stand out most';
+COMMENT ON COLUMN mart.unusual_stretches.status IS 'open (left out), fault (left out, a person said so) or normal (learned from, a person said so)';
+COMMENT ON COLUMN mart.unusual_stretches.found_at IS 'When it was found, UTC';
+COMMENT ON COLUMN mart.unusual_stretches.decided_at IS 'When a person decided, UTC; NULL while nobody has';
+COMMENT ON COLUMN mart.unusual_stretches.decided_by IS 'Who decided, and why';
+COMMENT ON COLUMN mart.unusual_stretches.cluster_key IS 'Regime that was added when a person called it normal; NULL if none was';
 
 COMMENT ON TABLE mart.clusters IS 'Learned operating regimes; retired ones are kept and their keys never used again';
 COMMENT ON COLUMN mart.clusters.cluster_key IS 'Key of the regime, minted once; also the Dagster partition';

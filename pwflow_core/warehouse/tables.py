@@ -14,6 +14,7 @@ __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 PUBLIC_TABLES = (
     "anomaly_scores",
     "anomaly_events",
+    "unusual_stretches",
     "sensor_contributions",
     "cluster_health",
     "drift_verdicts",

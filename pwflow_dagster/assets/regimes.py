@@ -102,6 +102,17 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         {"segment": segment, "readings": count} for segment, count in summary.thin_segments.items()
                     ),
                     "readings learned from": summary.n_rows,
+                    "stretches unlike the rest, not learned from": small_table(
+                        {
+                            "stretch": stretch.stretch_id,
+                            "machine": stretch.machine_id,
+                            "from": f"{stretch.started_at:%Y-%m-%d %H:%M}",
+                            "to": f"{stretch.ended_at:%Y-%m-%d %H:%M}",
+                            "readings": stretch.n_readings,
+                            "sensors": ", ".join(stretch.top_sensors),
+                        }
+                        for stretch in summary.stretches
+                    ),
                     "model": summary.cluster_model_id,
                     "dagster/column_schema": column_schema(opened, "mart", "clusters"),
                     "dagster/column_lineage": column_lineage({"segment": [(readings_key, "segment")]}),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
+_STRETCH = "U-"
+
 
 @click.command()
 @click.argument("verdict_id")
@@ -60,14 +62,20 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     """Say that a verdict is no fault and no lasting change.
 
     VERDICT_ID stands in `pwflow status`. What a machine has read that was suspected may be learned from again; the same
-    is not found again for thirty nights.
+    is not found again for thirty nights. Of an unusual stretch of the history (U-…) it says that it is a fault: nothing
+    learns from it, and it is not asked about again.
     """
     from pwflow_core.pipeline.decisions.verdicts import dismiss_finding
+    from pwflow_core.pipeline.readings.recurrence import decide_stretch
     from pwflow_core.plant import Plant
 
-    finding = dismiss_finding(
-        Plant.open(configuration_in_force(config_file)), verdict_id, decided_by=user(), reason=reason
-    )
+    plant = Plant.open(configuration_in_force(config_file))
+    if verdict_id.startswith(_STRETCH):
+        stretch = decide_stretch(plant, verdict_id, is_normal=False, decided_by=user(), reason=reason)
+        when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"{stretch.machine_id}, {when}: a fault. Nothing learns from it.")
+        return
+    finding = dismiss_finding(plant, verdict_id, decided_by=user(), reason=reason)
     click.echo(f"Dismissed: {finding.summary}")
 
 
@@ -78,7 +86,9 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
 def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     """Add the new regime that a verdict proposes.
 
-    VERDICT_ID stands in `pwflow status`. The regime gets a key of its own and is learned alone.
+    VERDICT_ID stands in `pwflow status`. The regime gets a key of its own and is learned alone. Of an unusual stretch
+    of the history (U-…) it says that this is a normal way of running: it gets a regime of its own or, if it is too
+    short for one, the next `pwflow run` learns from it with the others.
     """
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import approve_regime
@@ -86,6 +96,9 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     config = configuration_in_force(config_file)
     with shown_progress(), open_instance(config) as instance:
         keys, outcome = approve_regime(config, instance, verdict_id, approved_by=user(), reason=reason)
+    if outcome is None:
+        click.echo(f"{verdict_id}: normal. Too short for a regime of its own; the next `pwflow run` learns from it.")
+        return
     check_outcome(outcome)
     click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
 

@@ -13,6 +13,7 @@ from pwflow_dagster.cli.options import config_option, echo_json, json_option, la
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
     from pwflow_core.pipeline.looking.status import PlantStatus, RegimeStatus
+    from pwflow_core.pipeline.readings.recurrence import Stretch
     from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS"]
@@ -152,6 +153,8 @@ def evaluate(
         click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
 
 
+_MOST_STRETCHES = 5
+
 COMMANDS = (status, report, sql, evaluate)
 
 
@@ -181,6 +184,8 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
         flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
         regime_and_share = f"{regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}"
         lines.append(f"    {regime_and_share}  {flow}  {_drift_of(regime)}")
+    if found.stretches:
+        lines += _describe_stretches(found.stretches)
     lines.append(f"  verdicts    {len(found.findings)} open")
     for finding in found.findings:
         lines.append(f"    {finding.verdict_id}  {finding.night}  {finding.summary}")
@@ -196,3 +201,20 @@ def _drift_of(regime: RegimeStatus) -> str:
     if regime.evidence is None:
         return "drift is followed from the next night on"
     return f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
+
+
+def _describe_stretches(stretches: tuple[Stretch, ...]) -> list[str]:
+    n_readings = sum(stretch.n_readings for stretch in stretches)
+    lines = [
+        f"  unusual     {len(stretches)} stretches of the history, {n_readings:,} readings: nothing learns from them"
+    ]
+    for stretch in stretches[:_MOST_STRETCHES]:
+        when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M}"
+        lines.append(f"    {stretch.stretch_id}  {stretch.machine_id}  {when}  {', '.join(stretch.top_sensors)}")
+    if len(stretches) > _MOST_STRETCHES:
+        lines.append(f"    and {len(stretches) - _MOST_STRETCHES} more in mart.unusual_stretches")
+    first = stretches[0].stretch_id
+    return [
+        *lines,
+        f"      next: `pwflow approve {first}` if that is a normal way of running, else `pwflow dismiss {first}`",
+    ]

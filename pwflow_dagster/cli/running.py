@@ -131,10 +131,14 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
 def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:
     worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
+    unusual = (
+        f"\n  unusual    {plant.n_unusual:,} readings of the history, unlike the rest, were not learned from"
+        * bool(plant.n_unusual)
+    )
     return f"""
 Plant {config.plant.name}, jobs {" and ".join(jobs)}
   readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
-  regimes    {plant.n_clusters} in {plant.n_segments} segments
+  regimes    {plant.n_clusters} in {plant.n_segments} segments{unusual}
   scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
   anomalies  {plant.n_anomalies:,} at alpha = {plant.alpha:.3g}, in {plant.n_alarm_days} machine-days
   events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from pwflow_core.pipeline.readings.recurrence import open_stretches
 from pwflow_core.pipeline.scoring.events import Event, worst_events
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.plant import Plant
@@ -29,6 +30,7 @@ class PlantOverview:
         alpha: The false-alarm rate per reading that they were judged by; NaN before the first scores.
         n_alarm_days: Days of a machine with at least one anomaly.
         n_events: Events that they come to.
+        n_unusual: Readings in stretches of the history unlike the rest, which nothing learned from.
         worst: The three with the largest peak scores.
     """
 
@@ -44,6 +46,7 @@ class PlantOverview:
     alpha: float
     n_alarm_days: int
     n_events: int
+    n_unusual: int
     worst: list[Event]
 
 
@@ -69,6 +72,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
             "SELECT count(*), count(DISTINCT (machine_id, ts::DATE)) FROM mart.anomaly_scores WHERE is_anomaly"
         ).fetchall()[0]
         n_events = connection.execute("SELECT count(*) FROM mart.anomaly_events").fetchall()[0][0]
+        n_unusual = sum(stretch.n_readings for stretch in open_stretches(connection))
         worst = worst_events(connection, 3)
         alpha = alpha_in_force(connection)
     return PlantOverview(
@@ -84,5 +88,6 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         alpha=alpha,
         n_alarm_days=alarms[1],
         n_events=n_events,
+        n_unusual=n_unusual,
         worst=worst,
     )

@@ -9,6 +9,7 @@ from datetime import date, datetime
 import duckdb
 
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Finding, open_findings
+from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
@@ -82,6 +83,7 @@ class PlantStatus:
         last_night: The last day with scores; None before the first.
         regimes: The regimes in force, by key.
         findings: Verdicts on drift that want an answer, the first night first.
+        stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
     """
 
     n_readings: int
@@ -91,6 +93,7 @@ class PlantStatus:
     last_night: Night | None
     regimes: tuple[RegimeStatus, ...]
     findings: tuple[Finding, ...]
+    stretches: tuple[Stretch, ...]
 
 
 def read_status(plant: Plant) -> PlantStatus:
@@ -105,9 +108,17 @@ def read_status(plant: Plant) -> PlantStatus:
         ).fetchall()[0]
         regimes = connection.execute(read_sql(__package__, "status_regimes.sql"), {"channel": ALL_CHANNELS}).fetchall()
         findings = open_findings(connection)
+        stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
     return PlantStatus(
-        n_readings, n_machines, first, last, night, tuple(RegimeStatus(*row) for row in regimes), tuple(findings)
+        n_readings,
+        n_machines,
+        first,
+        last,
+        night,
+        tuple(RegimeStatus(*row) for row in regimes),
+        tuple(findings),
+        tuple(stretches),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which readings the models may learn from, as SQL: valid and complete ones, inside the configured window."""
+"""Which readings the models may learn from, as SQL: valid, complete, inside the window, and like the rest of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ LARGEST_READING_ID = 2**63
 """Reading ids are spread evenly below this, so that a bound on the id draws a sample."""
 
 
-def select_training_rows(config: TrainingConfig) -> str:
-    """Return the query of the readings to learn from; bind `training_window(config)` to it."""
+def select_training_rows(config: TrainingConfig, *, with_unusual: bool = False) -> str:
+    """Return the query of the readings to learn from; bind `training_window(config)` to it.
+
+    Arguments:
+        config: The window.
+        with_unusual: Whether readings in stretches unlike the rest of the history belong to it, see `recurrence`.
+    """
     eligible = """
         quality = 'ok'
           AND ts >= coalesce($training_start::TIMESTAMP, '-infinity'::TIMESTAMP)
@@ -25,7 +30,9 @@ def select_training_rows(config: TrainingConfig) -> str:
             QUALIFY row_number() OVER (PARTITION BY machine_id, segment ORDER BY ts) <= $first_rows
           )
     """
-    return f"SELECT * FROM core.model_readings WHERE is_complete AND {eligible} {first if config.first_rows else ''}"
+    usual = "" if with_unusual else "AND reading_id NOT IN (SELECT reading_id FROM core.unusual_readings)"
+    first = first if config.first_rows else ""
+    return f"SELECT * FROM core.model_readings WHERE is_complete AND {eligible} {usual} {first}"
 
 
 def training_window(config: TrainingConfig) -> dict[str, object]:

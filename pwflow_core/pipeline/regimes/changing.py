@@ -23,6 +23,7 @@ from pwflow_core.modelling.settings import FitSettings
 from pwflow_core.pipeline.decisions.verdicts import Finding, read_finding
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.nights import begin_of
+from pwflow_core.pipeline.readings.recurrence import decide_stretch, record_regime
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.regimes.in_force import ModelChange, minted_keys, put_model_in_force
 from pwflow_core.pipeline.regimes.matching import Relation
@@ -31,7 +32,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse.sql import quote_columns
 from pwflow_core.warehouse.streaming import fetch_matrix
 
-__all__ = ["Period", "add_regime", "approve_verdict", "reweigh_regimes", "update_weights"]
+__all__ = ["Period", "add_regime", "approve_stretch", "approve_verdict", "reweigh_regimes", "update_weights"]
 
 _log = logging.getLogger("pwflow.regimes")
 
@@ -109,6 +110,27 @@ def approve_verdict(plant: Plant, verdict_id: str, *, approved_by: str, reason: 
     periods = [Period(*span) for span in spans]
     found = {str(segment): periods for (segment,) in segments}
     return _add_regimes(plant, found, approved_by, reason or finding.summary, verdict_id)
+
+
+def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: str = "") -> list[str]:
+    """Record that an unusual stretch of the history is normal; return the keys of the regimes that are added for it.
+
+    It gets a regime of its own if it holds enough readings that are improbable in those that there are. If not, no key
+    is returned, and its readings are learned from with the others when the regimes are found the next time.
+
+    Raises:
+        UnknownStretchError: There is no such stretch.
+        NotFittedError: There are no regimes yet.
+    """
+    stretch = decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
+    period = Period(stretch.machine_id, stretch.started_at, stretch.ended_at)
+    try:
+        key = add_regime(plant, stretch.segment, [period], approved_by=approved_by, reason=reason or stretch_id)
+    except RegimeError as error:
+        _log.info("no regime of its own for %s: %s", stretch_id, error)
+        return []
+    record_regime(plant, stretch_id, key)
+    return [key]
 
 
 def update_weights(
@@ -216,8 +238,9 @@ def _fetch(
         return _Found(np.empty((0, len(model.sensors))), 0, 0.0)
     connection.register("periods", pd.DataFrame([vars(period) for period in periods]))
     everything = TrainingConfig()
+    eligible = select_training_rows(everything, with_unusual=True)
     rows = (
-        f"({select_training_rows(everything)}) AS reading JOIN mart.anomaly_scores AS score USING (reading_id) "
+        f"({eligible}) AS reading JOIN mart.anomaly_scores AS score USING (reading_id) "
         "SEMI JOIN periods ON periods.machine_id = reading.machine_id "
         "AND reading.ts BETWEEN periods.started_at AND periods.ended_at "
         f"WHERE reading.segment = $segment AND (score.p_value <= {_IMPROBABLE} OR score.cluster_key IS NULL)"
@@ -232,7 +255,8 @@ def _fetch(
     )
     [(n_rows,)] = connection.execute(f"SELECT count(*) FROM {rows}", values).fetchall()
     [(n_all,)] = connection.execute(
-        f"SELECT count(*) FROM ({select_training_rows(everything)}) WHERE segment = $segment AND ts BETWEEN "
+        f"SELECT count(*) FROM ({eligible}) "
+        "WHERE segment = $segment AND ts BETWEEN "
         "(SELECT min(started_at) FROM periods) AND (SELECT max(ended_at) FROM periods)",
         values,
     ).fetchall()

@@ -19,6 +19,7 @@ from pwflow_core.modelling.settings import FitSettings, FlowSettings
 from pwflow_core.pipeline.readings.features import are_settled, read_features
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.readings.rate import affordable_readings
+from pwflow_core.pipeline.readings.recurrence import Stretch, normal_stretches, screen_history
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.pipeline.regimes.in_force import ModelChange, minted_keys, put_model_in_force, regimes_to_assign
 from pwflow_core.pipeline.regimes.matching import Relation, count_shared, match_regimes, relate_regimes
@@ -58,6 +59,7 @@ class ClusterModelSummary:
         lineage: What became of the regimes before.
         thin_segments: Segments with too few readings for any regime, with their number of readings.
         n_rows: Readings that were learned from.
+        stretches: Stretches unlike the rest of the history, which were not learned from.
     """
 
     cluster_model_id: str
@@ -68,20 +70,21 @@ class ClusterModelSummary:
     lineage: list[Relation]
     thin_segments: dict[str, int]
     n_rows: int
+    stretches: list[Stretch]
 
 
 def cluster_settings(plant: Plant, connection: duckdb.DuckDBPyConnection) -> str:
     """Return, as JSON, everything that decides what the regimes are besides the data."""
     source = read_source(connection)
-    return json.dumps(
-        {
-            "sensors": read_features(connection).columns,
-            "segments": source.segments,
-            "clustering": plant.config.clustering.model_dump(),
-            "training": plant.config.training.model_dump(mode="json"),
-        },
-        sort_keys=True,
-    )
+    settings = {
+        "sensors": read_features(connection).columns,
+        "segments": source.segments,
+        "clustering": plant.config.clustering.model_dump(),
+        "training": plant.config.training.model_dump(mode="json"),
+    }
+    if called_normal := normal_stretches(connection):
+        settings["called normal"] = called_normal
+    return json.dumps(settings, sort_keys=True)
 
 
 def needs_cluster_model(plant: Plant) -> bool:
@@ -113,6 +116,7 @@ def fit_cluster_model(
     """
     from pwflow_core.modelling.fitting import choose_clusters
 
+    stretches = screen_history(plant)
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
         sensors = list(read_features(connection).columns)
@@ -172,6 +176,7 @@ def fit_cluster_model(
         lineage=lineage,
         thin_segments={s: n for s, n in sizes.items() if s not in {part.segment for part in parts}},
         n_rows=n_rows,
+        stretches=stretches,
     )
 
 

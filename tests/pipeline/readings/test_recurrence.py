@@ -1,0 +1,115 @@
+"""A history that holds a fault: it is found, it teaches and calibrates nothing, and a person has the last word."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pwflow_core.errors import UnknownStretchError
+from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.looking.status import read_status
+from pwflow_core.pipeline.readings.recurrence import decide_stretch, screen_history
+from pwflow_core.pipeline.regimes.assigning import assign_readings
+from pwflow_core.pipeline.regimes.changing import approve_stretch
+from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
+from tests.conftest import learn_all, open_plant, query, read_all, score_all
+
+CONFIG = {"clustering": {"n_clusters": 2}, "flow": {"min_rows": 100_000}}
+FROM, TO = "2024-03-06 10:00", "2024-03-06 20:00"
+
+
+def history(days=12, seed=3):
+    """Two machines at one reading in five minutes; on one of them the pressure is off for ten hours."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for machine in ("press-1", "press-2"):
+        ts = pd.date_range("2024-03-01", periods=days * 288, freq="5min")
+        load = np.repeat(rng.choice(2, size=len(ts) // 24 + 1), 24)[: len(ts)]
+        temperature = 20 + 8 * load + rng.normal(size=len(ts))
+        pressure = 3 + 0.2 * (temperature - 20) + rng.normal(0, 0.1, len(ts))
+        parts.append(pd.DataFrame({"ts": ts, "machine": machine, "temperature": temperature, "pressure": pressure}))
+    readings = pd.concat(parts, ignore_index=True)
+    wrong = (readings.machine == "press-1") & readings.ts.between(FROM, TO)
+    readings.loc[wrong, "pressure"] += 3.0
+    return readings
+
+
+@pytest.fixture
+def plant(make_plant):
+    plant = make_plant({"a.parquet": history()}, **CONFIG)
+    read_all(plant)
+    return plant
+
+
+def share_flagged(plant):
+    inside = f"machine_id = 'press-1' AND ts BETWEEN '{FROM}' AND '{TO}'"
+    rows = query(plant, f"SELECT avg(is_anomaly::INT) FROM mart.anomaly_scores WHERE {inside}")
+    return float(rows[0][0] or 0.0)
+
+
+def test_the_stretch_is_found_and_named(plant):
+    [stretch] = screen_history(plant)
+    assert stretch.machine_id == "press-1"
+    assert abs((stretch.started_at - pd.Timestamp(FROM)).total_seconds()) <= 1200
+    assert abs((stretch.ended_at - pd.Timestamp(TO)).total_seconds()) <= 1200
+    assert stretch.top_sensors[0] == "pressure"
+    assert stretch.stretch_id.startswith("U-")
+    assert [again.stretch_id for again in screen_history(plant)] == [stretch.stretch_id]
+
+
+def test_what_was_wrong_once_is_not_learned_and_alarms(plant):
+    learn_all(plant)
+    assert share_flagged(plant) > 0.95
+    others = query(plant, "SELECT avg(is_anomaly::INT) FROM mart.anomaly_scores WHERE machine_id = 'press-2'")
+    assert others[0][0] < 0.01
+    assert read_status(plant).stretches[0].machine_id == "press-1"
+
+
+def test_what_a_person_calls_normal_gets_a_regime_of_its_own_and_the_others_stay(plant):
+    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
+    learn_all(plant)
+    before = query(plant, "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force ORDER BY 1")
+    [stretch] = screen_history(plant)
+    [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim", reason="a trial")
+    assert not needs_cluster_model(plant)
+    assign_readings(plant, [key])
+    train_cluster_flows(plant, [key], reason="approved", promoted_by="test")
+    score_all(plant)
+    after = query(plant, "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force ORDER BY 1")
+    assert after[:-1] == before
+    assert share_flagged(plant) < 0.2
+    assert query(plant, "SELECT status, decided_by, cluster_key FROM mart.unusual_stretches") == [
+        ("normal", "kim: a trial", key)
+    ]
+    assert read_status(plant).stretches == ()
+
+
+def test_a_normal_stretch_too_short_for_a_regime_is_learned_from_the_next_time(plant):
+    learn_all(plant)
+    [stretch] = screen_history(plant)
+    assert approve_stretch(plant, stretch.stretch_id, approved_by="kim") == []
+    assert needs_cluster_model(plant)
+    assert fit_cluster_model(plant).stretches == []
+    assert not needs_cluster_model(plant)
+
+
+def test_what_a_person_calls_a_fault_stays_left_out_and_is_not_asked_about_again(plant):
+    learn_all(plant)
+    [stretch] = screen_history(plant)
+    decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="kim")
+    assert not needs_cluster_model(plant)
+    assert screen_history(plant) == []
+    learn_all(plant)
+    assert share_flagged(plant) > 0.95
+
+
+def test_the_last_word_counts(plant):
+    [stretch] = screen_history(plant)
+    decide_stretch(plant, stretch.stretch_id, is_normal=True, decided_by="kim")
+    decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="lee")
+    assert query(plant, "SELECT status, decided_by FROM mart.unusual_stretches") == [("fault", "lee")]
+
+
+def test_a_stretch_that_is_not_there_is_refused_with_those_that_are(plant):
+    [stretch] = screen_history(plant)
+    with pytest.raises(UnknownStretchError, match=stretch.stretch_id):
+        decide_stretch(plant, "U-000000", is_normal=True, decided_by="kim")
