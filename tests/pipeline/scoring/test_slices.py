@@ -125,4 +125,13 @@ def test_no_temporary_files_are_left(trained_plant):
     add_night(trained_plant)
     list(score_slices(trained_plant))
     left = {path.name for path in trained_plant.config.folder.iterdir()}
-    assert left == {"config.json", "data", "models", "published.duckdb", "warehouse.duckdb", "warehouse.duckdb.ledger"}
+    assert left == {
+        ".published.versions",
+        "config.json",
+        "data",
+        "models",
+        "published",
+        "published.duckdb",
+        "warehouse.duckdb",
+        "warehouse.duckdb.ledger",
+    }
