@@ -6,7 +6,6 @@ while a connection from here is open.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import random
@@ -14,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from pwflow_core.errors import (
 )
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
+from pwflow_core.warehouse.lock import HeldError, hold
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
 
 __all__ = ["Warehouse"]
@@ -53,6 +53,7 @@ class Warehouse:
     Attributes:
         path: The file.
         ledger_path: The file beside it that says what it held after its last commit.
+        lock_path: The file beside it that a process locks before it opens the warehouse.
         wait_seconds: How long to wait for another process that holds it.
     """
 
@@ -61,6 +62,7 @@ class Warehouse:
         self.wait_seconds = wait_seconds
         self._memory_limit = memory_limit
         self.ledger_path = path.with_name(f"{path.name}.ledger")
+        self.lock_path = path.with_name(f"{path.name}.lock")
 
     @classmethod
     def from_config(cls, config: PlantConfig) -> Warehouse:
@@ -90,16 +92,12 @@ class Warehouse:
             MemoryLimitError: The block needs more than the memory limit; the file is as it was.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explaining():
-            connection = self._connect(read_only=False)
-            try:
-                self._prepare(connection)
-                with _committed(connection):
-                    yield connection
-                    connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
-                self._write_ledger(connection)
-            finally:
-                connection.close()
+        with self._opened(read_only=False) as connection:
+            self._prepare(connection)
+            with _committed(connection):
+                yield connection
+                connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
+            self._write_ledger(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -116,19 +114,16 @@ class Warehouse:
         )
         if not self.exists:
             raise absent
-        with self._explaining():
-            connection = self._connect(read_only=True)
-            try:
-                if not (version := find_version(connection)):
-                    raise absent  # a run was killed before its first table
-                if version < SCHEMA_VERSION or _count_lost(read_ledger(self.ledger_path), connection):
-                    connection.close()
-                    with self.transaction():
-                        pass  # brings it up to date, and says what is missing
-                    connection = self._connect(read_only=True)
+        with self._opened(read_only=True) as connection:
+            if not (version := find_version(connection)):
+                raise absent  # a run was killed before its first table
+            if version == SCHEMA_VERSION and not _count_lost(read_ledger(self.ledger_path), connection):
                 yield connection
-            finally:
-                connection.close()
+                return
+        with self.transaction():
+            pass  # brings it up to date, and says what is missing
+        with self._opened(read_only=True) as connection:
+            yield connection
 
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -203,9 +198,40 @@ class Warehouse:
         connection.execute("SET TimeZone = 'UTC'")
         return connection
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def _opened(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file in turn, and close it when the block ends."""
+        with self._explaining():
+            connection, lock = self._wait_for_turn(read_only=read_only)
+            with lock:
+                if read_only:
+                    lock.close()  # DuckDB's own lock keeps writers out from now on
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+
+    def _wait_for_turn(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
+        """Return a connection and the lock beside the file, which is held."""
         deadline = time.monotonic() + self.wait_seconds
-        pause = _FIRST_PAUSE_SECONDS
+        pause, holder = _FIRST_PAUSE_SECONDS, ""
+        while True:
+            with ExitStack() as lock:
+                try:
+                    lock.enter_context(hold(self.lock_path))
+                    return self._connect(read_only=read_only), lock.pop_all()
+                except HeldError as error:
+                    holder = error.holder or holder
+            if time.monotonic() + pause > deadline:
+                raise WarehouseLockedError(
+                    f"The warehouse {self.path} is held by {holder or 'another connection'}, and it was not free "
+                    f"within {self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run "
+                    "again. To query scores at any time, open the published copy instead."
+                )
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         while True:
             try:
                 # DuckDB 2.0.0, unlike 2.0.1, loses what a large insert writes behind an empty one into the same table,
@@ -213,48 +239,28 @@ class Warehouse:
                 return self._open(str(self.path), read_only=read_only, keep_order=read_only)
             except duckdb.Error as error:
                 if _LOG_DAMAGED in str(error):
-                    self._set_log_aside()
+                    self._set_log_aside(error)
                     continue
-                if not any(sign in str(error) for sign in _BUSY):
-                    if "not a valid DuckDB database" in str(error):
-                        raise ConfigurationError(
-                            f"Expected a DuckDB database at {self.path}, got a file of another kind: point "
-                            "warehouse.url at another path, or move that file away."
-                        ) from None
-                    raise
-                if time.monotonic() + pause > deadline:
-                    raise WarehouseLockedError(self._explain_lock(error)) from None
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                if any(sign in str(error) for sign in _BUSY):
+                    holder = _HOLDER.search(str(error))
+                    raise HeldError(f"{holder['program']} (process {holder['pid']})" if holder else "") from None
+                if "not a valid DuckDB database" in str(error):
+                    raise ConfigurationError(
+                        f"Expected a DuckDB database at {self.path}, got a file of another kind: point "
+                        "warehouse.url at another path, or move that file away."
+                    ) from None
+                raise
 
-    def _set_log_aside(self) -> None:
+    def _set_log_aside(self, error: duckdb.Error) -> None:
         """Keep a write-ahead log that cannot be replayed under another name, and go on with its intact beginning."""
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)  # two that find the damage at once must not both act on it
-        try:
-            self._open(str(self.path), read_only=True).close()
-        except duckdb.Error as error:
-            if _LOG_DAMAGED not in str(error):
-                return
-            log = self.path.with_name(f"{self.path.name}.wal")
-            aside = log.with_name(f"{log.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
-            log.replace(aside)
-            position = _POSITION.search(str(error))
-            if position and int(position[1]) < aside.stat().st_size:
-                shutil.copyfile(aside, log)
-                os.truncate(log, int(position[1]))
-            _log.warning("The end of the log of %s is damaged; it is kept as %s", self.path, aside)
-        finally:
-            os.close(folder)
-
-    def _explain_lock(self, error: duckdb.Error) -> str:
-        holder = _HOLDER.search(str(error))
-        who = f"{holder['program']} (process {holder['pid']})" if holder else "another connection"
-        return (
-            f"The warehouse {self.path} is held by {who}, and it was not free within "
-            f"{self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run again. "
-            "To query scores at any time, open the published copy instead."
-        )
+        log = self.path.with_name(f"{self.path.name}.wal")
+        aside = log.with_name(f"{log.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+        log.replace(aside)
+        position = _POSITION.search(str(error))
+        if position and int(position[1]) < aside.stat().st_size:
+            shutil.copyfile(aside, log)
+            os.truncate(log, int(position[1]))
+        _log.warning("The end of the log of %s is damaged; it is kept as %s", self.path, aside)
 
 
 def _count_lost(ledger: Ledger | None, connection: duckdb.DuckDBPyConnection) -> int:

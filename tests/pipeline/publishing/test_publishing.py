@@ -102,6 +102,7 @@ def test_nothing_but_the_copy_is_left_in_the_folder(trained_plant):
         "published.duckdb",
         "warehouse.duckdb",
         "warehouse.duckdb.ledger",
+        "warehouse.duckdb.lock",
     }
 
 

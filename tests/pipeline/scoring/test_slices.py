@@ -134,4 +134,5 @@ def test_no_temporary_files_are_left(trained_plant):
         "published.duckdb",
         "warehouse.duckdb",
         "warehouse.duckdb.ledger",
+        "warehouse.duckdb.lock",
     }
