@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -42,9 +44,7 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
     path = config.published_path
     if not path.exists():
         raise NotFittedError(f"Nothing has been published at {path} yet: run `pwflow run` first.")
-    with duckdb.connect(
-        str(path), read_only=True, config={"memory_limit": config.compute.memory_limit, **_NOTHING_ELSE}
-    ) as connection:
+    with _open(path, config.compute.memory_limit) as connection:
         alarm = threading.Timer(timeout_seconds, connection.interrupt)
         alarm.start()
         try:
@@ -60,6 +60,26 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
             raise QueryError(f"The query cannot be answered: {_explain(connection, error)}") from None
         finally:
             alarm.cancel()
+
+
+def _open(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """Open the published file, and once more where a run put another in its place meanwhile.
+
+    DuckDB reads the head of a file before it opens the file for good: a head of the old file does not fit the new one.
+    """
+    while True:
+        before = path.stat()
+        try:
+            connection = duckdb.connect(
+                str(path), read_only=True, config={"memory_limit": memory_limit, **_NOTHING_ELSE}
+            )
+        except duckdb.IOException:
+            if os.path.samestat(before, path.stat()):
+                raise
+            continue
+        if os.path.samestat(before, path.stat()):
+            return connection
+        connection.close()
 
 
 def _fetch_bounded(found: duckdb.DuckDBPyConnection, most_bytes: int) -> pd.DataFrame:

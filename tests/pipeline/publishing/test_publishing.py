@@ -1,5 +1,6 @@
 """Publishing: a read-only copy that is never half, never in the way, and says what its columns mean."""
 
+import shutil
 import subprocess
 import sys
 
@@ -154,3 +155,43 @@ def test_a_query_that_cannot_be_answered_is_refused_in_one_line_that_says_why(tr
     assert REFUSALS[text] in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "Error: " not in str(refused.value)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["its head does not fit", "its head fits"])
+def test_a_query_that_opens_the_copy_while_another_takes_its_place_is_answered_from_the_new_one(
+    trained_plant, monkeypatch, fails
+):
+    """DuckDB reads the head of the one and opens the other, which fails or does not."""
+    connect, target = duckdb.connect, trained_plant.config.published_path
+    fresh = target.with_name("fresh.duckdb")
+    shutil.copy(target, fresh)
+    with connect(str(fresh)) as connection:
+        connection.execute("CREATE TABLE mart.new AS SELECT 'new' AS state")
+    opened = []
+
+    def connect_late(*arguments, **options):
+        opened.append(target.stat().st_ino)
+        if len(opened) > 1:
+            return connect(*arguments, **options)
+        old = None if fails else connect(*arguments, **options)
+        fresh.replace(target)
+        if fails:
+            raise duckdb.IOException("IO Error: No more data remaining in MetadataReader")
+        return old
+
+    monkeypatch.setattr(duckdb, "connect", connect_late)
+    assert query_published(trained_plant.config, "SELECT state FROM mart.new").state.tolist() == ["new"]
+    assert len(opened) == 2
+
+
+def test_a_copy_that_cannot_be_opened_is_tried_once(trained_plant, monkeypatch):
+    opened = []
+
+    def fail(*_, **__):
+        opened.append(1)
+        raise duckdb.IOException("IO Error: no")
+
+    monkeypatch.setattr(duckdb, "connect", fail)
+    with pytest.raises(duckdb.IOException, match="no"):
+        query_published(trained_plant.config, "SELECT 1")
+    assert opened == [1]
