@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.storage import replace_file
+from pwflow_core.storage import remove_leftovers, replace_file
 
 __all__ = ["ModelStore"]
 
@@ -37,9 +37,10 @@ class ModelStore:
         version = hashlib.sha256(data).hexdigest()
         target = self._path(version)
         if self._filesystem.exists(target) and self._filesystem.cat_file(target) == data:
+            self.remove_leftovers()  # whoever stored it may have been killed right behind that
             return version
         self._filesystem.makedirs(self._root, exist_ok=True)
-        if "file" in self._filesystem.protocol:
+        if self._is_local:
             replace_file(Path(target), data)
         else:
             self._filesystem.pipe_file(target, data)
@@ -74,6 +75,15 @@ class ModelStore:
         except FileNotFoundError:
             return False
         return True
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left of files that they were storing."""
+        if self._is_local and self._filesystem.exists(self._root):
+            remove_leftovers(Path(self._root))
+
+    @property
+    def _is_local(self) -> bool:
+        return "file" in self._filesystem.protocol
 
     def _shown(self, version: str) -> str:
         return f"{self.url.rstrip('/')}/{version}{_SUFFIX}"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pwflow_core.errors import StorageFullError
 
-__all__ = ["explain_full_disk", "replace_file", "replacing", "working_folder"]
+__all__ = ["explain_full_disk", "remove_leftovers", "replace_file", "replacing", "working_folder"]
 
 _FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errno.EFBIG: "takes no larger file"}
 _LEFTOVER = re.compile(r"\.pwflow-[a-z]+-[a-z0-9_]{8}")
@@ -32,15 +32,20 @@ def working_folder(parent: Path, purpose: str) -> Iterator[Path]:
         parent: An existing folder.
         purpose: What it is for, one word.
     """
-    for found in parent.iterdir():
-        if _LEFTOVER.fullmatch(found.name):
-            _remove_if_left(found)
+    remove_leftovers(parent)
     folder, lock = _make_locked(parent, purpose)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the working folders in `parent` whose processes are gone."""
+    for found in parent.iterdir():
+        if _LEFTOVER.fullmatch(found.name):
+            _remove_if_left(found)
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
 
+import pytest
+
 from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.pipeline.flows.retention import collect_model_files
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.regimes.assigning import assign_readings
@@ -24,7 +27,16 @@ EVIDENCE = (
     "SELECT (SELECT count(*) FROM core.drift_references), (SELECT sum(hash(s)) FROM core.drift_states AS s), "
     "(SELECT sum(hash(h)) FROM mart.cluster_health AS h)"
 )
-TRAIN = "train_cluster_flows(plant, ['c0001', 'c0002'], reason='drift', promoted_by='night')"
+DIES_IN_REPLACE_FILE = """
+import shutil
+import pwflow_core.{writer} as writer
+replace_file = writer.replace_file
+def replace_and_die(*arguments):
+    {moment} = lambda *a, **k: os.kill(os.getpid(), 9)
+    replace_file(*arguments)
+writer.replace_file = replace_and_die
+"""
+TRAIN = "train_cluster_flows(plant, ['c0001', 'c0002'], reason='drift', promoted_by='night', challenge=False)"
 
 
 def test_killed_at_50_moments_while_slices_are_written_each_is_wholly_old_or_wholly_new(trained_plant, kill_often):
@@ -63,7 +75,7 @@ def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the
         assert whole_models(plant)
         left = query(plant, REGISTRY)
         if len(found) < 5:
-            train_cluster_flows(plant, ["c0001", "c0002"], reason="drift", promoted_by="night")
+            train_cluster_flows(plant, ["c0001", "c0002"], reason="drift", promoted_by="night", challenge=False)
             found.append(query(plant, REGISTRY))
             assert found[-1] == found[0]
             assert leftovers(plant) == []
@@ -86,10 +98,25 @@ def test_killed_while_regimes_are_found_anew_the_set_in_force_serves(trained_pla
         if len(after) < 4:
             fit_cluster_model(plant)
             after.append(query(plant, REGIMES))
-        assert leftovers(plant) == []
+            assert leftovers(plant) == []
         assert left in (before, after[0])
 
     assert len(kill_often(plant, "fit_cluster_model(plant)", check, times=10, seed=2)) == 10
+
+
+@pytest.mark.parametrize("next_step", [fit_cluster_model, collect_model_files])
+@pytest.mark.parametrize("moment", ["os.fsync", "shutil.rmtree"], ids=["before it is there", "when it is there"])
+@pytest.mark.parametrize("writer", ["model_store", "warehouse.ledger"])
+def test_killed_while_a_file_is_put_in_its_place_the_next_step_removes_the_folder(
+    trained_plant, stem, writer, moment, next_step
+):
+    plant = changed(trained_plant, clustering={"n_clusters": 3})
+    ended = stem.run(plant, DIES_IN_REPLACE_FILE.format(writer=writer, moment=moment) + "fit_cluster_model(plant)")
+    assert ended.was_killed, ended.output
+    [left] = leftovers(plant)
+    assert ".pwflow-incoming-" in left
+    next_step(plant)
+    assert leftovers(plant) == []
 
 
 def test_killed_while_it_publishes_analysts_find_the_old_copy_or_the_new(trained_plant, kill_often):

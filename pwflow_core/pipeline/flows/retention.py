@@ -25,7 +25,7 @@ def collect_model_files(plant: Plant) -> list[str]:
     """Delete the files of flows that are out of force for long and that nothing refers to; return their versions.
 
     A flow is marked before its file goes: what is killed in between leaves a file too many, never a row that promises
-    a file. The next call deletes it.
+    a file. The next call deletes it, and what is left of files that were being stored when a process was killed.
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     expiry = now - timedelta(days=plant.config.models.keep_days)
@@ -38,6 +38,7 @@ def collect_model_files(plant: Plant) -> list[str]:
             {"now": now, "versions": versions},
         )
     deleted = [version for version in versions if plant.models.delete(version)]
+    plant.models.remove_leftovers()
     if deleted:
         _log.info(
             "%d model files of flows out of force for more than %d days were deleted: %s",
