@@ -24,6 +24,8 @@ SLICE_HASHES = """
                                        ORDER BY reading_id))
     FROM core.component_log_density GROUP BY cluster_key ORDER BY cluster_key
 """
+UNCHALLENGED = {"ops": {"small__cluster_flow": {"config": {"challenge": False, "reason": "another seed"}}}}
+"""Puts in force what comes out of a training, better or not: which seed wins depends on the processor."""
 CONFIG = """
 [plant]
 name = "small"

@@ -15,7 +15,7 @@ import pytest
 
 from pwflow_dagster.definitions import build
 from tests.conftest import put_file
-from tests.dagster.conftest import KEYS, SLICE_HASHES, materialize, write_config
+from tests.dagster.conftest import KEYS, SLICE_HASHES, UNCHALLENGED, materialize, write_config
 
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
 
@@ -34,8 +34,7 @@ def retrained(plant) -> Retrained:
     [(first,)] = plant.query(IN_FORCE)
     seed, config = plant.config.flow.model_copy(update={"random_state": 1}), plant.config
     plant.config = config.model_copy(update={"flow": seed})
-    forced = {"ops": {"small__cluster_flow": {"config": {"challenge": False, "reason": "another seed"}}}}
-    assert materialize(plant, "retrain_cluster", partition_key="c0002", run_config=forced).success
+    assert materialize(plant, "retrain_cluster", partition_key="c0002", run_config=UNCHALLENGED).success
     plant.config = config
     [(second,)] = plant.query(IN_FORCE)
     assert second != first

@@ -126,7 +126,7 @@ def test_a_retrained_regime_passes_and_its_forgotten_slice_does_not(trained_plan
     """Scores of two model sets stand side by side, as long as no reading has a candidate that they disagree on."""
     older = query(trained_plant, "SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = 'c0002'")
     changed = reopen(trained_plant, flow={"random_state": 1})
-    train_cluster_flows(changed, ["c0002"], reason="drift", promoted_by="test")
+    train_cluster_flows(changed, ["c0002"], reason="drift", promoted_by="test", challenge=False)
     score_all(changed)
     assert query(changed, "SELECT count(DISTINCT model_set_id) FROM mart.anomaly_scores") == [(2,)]
     assert results(changed)["model_sets_agree"]
@@ -211,7 +211,7 @@ def test_checks_leave_the_warehouse_as_it_is(trained_plant):
 def test_a_slice_of_another_version_is_never_mixed_in(trained_plant):
     """A flow put in force without scoring its slice changes nothing: the pins are those of the slices."""
     changed = reopen(trained_plant, flow={"random_state": 1})
-    train_cluster_flows(changed, ["c0001"], reason="drift", promoted_by="test")
+    train_cluster_flows(changed, ["c0001"], reason="drift", promoted_by="test", challenge=False)
     derive_scores(changed)
     assert all(results(changed)[name] for name in BLOCKING)
     list(score_slices(changed))
