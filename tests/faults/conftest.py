@@ -174,8 +174,9 @@ def published(plant: Plant) -> list[tuple]:
 
 
 def leftovers(plant: Plant) -> list[str]:
-    """Return the working files that lie in the folders of a plant: all that is hidden there."""
-    return sorted(str(path) for path in plant.config.folder.rglob(".*"))
+    """Return the working files in the folders of a plant: all that is hidden there but the published versions."""
+    versions = f".{plant.config.published_folder.name}.versions"
+    return sorted(str(path) for path in plant.config.folder.rglob(".*") if path.name != versions)
 
 
 def as_release_0_1(plant: Plant) -> None:
