@@ -88,6 +88,6 @@ def test_machines_segments_and_files_with_hostile_names_come_out_as_the_text_the
     }
     assert sum(file.startswith(str(trained_plant.config.folder / "data")) for file in files) >= len(MACHINES)
     assert {path.name for path in trained_plant.config.folder.iterdir()} == {
-        "config.json", "data", "models", "plant-report-en.html", "published.duckdb", "warehouse.duckdb",
-        "warehouse.duckdb.ledger", "warehouse.duckdb.lock",
+        ".published.versions", "config.json", "data", "models", "plant-report-en.html", "published", "published.duckdb",
+        "warehouse.duckdb", "warehouse.duckdb.ledger", "warehouse.duckdb.lock",
     }  # fmt: skip
