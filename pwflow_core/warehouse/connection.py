@@ -222,13 +222,13 @@ class Warehouse:
                     return self._connect(read_only=read_only), lock.pop_all()
                 except HeldError as error:
                     holder = error.holder or holder
-            if time.monotonic() + pause > deadline:
+            if (remaining := deadline - time.monotonic()) <= 0:
                 raise WarehouseLockedError(
                     f"The warehouse {self.path} is held by {holder or 'another connection'}, and it was not free "
                     f"within {self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run "
                     "again. To query scores at any time, open the published copy instead."
                 )
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            time.sleep(min(remaining, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter, not a secret
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
