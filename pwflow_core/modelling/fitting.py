@@ -231,7 +231,8 @@ def _maximise(
     rows = cluster_rows(data, share, model.seeds, model.flows)
     flows = train_flows(rows, settings, random_state=random_state)
     mass = data.weight[~data.held_out] @ share[~data.held_out]
-    return Piecewise(model.seeds, np.maximum(mass, 1e-12 * mass.sum()) / mass.sum(), flows)
+    mass = np.maximum(mass, 1e-12 * mass.sum())
+    return Piecewise(model.seeds, mass / mass.sum(), flows)
 
 
 def cluster_rows(

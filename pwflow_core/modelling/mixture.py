@@ -109,7 +109,7 @@ class FlowMixture:
         if len(self.flows) == 1:
             return self
         rng = np.random.default_rng(random_state)
-        counts = rng.multinomial(len(X), self.weights)
+        counts = rng.multinomial(len(X), self.weights / self.weights.sum())
         rows = np.concatenate([X, *(f.sample(int(n), rng) for f, n in zip(self.flows, counts, strict=True))])
         joint = self.log_joint(rows)
         screen, cheap, top = self._screen.evaluate(rows)

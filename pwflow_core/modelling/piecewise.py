@@ -218,7 +218,8 @@ class PiecewiseFlow(DensityEstimator):
         """
         rng = self._draws(n_samples)
         flows = self.mixture_.flows if cluster is None else [self.flows_[cluster]]
-        counts = rng.multinomial(n_samples, self.mixture_.weights if cluster is None else [1.0])
+        share = self.mixture_.weights / self.mixture_.weights.sum()
+        counts = rng.multinomial(n_samples, share if cluster is None else [1.0])
         drawn = np.concatenate([flow.sample(int(n), rng) for flow, n in zip(flows, counts, strict=True) if n])
         source = np.repeat(np.arange(len(counts)), counts)
         if cluster is not None:
