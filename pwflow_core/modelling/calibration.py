@@ -97,6 +97,23 @@ class Calibration:
         tail = self.threshold_p_value * np.power(1.0 + self.shape * excess / self.scale, -1.0 / self.shape)
         return np.asarray(np.where(values >= self.threshold, step, np.maximum(tail, step)))
 
+    def surprises(self, log_density: object) -> Array:
+        """Return −log p, nats, shape (N,), with straight lines between the steps of the body and without a ceiling.
+
+        p is nowhere smaller than that of `p_values` but for rounding, and never rises as the log-density falls.
+
+        Arguments:
+            log_density: Nats, shape (N,).
+        """
+        values = np.asarray(log_density, dtype=np.float64)
+        start = int(np.searchsorted(self.log_density, self.threshold))
+        body = -np.log(np.interp(values, self.log_density[start:], self.p_value[start:]))
+        excess = np.maximum(self.threshold - values, 0.0)
+        tail = -np.log(self.threshold_p_value) + np.log1p(self.shape * excess / self.scale) / self.shape
+        place = np.searchsorted(self.log_density, values, side="right") - 1
+        most = np.where(place >= 0, -np.log(self.p_value[place]), np.inf)
+        return np.asarray(np.where(values >= self.threshold, body, np.minimum(tail, most)))
+
     def limit(self, alpha: float) -> float:
         """Return the log-density below which p-values are at most `alpha`, nats; −inf if there is none."""
         if alpha >= 1:

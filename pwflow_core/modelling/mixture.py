@@ -22,6 +22,7 @@ _CALIBRATION_ERROR = 1e-4  # allowed on the calibration rows ...
 _HEADROOM = 2.0  # ... and how much wider the cut is then made for rows like them
 _MARGINS = (6.0, 10.0, 15.0, 20.0, 30.0, 45.0)
 _BATCH_ROWS = 32_768
+_WORTH_ASKING = 20.0  # nats
 
 
 def log_joint(flows: Sequence[ClusterFlow], weights: Array, X: Array) -> Array:
@@ -97,6 +98,11 @@ class FlowMixture:
         own = self.weights[: self.n_clusters]
         each = np.stack([flow.evaluate(X).conformity for flow in self.flows[: self.n_clusters]], axis=1)
         return np.asarray(logsumexp(each + np.log(own / own.sum()), axis=1))
+
+    def worth_asking(self, X: Array) -> NDArray[np.bool_]:
+        """Tell which clusters are within 20 nats of the most likely one by their Gaussians, shape (N, K)."""
+        bell = self._screen.evaluate(X)[0][:, : self.n_clusters]
+        return np.asarray(bell >= bell.max(axis=1, keepdims=True) - np.float32(_WORTH_ASKING))
 
     def calibrated(self, X: Array, random_state: int) -> FlowMixture:
         """Choose how much can be left out without changing a log-density by more than `PRUNING_ERROR` nats.
