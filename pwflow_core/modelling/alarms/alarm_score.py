@@ -1,74 +1,179 @@
-"""The alarm score of a plant: the most forgiving of its regimes judges a reading."""
+"""The alarm score: views of a reading, each calibrated by itself, merged, and calibrated together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
-from pwflow_core.modelling.alarms.regime_alarm import RegimeAlarm
-from pwflow_core.modelling.calibration import SMALLEST_P, Calibration
+from pwflow_core.errors import ModelFileError
+from pwflow_core.modelling.alarms.conformity import Conformity
+from pwflow_core.modelling.alarms.evidence import trust
+from pwflow_core.modelling.alarms.margins import Margins
+from pwflow_core.modelling.alarms.neighbours import Neighbours
+from pwflow_core.modelling.alarms.scale import SurpriseScale
+from pwflow_core.modelling.alarms.views import LEAST_SCALES, VIEWS, Views
+from pwflow_core.modelling.calibration import SMALLEST_P, Calibration, calibrate
+from pwflow_core.modelling.mixture import FlowMixture
+from pwflow_core.modelling.serialization import pack, unpack
 
 Array = NDArray[np.float64]
 
-_RARE = 3.5  # nats: a reading that its candidates find this surprising is shown to every regime
-_BATCH_ROWS = 8192
+_FEWEST_TO_WEIGH = 50
+_MOST_TO_WEIGH = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class AlarmScore:
-    r"""−log p of a reading as a normal reading of the plant.
+    r"""How improbable a reading is as one of normal operation.
 
-        s(x) = g( min_k s_k(x) ),    s_k(x) = −log p_k(x) by the `RegimeAlarm` of regime k
+    Each view's statistic becomes a surprise s_v = -log p_v by itself. They are merged as
 
-    A reading is normal if one regime calls it so: whatever regime it comes from, the largest p_k is at most alpha no
-    more often than alpha. The least of functions that rise outward rises outward, also where the regime changes. g
-    is one calibration for the whole plant, of the least surprise itself on readings that taught nothing: it undoes
-    the caution of the minimum where regimes overlap, and readings that no sound regime explains are as rare as they
-    are, however many of them there were, and stay below all others in rank. Per regime: s_k. Per plant: g alone.
+        T = log sum_v w_v exp(s_v)
+
+    minus the log of the weighted harmonic mean of the p_v: T is large where any view that is trusted is surprised. For
+    p-values of any dependence that mean is off by a factor of about log(number of views) at most (Wilson 2019; Vovk
+    and Wang 2020). The factor does not matter here, for T is calibrated once more, by rank on readings that taught
+    no view: whatever the views have in common, and however they are weighted, p keeps its promise on the whole plant.
+
+    All regimes are ranked together, so that one that lies far below the others stays there.
 
     Attributes:
-        regimes: Alarm of each regime; None for one that is not sound enough to call a reading normal.
-        calibration: g, of −min_k s_k; None where the regimes' own calibration is all there is.
+        views: The views.
+        scales: Scale of each view.
+        weights: Trust in each view, shape (V,); they sum to 1.
+        calibration: Of −T.
+
+    References:
+        Harmonic mean p-value: Wilson (2019). Merging p-values: Vovk, Wang (2020), arXiv:1212.4966.
 
     """
 
-    regimes: tuple[RegimeAlarm | None, ...]
-    calibration: Calibration | None
+    views: Views
+    scales: tuple[SurpriseScale, ...]
+    weights: Array
+    calibration: Calibration
 
-    def surprises(self, X: Array, screen: Callable[[Array], Array]) -> Array:
-        """Return s(x), nats, shape (N,): at least 0 and without a ceiling.
+    def to_bytes(self) -> bytes:
+        """Write all but the flows as safetensors with JSON; the same score gives the same bytes."""
+        tensors: dict[str, NDArray[Any]] = {"weights": self.weights}
+        for name in ("low", "high", "spread"):
+            tensors[f"conformity.{name}"] = getattr(self.views.conformity, name)
+        for part in fields(Margins):
+            tensors[f"margins.{part.name}"] = getattr(self.views.margins, part.name)
+        for v, nearest in enumerate(self.views.neighbours):
+            for name in ("centre", "forward", "references"):
+                tensors[f"neighbours{v}.{name}"] = getattr(nearest, name)
+        for v, scale in enumerate(self.scales):
+            tensors |= {f"scale{v}.statistic": scale.statistic, f"scale{v}.surprise": scale.surprise}
+        numbers = {part.name: getattr(self.calibration, part.name) for part in fields(Calibration)}
+        for name in ("log_density", "p_value"):
+            tensors[f"calibration.{name}"] = numbers.pop(name)
+        document = {
+            "views": list(VIEWS),
+            "rare": self.views.conformity.rare,
+            "slopes": [scale.slope for scale in self.scales],
+            "calibration": {name: float(value) for name, value in numbers.items()},
+        }
+        return pack("alarm_score", tensors, document)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, mixture: FlowMixture) -> AlarmScore:
+        """Read what `to_bytes` wrote; with the same flows it scores bit-equal.
 
         Arguments:
-            X: Readings in raw units, shape (N, D), finite.
-            screen: Tells which regimes are worth asking about readings, shape (N, K).
+            data: The bytes.
+            mixture: The flows, which have files of their own.
+
+        Raises:
+            ModelFileError: The bytes are damaged, of another kind, or of other views.
 
         """
-        least = self.least_surprises(X, screen)
-        return np.maximum(least if self.calibration is None else self.calibration.surprises(-least), 0.0)
+        arrays, document = unpack(data, "alarm_score")
+        try:
+            if document["views"] != list(VIEWS):
+                raise ValueError(f"views {document['views']}, expected {list(VIEWS)}")
+            low, high, spread = (arrays[f"conformity.{name}"] for name in ("low", "high", "spread"))
+            views = Views(
+                Conformity(mixture, low, high, spread, document["rare"]),
+                Margins(*(arrays[f"margins.{part.name}"] for part in fields(Margins))),
+                _neighbours(arrays),
+            )
+            scales = tuple(
+                SurpriseScale(arrays[f"scale{v}.statistic"], arrays[f"scale{v}.surprise"], slope)
+                for v, slope in enumerate(document["slopes"])
+            )
+            numbers: dict[str, Any] = document["calibration"]
+            for name in ("n_rows", "n_set_aside"):
+                numbers[name] = round(numbers[name])
+            for name in ("log_density", "p_value"):
+                numbers[name] = arrays[f"calibration.{name}"]
+            return cls(views, scales, arrays["weights"], Calibration(**numbers))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"The alarm score file lacks a part or has a wrong one: {error}; fit it again."
+            ) from error
 
-    def p_values(self, X: Array, screen: Callable[[Array], Array]) -> Array:
+    def view_surprises(self, X: Array) -> Array:
+        """Return the surprise of every view, nats, shape (N, V), at least 0."""
+        return _scaled(self.scales, self.views.statistics(X))
+
+    def surprises(self, X: Array) -> Array:
+        """Return −log p, nats, shape (N,), at least 0: without a ceiling, so that what lies further out says so."""
+        return self.calibration.surprises(-_merged(self.view_surprises(X), self.weights))
+
+    def p_values(self, X: Array) -> Array:
         """Return the chance that a normal reading is as odd, shape (N,), above 0 and at most 1."""
-        return np.maximum(np.exp(-self.surprises(X, screen)), SMALLEST_P)
+        return np.maximum(np.exp(-self.surprises(X)), SMALLEST_P)
 
-    def least_surprises(self, X: Array, screen: Callable[[Array], Array]) -> Array:
-        """Return min_k s_k(x), nats, shape (N,): over the candidates and, for rare readings, over all regimes."""
-        least = np.full(len(X), np.inf)
-        sound = [k for k, regime in enumerate(self.regimes) if regime is not None]
-        for start in range(0, len(X), _BATCH_ROWS):
-            block, out = X[start : start + _BATCH_ROWS], least[start : start + _BATCH_ROWS]
-            if len(sound) == 1:
-                asked = np.ones((len(block), len(self.regimes)), dtype=np.bool_)
-            else:
-                asked = screen(block)
-            self._lower(block, out, asked, sound)
-            self._lower(block, out, ~asked & (out >= _RARE)[:, None], sound)
-        return least
 
-    def _lower(self, X: Array, least: Array, asked: NDArray[np.bool_], sound: list[int]) -> None:
-        for k in sound:
-            rows, regime = np.flatnonzero(asked[:, k]), self.regimes[k]
-            if len(rows) and regime is not None:
-                least[rows] = np.minimum(least[rows], regime.surprise(X[rows]))
+def fit_alarm_score(
+    views: Views,
+    statistics: Array,
+    X: Array,
+    weight: Array,
+    others: Array,
+    *,
+    blocks: NDArray[np.intp] | None = None,
+    random_state: int = 0,
+) -> AlarmScore:
+    """Calibrate and weigh the views.
+
+    With fewer than 50 readings to calibrate on, views are trusted alike.
+
+    Arguments:
+        views: The views.
+        statistics: Their statistics of readings that taught none of them, shape (N, V).
+        X: Those readings, raw units, shape (N, D).
+        weight: Their weights, above zero, shape (N,).
+        others: Readings to make faults from, shape (M, D).
+        blocks: Stretch of time of each reading, shape (N,); None where they are independent.
+        random_state: Seed of the faults.
+
+    """
+    scales = tuple(SurpriseScale.fit(statistics[:, v], weight, float(LEAST_SCALES[v])) for v in range(len(VIEWS)))
+    weights = np.full(len(VIEWS), 1 / len(VIEWS))
+    if len(X) >= _FEWEST_TO_WEIGH:
+        some = np.linspace(0, len(X) - 1, min(len(X), _MOST_TO_WEIGH)).round().astype(np.intp)
+        rng = np.random.default_rng(random_state)
+        weights = trust(views.statistics, X[some], statistics[some], others, views.margins.spread, rng)
+    total = _merged(_scaled(scales, statistics), weights)
+    return AlarmScore(views, scales, weights, calibrate(-total, blocks=blocks, weight=weight))
+
+
+def _neighbours(arrays: dict[str, NDArray[Any]]) -> tuple[Neighbours, Neighbours, Neighbours]:
+    first, second, third = (
+        Neighbours(*(arrays[f"neighbours{v}.{name}"] for name in ("centre", "forward", "references"))) for v in range(3)
+    )
+    return first, second, third
+
+
+def _scaled(scales: tuple[SurpriseScale, ...], statistics: Array) -> Array:
+    return np.stack([scale(statistics[:, v]) for v, scale in enumerate(scales)], axis=1)
+
+
+def _merged(surprises: Array, weights: Array) -> Array:
+    return np.asarray(logsumexp(surprises, axis=1, b=weights))

@@ -12,18 +12,22 @@ from pwflow_core.modelling.alarms.faults import KINDS, inject_faults
 
 Array = NDArray[np.float64]
 
-_SHARPNESS = 15.0
+_SHARPNESS = 10.0
 _FAULTS_OF_A_KIND = 100
-FEWEST_ROWS = 50
 
 
 def trust(
-    statistics: Callable[[Array], Array], X: Array, normal: Array, others: Array, spread: Array, rng: np.random.Generator
+    statistics: Callable[[Array], Array],
+    X: Array,
+    normal: Array,
+    others: Array,
+    spread: Array,
+    rng: np.random.Generator,
 ) -> Array:
     """Return the weight of each view, shape (V,); they sum to 1.
 
-    w_v ∝ exp(15 a_v), with a_v the mean over the kinds of fault of the chance that a faulty reading has a larger
-    statistic than a normal one (the area under the ROC curve). A view that is .1 behind counts for a fifth of the best.
+    w_v ∝ exp(10 a_v), with a_v the mean over the kinds of fault of the chance that a faulty reading has a larger
+    statistic than a normal one (the area under the ROC curve). A view that is .1 behind counts for a third of the best.
 
     Arguments:
         statistics: Views' statistics of readings, shape (N, V).

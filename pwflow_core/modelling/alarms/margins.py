@@ -81,7 +81,7 @@ class Margins:
 
 
 def _evenly_ranked(up_to: Array, most: int) -> NDArray[np.intp]:
-    """Choose at most so many values: the outermost 16 on both sides, and between them by rank."""
+    """Choose at most `most` values: the outermost 16 on both sides, and between them by rank."""
     if len(up_to) <= most:
         return np.arange(len(up_to))
     inner = np.searchsorted(up_to, np.linspace(0, up_to[-1], most - 30)[1:-1])

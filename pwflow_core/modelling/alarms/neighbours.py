@@ -35,8 +35,7 @@ class Neighbours:
     _folded: NDArray[np.float32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        n_sets, n_rows, width = self.references.shape
-        flat = self.references.reshape(-1, width).astype(np.float64)
+        flat = self.references.reshape(-1, self.references.shape[2]).astype(np.float64)
         folded = np.concatenate([-2 * flat, np.einsum("re,re->r", flat, flat)[:, None]], axis=1)
         object.__setattr__(self, "_folded", folded.astype(np.float32))
 
@@ -71,27 +70,21 @@ class Neighbours:
         own = np.einsum("ne,ne->n", mapped[:n_rows, :-1], mapped[:n_rows, :-1])
         return np.asarray(np.sqrt(np.maximum(nearest[:, :n_rows] + own, 0.0)).mean(axis=0), dtype=np.float64)
 
-    def usual_distance(self) -> float:
-        """Return the median distance of references to the nearest one of another set."""
-        first, second = self.references[0].astype(np.float64), self.references[1].astype(np.float64)
-        first = first[:: max(1, len(first) // 300)]
-        squares = np.einsum("re,re->r", first, first)[:, None] + np.einsum("re,re->r", second, second)
-        nearest = (squares - 2 * first @ second.T).min(axis=1)
-        return float(np.median(np.sqrt(np.maximum(nearest, 0.0))))
 
-
-def whitening_matrix(X: Array, weight: Array, floor: Array, ridge: float) -> Array:
-    """Return the map to white coordinates of the correlations plus a ridge, shape (D, D).
+def whitening_matrix(X: Array, weight: Array, regime: NDArray[np.intp], floor: Array, ridge: float) -> Array:
+    """Return the map to white coordinates of the correlations within regimes plus a ridge, shape (D, D).
 
     Arguments:
         X: Shape (N, D).
         weight: Shape (N,).
+        regime: Regime of each row, shape (N,).
         floor: Least standard deviation of each column, above zero, shape (D,).
         ridge: Added to each eigenvalue of the correlations: what no reading can be told apart by.
 
     """
-    mean = weight @ X / weight.sum()
-    centred = X - mean
+    mass = np.bincount(regime, weights=weight)
+    sums = np.stack([np.bincount(regime, weights=weight * column) for column in X.T], axis=1)
+    centred = X - (sums / np.maximum(mass, 1e-300)[:, None])[regime]
     covariance = (centred.T * weight) @ centred / weight.sum()
     spread = np.sqrt(np.diagonal(covariance) + floor**2)
     values, axes = np.linalg.eigh(covariance / np.outer(spread, spread))

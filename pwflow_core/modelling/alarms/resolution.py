@@ -38,10 +38,7 @@ class Resolution:
         """
         step = np.array([step_of(X[:, d]) for d in range(X.shape[1])])
         spread = X.std(axis=0)
-        if len(X) > 1:
-            change = np.median(np.abs(np.diff(X, axis=0)), axis=0)
-        else:
-            change = np.zeros(X.shape[1])
+        change = np.median(np.abs(np.diff(X, axis=0)), axis=0) if len(X) > 1 else np.zeros(X.shape[1])
         size = np.abs(X).max(axis=0)
         smallest = np.where(spread > 1e-12 * size, _SMALLEST * spread, _SMALLEST * np.where(size > 0, size, 1.0))
         by_step = np.minimum(step / np.sqrt(12), _COARSEST * spread)

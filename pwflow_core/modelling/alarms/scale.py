@@ -1,4 +1,4 @@
-"""One scale for all views: from a statistic to a surprise, -log of the chance that a normal reading has as large a one."""
+"""One scale for all views: from a statistic to a surprise, −log p."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_KNOTS = 256
 
 @dataclass(frozen=True, eq=False)
 class SurpriseScale:
-    """Surprise of a statistic that is large where a reading is odd.
+    """Surprise of a statistic that is large where a reading is odd: −log of the chance of as large a one.
 
     Up to the upper tenth of the readings that calibrate it is by rank, s(t) = -log [(1 + #{t_i >= t}) / (1 + n)], with
     straight lines between the knots; beyond, the tail is exponential, so that s goes on as a straight line and has no
@@ -64,4 +64,4 @@ class SurpriseScale:
     def __call__(self, values: Array) -> Array:
         """Return the surprise of statistics, nats, shape (N,); never negative."""
         beyond = np.maximum(values - self.statistic[-1], 0.0) * self.slope
-        return np.interp(values, self.statistic, self.surprise) + beyond
+        return np.asarray(np.interp(values, self.statistic, self.surprise) + beyond)
