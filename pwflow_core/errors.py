@@ -27,6 +27,7 @@ __all__ = [
     "UnknownEventError",
     "UnknownVerdictError",
     "UnknownVersionError",
+    "VerdictStatusError",
     "WarehouseDamagedError",
     "WarehouseLockedError",
     "WarehouseVersionError",
@@ -98,7 +99,7 @@ class UnknownEventError(PwflowError, LookupError):
 
 
 class UnknownVerdictError(PwflowError, LookupError):
-    """A verdict is not one of `mart.drift_verdicts`, or of another kind."""
+    """A verdict is not one of `mart.drift_verdicts`, or of a kind that cannot be answered like this."""
 
 
 class UnknownStretchError(PwflowError, LookupError):
@@ -111,6 +112,10 @@ class PromotionError(PwflowError, ValueError):
 
 class RegimeError(PwflowError, ValueError):
     """The regimes of a segment cannot be changed as asked."""
+
+
+class VerdictStatusError(RegimeError):
+    """A verdict cannot change to the status that is asked for, see `decisions.verdicts.TRANSITIONS`."""
 
 
 class WarehouseLockedError(PwflowError, TimeoutError):

@@ -1,4 +1,4 @@
-"""The reference of configuration and tables, as Markdown, made from the code that it describes."""
+"""The reference of configuration, tables and verdicts, as Markdown, made from the code that it describes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.pipeline.decisions.kinds import KINDS
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 
-__all__ = ["describe_configuration", "describe_tables"]
+__all__ = ["describe_configuration", "describe_tables", "describe_verdicts"]
 
 _NAMED = {"sensors": "sensors.NAME", "clusters": "flow.clusters.KEY"}
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -63,6 +64,21 @@ def describe_tables() -> str:
                 for column in columns
                 if schema == "mart" or column.name not in ("fold", "batch_id", "file_id", "row_number")
             ]
+    return "\n".join(lines) + "\n"
+
+
+def describe_verdicts() -> str:
+    """Return every kind of verdict on drift: what it says and who acts on it."""
+    lines = [
+        "# Verdicts on drift",
+        "",
+        "The kinds of verdict in `mart.drift_verdicts`. `pwflow status` lists the open ones, each with what to do "
+        "next; `mart.verdict_changes` has every change of their status.",
+        "",
+        "| verdict | what it says | answer | who acts |",
+        "|---|---|---|---|",
+        *(f"| `{kind.name}` | {kind.says} | {kind.answer} | {kind.acts} |" for kind in KINDS),
+    ]
     return "\n".join(lines) + "\n"
 
 

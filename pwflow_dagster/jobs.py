@@ -156,12 +156,19 @@ def _answer_drift(config: PlantConfig) -> dg.JobDefinition:
         },
     )
     def run_answers(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
-        from pwflow_dagster.runs import answer_findings
+        from pwflow_core.pipeline.decisions.verdicts import Decider
+        from pwflow_dagster.runs import answer_verdicts
 
         given = context.op_config
         _follow(
             context,
-            answer_findings(config, context.instance, context.run_id, given["verdict_ids"], given["given_up"]),
+            answer_verdicts(
+                config,
+                context.instance,
+                given["verdict_ids"],
+                by=Decider(decided_by(context.run), context.run_id),
+                given_up=given["given_up"],
+            ),
         )
 
     @dg.job(
@@ -212,6 +219,7 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
                 given["verdict_id"],
                 approved_by=decided_by(context.run),
                 reason=given["reason"],
+                run_id=context.run_id,
             )
         except PwflowError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -1,4 +1,4 @@
-"""`python -m pwflow_dagster.reference FOLDER`: write the reference of configuration, tables and commands."""
+"""`python -m pwflow_dagster.reference FOLDER`: write the reference of configuration, tables, verdicts and commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pwflow_core.reference import describe_configuration, describe_tables
+from pwflow_core.reference import describe_configuration, describe_tables, describe_verdicts
 from pwflow_dagster.cli import main
 
 __all__ = ["make_reference"]
@@ -18,6 +18,7 @@ def make_reference() -> dict[str, str]:
     return {
         "configuration.md": describe_configuration(),
         "tables.md": describe_tables(),
+        "verdicts.md": describe_verdicts(),
         "commands.md": _describe_commands(),
     }
 

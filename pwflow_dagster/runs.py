@@ -12,7 +12,8 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
-from pwflow_core.pipeline.decisions.verdicts import Finding, claim_findings, find_finding
+from pwflow_core.pipeline.decisions.kinds import RUN_ANSWERS
+from pwflow_core.pipeline.decisions.verdicts import Decider, StoredVerdict, claim_verdicts, find_verdict
 from pwflow_core.pipeline.flows.training import clusters_without_flow
 from pwflow_core.pipeline.regimes.changing import approve_stretch, approve_verdict, reweigh_regimes
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
@@ -32,13 +33,13 @@ from pwflow_dagster.jobs import (
     flow_config,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
-from pwflow_dagster.steps import DECIDED_BY_TAG, REASON_TAG, verdict_tags
+from pwflow_dagster.steps import DECIDED_BY_TAG, DECIDING_RUN_TAG, REASON_TAG, verdict_tags
 
 __all__ = [
     "LastRun",
     "RunOutcome",
-    "answer_findings",
     "answer_verdict",
+    "answer_verdicts",
     "approve_regime",
     "find_last_run",
     "run_plant",
@@ -47,7 +48,6 @@ __all__ = [
 
 _log = logging.getLogger("pwflow.runs")
 
-_RUN = "dagster run "
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "Query interrupted", "INTERRUPT Error")
 """What the error of a step is called that was interrupted, in Dagster, in Python and in DuckDB."""
 
@@ -129,8 +129,13 @@ def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[Run
         yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
 
 
-def answer_findings(
-    config: PlantConfig, instance: dg.DagsterInstance, run_id: str, verdict_ids: Sequence[str], given_up: Sequence[str]
+def answer_verdicts(
+    config: PlantConfig,
+    instance: dg.DagsterInstance,
+    verdict_ids: Sequence[str],
+    *,
+    by: Decider,
+    given_up: Sequence[str] = (),
 ) -> Iterator[RunOutcome]:
     """Answer verdicts on drift: learn again the regimes that moved, or weigh regimes anew.
 
@@ -139,21 +144,19 @@ def answer_findings(
     Arguments:
         config: The configuration of the plant.
         instance: Its Dagster instance.
-        run_id: The run that answers them.
         verdict_ids: The verdicts.
+        by: The run that answers them.
         given_up: Runs that took them on before, and ended without an answer.
 
     Yields:
         The outcome of each run as it ends.
     """
     plant = Plant.open(config)
-    by = f"{_RUN}{run_id}"
-    free = [f"{_RUN}{earlier}" for earlier in given_up]
-    claimed = claim_findings(plant, verdict_ids, claimed_by=by, given_up=free)
-    yield from _retrain(config, instance, plant, [finding for finding in claimed if finding.answer == "retrain"], by)
-    for finding in claimed:
-        if finding.answer == "update_weights":
-            yield _reweigh(config, instance, plant, finding, by)
+    claimed = claim_verdicts(plant, verdict_ids, by=by, given_up=given_up)
+    yield from _retrain(config, instance, plant, [verdict for verdict in claimed if verdict.answer == "retrain"], by)
+    for verdict in claimed:
+        if verdict.answer == "update_weights":
+            yield _reweigh(config, instance, plant, verdict, by)
 
 
 def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str) -> RunOutcome:
@@ -163,20 +166,20 @@ def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id
         UnknownVerdictError: There is no such verdict, or no run can answer it.
         RegimeError: It has been answered already, or a run is answering it.
     """
-    finding = find_finding(Plant.open(config), verdict_id)
-    if finding.answer not in ("retrain", "update_weights"):
+    verdict = find_verdict(Plant.open(config), verdict_id)
+    if verdict.answer not in RUN_ANSWERS:
         raise UnknownVerdictError(
-            f"No run can answer {verdict_id}, a verdict of kind {finding.verdict}: `pwflow status` says what to do."
+            f"No run can answer {verdict_id}, a verdict of kind {verdict.verdict}: `pwflow status` says what to do."
         )
     given_up: list[str] = []
-    if finding.status == "requested":
-        claimed_by = (finding.decided_by or "").removeprefix(_RUN)
-        run = instance.get_run_by_id(claimed_by)
+    if verdict.status == "requested":
+        claimed_in = verdict.run_id or ""
+        run = instance.get_run_by_id(claimed_in)
         if run is not None and not run.is_finished:
-            raise RegimeError(f"Run {claimed_by[:8]} is answering the verdict {verdict_id}: wait for it to end.")
-        given_up = [claimed_by]
-    elif finding.status != "open":
-        raise RegimeError(f"The verdict {verdict_id} is {finding.status} already: there is nothing left to answer.")
+            raise RegimeError(f"Run {claimed_in[:8]} is answering the verdict {verdict_id}: wait for it to end.")
+        given_up = [claimed_in]
+    elif verdict.status != "open":
+        raise RegimeError(f"The verdict {verdict_id} is {verdict.status} already: there is nothing left to answer.")
     answers = {"config": {"verdict_ids": [verdict_id], "given_up": given_up}}
     return _run(
         build(config),
@@ -188,37 +191,44 @@ def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id
 
 
 def _retrain(
-    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, findings: Sequence[Finding], by: str
+    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, verdicts: Sequence[StoredVerdict], by: Decider
 ) -> Iterator[RunOutcome]:
-    """Learn again the regimes that findings name, each since its own finding says that it moved.
+    """Learn again the regimes that verdicts name, each since its own verdict says that it moved.
 
     Each run is for regimes whose partitions lie side by side, so that no other partition is materialized. One that
     fails for several is made again for each alone. What a run has answered is settled before it publishes.
     """
-    wanted = {key for finding in findings for key in finding.cluster_keys}
+    wanted = {key for verdict in verdicts for key in verdict.cluster_keys}
     for group in adjacent_groups(_known_partitions(config, instance, plant), wanted):
-        of_group = [finding for finding in findings if set(finding.cluster_keys) & set(group)]
-        reason = " ".join(finding.summary for finding in of_group)
-        tags = partition_range_tags(group) | {DECIDED_BY_TAG: by}
+        of_group = [verdict for verdict in verdicts if set(verdict.cluster_keys) & set(group)]
+        reason = " ".join(verdict.summary for verdict in of_group)
+        tags = partition_range_tags(group) | _deciding(by)
         outcome = _run(
             build(config), instance, RETRAIN_CLUSTER, tags=tags, run_config=flow_config(config, reason=reason)
         )
         if outcome.error is not None and len(of_group) > 1:
             _log.warning("%s failed for %s: each is learned alone now", RETRAIN_CLUSTER, ", ".join(group))
-            for finding in of_group:
-                yield from _retrain(config, instance, plant, [finding], by)
+            for verdict in of_group:
+                yield from _retrain(config, instance, plant, [verdict], by)
             continue
         yield outcome
 
 
-def _reweigh(config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, finding: Finding, by: str) -> RunOutcome:
-    """Weigh the regimes of a segment anew, which settles the finding, and score with the new weights."""
+def _reweigh(
+    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, verdict: StoredVerdict, by: Decider
+) -> RunOutcome:
+    """Weigh the regimes of a segment anew, which settles the verdict, and score with the new weights."""
     try:
-        reweigh_regimes(plant, finding, decided_by=by)
+        reweigh_regimes(plant, verdict, decided_by=by.name, run_id=by.run_id)
     except PwflowError as error:
-        return RunOutcome(ANSWER_DRIFT, by.removeprefix(_RUN), str(error))
-    tags = partition_range_tags(_known_partitions(config, instance, plant)) | {DECIDED_BY_TAG: by}
+        return RunOutcome(ANSWER_DRIFT, by.run_id or "", str(error))
+    tags = partition_range_tags(_known_partitions(config, instance, plant)) | _deciding(by)
     return _run(build(config), instance, NIGHTLY_SCORING, tags=tags)
+
+
+def _deciding(by: Decider) -> dict[str, str]:
+    """Return the tags of a run that another one starts: what it decides, that one decides."""
+    return {DECIDED_BY_TAG: by.name} | ({DECIDING_RUN_TAG: by.run_id} if by.run_id else {})
 
 
 def _known_partitions(config: PlantConfig, instance: dg.DagsterInstance, plant: Plant) -> Sequence[str]:
@@ -274,7 +284,13 @@ def switch_flow(
 
 
 def approve_regime(
-    config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str, *, approved_by: str, reason: str
+    config: PlantConfig,
+    instance: dg.DagsterInstance,
+    verdict_id: str,
+    *,
+    approved_by: str,
+    reason: str,
+    run_id: str | None = None,
 ) -> tuple[list[str], RunOutcome | None]:
     """Add the regime that a verdict or an unusual stretch (U-…) proposes, learn it alone, and make again what follows.
 
@@ -283,13 +299,15 @@ def approve_regime(
         for a regime of its own.
 
     Raises:
-        UnknownVerdictError: There is no such verdict, or it is of another kind.
+        UnknownVerdictError: There is no such verdict, or its kind proposes no regime.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """
     plant = Plant.open(config)
-    approve = approve_stretch if verdict_id.startswith("U-") else approve_verdict
-    keys = approve(plant, verdict_id, approved_by=approved_by, reason=reason)
+    if verdict_id.startswith("U-"):
+        keys = approve_stretch(plant, verdict_id, approved_by=approved_by, reason=reason)
+    else:
+        keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason, run_id=run_id)
     if not keys:
         return keys, None
     _known_partitions(config, instance, plant)

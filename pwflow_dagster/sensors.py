@@ -1,7 +1,8 @@
 """Sensors: what has to run because of what the nights found, and only that.
 
-A sensor writes nothing down: it reads the warehouse and the runs on record, and asks for a run whose key says what it
-is for. So a tick that is repeated, or that dies half-way, asks for the same run again, and Dagster starts it once.
+A sensor reads the warehouse and the runs on record, and asks for a run whose key says what it is for. So a tick that is
+repeated, or that dies half-way, asks for the same run again, and Dagster starts it once. All that a sensor writes down
+is that nobody could answer a verdict.
 """
 
 from __future__ import annotations
@@ -75,40 +76,40 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
     )
     def drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from pwflow_core.errors import PwflowError
-        from pwflow_core.pipeline.decisions.verdicts import give_up_findings, pending_findings
+        from pwflow_core.pipeline.decisions.verdicts import Decider, give_up_verdicts, pending_verdicts
 
         if config.drift.policy != "retrain":
             return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is learned again.")
         plant = _open(config)
         now = datetime.now(UTC)
         try:
-            pending = pending_findings(plant)
+            pending = pending_verdicts(plant)
             wanted, waiting = [], []
-            for finding in pending:
-                attempts = _attempts(context.instance, verdict_tags([finding.verdict_id]), now)
+            for verdict in pending:
+                attempts = _attempts(context.instance, verdict_tags([verdict.verdict_id]), now)
                 if attempts.active is not None:
-                    waiting.append(f"run {attempts.active[:8]} answers {finding.verdict_id}")
+                    waiting.append(f"run {attempts.active[:8]} answers {verdict.verdict_id}")
                 elif len(attempts.ended) >= _MOST_ATTEMPTS:
                     reason = f"given up after {len(attempts.ended)} runs without an answer"
-                    give_up_findings(plant, [finding.verdict_id], decided_by=reason)
-                    waiting.append(f"{finding.verdict_id} was {reason}")
+                    give_up_verdicts(plant, [verdict.verdict_id], by=Decider("the drift sensor"), reason=reason)
+                    waiting.append(f"{verdict.verdict_id} was {reason}")
                 elif (pause := attempts.pause_left(now)) > timedelta(0):
-                    waiting.append(f"{finding.verdict_id} is tried again in {pause.seconds + 1} s")
+                    waiting.append(f"{verdict.verdict_id} is tried again in {pause.seconds + 1} s")
                 else:
-                    wanted.append((finding, attempts))
+                    wanted.append((verdict, attempts))
         except PwflowError as error:
             return dg.SkipReason(str(error))
         if not wanted:
             return dg.SkipReason("; ".join(waiting) or "No verdict on drift is open.")
-        keys = sorted({key for finding, _ in wanted for key in finding.cluster_keys})
-        named = [f"{finding.verdict_id}.{len(attempts.ended)}" for finding, attempts in wanted]
-        ids = [finding.verdict_id for finding, _ in wanted]
+        keys = sorted({key for verdict, _ in wanted for key in verdict.cluster_keys})
+        named = [f"{verdict.verdict_id}.{len(attempts.ended)}" for verdict, attempts in wanted]
+        ids = [verdict.verdict_id for verdict, _ in wanted]
         given_up = [run_id for _, attempts in wanted for run_id in attempts.ended]
         return dg.RunRequest(
             run_key=f"drift:{_digest(named)}",
             run_config={"ops": {ANSWER_VERDICTS: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
             tags={
-                REASON_TAG: _shortened(" ".join(finding.summary for finding, _ in wanted)),
+                REASON_TAG: _shortened(" ".join(verdict.summary for verdict, _ in wanted)),
                 "pwflow/clusters": _shortened(",".join(keys)),
                 **verdict_tags(ids),
             },

@@ -12,12 +12,23 @@ import dagster as dg
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 
-__all__ = ["ASKED", "DECIDED_BY_TAG", "REASON_TAG", "decided_by", "running", "verdict_tags"]
+__all__ = [
+    "ASKED",
+    "DECIDED_BY_TAG",
+    "DECIDING_RUN_TAG",
+    "REASON_TAG",
+    "decided_by",
+    "deciding_run",
+    "running",
+    "verdict_tags",
+]
 
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""
 DECIDED_BY_TAG = "pwflow/decided_by"
 """Tag of a run that says who started it, where that is known."""
+DECIDING_RUN_TAG = "pwflow/deciding_run"
+"""Tag of a run that another one started, with the id of that one: what it decides, the other decides."""
 ASKED = "asked"
 """Value of the tags by which the runs for one thing are found again."""
 
@@ -40,6 +51,11 @@ class _ToRun(logging.Handler):
 def decided_by(run: dg.DagsterRun) -> str:
     """Return who or what decides in a run: a person where that is known, else the run."""
     return run.tags.get(DECIDED_BY_TAG, f"dagster run {run.run_id}")
+
+
+def deciding_run(run: dg.DagsterRun) -> str:
+    """Return the id of the run that decides in a run: the one that started it where there is one, else itself."""
+    return run.tags.get(DECIDING_RUN_TAG, run.run_id)
 
 
 def verdict_tags(verdict_ids: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import duckdb
 import pandas as pd
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
 from pwflow_core.pipeline.readings.timing import read_timing
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.pipeline.source.source import Sensor, read_source
@@ -20,7 +21,6 @@ from pwflow_core.reporting.records import (
     HealthRow,
     Record,
     Rejection,
-    Verdict,
     Version,
     fetch_records,
 )
@@ -71,7 +71,7 @@ class PlantFacts:
     alpha: float
     nights: pd.DataFrame
     health: tuple[HealthRow, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[StoredVerdict, ...]
     events: tuple[EventRow, ...]
     clusters: tuple[ClusterRow, ...]
     versions: tuple[Version, ...]
@@ -129,13 +129,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 "FROM mart.cluster_health WHERE night >= $night ORDER BY night, cluster_key, channel",
                 night=first_night,
             ),
-            verdicts=read(
-                Verdict,
-                "FROM mart.drift_verdicts WHERE night >= $night OR status IN ('open', 'requested') "
-                "ORDER BY night DESC, verdict_id LIMIT $most",
-                night=first_night,
-                most=_MOST_ROWS,
-            ),
+            verdicts=tuple(recent_verdicts(connection, first_night, _MOST_ROWS)),
             events=read(
                 EventRow,
                 read_sql(__package__, "facts_events.sql"),

@@ -16,7 +16,6 @@ __all__ = [
     "HealthRow",
     "Record",
     "Rejection",
-    "Verdict",
     "Version",
     "fetch_records",
 ]
@@ -54,26 +53,6 @@ class HealthRow:
     threshold: float | None
     verdict: str | None
     n_readings: int | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A row of `mart.drift_verdicts`."""
-
-    night: date
-    verdict: str
-    cluster_keys: list[str] | None
-    machine_ids: list[str] | None
-    sensors: list[str] | None
-    since: date | None
-    summary: str | None
-    answer: str | None
-    status: str | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something is still to be done about it."""
-        return self.status in ("open", "requested")
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,50 @@
 """The layout of a warehouse: made for a new one, brought up to date for an older one, refused if it is newer.
 
-`schema.sql` runs on a warehouse that has a lower number than `SCHEMA_VERSION`, and only then: any change of that file,
-be it a comment, needs the next number. A change that it cannot make by itself (a column of a table that may be there
-already, data that move) is a step under that number in `_STEPS`.
+`schema.sql` makes the layout of today, and runs on a warehouse of an older one, and only then. What it cannot make by
+itself (a column of a table that may be there already, rows that have to change) is a migration. Any change of that
+file, be it a comment, is a migration too, if need be one that does nothing: its layout is what older warehouses lack.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import duckdb
 
 from pwflow_core.errors import WarehouseVersionError
 from pwflow_core.warehouse.sql import quote_identifier, read_sql
 
-__all__ = ["SCHEMA_VERSION", "find_version", "migrate"]
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "Migration", "find_version", "migrate", "pending"]
 
-SCHEMA_VERSION = 4
+_log = logging.getLogger("pwflow.warehouse")
+
 _UNNUMBERED = 1
 """Release 0.1 did not number its layout."""
 
-_NEW_COLUMNS = """
-    ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
-    ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
-    ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
-    ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
-    ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
-    ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
-    ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
-"""
+_Step = Callable[[duckdb.DuckDBPyConnection], None]
+
+
+def _nothing(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leave all to `schema.sql`."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What leads from one layout to the next.
+
+    Attributes:
+        layout: The layout that it leads to.
+        name: What it changes, in a few words.
+        alter: Changes tables that are there, before `schema.sql` makes those that are missing.
+        fill: Fills what is new, after that.
+    """
+
+    layout: int
+    name: str
+    alter: _Step = _nothing
+    fill: _Step = _nothing
 
 
 def find_version(connection: duckdb.DuckDBPyConnection) -> int:
@@ -51,20 +67,38 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
     return found
 
 
+def pending(found: int) -> tuple[Migration, ...]:
+    """Return the migrations that a warehouse of layout `found` lacks, in their order; none if it has no tables yet."""
+    return tuple(migration for migration in MIGRATIONS if migration.layout > found) if found else ()
+
+
 def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
     """Make the tables, or bring those of layout `found` up to date, in the caller's transaction."""
-    for version in range(max(found, _UNNUMBERED) + 1, SCHEMA_VERSION + 1) if found else ():
-        if version in _STEPS:
-            _STEPS[version](connection)
+    missing = pending(found)
+    for migration in missing:
+        _log.info("the warehouse is brought from layout %d to %d: %s", found, migration.layout, migration.name)
+        migration.alter(connection)
     connection.execute(read_sql(__package__, "schema.sql"))
+    for migration in missing:
+        migration.fill(connection)
     connection.execute("UPDATE core.warehouse_state SET schema_version = ?", [SCHEMA_VERSION])
 
 
 def _add_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(_NEW_COLUMNS)
+    connection.execute(
+        """
+        ALTER TABLE core.readings ADD COLUMN IF NOT EXISTS reason VARCHAR;
+        ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS made_by VARCHAR;
+        ALTER TABLE core.cluster_models ADD COLUMN IF NOT EXISTS reason VARCHAR;
+        ALTER TABLE mart.clusters ADD COLUMN IF NOT EXISTS found_from TIMESTAMP;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS training_window VARCHAR;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS random_state BIGINT;
+        ALTER TABLE mart.flow_versions ADD COLUMN IF NOT EXISTS file_deleted_at TIMESTAMP;
+        """
+    )
 
 
-def _name_calibration_anew(connection: duckdb.DuckDBPyConnection) -> None:
+def _rename_calibration(connection: duckdb.DuckDBPyConnection) -> None:
     """Give two columns of the calibration the names that they have since; one of them has another scale.
 
     Release 0.1 kept the share of the rare readings that come together, 0 to 1; what is kept now is how many groups
@@ -89,4 +123,25 @@ def _rename_column(connection: duckdb.DuckDBPyConnection, table: str, old: str, 
     return found is not None
 
 
-_STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: _add_columns, 3: _name_calibration_anew}
+def _add_run_ids(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep the runs that decided as such; until then they stood among the names of those who decided."""
+    connection.execute("DROP VIEW IF EXISTS core.suspects")
+    for table in ("drift_verdicts", "flow_decisions"):
+        connection.execute(f"ALTER TABLE IF EXISTS mart.{table} ADD COLUMN IF NOT EXISTS run_id VARCHAR")
+
+
+def _fill_verdict_changes(connection: duckdb.DuckDBPyConnection) -> None:
+    for statement in duckdb.extract_statements(read_sql(__package__, "verdict_changes.sql")):
+        connection.execute(statement)
+
+
+MIGRATIONS = (
+    Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
+    Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
+    Migration(4, "unusual stretches of the history get a table"),
+    Migration(5, "every change of a verdict is kept, with its run", alter=_add_run_ids, fill=_fill_verdict_changes),
+)
+"""All migrations, in the order of their layouts."""
+
+SCHEMA_VERSION = MIGRATIONS[-1].layout
+"""The layout of this release."""

@@ -319,17 +319,19 @@ CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
     status VARCHAR,
     decided_at TIMESTAMP,
     decided_by VARCHAR,
-    made_at TIMESTAMP
+    made_at TIMESTAMP,
+    run_id VARCHAR
 );
 
--- Machines that moved in a regime while others held still: a fault, until a person dismisses the verdict. No refit learns
--- from their readings.
-CREATE OR REPLACE VIEW core.suspects AS
-SELECT machine_id, cluster_key, since
-FROM mart.drift_verdicts
-CROSS JOIN unnest(machine_ids) AS machines (machine_id)
-CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key)
-WHERE verdict = 'machine_moved' AND status = 'open';
+CREATE TABLE IF NOT EXISTS mart.verdict_changes (
+    verdict_id VARCHAR,
+    from_status VARCHAR,
+    to_status VARCHAR,
+    changed_at TIMESTAMP,
+    changed_by VARCHAR,
+    run_id VARCHAR,
+    reason VARCHAR
+);
 
 CREATE TABLE IF NOT EXISTS mart.flow_decisions (
     decided_at TIMESTAMP,
@@ -342,7 +344,8 @@ CREATE TABLE IF NOT EXISTS mart.flow_decisions (
     gain_recent_error DOUBLE,
     gain_reference DOUBLE,
     decided_by VARCHAR,
-    reason VARCHAR
+    reason VARCHAR,
+    run_id VARCHAR
 );
 
 -- Times of a machine whose anomalies a person has said to be normal: refits may learn from them.
@@ -575,7 +578,7 @@ COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel c
 COMMENT ON TABLE mart.drift_verdicts IS 'What the evidence of drift came to, one row per finding, with what is to be done about it';
 COMMENT ON COLUMN mart.drift_verdicts.verdict_id IS 'Made from night, verdict and regimes: the same finding has the same one when a night is replayed';
 COMMENT ON COLUMN mart.drift_verdicts.night IS 'Calendar day in the time zone of the schedule on which the evidence sufficed';
-COMMENT ON COLUMN mart.drift_verdicts.verdict IS 'regime_moved, mix_moved, new_regime, sensor_suspected, machine_moved or outage';
+COMMENT ON COLUMN mart.drift_verdicts.verdict IS 'What happened: one of the kinds of verdict, see docs/reference/verdicts.md';
 COMMENT ON COLUMN mart.drift_verdicts.cluster_keys IS 'Operating regimes that it is about';
 COMMENT ON COLUMN mart.drift_verdicts.machine_ids IS 'Machines that it is about';
 COMMENT ON COLUMN mart.drift_verdicts.sensors IS 'Sensors that moved, the one that moved most first';
@@ -587,6 +590,16 @@ COMMENT ON COLUMN mart.drift_verdicts.status IS 'open, requested (a run is to an
 COMMENT ON COLUMN mart.drift_verdicts.decided_at IS 'When the status last changed, UTC';
 COMMENT ON COLUMN mart.drift_verdicts.decided_by IS 'Who or what changed it';
 COMMENT ON COLUMN mart.drift_verdicts.made_at IS 'When the verdict was made, UTC';
+COMMENT ON COLUMN mart.drift_verdicts.run_id IS 'Dagster run that took it on, or that changed it last';
+
+COMMENT ON TABLE mart.verdict_changes IS 'Every change of the status of a verdict on drift, by whom and why';
+COMMENT ON COLUMN mart.verdict_changes.verdict_id IS 'The verdict, see drift_verdicts';
+COMMENT ON COLUMN mart.verdict_changes.from_status IS 'Its status before; NULL for a verdict that was made';
+COMMENT ON COLUMN mart.verdict_changes.to_status IS 'Its status from then on: open, requested, done, failed or dismissed';
+COMMENT ON COLUMN mart.verdict_changes.changed_at IS 'When, UTC';
+COMMENT ON COLUMN mart.verdict_changes.changed_by IS 'Who or what changed it';
+COMMENT ON COLUMN mart.verdict_changes.run_id IS 'Dagster run in which it changed; NULL outside of runs';
+COMMENT ON COLUMN mart.verdict_changes.reason IS 'Why';
 
 COMMENT ON TABLE mart.flow_decisions IS 'Every decision about a flow: promoted, refused or rolled back, by whom and why';
 COMMENT ON COLUMN mart.flow_decisions.decided_at IS 'When, UTC';
@@ -600,6 +613,7 @@ COMMENT ON COLUMN mart.flow_decisions.gain_recent_error IS 'Standard error of th
 COMMENT ON COLUMN mart.flow_decisions.gain_reference IS 'How much better the new one describes the held-out readings of the old one, in nats per reading';
 COMMENT ON COLUMN mart.flow_decisions.decided_by IS 'Who or what decided';
 COMMENT ON COLUMN mart.flow_decisions.reason IS 'Why';
+COMMENT ON COLUMN mart.flow_decisions.run_id IS 'Dagster run in which it was decided, or which started that one; NULL outside of runs';
 
 COMMENT ON TABLE mart.model_comparison IS 'What `pwflow poc` found last: pwflow with several numbers of regimes beside simpler models, on the readings of the plant';
 COMMENT ON COLUMN mart.model_comparison.model IS 'pwflow_K with K regimes, single (one global flow), mixture_base and resampled_base (flows with such a base), gmm (Gaussian mixture), gaussian (one), isolation_forest or knn';

@@ -18,6 +18,7 @@ PUBLIC_TABLES = (
     "sensor_contributions",
     "cluster_health",
     "drift_verdicts",
+    "verdict_changes",
     "clusters",
     "cluster_lineage",
     "flow_versions",

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import decided_by, running
+from pwflow_dagster.steps import decided_by, deciding_run, running
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
@@ -51,12 +51,12 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
     def published_warehouse(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.decisions.verdicts import settle_answered
+        from pwflow_core.pipeline.decisions.verdicts import Decider, settle_answered
         from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 
         with running(context):
             opened = plant.open()
-            settle_answered(opened, decided_by(context.run))
+            settle_answered(opened, by=Decider(decided_by(context.run), deciding_run(context.run)))
             summary = publish_warehouse(opened)
             n_deleted = _collect_model_files(context, opened)
             schema = column_schema(opened, "mart", "anomaly_scores")

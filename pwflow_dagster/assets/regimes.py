@@ -9,7 +9,7 @@ from pydantic import Field
 from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table, thumbnail
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import REASON_TAG, decided_by, running
+from pwflow_dagster.steps import REASON_TAG, decided_by, deciding_run, running
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.flows.registry import FlowDecision
@@ -187,7 +187,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
             if config.put_in_force is not None:
                 for key in keys:
-                    decision = _switch(opened, key, config, by, reason)
+                    decision = _switch(opened, key, config, by, reason, deciding_run(context.run))
                     context.add_asset_metadata(_describe_decision(decision) | shown, partition_key=key)
                 return
             if config.only_missing:
@@ -200,6 +200,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 promoted_by=by,
                 learn_from=_parse_time(config.learn_from),
                 challenge=config.challenge,
+                run_id=deciding_run(context.run),
             )
             for key, summary in summaries.items():
                 history = summary.history
@@ -230,14 +231,16 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     return [cluster_model, cluster_assignments, cluster_flow]
 
 
-def _switch(plant: "Plant", key: str, config: ClusterFlowConfig, decided_by: str, reason: str) -> "FlowDecision":
+def _switch(
+    plant: "Plant", key: str, config: ClusterFlowConfig, decided_by: str, reason: str, run_id: str
+) -> "FlowDecision":
     """Move the pointer of a regime to a version that was trained before."""
     from pwflow_core.pipeline.flows.registry import promote, rollback
 
     if config.put_in_force == PREVIOUS:
-        return rollback(plant, key, decided_by=decided_by, reason=reason)
+        return rollback(plant, key, decided_by=decided_by, reason=reason, run_id=run_id)
     switch = rollback if config.is_rollback else promote
-    return switch(plant, key, config.put_in_force or "", decided_by=decided_by, reason=reason)
+    return switch(plant, key, config.put_in_force or "", decided_by=decided_by, reason=reason, run_id=run_id)
 
 
 def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:

@@ -237,7 +237,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def cluster_health(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
-        from pwflow_core.pipeline.decisions.verdicts import open_findings
+        from pwflow_core.pipeline.decisions.verdicts import open_verdicts
         from pwflow_core.pipeline.drift.evidence import follow_drift
         from pwflow_core.pipeline.drift.health import derive_health
         from pwflow_core.pipeline.looking.status import next_step
@@ -245,9 +245,9 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         with running(context):
             opened = plant.open()
             summary = derive_health(opened)
-            drift = follow_drift(opened)
+            drift = follow_drift(opened, run_id=context.run.run_id)
             with opened.warehouse.snapshot() as connection:
-                open_verdicts = open_findings(connection)
+                wanted = open_verdicts(connection)
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_rows,
@@ -265,21 +265,21 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     ),
                     "verdicts of this run": small_table(
                         {
-                            "verdict_id": finding.verdict_id,
-                            "night": finding.night.isoformat(),
-                            "verdict": finding.verdict,
-                            "what happened": finding.summary,
+                            "verdict_id": verdict.verdict_id,
+                            "night": verdict.night.isoformat(),
+                            "verdict": verdict.verdict,
+                            "what happened": verdict.summary,
                         }
-                        for finding in drift.findings
+                        for verdict in drift.verdicts
                     ),
                     "verdicts that are open": small_table(
                         {
-                            "verdict_id": finding.verdict_id,
-                            "night": finding.night.isoformat(),
-                            "what happened": finding.summary,
-                            "next": next_step(finding, opened.config.drift.policy),
+                            "verdict_id": verdict.verdict_id,
+                            "night": verdict.night.isoformat(),
+                            "what happened": verdict.summary,
+                            "next": next_step(verdict, opened.config.drift.policy),
                         }
-                        for finding in open_verdicts
+                        for verdict in wanted
                     ),
                     "regimes with too few readings to follow": ", ".join(drift.unfollowed) or "none",
                     "dagster/column_schema": column_schema(opened, "mart", "cluster_health"),

@@ -30,7 +30,7 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     VERDICT_ID stands in `pwflow status`. The regimes that moved are learned again, and they alone; each new flow comes
     into force if it proves better. If only their mix moved, they are weighed anew and nothing is trained.
     """
-    from pwflow_core.pipeline.decisions.verdicts import find_finding
+    from pwflow_core.pipeline.decisions.verdicts import find_verdict
     from pwflow_core.pipeline.flows.registry import last_decision
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
@@ -41,16 +41,16 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
         outcome = answer_verdict(config, instance, verdict_id)
     check_outcome(outcome)
     plant = Plant.open(config)
-    finding = find_finding(plant, verdict_id)
-    is_refit = finding.answer == "retrain"
-    decisions = [last_decision(plant, key) for key in finding.cluster_keys] if is_refit else []
+    verdict = find_verdict(plant, verdict_id)
+    is_refit = verdict.answer == "retrain"
+    decisions = [last_decision(plant, key) for key in verdict.cluster_keys] if is_refit else []
     if as_json:
-        echo_json({"verdict": finding, "decisions": decisions, "published": config.published_path})
+        echo_json({"verdict": verdict, "decisions": decisions, "published": config.published_path})
         return
     for decision in decisions:
         click.echo(_describe(decision))
     if not is_refit:
-        click.echo(f"{', '.join(finding.cluster_keys)}: weighed anew.")
+        click.echo(f"{', '.join(verdict.cluster_keys)}: weighed anew.")
     click.echo(f"Scored again and published to {config.published_path}.")
 
 
@@ -65,7 +65,7 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     is not found again for thirty nights. Of an unusual stretch of the history (U-…) it says that it is a fault: nothing
     learns from it, and it is not asked about again.
     """
-    from pwflow_core.pipeline.decisions.verdicts import dismiss_finding
+    from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict
     from pwflow_core.pipeline.readings.recurrence import decide_stretch
     from pwflow_core.plant import Plant
 
@@ -75,8 +75,8 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M} UTC"
         click.echo(f"{stretch.machine_id}, {when}: a fault. Nothing learns from it.")
         return
-    finding = dismiss_finding(plant, verdict_id, decided_by=user(), reason=reason)
-    click.echo(f"Dismissed: {finding.summary}")
+    verdict = dismiss_verdict(plant, verdict_id, by=Decider(user()), reason=reason)
+    click.echo(f"Dismissed: {verdict.summary}")
 
 
 @click.command()

@@ -187,9 +187,9 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     if found.stretches:
         lines += _describe_stretches(found.stretches)
     lines.append(f"  verdicts    {len(found.findings)} open")
-    for finding in found.findings:
-        lines.append(f"    {finding.verdict_id}  {finding.night}  {finding.summary}")
-        lines.append(f"      next: {next_step(finding, config.drift.policy)}")
+    for verdict in found.findings:
+        lines.append(f"    {verdict.verdict_id}  {verdict.night}  {verdict.summary}")
+        lines.append(f"      next: {next_step(verdict, config.drift.policy)}")
     return "\n".join(lines)
 
 

@@ -47,6 +47,7 @@ from pwflow_core.modelling.drift import (
 )
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.mixture import FlowMixture
+from pwflow_core.pipeline.decisions.kinds import find_kind
 
 Array = NDArray[np.float64]
 
@@ -210,7 +211,8 @@ def follow(policy: Policy, history: History, month: int, threshold: float, recen
         for verdict in judge(int(today), evidence, threshold=threshold, sensors=sensors):
             keys = [int(key[1:]) - 1 for key in verdict.cluster_keys]
             policy.told.append((month, verdict))
-            if verdict.answer == "retrain" or (policy.name == "confirmed" and verdict.answer == "ask"):
+            answer = find_kind(verdict.verdict).answer
+            if answer == "retrain" or (policy.name == "confirmed" and answer == "ask"):
                 wanted.update(keys)
         for k in followed:
             if policy.states[k].combined >= threshold:

@@ -22,6 +22,7 @@ from drift_plant import HELD_OUT, LEARNING_NIGHTS, MACHINES, N_CLUSTERS, Change,
 from scipy import stats
 
 from pwflow_core.modelling.drift import Verdict
+from pwflow_core.pipeline.decisions.kinds import find_kind
 
 QUIET_BEFORE = 10
 PATIENCE = 60
@@ -147,7 +148,7 @@ CASES: dict[str, tuple[str, Change, int, Callable[[Verdict], bool]]] = {
         "fault",
         a_slow_fault,
         30,
-        lambda v: v.answer == "ask" and v.machine_ids == ("M2",),
+        lambda v: find_kind(v.verdict).answer == "ask" and v.machine_ids == ("M2",),
     ),
     "a fault of two hours": ("fault", a_fault_of_hours, 30, lambda v: False),
 }
@@ -161,9 +162,9 @@ def measure_quiet(seeds: Iterable[int], nights: int, budget: float) -> None:
         for seed in seeds:
             for _, verdicts in watched(Process(seed, heavy=heavy), nights, seed=seed, budget=budget):
                 for verdict in verdicts:
-                    if verdict.answer == "retrain":
+                    if find_kind(verdict.verdict).answer == "retrain":
                         refits += 1
-                    elif verdict.answer != "none":
+                    elif find_kind(verdict.verdict).answer != "none":
                         asked[verdict.verdict] += 1
             years += nights / 365.25
         low, high = stats.chi2.ppf(0.025, 2 * refits) / 2, stats.chi2.ppf(0.975, 2 * refits + 2) / 2
@@ -186,9 +187,11 @@ def measure_case(name: str, seeds: Iterable[int], memory: float, heavy: bool, he
         for n, verdicts in watched(process, QUIET_BEFORE + patience, change, QUIET_BEFORE, seed, held_out=held_out):
             after = n - QUIET_BEFORE + 1
             right = [v for v in verdicts if is_right(v)]
-            wrong |= any(v.answer == "retrain" and not is_right(v) for v in verdicts)
-            others += sum(v.answer in FINAL and not is_right(v) for v in verdicts) > 0
-            told = told or next((v.verdict for v in verdicts if v.answer in FINAL or is_right(v)), None)
+            wrong |= any(find_kind(v.verdict).answer == "retrain" and not is_right(v) for v in verdicts)
+            others += sum(find_kind(v.verdict).answer in FINAL and not is_right(v) for v in verdicts) > 0
+            told = told or next(
+                (v.verdict for v in verdicts if find_kind(v.verdict).answer in FINAL or is_right(v)), None
+            )
             if right:
                 delay = after
                 break

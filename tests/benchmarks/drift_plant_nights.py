@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pwflow_core.config import PlantConfig, load_config
-from pwflow_core.pipeline.decisions.verdicts import pending_findings
+from pwflow_core.pipeline.decisions.verdicts import pending_verdicts
 from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.drift.health import derive_health
 from pwflow_core.pipeline.flows.training import train_cluster_flows
@@ -101,7 +101,7 @@ def wait_for_answers(plant: Plant, wait_seconds: float) -> list[str]:
     """Wait until the daemon has answered every verdict that a run can answer; return the regimes that it was about."""
     about: set[str] = set()
     deadline = time.monotonic() + wait_seconds
-    while pending := pending_findings(plant):
+    while pending := pending_verdicts(plant):
         about |= {key for finding in pending for key in finding.cluster_keys}
         if time.monotonic() > deadline:
             sys.exit(f"Not answered within {wait_seconds:g} s: {pending}")

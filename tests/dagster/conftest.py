@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from pwflow_core.config import PlantConfig, parse_config
+from pwflow_core.pipeline.decisions.kinds import KINDS
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import SENSORS, write_exports
 from pwflow_dagster.definitions import build
@@ -82,12 +83,13 @@ def write_config(made: DagsterPlant) -> Path:
 
 def add_verdict(made, *keys, verdict_id=VERDICT, answer="retrain", status="open"):
     """Put a verdict on drift into the warehouse of a plant."""
+    kind = next(kind.name for kind in KINDS if kind.answer == answer)
     with made.plant.warehouse.transaction() as connection:
         connection.execute(
             "INSERT INTO mart.drift_verdicts BY NAME SELECT $id AS verdict_id, DATE '2026-01-07' AS night, "
-            "'regime_moved' AS verdict, $keys AS cluster_keys, DATE '2026-01-06' AS since, "
+            "$kind AS verdict, $keys AS cluster_keys, DATE '2026-01-06' AS since, "
             "'Regime c0002 moved' AS summary, $answer AS answer, $status AS status",
-            {"id": verdict_id, "keys": list(keys), "answer": answer, "status": status},
+            {"id": verdict_id, "kind": kind, "keys": list(keys), "answer": answer, "status": status},
         )
 
 

@@ -2,8 +2,9 @@
 
 import duckdb
 
+from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_dagster.jobs import ANSWER_DRIFT, RETRAIN_CLUSTER
-from pwflow_dagster.runs import answer_findings, answer_verdict
+from pwflow_dagster.runs import answer_verdict, answer_verdicts
 from pwflow_dagster.steps import verdict_tags
 from tests.dagster.conftest import add_verdict, tick
 
@@ -11,7 +12,7 @@ IDS = ("a" * 12, "b" * 12)
 
 
 def answer(made, instance):
-    return list(answer_findings(made.config, instance, "the-run", IDS, []))
+    return list(answer_verdicts(made.config, instance, IDS, by=Decider("the drift sensor", "the-run")))
 
 
 def statuses(made):
@@ -31,9 +32,7 @@ def test_regimes_that_moved_together_are_learned_again_in_one_run(plant):
     assert (outcome.job, outcome.error) == (RETRAIN_CLUSTER, None)
     assert statuses(plant) == dict.fromkeys(IDS, "done")
     assert published_statuses(plant) == dict.fromkeys(IDS, "done"), "analysts see the answer as soon as the new scores"
-    decided = plant.query(
-        "SELECT DISTINCT cluster_key FROM mart.flow_decisions WHERE decided_by = 'dagster run the-run'"
-    )
+    decided = plant.query("SELECT DISTINCT cluster_key FROM mart.flow_decisions WHERE run_id = 'the-run'")
     assert sorted(decided) == [("c0002",), ("c0003",)]
 
 

@@ -12,8 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -41,12 +41,25 @@ build_report(plant, report_path(plant.config, "en"))
 """
 """What the nightly job does, step by step, in another process."""
 
-RELEASE_0_1 = Path(__file__).with_name("release_0_1.sql")
-RENAMED = {
-    ("core.calibration", "company"): "tail_dependence",
-    ("core.calibration_steps", "log_density"): "conformity",
-}
-"""Columns of that release by the names that they have now."""
+
+@dataclass(frozen=True)
+class OldLayout:
+    """A layout of an earlier time: its tables, and today's expression for each column that has another name now."""
+
+    tables: Path
+    renamed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def expression(self, table: str, column: str) -> str:
+        """Return what the layout had in a column, as SQL on the table of today."""
+        return self.renamed.get((table, column), quote_identifier(column))
+
+
+RELEASE_0_1 = OldLayout(
+    Path(__file__).with_name("release_0_1.sql"),
+    {("core.calibration", "company"): "2 * tail_dependence", ("core.calibration_steps", "log_density"): "conformity"},
+)
+LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"))
+OLD_LAYOUTS = {"release 0.1": RELEASE_0_1, "layout 3": LAYOUT_3}
 
 
 @dataclass(frozen=True)
@@ -179,21 +192,23 @@ def leftovers(plant: Plant) -> list[str]:
     return sorted(str(path) for path in plant.config.folder.rglob(".*") if path.name != versions)
 
 
-def as_release_0_1(plant: Plant) -> None:
-    """Put a warehouse of release 0.1 with the same rows into the place of a plant's warehouse."""
+def as_of(plant: Plant, layout: OldLayout) -> None:
+    """Put a warehouse of an old layout with the same rows into the place of a plant's warehouse."""
     path = plant.warehouse.path
     new = path.rename(path.with_name("new.duckdb"))
     plant.warehouse.ledger_path.unlink()
     with duckdb.connect(str(path)) as connection:
-        connection.execute(RELEASE_0_1.read_text())
+        connection.execute(layout.tables.read_text())
         known = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
         connection.execute(f"ATTACH {quote_literal(str(new))} AS new (READ_ONLY)")
         for schema, table in known:
+            if table == "warehouse_state":
+                continue
             if table in ("readings", "raw_readings", "filled_values"):
                 for sensor in ("temperature", "pressure"):
                     connection.execute(f"ALTER TABLE {schema}.{table} ADD COLUMN {sensor} DOUBLE")
             columns = ", ".join(
-                _in_release_0_1(f"{schema}.{table}", column.name)
+                f"{layout.expression(f'{schema}.{table}', column.name)} AS {quote_identifier(column.name)}"
                 for column in describe_table(connection, schema, table)
             )
             connection.execute(f"INSERT INTO {schema}.{table} BY NAME SELECT {columns} FROM new.{schema}.{table}")
@@ -205,9 +220,3 @@ def as_release_0_1(plant: Plant) -> None:
         for (statement,) in made:
             connection.execute(statement)
     new.unlink()
-
-
-def _in_release_0_1(table: str, column: str) -> str:
-    """Return what release 0.1 had in a column, as SQL on the table of today."""
-    now = quote_identifier(RENAMED.get((table, column), column))
-    return f"{'2 * ' if column == 'company' else ''}{now} AS {quote_identifier(column)}"

@@ -1,4 +1,4 @@
-"""Drift: evidence per cluster and night that a cluster moved, by how much, and what is to be done about it.
+"""Drift: evidence per cluster and night that a cluster moved, and by how much.
 
 Arrays in, dataclasses out. `blocks` and `nights` say what is counted, `reference` what it is compared with, `evidence`
 is what may be looked at for ever, `shift` and `mix` measure effects, `units` knows units, and `verdicts` judges the
@@ -13,11 +13,10 @@ from pwflow_core.modelling.drift.reference import DriftReference
 from pwflow_core.modelling.drift.sentences import SensorName
 from pwflow_core.modelling.drift.shift import Effects, ImprobablePart, Shift, measure_shift
 from pwflow_core.modelling.drift.units import UNIT_QUANTILES, Conversion, find_conversion
-from pwflow_core.modelling.drift.verdicts import Answer, Kind, Verdict, judge
+from pwflow_core.modelling.drift.verdicts import Kind, Verdict, judge
 
 __all__ = [
     "UNIT_QUANTILES",
-    "Answer",
     "Availability",
     "Blocks",
     "ClusterEvidence",

@@ -1,4 +1,4 @@
-"""Verdicts: what the evidence of a whole plant comes to, and what is to be done about it."""
+"""Verdicts: what the evidence of a whole plant comes to."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from pwflow_core.modelling.drift.sentences import SensorName
 from pwflow_core.modelling.drift.shift import Effects, Shift
 from pwflow_core.modelling.drift.units import Conversion, find_conversion
 
-__all__ = ["Answer", "Kind", "Verdict", "judge"]
+__all__ = ["Kind", "Verdict", "judge"]
 
 Kind = Literal["regime_moved", "mix_moved", "new_regime", "sensor_suspected", "machine_moved", "outage"]
-Answer = Literal["retrain", "update_weights", "ask", "none"]
 
 Array = NDArray[np.float64]
 
@@ -39,7 +38,6 @@ class Verdict:
 
     Attributes:
         verdict: What happened.
-        answer: What is to be done: `retrain` these clusters, `update_weights` of these, `ask` a person, or nothing.
         cluster_keys: Clusters that it is about, sorted.
         machine_ids: Machines that it is about, sorted.
         sensors: Sensors that moved, the one that moved most first.
@@ -50,7 +48,6 @@ class Verdict:
     """
 
     verdict: Kind
-    answer: Answer
     cluster_keys: tuple[str, ...]
     machine_ids: tuple[str, ...]
     sensors: tuple[str, ...]
@@ -122,7 +119,6 @@ def _outages(night: int, availability: Availability) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 verdict="outage",
-                answer="none",
                 cluster_keys=(),
                 machine_ids=(str(machine),),
                 sensors=(),
@@ -159,7 +155,6 @@ def _changes_of_unit(night: int, levels: SensorLevels, sensors: Sequence[SensorN
         verdicts.append(
             Verdict(
                 verdict="sensor_suspected",
-                answer="ask",
                 cluster_keys=(),
                 machine_ids=machines,
                 sensors=(sensors[s].name,),
@@ -201,7 +196,6 @@ def _new_regimes(fresh: _Moved, sensors: Sequence[SensorName]) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 verdict="sensor_suspected" if single else "new_regime",
-                answer="ask",
                 cluster_keys=keys,
                 machine_ids=machines,
                 sensors=named,
@@ -253,7 +247,6 @@ def _common_sensor(
     return [
         Verdict(
             verdict="sensor_suspected",
-            answer="ask",
             cluster_keys=tuple(c.cluster_key for c, _ in there),
             machine_ids=machines,
             sensors=(sensors[top].name,),
@@ -286,7 +279,6 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
         verdicts.append(
             Verdict(
                 verdict="regime_moved",
-                answer="retrain",
                 cluster_keys=(cluster.cluster_key,),
                 machine_ids=shift.machines,
                 sensors=named,
@@ -303,7 +295,6 @@ def _moves(shifted: _Moved, sensors: Sequence[SensorName], min_effect: float) ->
         verdicts.append(
             Verdict(
                 verdict="machine_moved",
-                answer="ask",
                 cluster_keys=keys,
                 machine_ids=machines,
                 sensors=named,
@@ -373,7 +364,6 @@ def _mixes(mixes: Sequence[MixEvidence], min_mix: float) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 verdict="mix_moved",
-                answer="update_weights",
                 cluster_keys=keys,
                 machine_ids=(),
                 sensors=(),

@@ -1,53 +1,80 @@
-"""Verdicts on drift: what was found, what is to be done about it, and how far that has come."""
+"""The ledger of verdicts on drift: what was found, how far its answer has come, and every change of that.
+
+Nothing else writes `mart.drift_verdicts` or `mart.verdict_changes`. A verdict changes its status only as `TRANSITIONS`
+allows, and each change is a row with who, when, in which run, and why. What its kind means is in `kinds`; what the
+evidence comes to is judged in `drift`, above this.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from typing import Literal
 
 import duckdb
 
-from pwflow_core.errors import RegimeError, UnknownVerdictError
+from pwflow_core.errors import UnknownVerdictError, VerdictStatusError
+from pwflow_core.pipeline.decisions.kinds import KINDS, RUN_ANSWERS, find_kind, kinds_where
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row
+from pwflow_core.warehouse.sql import insert_row, quote_literal, read_sql
 
 __all__ = [
     "ALL_CHANNELS",
     "OPEN",
-    "Finding",
-    "claim_findings",
-    "dismiss_finding",
-    "find_finding",
-    "give_up_findings",
-    "identify_finding",
-    "insert_findings",
-    "open_findings",
-    "open_since",
-    "pending_findings",
-    "read_finding",
+    "TRANSITIONS",
+    "Decider",
+    "Status",
+    "StoredVerdict",
+    "change_status",
+    "claim_verdicts",
+    "close_ended",
+    "close_outdated",
+    "dismiss_verdict",
+    "find_verdict",
+    "give_up_verdicts",
+    "identify_verdict",
+    "moved_since",
+    "open_verdicts",
+    "pending_verdicts",
+    "read_verdict",
+    "recent_verdicts",
+    "record_verdicts",
+    "select_suspects",
     "settle_answered",
-    "show_evidence",
-    "write_status",
 ]
+
+Status = Literal["open", "requested", "done", "failed", "dismissed"]
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    "open": frozenset({"requested", "done", "failed", "dismissed"}),
+    "requested": frozenset({"requested", "done", "failed"}),
+    "failed": frozenset({"done", "dismissed"}),
+    "done": frozenset(),
+    "dismissed": frozenset(),
+}
+"""What a verdict of each status may become. A run that died has its verdict taken on by another: requested again."""
+
+OPEN: tuple[Status, ...] = ("open", "requested")
+"""Statuses of a verdict that still wants its answer."""
 
 ALL_CHANNELS = "drift"
 """Channel of `mart.cluster_health` for the evidence of all channels of a regime together."""
-OPEN = ("open", "requested")
-"""Statuses of a finding that still wants its answer."""
 
+_QUIET_NIGHTS = 30
+"""Nights for which what a person dismissed is not found again."""
+_LISTS = ("cluster_keys", "machine_ids", "sensors")
 _COLUMNS = (
     "verdict_id, night, verdict, cluster_keys, machine_ids, sensors, since, effect_size, summary, answer, status, "
-    "decided_by"
+    "decided_by, run_id"
 )
 
 
 @dataclass(frozen=True)
-class Finding:
+class StoredVerdict:
     """One row of `mart.drift_verdicts`; see there for what each column means."""
 
     verdict_id: str
@@ -60,185 +87,148 @@ class Finding:
     effect_size: float | None
     summary: str
     answer: str
-    status: str = "open"
+    status: Status = "open"
     decided_by: str | None = None
+    run_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still wants its answer."""
+        return self.status in OPEN
 
 
-def show_evidence(log_evidence: float) -> float:
-    """Return evidence as `mart.cluster_health` has it: log10, and nothing below −1, where it is none at all."""
-    return max(log_evidence / math.log(10), -1.0)
+@dataclass(frozen=True)
+class Decider:
+    """Who or what changes a verdict.
+
+    Attributes:
+        name: A person, a run or a step, as people are to read it.
+        run_id: The run in which it happens; None outside of runs.
+    """
+
+    name: str
+    run_id: str | None = None
 
 
-def identify_finding(night: date, verdict: str, about: Sequence[str], versions: Sequence[str]) -> str:
-    """Return the id of a finding: the same when the same night is replayed on the same flows."""
-    named = json.dumps([night.isoformat(), verdict, sorted(about), sorted(versions)])
+def identify_verdict(night: date, kind: str, about: Sequence[str], versions: Sequence[str]) -> str:
+    """Return the id of a verdict: the same when the same night is replayed on the same flows."""
+    named = json.dumps([night.isoformat(), kind, sorted(about), sorted(versions)])
     return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 
-def insert_findings(connection: duckdb.DuckDBPyConnection, findings: Sequence[Finding]) -> list[Finding]:
-    """Record findings that are not known yet, in the caller's transaction; return those.
+def record_verdicts(
+    connection: duckdb.DuckDBPyConnection, verdicts: Sequence[StoredVerdict], *, by: Decider
+) -> list[StoredVerdict]:
+    """Record open verdicts that are not known yet, in the caller's transaction; return those.
 
-    What is open, or was dismissed by a person within thirty nights, is not found again: a sensor by its name and
-    machine, an outage by its machine, anything else by its regimes. What was found in a night that is replayed has the
-    same id.
+    What is open, or was dismissed by a person within thirty nights, is not recorded again: it is the same if its kind
+    is about the same, see `Kind.identity`. What was found in a night that is replayed has the same id.
     """
+    now = datetime.now(UTC).replace(tzinfo=None)
+    known = read_sql(__package__, "known_verdicts.sql")
     new = []
-    for finding in findings:
-        known = connection.execute(
-            """
-            SELECT 1 FROM mart.drift_verdicts
-            WHERE verdict_id = $id OR (
-                verdict = $verdict
-                AND CASE
-                    WHEN verdict = 'sensor_suspected' THEN sensors[1] = $sensors[1]
-                        AND list_has_any(machine_ids, $machines)
-                    WHEN verdict = 'outage' THEN list_has_any(machine_ids, $machines)
-                    ELSE list_has_any(cluster_keys, $keys)
-                END
-                AND (status IN ('open', 'requested')
-                     OR (status = 'dismissed' AND $night BETWEEN night AND night + INTERVAL 30 DAY))
-            )
-            """,
-            {
-                "id": finding.verdict_id,
-                "verdict": finding.verdict,
-                "keys": list(finding.cluster_keys),
-                "machines": list(finding.machine_ids),
-                "sensors": list(finding.sensors),
-                "night": finding.night,
-            },
-        ).fetchone()
-        if known is not None:
+    for verdict in verdicts:
+        values = asdict(verdict) | {name: list(getattr(verdict, name)) for name in _LISTS}
+        asked = {name: values[name] for name in ("verdict_id", "verdict", "night", *_LISTS)}
+        asked |= {"identity": find_kind(verdict.verdict).identity, "open": list(OPEN), "quiet_nights": _QUIET_NIGHTS}
+        if connection.execute(known, asked).fetchone() is not None:
             continue
-        values = asdict(finding) | {"made_at": datetime.now(UTC).replace(tzinfo=None)}
-        values |= {name: list(values[name]) for name in ("cluster_keys", "machine_ids", "sensors")}
-        insert_row(connection, "mart.drift_verdicts", values)
-        new.append(finding)
+        insert_row(connection, "mart.drift_verdicts", values | {"status": "open", "made_at": now})
+        _insert_change(connection, verdict.verdict_id, None, "open", by, "the evidence sufficed", now)
+        new.append(verdict)
     return new
 
 
-def pending_findings(plant: Plant) -> list[Finding]:
-    """Return the findings that a run can answer and none has yet, the first night first."""
-    with plant.warehouse.snapshot() as connection:
-        return _select(
-            connection,
-            f"status IN {OPEN} AND answer IN ('retrain', 'update_weights') ORDER BY night, verdict_id",
-        )
+def change_status(
+    connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: Status, *, by: Decider, reason: str
+) -> None:
+    """Change the status of verdicts in the caller's transaction, each with a row in `mart.verdict_changes`.
 
-
-def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
-    """Return the findings that want an answer, or whose answer failed, the first night first."""
-    return _select(connection, f"status IN {(*OPEN, 'failed')} ORDER BY night, verdict_id")
-
-
-def open_since(plant: Plant, keys: Sequence[str]) -> dict[str, datetime]:
-    """Return since when the regimes moved of which an open verdict says so: the beginning of that night, UTC."""
-    with plant.warehouse.snapshot() as connection:
-        rows = connection.execute(
-            f"""
-            SELECT cluster_key, min(since)
-            FROM mart.drift_verdicts CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key)
-            WHERE answer = 'retrain' AND status IN {OPEN} AND list_contains(?, cluster_key)
-            GROUP BY cluster_key
-            """,
-            [list(keys)],
-        ).fetchall()
-    return {key: begin_of(since, plant.config.schedule.timezone) for key, since in rows}
-
-
-def find_finding(plant: Plant, verdict_id: str) -> Finding:
-    """Return a finding by its id, see `read_finding`."""
-    with plant.warehouse.snapshot() as connection:
-        return read_finding(connection, verdict_id)
-
-
-def read_finding(connection: duckdb.DuckDBPyConnection, verdict_id: str, kind: str | None = None) -> Finding:
-    """Return a finding by its id, of one kind if that matters.
+    A verdict keeps the run that took it on where the change is made outside of a run.
 
     Raises:
-        UnknownVerdictError: There is none with this id, or it is of another kind.
+        UnknownVerdictError: There is none with one of these ids.
+        VerdictStatusError: `TRANSITIONS` does not allow the change for one of them.
     """
-    found = _select(connection, "verdict_id = $id", {"id": verdict_id})
-    if not found:
-        wanted = [finding for finding in open_findings(connection) if kind in (None, finding.verdict)]
-        ids = ", ".join(finding.verdict_id for finding in wanted) or "there is none"
-        raise UnknownVerdictError(
-            f"Expected the id of an open verdict in mart.drift_verdicts ({ids}), got {verdict_id[:80]!r}: "
-            "name one of those."
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for verdict in [read_verdict(connection, verdict_id) for verdict_id in ids]:
+        _check_transition(verdict, status)
+        if (verdict.status, verdict.decided_by, verdict.run_id) == (status, by.name, by.run_id):
+            continue
+        connection.execute(
+            "UPDATE mart.drift_verdicts SET status = $status, decided_by = $by, decided_at = $now, "
+            "run_id = coalesce($run_id, run_id) WHERE verdict_id = $id",
+            {"status": status, "by": by.name, "run_id": by.run_id, "now": now, "id": verdict.verdict_id},
         )
-    if kind not in (None, found[0].verdict):
-        raise UnknownVerdictError(
-            f"Expected a verdict of kind {kind}, got {verdict_id!r} of kind {found[0].verdict}: `pwflow status` says "
-            "what its answer is."
-        )
-    return found[0]
+        _insert_change(connection, verdict.verdict_id, verdict.status, status, by, reason, now)
 
 
-def claim_findings(plant: Plant, ids: Sequence[str], *, claimed_by: str, given_up: Sequence[str] = ()) -> list[Finding]:
-    """Take on findings to answer them, so that no other run does; return those that were still to be had.
+def _check_transition(verdict: StoredVerdict, status: Status) -> None:
+    if status in TRANSITIONS[verdict.status]:
+        return
+    if verdict.status == "requested":
+        raise VerdictStatusError(
+            f"{verdict.decided_by} is answering the verdict {verdict.verdict_id}: wait for that run to end."
+        )
+    before = " or ".join(known for known, allowed in TRANSITIONS.items() if status in allowed)
+    raise VerdictStatusError(
+        f"The verdict {verdict.verdict_id} is {verdict.status} already; only one that is {before} can become {status}: "
+        "there is nothing left to do about it."
+    )
+
+
+def _insert_change(
+    connection: duckdb.DuckDBPyConnection,
+    verdict_id: str,
+    before: Status | None,
+    after: Status,
+    by: Decider,
+    reason: str,
+    now: datetime,
+) -> None:
+    values: dict[str, object] = {"verdict_id": verdict_id, "from_status": before, "to_status": after, "changed_at": now}
+    values |= {"changed_by": by.name, "run_id": by.run_id, "reason": reason or None}
+    insert_row(connection, "mart.verdict_changes", values)
+
+
+def claim_verdicts(
+    plant: Plant, ids: Sequence[str], *, by: Decider, given_up: Sequence[str] = ()
+) -> list[StoredVerdict]:
+    """Take on verdicts to answer them, so that no other run does; return those that were still to be had.
 
     Arguments:
         plant: The plant.
-        ids: The findings.
-        claimed_by: Who takes them on.
-        given_up: Earlier claimants that are known to have ended without an answer.
+        ids: The verdicts.
+        by: The run that takes them on.
+        given_up: Earlier runs that are known to have ended without an answer.
     """
     with plant.warehouse.transaction() as connection:
         found = _select(
             connection,
             "list_contains($ids, verdict_id) AND (status = 'open' OR (status = 'requested' AND "
-            "list_contains($free, decided_by))) ORDER BY night, verdict_id",
-            {"ids": list(ids), "free": [claimed_by, *given_up]},
+            "list_contains($free, run_id)))",
+            {"ids": list(ids), "free": [by.run_id, *given_up]},
         )
-        write_status(connection, [finding.verdict_id for finding in found], "requested", decided_by=claimed_by)
+        change_status(connection, _ids(found), "requested", by=by, reason="a run is to answer it")
     return found
 
 
-def dismiss_finding(plant: Plant, verdict_id: str, *, decided_by: str, reason: str = "") -> Finding:
-    """Record that a person has found a verdict to be no fault and no lasting change; return it as it was.
-
-    Raises:
-        UnknownVerdictError: There is none with this id.
-        RegimeError: It has been answered or dismissed already, or a run is answering it.
-    """
-    by = f"{decided_by}: {reason}" if reason else decided_by
-    with plant.warehouse.transaction() as connection:
-        finding = read_finding(connection, verdict_id)
-        if finding.status == "requested":
-            raise RegimeError(f"{finding.decided_by} is answering the verdict {verdict_id}: wait for that run to end.")
-        if finding.status not in ("open", "failed"):
-            raise RegimeError(
-                f"The verdict {verdict_id} is {finding.status} already: there is nothing left to dismiss."
-            )
-        write_status(connection, [verdict_id], "dismissed", decided_by=by)
-    return finding
-
-
-def settle_answered(plant: Plant, answered_by: str) -> None:
-    """Record as done what a run took on, where it has decided upon a flow of every regime that the finding names."""
+def settle_answered(plant: Plant, *, by: Decider) -> None:
+    """Record as done what a run took on, where it has decided upon a flow of every regime that the verdict names."""
     with plant.warehouse.transaction() as connection:
         found = _select(
             connection,
-            "status = 'requested' AND answer = 'retrain' AND decided_by = $by AND list_has_all("
-            "(SELECT coalesce(list(cluster_key), []) FROM mart.flow_decisions WHERE decided_by = $by), cluster_keys)",
-            {"by": answered_by},
+            "status = 'requested' AND answer = 'retrain' AND run_id = $run_id AND list_has_all("
+            "(SELECT coalesce(list(cluster_key), []) FROM mart.flow_decisions WHERE run_id = $run_id), cluster_keys)",
+            {"run_id": by.run_id},
         )
-        write_status(connection, [finding.verdict_id for finding in found], "done", decided_by=answered_by)
+        change_status(connection, _ids(found), "done", by=by, reason="its regimes were trained again")
 
 
-def write_status(connection: duckdb.DuckDBPyConnection, ids: Sequence[str], status: str, *, decided_by: str) -> None:
-    """Record how far findings have come, in the caller's transaction: requested, done, failed or dismissed."""
-    connection.execute(
-        "UPDATE mart.drift_verdicts SET status = $status, decided_by = $by, decided_at = $now "
-        "WHERE list_contains($ids, verdict_id)",
-        {"status": status, "by": decided_by, "now": datetime.now(UTC).replace(tzinfo=None), "ids": list(ids)},
-    )
-
-
-def give_up_findings(plant: Plant, ids: Sequence[str], *, decided_by: str) -> None:
-    """Record that the answer to findings failed for good: their regimes keep their flows, and the health says so."""
+def give_up_verdicts(plant: Plant, ids: Sequence[str], *, by: Decider, reason: str) -> None:
+    """Record that the answer to verdicts failed for good: their regimes keep their flows, and the health says so."""
     with plant.warehouse.transaction() as connection:
-        write_status(connection, ids, "failed", decided_by=decided_by)
+        change_status(connection, ids, "failed", by=by, reason=reason)
         connection.execute(
             """
             UPDATE mart.cluster_health AS health
@@ -253,11 +243,143 @@ def give_up_findings(plant: Plant, ids: Sequence[str], *, decided_by: str) -> No
         )
 
 
+def dismiss_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str = "") -> StoredVerdict:
+    """Record that a person has found a verdict to be no fault and no lasting change; return it as it was.
+
+    Raises:
+        UnknownVerdictError: There is none with this id.
+        VerdictStatusError: It has been answered or dismissed already, or a run is answering it.
+    """
+    with plant.warehouse.transaction() as connection:
+        verdict = read_verdict(connection, verdict_id)
+        change_status(connection, [verdict_id], "dismissed", by=by, reason=reason)
+    return verdict
+
+
+def close_ended(
+    connection: duckdb.DuckDBPyConnection, night: date, found: Sequence[StoredVerdict], *, by: Decider
+) -> None:
+    """Close verdicts of the kinds that close themselves and were not found again in the last night.
+
+    Arguments:
+        connection: The caller's transaction.
+        night: The last night that was judged.
+        found: What was found in it.
+        by: Who closes them.
+    """
+    for kind in kinds_where("closes_itself"):
+        still = sorted({machine for verdict in found if verdict.verdict == kind for machine in verdict.machine_ids})
+        ended = _select(
+            connection,
+            "status = 'open' AND verdict = $kind AND night <= $night AND NOT list_has_any(machine_ids, $still)",
+            {"kind": kind, "night": night, "still": still},
+        )
+        change_status(connection, _ids(ended), "done", by=by, reason="it was not found again: readings came again")
+
+
+def close_outdated(connection: duckdb.DuckDBPyConnection, *, by: Decider) -> None:
+    """Close verdicts about regimes that are retired, or that a person or another run has trained again since."""
+    retired = _select(
+        connection,
+        "status = 'open' AND len(cluster_keys) > 0 AND NOT list_has_any(cluster_keys, "
+        "(SELECT coalesce(list(cluster_key), []) FROM mart.clusters WHERE status = 'active'))",
+    )
+    change_status(connection, _ids(retired), "done", by=by, reason="the regimes were found anew")
+    trained = _select(
+        connection,
+        "status = 'open' AND answer = 'retrain' AND NOT EXISTS (FROM mart.flow_versions AS flow WHERE flow.in_force "
+        "AND list_contains(cluster_keys, flow.cluster_key) AND flow.promoted_at <= made_at)",
+    )
+    change_status(connection, _ids(trained), "done", by=by, reason="another flow came into force")
+
+
+def find_verdict(plant: Plant, verdict_id: str) -> StoredVerdict:
+    """Return a verdict by its id, see `read_verdict`."""
+    with plant.warehouse.snapshot() as connection:
+        return read_verdict(connection, verdict_id)
+
+
+def read_verdict(
+    connection: duckdb.DuckDBPyConnection, verdict_id: str, kinds: Sequence[str] | None = None
+) -> StoredVerdict:
+    """Return a verdict by its id, of some kinds if that matters.
+
+    Raises:
+        UnknownVerdictError: There is none with this id, or it is of another kind.
+    """
+    found = _select(connection, "verdict_id = $id", {"id": verdict_id})
+    if not found:
+        wanted = [verdict for verdict in open_verdicts(connection) if kinds is None or verdict.verdict in kinds]
+        ids = ", ".join(_ids(wanted)) or "there is none"
+        raise UnknownVerdictError(
+            f"Expected the id of an open verdict in mart.drift_verdicts ({ids}), got {verdict_id[:80]!r}: "
+            "name one of those."
+        )
+    if kinds is not None and found[0].verdict not in kinds:
+        raise UnknownVerdictError(
+            f"Expected a verdict of kind {' or '.join(kinds)}, got {verdict_id!r} of kind {found[0].verdict}: "
+            "`pwflow status` says what its answer is."
+        )
+    return found[0]
+
+
+def pending_verdicts(plant: Plant) -> list[StoredVerdict]:
+    """Return the verdicts that a run can answer and none has yet, the first night first."""
+    with plant.warehouse.snapshot() as connection:
+        return _select(
+            connection,
+            "list_contains($open, status) AND list_contains($answers, answer)",
+            {"open": list(OPEN), "answers": list(RUN_ANSWERS)},
+        )
+
+
+def open_verdicts(connection: duckdb.DuckDBPyConnection) -> list[StoredVerdict]:
+    """Return the verdicts that want an answer, or whose answer failed, the first night first."""
+    return _select(connection, "list_contains($open, status)", {"open": [*OPEN, "failed"]})
+
+
+def recent_verdicts(connection: duckdb.DuckDBPyConnection, since: date, most: int) -> list[StoredVerdict]:
+    """Return the verdicts from a night on and those that still want an answer, the last night first."""
+    found = _select(connection, "night >= $since OR list_contains($open, status)", {"since": since, "open": list(OPEN)})
+    return sorted(found, key=lambda verdict: verdict.night, reverse=True)[:most]
+
+
+def moved_since(plant: Plant, keys: Sequence[str]) -> dict[str, datetime]:
+    """Return since when the regimes moved of which an open verdict says so: the beginning of that night, UTC."""
+    with plant.warehouse.snapshot() as connection:
+        rows = connection.execute(
+            "SELECT cluster_key, min(since) "
+            "FROM mart.drift_verdicts CROSS JOIN unnest(cluster_keys) AS regimes (cluster_key) "
+            "WHERE answer = 'retrain' AND list_contains($open, status) AND list_contains($keys, cluster_key) "
+            "GROUP BY cluster_key ORDER BY cluster_key",
+            {"open": list(OPEN), "keys": list(keys)},
+        ).fetchall()
+    return {key: begin_of(since, plant.config.schedule.timezone) for key, since in rows}
+
+
+def select_suspects() -> str:
+    """Return the query of the machines and regimes whose readings are held back: machine_id, cluster_key, since.
+
+    They moved while others held still: a fault, until a person dismisses the verdict.
+    """
+    kinds = ", ".join(quote_literal(name) for name in kinds_where("holds_back"))
+    return read_sql(__package__, "suspects.sql", kinds=kinds)
+
+
+def _ids(verdicts: Sequence[StoredVerdict]) -> list[str]:
+    return [verdict.verdict_id for verdict in verdicts]
+
+
 def _select(
-    connection: duckdb.DuckDBPyConnection, condition: str, values: dict[str, object] | None = None
-) -> list[Finding]:
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM mart.drift_verdicts WHERE {condition}", values or {}).fetchall()
+    connection: duckdb.DuckDBPyConnection, condition: str, values: Mapping[str, object] | None = None
+) -> list[StoredVerdict]:
+    """Return the verdicts that meet a condition: the first night first, those of one night in the order of kinds."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM mart.drift_verdicts WHERE {condition} "
+        "ORDER BY night, list_position($kinds, verdict), verdict_id",
+        {"kinds": [kind.name for kind in KINDS]} | dict(values or {}),
+    ).fetchall()
     return [
-        Finding(night_id, night, verdict, tuple(keys or ()), tuple(machines or ()), tuple(sensors or ()), *others)
-        for night_id, night, verdict, keys, machines, sensors, *others in rows
+        StoredVerdict(verdict_id, night, verdict, tuple(keys or ()), tuple(machines or ()), tuple(sensors or ()), *rest)
+        for verdict_id, night, verdict, keys, machines, sensors, *rest in rows
     ]

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pwflow_core.modelling.drift import Blocks
+from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS
 from pwflow_core.pipeline.readings.nights import to_ordinals
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
@@ -141,7 +142,7 @@ def _copy_rows(
     block_seconds: float,
     folder: Path,
 ) -> None:
-    rows = read_sql(__package__, "rows.sql", held_out_folds=str(HELD_OUT_FOLDS))
+    rows = read_sql(__package__, "rows.sql", held_out_folds=str(HELD_OUT_FOLDS), suspects=select_suspects())
     values = {
         "key": followed.cluster_key,
         "version": followed.flow_version,

@@ -11,10 +11,10 @@ import duckdb
 import pandas as pd
 
 from pwflow_core.modelling.drift import Blocks, DriftReference, DriftState, advance
-from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Finding, show_evidence
+from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Decider, StoredVerdict
 from pwflow_core.pipeline.drift.blocks import Followed, FreshBlocks, fresh_blocks, to_blocks
 from pwflow_core.pipeline.drift.judging import judge_nights
-from pwflow_core.pipeline.drift.view import plant_threshold
+from pwflow_core.pipeline.drift.view import plant_threshold, show_evidence
 from pwflow_core.pipeline.readings.nights import to_ordinal
 from pwflow_core.pipeline.regimes.model import load_cluster_model
 from pwflow_core.pipeline.source.source import read_source
@@ -36,14 +36,14 @@ class DriftSummary:
         evidence: Evidence after the last night in units of log10, by cluster key.
         threshold: Evidence from which a regime has moved, in units of log10.
         unfollowed: Regimes whose flow has too few held-out readings to compare nights with.
-        findings: Verdicts made in this run.
+        verdicts: Verdicts made in this run.
     """
 
     n_nights: int
     evidence: dict[str, float]
     threshold: float
     unfollowed: list[str]
-    findings: list[Finding]
+    verdicts: list[StoredVerdict]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,15 @@ class _History:
     nights: list[_Night]
 
 
-def follow_drift(plant: Plant) -> DriftSummary:
+def follow_drift(plant: Plant, *, run_id: str | None = None) -> DriftSummary:
     """Draw the evidence of the nights whose scores changed, and of all that follow them.
 
     Evidence is a few numbers per regime and night that continue those of the night before: late readings change the
     night that they belong to, and the nights after it are replayed from their stored block means.
+
+    Arguments:
+        plant: The plant.
+        run_id: The run in which this happens, for the ledger of verdicts.
 
     Raises:
         NotFittedError: Nothing has been scored yet.
@@ -98,9 +102,9 @@ def follow_drift(plant: Plant) -> DriftSummary:
             _write(connection, history, threshold)
     n_nights = sum(len(history.nights) for history in histories)
     _log.info("evidence of drift drawn for %d nights of %d regimes", n_nights, len(histories))
-    findings = judge_nights(plant, model_id, model)
+    verdicts = judge_nights(plant, model_id, model, by=Decider("drift", run_id))
     with plant.warehouse.snapshot() as connection:
-        return _summarise(connection, n_nights, threshold, findings)
+        return _summarise(connection, n_nights, threshold, verdicts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +244,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFram
 
 
 def _summarise(
-    connection: duckdb.DuckDBPyConnection, n_nights: int, threshold: float, findings: list[Finding]
+    connection: duckdb.DuckDBPyConnection, n_nights: int, threshold: float, verdicts: list[StoredVerdict]
 ) -> DriftSummary:
     latest = connection.execute(
         "SELECT cluster_key, arg_max(evidence, night) FROM mart.cluster_health "
@@ -251,4 +255,4 @@ def _summarise(
     unfollowed = connection.execute(
         "SELECT cluster_key FROM core.drift_references WHERE reference IS NULL ORDER BY cluster_key"
     ).fetchall()
-    return DriftSummary(n_nights, dict(latest), show_evidence(threshold), [row[0] for row in unfollowed], findings)
+    return DriftSummary(n_nights, dict(latest), show_evidence(threshold), [row[0] for row in unfollowed], verdicts)

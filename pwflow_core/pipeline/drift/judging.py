@@ -1,9 +1,9 @@
-"""Judging: what the evidence of the whole plant comes to, night by night; each finding is kept once."""
+"""Judging: what the evidence of the whole plant comes to, night by night; each verdict is kept once."""
 
 from __future__ import annotations
 
 import logging
-from datetime import UTC, date, datetime
+from datetime import date
 
 import duckdb
 import numpy as np
@@ -11,8 +11,16 @@ import pandas as pd
 
 from pwflow_core.modelling.drift import ClusterEvidence, MixEvidence, Verdict, judge, measure_mix, measure_shift
 from pwflow_core.modelling.drift.blocks import Blocks
-from pwflow_core.pipeline.decisions.verdicts import Finding, identify_finding, insert_findings, show_evidence
-from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
+from pwflow_core.pipeline.decisions.kinds import find_kind
+from pwflow_core.pipeline.decisions.verdicts import (
+    Decider,
+    StoredVerdict,
+    close_ended,
+    close_outdated,
+    identify_verdict,
+    record_verdicts,
+)
+from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant, show_evidence
 from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
@@ -22,19 +30,20 @@ __all__ = ["judge_nights"]
 _log = logging.getLogger("pwflow.drift")
 
 
-def judge_nights(plant: Plant, model_id: str, model: ClusterModel) -> list[Finding]:
+def judge_nights(plant: Plant, model_id: str, model: ClusterModel, *, by: Decider) -> list[StoredVerdict]:
     """Judge the nights whose evidence changed, and record what is found that is not known yet.
 
-    What goes on is one finding: it is not recorded again while it is open, nor for thirty nights after a person
+    What goes on is one verdict: it is not recorded again while it is open, nor for thirty nights after a person
     dismissed it. An outage ends with the first night that has readings again.
 
     Arguments:
         plant: The plant.
         model_id: Id of the cluster model in force.
         model: That model.
+        by: Who or what judges, for the ledger.
 
     Returns:
-        The new findings, in the order of the nights.
+        The new verdicts, in the order of the nights.
     """
     with plant.warehouse.snapshot() as connection:
         view = read_plant(connection, plant, model_id, model)
@@ -42,23 +51,22 @@ def judge_nights(plant: Plant, model_id: str, model: ClusterModel) -> list[Findi
         return []
     found = {night: _judge_night(plant, view, night) for night in view.nights}
     last = view.nights[-1]
-    silent = sorted({machine for finding in found[last] for machine in _silent(finding)})
     with plant.warehouse.transaction() as connection:
-        new = insert_findings(connection, [finding for of_night in found.values() for finding in of_night])
-        _close_outages(connection, last, silent)
-        _close_answered(connection)
+        new = record_verdicts(connection, [verdict for of_night in found.values() for verdict in of_night], by=by)
+        close_ended(connection, last, found[last], by=by)
+        close_outdated(connection, by=by)
         _write_mixes(connection, view)
         _keep_levels(connection, model_id, view.usual_levels)
         connection.execute("DELETE FROM core.judged_nights WHERE list_contains(?, night)", [list(found)])
         connection.register("parts", view.parts)
         connection.execute("INSERT INTO core.judged_nights SELECT night::DATE, part FROM parts")
         connection.unregister("parts")
-    for finding in new:
-        _log.warning("%s (%s)", finding.summary, finding.answer)
+    for verdict in new:
+        _log.warning("%s (%s)", verdict.summary, verdict.answer)
     return new
 
 
-def _judge_night(plant: Plant, view: PlantView, night: date) -> list[Finding]:
+def _judge_night(plant: Plant, view: PlantView, night: date) -> list[StoredVerdict]:
     of_night = {cluster.key: cluster.log_evidence.get(night, -np.inf) for cluster in view.clusters}
     is_moved = any(evidence >= view.threshold for evidence in of_night.values())
     clusters = [
@@ -91,7 +99,7 @@ def _judge_night(plant: Plant, view: PlantView, night: date) -> list[Finding]:
         min_effect=plant.config.drift.min_effect,
     )
     versions = {cluster.key: cluster.version for cluster in view.clusters}
-    return [_to_finding(night, verdict, versions) for verdict in verdicts]
+    return [_to_stored(night, verdict, versions) for verdict in verdicts]
 
 
 def _recent(blocks: Blocks, night: date) -> Blocks:
@@ -99,13 +107,13 @@ def _recent(blocks: Blocks, night: date) -> Blocks:
     return blocks.take((blocks.night <= last) & (blocks.night > last - RECENT_NIGHTS))
 
 
-def _to_finding(night: date, verdict: Verdict, versions: dict[str, str]) -> Finding:
+def _to_stored(night: date, verdict: Verdict, versions: dict[str, str]) -> StoredVerdict:
     since = from_ordinal(verdict.since)
-    # what is told of machines alone is told by when it began, so that every night of it is the same finding
+    # what is told of machines alone is told by when it began, so that every night of it is the same verdict
     told = night if verdict.cluster_keys else since
     about = [*verdict.cluster_keys, *verdict.machine_ids, *verdict.sensors]
-    return Finding(
-        verdict_id=identify_finding(
+    return StoredVerdict(
+        verdict_id=identify_verdict(
             told, verdict.verdict, about, [versions[key] for key in verdict.cluster_keys if key in versions]
         ),
         night=night,
@@ -116,46 +124,7 @@ def _to_finding(night: date, verdict: Verdict, versions: dict[str, str]) -> Find
         since=since,
         effect_size=verdict.effect_size,
         summary=verdict.summary,
-        answer=verdict.answer,
-    )
-
-
-def _silent(finding: Finding) -> tuple[str, ...]:
-    return finding.machine_ids if finding.verdict == "outage" else ()
-
-
-def _close_outages(connection: duckdb.DuckDBPyConnection, night: date, silent: list[str]) -> None:
-    connection.execute(
-        "UPDATE mart.drift_verdicts SET status = 'done', decided_by = 'readings came again', decided_at = $now "
-        "WHERE status = 'open' AND verdict = 'outage' AND night <= $night AND NOT list_has_any(machine_ids, $silent)",
-        {"now": datetime.now(UTC).replace(tzinfo=None), "night": night, "silent": silent},
-    )
-
-
-def _close_answered(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close findings about regimes that are retired, or that a person or another run has learned again since."""
-    now = datetime.now(UTC).replace(tzinfo=None)
-    connection.execute(
-        """
-        UPDATE mart.drift_verdicts
-        SET status = 'done', decided_by = 'the regimes were found anew', decided_at = $now
-        WHERE status = 'open' AND len(cluster_keys) > 0 AND NOT list_has_any(
-            cluster_keys, (SELECT coalesce(list(cluster_key), []) FROM mart.clusters WHERE status = 'active')
-        )
-        """,
-        {"now": now},
-    )
-    connection.execute(
-        """
-        UPDATE mart.drift_verdicts AS found
-        SET status = 'done', decided_by = 'another flow came into force', decided_at = $now
-        WHERE status = 'open' AND answer = 'retrain' AND NOT EXISTS (
-            FROM mart.flow_versions AS flow
-            WHERE flow.in_force AND list_contains(found.cluster_keys, flow.cluster_key)
-              AND flow.promoted_at <= found.made_at
-        )
-        """,
-        {"now": now},
+        answer=find_kind(verdict.verdict).answer,
     )
 
 

@@ -26,7 +26,7 @@ WHERE score.cluster_key = $key
           (SELECT night FROM stale WHERE cluster_key = $key AND flow_version = $version)
   END
   AND NOT (is_reference AND EXISTS (
-      FROM core.suspects AS suspect
+      FROM (/*suspects*/) AS suspect
       WHERE suspect.machine_id = score.machine_id AND suspect.cluster_key = $key
         AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since
   ))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -32,7 +33,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 
-__all__ = ["RECENT_NIGHTS", "ClusterView", "MixView", "PlantView", "plant_threshold", "read_plant"]
+__all__ = ["RECENT_NIGHTS", "ClusterView", "MixView", "PlantView", "plant_threshold", "read_plant", "show_evidence"]
 
 RECENT_NIGHTS = 30
 """Nights that a shift is measured on."""
@@ -116,6 +117,11 @@ def plant_threshold(plant: Plant, model: ClusterModel) -> float:
     return log_threshold(plant.config.drift.false_refits_per_5_years, len(model.keys) + n_mixes)
 
 
+def show_evidence(log_evidence: float) -> float:
+    """Return evidence as `mart.cluster_health` has it: log10, and nothing below −1, where it is none at all."""
+    return max(log_evidence / math.log(10), -1.0)
+
+
 def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: str, model: ClusterModel) -> PlantView:
     """Read what the nights that have not been judged are judged by."""
     threshold = plant_threshold(plant, model)
@@ -156,7 +162,7 @@ def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str
     rows = connection.execute(
         """
         (SELECT since, night FROM mart.drift_verdicts
-         WHERE verdict = 'mix_moved' AND status = 'done'
+         WHERE answer = 'update_weights' AND status = 'done'
            AND decided_at >= (SELECT fitted_at FROM core.cluster_models WHERE cluster_model_id = $model)
          ORDER BY night DESC LIMIT 1)
         UNION ALL

@@ -78,6 +78,7 @@ def register_flows(
     reason: str,
     decided_by: str,
     started: datetime,
+    run_id: str | None = None,
 ) -> dict[str, FlowDecision]:
     """Register the flows, and put those in force that won, in one transaction."""
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -91,7 +92,7 @@ def register_flows(
             _insert_version(connection, key, model_id, made, plant.config.flow.random_state, reason, now)
             if challenge.is_won:
                 move_pointer(connection, key, made.version, decided_by, now)
-            decisions[key] = _describe(key, made.version, challenge, before, reason, decided_by)
+            decisions[key] = _describe(key, made.version, challenge, before, reason, decided_by, run_id)
             insert_decision(connection, decisions[key], now)
     for key, decision in decisions.items():
         plant.models.put(trained[key].flow.to_bytes())  # an equal, older file may have been collected meanwhile
@@ -161,7 +162,13 @@ def _insert_version(
 
 
 def _describe(
-    key: str, version: str, challenge: Challenge, before: str | None, reason: str, decided_by: str
+    key: str,
+    version: str,
+    challenge: Challenge,
+    before: str | None,
+    reason: str,
+    decided_by: str,
+    run_id: str | None,
 ) -> FlowDecision:
     recent, reference = challenge.recent, challenge.reference
     is_compared = recent is not None and recent.is_finite and recent.n_readings > 0
@@ -172,6 +179,7 @@ def _describe(
         previous_version=before,
         decided_by=decided_by,
         reason=f"{reason.removesuffix('.')}: {challenge.sentence}" if challenge.sentence else reason,
+        run_id=run_id,
         n_recent=recent.n_readings if recent is not None and is_compared else None,
         gain_recent=recent.mean if recent is not None and is_compared else None,
         gain_recent_error=_finite(recent.error) if recent is not None and is_compared else None,

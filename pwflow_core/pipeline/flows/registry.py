@@ -78,6 +78,7 @@ class FlowDecision:
         previous_version: The flow that was in force before; None for the first one of a regime.
         decided_by: Who or what decided.
         reason: Why.
+        run_id: The run in which it was decided; None outside of runs.
         n_recent: Recent held-out readings on which both were compared; None if they were not.
         gain_recent: How much better the new one describes those, nats per reading.
         gain_recent_error: Standard error of that.
@@ -90,6 +91,7 @@ class FlowDecision:
     previous_version: str | None
     decided_by: str
     reason: str
+    run_id: str | None = None
     n_recent: int | None = None
     gain_recent: float | None = None
     gain_recent_error: float | None = None
@@ -116,8 +118,8 @@ def last_decision(plant: Plant, cluster_key: str) -> FlowDecision:
     with plant.warehouse.snapshot() as connection:
         row = connection.execute(
             """
-            SELECT cluster_key, flow_version, decision, previous_version, decided_by, reason, n_recent, gain_recent,
-                   gain_recent_error, gain_reference
+            SELECT cluster_key, flow_version, decision, previous_version, decided_by, reason, run_id, n_recent,
+                   gain_recent, gain_recent_error, gain_reference
             FROM mart.flow_decisions
             WHERE cluster_key = ?
             ORDER BY decided_at DESC
@@ -130,7 +132,9 @@ def last_decision(plant: Plant, cluster_key: str) -> FlowDecision:
     return FlowDecision(*row)
 
 
-def promote(plant: Plant, cluster_key: str, flow_version: str, *, decided_by: str, reason: str) -> FlowDecision:
+def promote(
+    plant: Plant, cluster_key: str, flow_version: str, *, decided_by: str, reason: str, run_id: str | None = None
+) -> FlowDecision:
     """Put another version of the flow of a regime in force.
 
     Arguments:
@@ -139,6 +143,7 @@ def promote(plant: Plant, cluster_key: str, flow_version: str, *, decided_by: st
         flow_version: SHA-256 of the version, or as many of its first digits as make it unique.
         decided_by: Who or what decides.
         reason: Why.
+        run_id: The run in which this happens; None outside of runs.
 
     Raises:
         UnknownClusterError: There is no such regime in force.
@@ -150,11 +155,17 @@ def promote(plant: Plant, cluster_key: str, flow_version: str, *, decided_by: st
         _check_cluster(connection, cluster_key)
         version = _find_version(connection, cluster_key, flow_version)
         n_columns = len(read_features(connection).columns)
-    return _switch(plant, version, n_columns, "promoted", decided_by, reason)
+    return _switch(plant, version, n_columns, "promoted", decided_by, reason, run_id)
 
 
 def rollback(
-    plant: Plant, cluster_key: str, flow_version: str | None = None, *, decided_by: str, reason: str
+    plant: Plant,
+    cluster_key: str,
+    flow_version: str | None = None,
+    *,
+    decided_by: str,
+    reason: str,
+    run_id: str | None = None,
 ) -> FlowDecision:
     """Return to an earlier version of the flow of a regime.
 
@@ -166,7 +177,7 @@ def rollback(
         wanted = _version_before(connection, cluster_key) if flow_version is None else flow_version
         version = _find_version(connection, cluster_key, wanted)
         n_columns = len(read_features(connection).columns)
-    return _switch(plant, version, n_columns, "rolled_back", decided_by, reason)
+    return _switch(plant, version, n_columns, "rolled_back", decided_by, reason, run_id)
 
 
 def version_in_force(connection: duckdb.DuckDBPyConnection, cluster_key: str) -> str | None:
@@ -198,7 +209,13 @@ def insert_decision(connection: duckdb.DuckDBPyConnection, decision: FlowDecisio
 
 
 def _switch(
-    plant: Plant, version: FlowVersion, n_columns: int, decision: str, decided_by: str, reason: str
+    plant: Plant,
+    version: FlowVersion,
+    n_columns: int,
+    decision: str,
+    decided_by: str,
+    reason: str,
+    run_id: str | None,
 ) -> FlowDecision:
     """Check the file of a version, then move the pointer to it."""
     _refuse_if_in_force(version)
@@ -208,7 +225,7 @@ def _switch(
     with plant.warehouse.transaction() as connection:
         _check_cluster(connection, key)
         _refuse_if_in_force(_find_version(connection, key, wanted))
-        made = FlowDecision(key, wanted, decision, version_in_force(connection, key), decided_by, reason)
+        made = FlowDecision(key, wanted, decision, version_in_force(connection, key), decided_by, reason, run_id)
         move_pointer(connection, key, wanted, decided_by, now)
         insert_decision(connection, made, now)
     _log.info("%s: flow %s… %s by %s (%s)", key, wanted[:_SHOWN], decision.replace("_", " "), decided_by, reason)

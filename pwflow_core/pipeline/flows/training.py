@@ -12,7 +12,7 @@ import numpy as np
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline.decisions.verdicts import open_since
+from pwflow_core.pipeline.decisions.verdicts import moved_since
 from pwflow_core.pipeline.flows.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion, load_champion
 from pwflow_core.pipeline.flows.registering import TrainedFlow, changed_regimes, register_flows
 from pwflow_core.pipeline.flows.registry import FlowDecision, version_in_force
@@ -68,6 +68,7 @@ def train_cluster_flows(
     promoted_by: str,
     learn_from: datetime | None = None,
     challenge: bool = True,
+    run_id: str | None = None,
 ) -> dict[str, FlowSummary]:
     """Train the flows of some clusters together and put those in force that prove themselves.
 
@@ -85,6 +86,7 @@ def train_cluster_flows(
             `drift.min_gain`, not only no worse. Where it is None and a verdict says that a regime moved, that regime
             learns from the readings since then, if it has a flow for its readings.
         challenge: Whether a flow has to prove itself against the one in force at all.
+        run_id: The run in which this happens, for the registry; None outside of runs.
 
     Raises:
         UnknownClusterError: A key is not in force.
@@ -97,7 +99,7 @@ def train_cluster_flows(
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     in_force = _champions(plant, keys)
-    starts = open_since(plant, list(in_force)) if learn_from is None else dict.fromkeys(keys, learn_from)
+    starts = moved_since(plant, list(in_force)) if learn_from is None else dict.fromkeys(keys, learn_from)
     windows = _windows(plant, keys, starts)
     sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
@@ -138,7 +140,7 @@ def train_cluster_flows(
         _log.info(
             "%s: held-out log-density %.3f nats after %d steps (%s)", key, held_out, history.best_step, history.stopped
         )
-    decisions = register_flows(plant, model_id, trained, reason, promoted_by, started)
+    decisions = register_flows(plant, model_id, trained, reason, promoted_by, started, run_id)
     return {
         key: FlowSummary(
             made.version,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig, TrainingConfig
+from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.readings.folds import STOPPING_FOLDS
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
@@ -192,7 +193,7 @@ def _values(plant: Plant, connection: duckdb.DuckDBPyConnection, key: str, windo
 def _eligible(window: TrainingWindow, folds: tuple[int, ...]) -> str:
     flagged = f"AND reading_id NOT IN ({_flagged()})" if window.without_events else ""
     unsuspected = (
-        "ANTI JOIN core.suspects AS suspect ON suspect.machine_id = reading.machine_id "
+        f"ANTI JOIN ({select_suspects()}) AS suspect ON suspect.machine_id = reading.machine_id "
         "AND suspect.cluster_key = assigned.cluster_key "
         "AND (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since "
     )

@@ -8,7 +8,8 @@ from datetime import date, datetime
 
 import duckdb
 
-from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, Finding, open_findings
+from pwflow_core.pipeline.decisions.kinds import find_kind
+from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
@@ -92,7 +93,7 @@ class PlantStatus:
     last: datetime | None
     last_night: Night | None
     regimes: tuple[RegimeStatus, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[StoredVerdict, ...]
     stretches: tuple[Stretch, ...]
 
 
@@ -107,7 +108,7 @@ def read_status(plant: Plant) -> PlantStatus:
             "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"
         ).fetchall()[0]
         regimes = connection.execute(read_sql(__package__, "status_regimes.sql"), {"channel": ALL_CHANNELS}).fetchall()
-        findings = open_findings(connection)
+        findings = open_verdicts(connection)
         stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
     return PlantStatus(
@@ -122,27 +123,19 @@ def read_status(plant: Plant) -> PlantStatus:
     )
 
 
-def next_step(finding: Finding, policy: str) -> str:
+def next_step(verdict: StoredVerdict, policy: str) -> str:
     """Return what a person does about a verdict, under a policy of `[drift]`."""
-    dismiss = f"`pwflow dismiss {finding.verdict_id}`"
-    if finding.status == "requested":
+    dismiss = f"`pwflow dismiss {verdict.verdict_id}`"
+    if verdict.status == "requested":
         return "a run is answering it; nothing to do"
-    if finding.status == "failed":
+    if verdict.status == "failed":
         return f"no run could answer it: look at the last one in `pwflow ui`, then {dismiss}"
-    if finding.verdict == "new_regime":
-        return f"`pwflow approve {finding.verdict_id}` if it is a way of running that you know, else {dismiss}"
-    if finding.answer in ("retrain", "update_weights"):
-        answer = f"`pwflow answer {finding.verdict_id}`"
-        by_itself = "the drift sensor answers it while `pwflow ui` runs; or now: " if policy == "retrain" else ""
-        return f"{by_itself}{answer}, or {dismiss} if it is no lasting change"
-    if finding.verdict == "outage":
-        return "find out why no readings come; the verdict closes by itself when they come again"
-    where = f"look at {_listed(finding.sensors) or 'the readings'} of {_listed(finding.machine_ids)}"
-    if finding.verdict == "machine_moved":
-        return f"{where}; no refit learns from them while this is open; {dismiss} if it is no fault"
-    if finding.answer == "ask":
-        return f"{where}; then {dismiss}"
-    return f"for your information; {dismiss} closes it"
+    return find_kind(verdict.verdict).next_step.format(
+        id=verdict.verdict_id,
+        dismiss=dismiss,
+        where=f"{_listed(verdict.sensors) or 'the readings'} of {_listed(verdict.machine_ids)}",
+        by_itself="the drift sensor answers it while `pwflow ui` runs; or now: " if policy == "retrain" else "",
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,7 +20,8 @@ from pwflow_core.config import TrainingConfig
 from pwflow_core.errors import RegimeError
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.modelling.settings import FitSettings
-from pwflow_core.pipeline.decisions.verdicts import Finding, read_finding
+from pwflow_core.pipeline.decisions.kinds import kinds_where
+from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, read_verdict
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.pipeline.readings.recurrence import decide_stretch, record_regime
@@ -76,40 +77,49 @@ def add_regime(plant: Plant, segment: str, periods: Sequence[Period], *, approve
         RegimeError: The periods hold too few such readings, or another run changed the regimes meanwhile.
         NotFittedError: There are no regimes yet.
     """
-    return _add_regimes(plant, {segment: periods}, approved_by, reason, None)[0]
+    return _add_regimes(plant, {segment: periods}, approved_by, reason)[0]
 
 
-def approve_verdict(plant: Plant, verdict_id: str, *, approved_by: str, reason: str = "") -> list[str]:
+def approve_verdict(
+    plant: Plant, verdict_id: str, *, approved_by: str, reason: str = "", run_id: str | None = None
+) -> list[str]:
     """Approve a verdict that proposes a new regime; return the keys of the regimes that are added.
 
     There is one for each segment of the regimes that the verdict names, if it holds enough readings. The verdict is
     marked as done in the same transaction.
 
+    Arguments:
+        plant: The plant.
+        verdict_id: The verdict.
+        approved_by: Who approved it.
+        reason: Why; the summary of the verdict if empty.
+        run_id: The run in which this happens; None outside of runs.
+
     Raises:
-        UnknownVerdictError: There is no such verdict, or it is of another kind.
+        UnknownVerdictError: There is no such verdict, or its kind proposes no regime.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
     """
     with plant.warehouse.snapshot() as connection:
-        finding = read_finding(connection, verdict_id, "new_regime")
-        if finding.status in ("done", "dismissed"):
+        verdict = read_verdict(connection, verdict_id, kinds_where("is_proposal"))
+        if verdict.status in ("done", "dismissed"):
             raise RegimeError(
-                f"The verdict {verdict_id!r} is {finding.status} already: there is nothing left to approve."
+                f"The verdict {verdict_id!r} is {verdict.status} already: there is nothing left to approve."
             )
         segments = connection.execute(
             "SELECT DISTINCT segment FROM mart.clusters "
             "WHERE len($keys::VARCHAR[]) = 0 OR list_contains($keys, cluster_key) ORDER BY segment",
-            {"keys": list(finding.cluster_keys)},
+            {"keys": list(verdict.cluster_keys)},
         ).fetchall()
-        start = begin_of(finding.since or finding.night, plant.config.schedule.timezone)
+        start = begin_of(verdict.since or verdict.night, plant.config.schedule.timezone)
         spans = connection.execute(
             "SELECT machine_id, $start, max(ts) FROM core.readings WHERE ts >= $start "
             "AND (len($machines::VARCHAR[]) = 0 OR list_contains($machines, machine_id)) GROUP BY machine_id "
             "ORDER BY machine_id",
-            {"start": start, "machines": list(finding.machine_ids)},
+            {"start": start, "machines": list(verdict.machine_ids)},
         ).fetchall()
     periods = [Period(*span) for span in spans]
     found = {str(segment): periods for (segment,) in segments}
-    return _add_regimes(plant, found, approved_by, reason or finding.summary, verdict_id)
+    return _add_regimes(plant, found, approved_by, reason or verdict.summary, verdict_id, run_id)
 
 
 def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: str = "") -> list[str]:
@@ -141,6 +151,7 @@ def update_weights(
     decided_by: str,
     reason: str,
     verdict_id: str | None = None,
+    run_id: str | None = None,
 ) -> str:
     """Change the shares of the regimes of a segment, and nothing else; return the id of the new cluster model.
 
@@ -153,6 +164,7 @@ def update_weights(
         decided_by: Who or what decides.
         reason: Why.
         verdict_id: The verdict of drift that this answers; it is marked as done in the same transaction.
+        run_id: The run in which this happens; None outside of runs.
 
     Raises:
         RegimeError: The weights are not those of the regimes of the segment, or not above 0.
@@ -171,30 +183,36 @@ def update_weights(
         raise RegimeError(f"Expected weights above 0, got {dict(weights)}: retire a regime by finding them anew.")
     seeds = replace(part.seeds, weights=values / values.sum())
     changed = _with_segment(model, SegmentClusters(segment, keys, seeds))
-    return _put(plant, model_id, changed, [], 0, decided_by, reason, {}, verdict_id)
+    return _put(plant, model_id, changed, decided_by, reason, verdict_id, run_id)
 
 
-def reweigh_regimes(plant: Plant, finding: Finding, *, decided_by: str) -> str:
+def reweigh_regimes(plant: Plant, verdict: StoredVerdict, *, decided_by: str, run_id: str | None = None) -> str:
     """Give the regimes of a segment the shares that they have had since their mix moved; return the new cluster model.
 
     Raises:
         NotFittedError: There are no regimes yet.
-        UnknownClusterError: A regime of the finding is not in force any more.
+        UnknownClusterError: A regime of the verdict is not in force any more.
     """
     _, model = load_cluster_model(plant)
-    part = model.locate(finding.cluster_keys[0])[0]
+    part = model.locate(verdict.cluster_keys[0])[0]
     with plant.warehouse.snapshot() as connection:
         counted = connection.execute(
             "SELECT cluster_key, count(*) FROM mart.anomaly_scores WHERE status = 'scored' AND segment = $segment "
             "AND (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= $since GROUP BY cluster_key",
-            {"segment": part.segment, "timezone": plant.config.schedule.timezone, "since": finding.since},
+            {"segment": part.segment, "timezone": plant.config.schedule.timezone, "since": verdict.since},
         ).fetchall()
     readings = dict(counted)
     total = sum(readings.get(key, 0) for key in part.keys)
     # a regime that pauses may come again: it keeps a small share
     weights = {key: max(readings.get(key, 0), _SHARES[0] * total, 1) for key in part.keys}
     return update_weights(
-        plant, part.segment, weights, decided_by=decided_by, reason=finding.summary, verdict_id=finding.verdict_id
+        plant,
+        part.segment,
+        weights,
+        decided_by=decided_by,
+        reason=verdict.summary,
+        verdict_id=verdict.verdict_id,
+        run_id=run_id,
     )
 
 
@@ -203,7 +221,8 @@ def _add_regimes(
     found: Mapping[str, Sequence[Period]],
     approved_by: str,
     reason: str,
-    verdict_id: str | None,
+    verdict_id: str | None = None,
+    run_id: str | None = None,
 ) -> list[str]:
     model_id, model = load_cluster_model(plant)
     needed = max(30, 2 * (len(model.sensors) + 1), 5 * plant.config.scoring.min_calibration_rows)
@@ -225,7 +244,18 @@ def _add_regimes(
         )
     relations = [Relation(key, None, None, "new") for key in keys]
     n_rows = sum(len(rows.X) for rows in readings.values())
-    _put(plant, model_id, model, relations, n_rows, approved_by, reason, since, verdict_id)
+    _put(
+        plant,
+        model_id,
+        model,
+        approved_by,
+        reason,
+        verdict_id,
+        run_id,
+        relations=relations,
+        n_rows=n_rows,
+        found_from=since,
+    )
     _log.info("%s added by %s (%s)", ", ".join(keys), approved_by, reason)
     return keys
 
@@ -295,12 +325,14 @@ def _put(
     plant: Plant,
     replaced: str,
     model: ClusterModel,
-    relations: Sequence[Relation],
-    n_rows: int,
     made_by: str,
     reason: str,
-    found_from: dict[str, datetime],
     verdict_id: str | None,
+    run_id: str | None,
+    *,
+    relations: Sequence[Relation] = (),
+    n_rows: int = 0,
+    found_from: dict[str, datetime] | None = None,
 ) -> str:
     """Put a model in force under the settings of the one before, so that no later run takes it for outdated."""
     with plant.warehouse.snapshot() as connection:
@@ -309,6 +341,16 @@ def _put(
         ).fetchone()
     settings, n_before = row or ("{}", 0)
     change = ModelChange(
-        model, replaced, frozenset(), relations, settings, n_before + n_rows, made_by, reason, found_from, verdict_id
+        model,
+        replaced,
+        frozenset(),
+        relations,
+        settings,
+        n_before + n_rows,
+        made_by,
+        reason,
+        found_from or {},
+        verdict_id,
+        run_id,
     )
     return put_model_in_force(plant, change)[0]

@@ -10,7 +10,7 @@ from itertools import count
 import duckdb
 
 from pwflow_core.errors import RegimeError
-from pwflow_core.pipeline.decisions.verdicts import write_status
+from pwflow_core.pipeline.decisions.verdicts import Decider, change_status
 from pwflow_core.pipeline.regimes.matching import Relation
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.plant import Plant
@@ -35,6 +35,7 @@ class ModelChange:
         reason: Why.
         found_from: Time from which regimes that a person added are learned, by key.
         verdict_id: The verdict of drift that it answers; None if it answers none.
+        run_id: The run in which it was made; None outside of runs.
     """
 
     model: ClusterModel
@@ -47,6 +48,7 @@ class ModelChange:
     reason: str
     found_from: dict[str, datetime]
     verdict_id: str | None = None
+    run_id: str | None = None
 
 
 def minted_keys(used: Sequence[str]) -> Iterator[str]:
@@ -70,6 +72,7 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
 
     Raises:
         RegimeError: Another model came into force since this one was made.
+        VerdictStatusError: The verdict that it answers was answered or dismissed meanwhile.
     """
     model_id = plant.models.put(change.model.to_bytes())
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -98,7 +101,8 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
         for part in change.model.segments:
             _record_regimes(connection, part, model_id, change.found_from, now)
         if change.verdict_id is not None:
-            write_status(connection, [change.verdict_id], "done", decided_by=change.made_by)
+            by = Decider(change.made_by, change.run_id)
+            change_status(connection, [change.verdict_id], "done", by=by, reason=change.reason)
     return model_id, retired
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pwflow_core.modelling.calibration import Calibration, calibrate
+from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
@@ -78,6 +79,7 @@ def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.D
             "calibration.sql",
             training_rows=select_training_rows(window),
             calibration_folds=str(CALIBRATION_FOLDS),
+            suspects=select_suspects(),
         )
         values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
         values |= {"without_events": learned.without_events, "timezone": plant.config.schedule.timezone}

@@ -40,7 +40,7 @@ SELECT
 FROM fresh
 LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key
 LEFT JOIN held_out ON held_out.reading_id = best.reading_id
-ANTI JOIN core.suspects AS suspect
+ANTI JOIN (/*suspects*/) AS suspect
   ON $without_events
  AND suspect.machine_id = held_out.machine_id
  AND suspect.cluster_key = fresh.cluster_key

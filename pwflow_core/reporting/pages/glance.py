@@ -191,7 +191,7 @@ def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
             cells[row.cluster_key].append(Cell(row.night, value, text))
     marks: dict[str, list[Mark]] = {key: [] for key in keys}
     for verdict in facts.verdicts:
-        for key in verdict.cluster_keys or ():
+        for key in verdict.cluster_keys:
             if key in marks and facts.first_night <= verdict.night <= facts.last_night:
                 text = f"{texts.night(verdict.night)}: {texts.label('verdict', verdict.verdict)}"
                 marks[key].append(Mark(verdict.night, 0.5, text, f"#regime-{key}"))
@@ -233,8 +233,8 @@ def _state(facts: PlantFacts, key: str, n_readings: int, n_scored: int) -> str:
     """Return the worst that is known of a regime, as a code of the texts."""
     if key not in facts.in_force:
         return "no_flow"
-    found = {verdict.verdict for verdict in facts.verdicts if verdict.is_open and key in (verdict.cluster_keys or ())}
-    if "regime_moved" in found:
+    found = {verdict.answer for verdict in facts.verdicts if verdict.is_open and key in verdict.cluster_keys}
+    if "retrain" in found:
         return "drifted"
     if key in _exceeded(facts, facts.last_night):
         return "alarms"
@@ -274,9 +274,7 @@ def _changes(facts: PlantFacts, texts: Texts) -> list[Change]:
 def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) -> list[News]:
     news = [
         News(
-            " · ".join(
-                [texts.label("verdict", verdict.verdict), *(verdict.cluster_keys or ()), *(verdict.machine_ids or ())]
-            ),
+            " · ".join([texts.label("verdict", verdict.verdict), *verdict.cluster_keys, *verdict.machine_ids]),
             "#findings",
         )
         for verdict in facts.verdicts

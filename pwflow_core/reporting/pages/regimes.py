@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from pwflow_core.pipeline.decisions.verdicts import StoredVerdict
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
@@ -20,7 +21,6 @@ from pwflow_core.reporting.facts import PlantFacts, nights_between
 from pwflow_core.reporting.names import clean_name, shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key
 from pwflow_core.reporting.projection import Plane, plane_of, raw_columns
-from pwflow_core.reporting.records import Verdict
 from pwflow_core.reporting.regimes import RegimeStudy
 from pwflow_core.reporting.texts import Texts
 
@@ -286,15 +286,15 @@ def _latents(study: RegimeStudy, texts: Texts) -> list[Chart]:
 
 def _verdict_rows(facts: PlantFacts, texts: Texts) -> list[tuple[frozenset[str], VerdictRow]]:
     """Return every finding behind the regimes that it is about."""
-    return [(frozenset(verdict.cluster_keys or ()), _verdict_row(verdict, texts)) for verdict in facts.verdicts]
+    return [(frozenset(verdict.cluster_keys), _verdict_row(verdict, texts)) for verdict in facts.verdicts]
 
 
-def _verdict_row(verdict: Verdict, texts: Texts) -> VerdictRow:
+def _verdict_row(verdict: StoredVerdict, texts: Texts) -> VerdictRow:
     return VerdictRow(
         texts.night(verdict.night),
         texts.label("verdict", verdict.verdict),
-        ", ".join([*_regimes_of(verdict, texts), *(verdict.machine_ids or ())]) or texts("none"),
-        ", ".join(verdict.sensors or ()) or texts("none"),
+        ", ".join([*_regimes_of(verdict, texts), *verdict.machine_ids]) or texts("none"),
+        ", ".join(verdict.sensors) or texts("none"),
         texts.night(verdict.since),
         texts.label("answer", verdict.answer),
         texts.label("finding", verdict.status),
@@ -302,21 +302,21 @@ def _verdict_row(verdict: Verdict, texts: Texts) -> VerdictRow:
     )
 
 
-def _regimes_of(verdict: Verdict, texts: Texts) -> list[str]:
+def _regimes_of(verdict: StoredVerdict, texts: Texts) -> list[str]:
     """Return the keys of the regimes that a finding is about, or their number where there are many."""
-    keys = verdict.cluster_keys or []
+    keys = list(verdict.cluster_keys)
     return keys if len(keys) <= _MOST_NAMED else [texts("regime.several", n=texts.number(len(keys)))]
 
 
-def _in_words(verdict: Verdict, texts: Texts) -> str:
+def _in_words(verdict: StoredVerdict, texts: Texts) -> str:
     """Return the sentence of a finding; the warehouse has it in English."""
     key = f"said.{verdict.verdict}"
     if texts.language == "en" or key not in texts.keys:
-        return verdict.summary or ""
+        return verdict.summary
     return texts(
         key,
         regimes=", ".join(_regimes_of(verdict, texts)) or texts("none"),
-        machines=", ".join(verdict.machine_ids or ()) or texts("none"),
-        sensors=", ".join(verdict.sensors or ()) or texts("regime.together"),
+        machines=", ".join(verdict.machine_ids) or texts("none"),
+        sensors=", ".join(verdict.sensors) or texts("regime.together"),
         since=texts.night(verdict.since),
     )

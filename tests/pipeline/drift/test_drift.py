@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pwflow_core.pipeline.decisions.verdicts import dismiss_finding, open_since
+from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict, moved_since
 from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.regimes.changing import update_weights
 from tests.conftest import learn_all, open_plant, put_file, query, read_all, reopen, score_all
@@ -98,7 +98,7 @@ def test_ordinary_nights_have_evidence_and_no_verdict(plant):
     arrive(plant, days(LEARNED_DAYS, 20), "later")
     summary = follow_drift(plant)
     assert summary.n_nights == 2 * 20
-    assert summary.findings == []
+    assert summary.verdicts == []
     assert set(summary.evidence) == {"c0001", "c0002"}
     assert max(summary.evidence.values()) < summary.threshold
     rows = query(
@@ -159,7 +159,7 @@ def test_a_regime_that_moved_on_all_machines_is_to_be_learned_again_and_only_it(
     later.loc[later.busy, "pressure"] += 0.8
     arrive(plant, later, "later")
     key = busy_key(plant)
-    [finding] = follow_drift(plant).findings
+    [finding] = follow_drift(plant).verdicts
     assert (finding.verdict, finding.answer, finding.cluster_keys) == ("regime_moved", "retrain", (key,))
     assert finding.machine_ids == MACHINES
     assert finding.sensors[0] == "pressure"
@@ -173,7 +173,7 @@ def test_machines_that_moved_while_another_held_still_are_a_question_and_nothing
     later = days(LEARNED_DAYS, 12)
     later.loc[later.machine != "M3", "pressure"] += 1.0
     arrive(plant, later, "later")
-    findings = follow_drift(plant).findings
+    findings = follow_drift(plant).verdicts
     assert findings
     assert {finding.answer for finding in findings} == {"ask"}
     assert all(set(finding.machine_ids) == {"M1", "M2"} for finding in findings)
@@ -184,7 +184,7 @@ def test_a_change_of_unit_is_named_although_its_values_are_refused(plant):
     later = days(LEARNED_DAYS, 5)
     later["pressure"] *= 100  # bar to kPa, far above the physical limit
     arrive(plant, later, "later")
-    findings = [finding for finding in follow_drift(plant).findings if finding.verdict == "sensor_suspected"]
+    findings = [finding for finding in follow_drift(plant).verdicts if finding.verdict == "sensor_suspected"]
     [(refused,)] = query(plant, "SELECT count(*) FROM mart.rejected_readings WHERE reason = 'above_limit'")
     assert refused == len(later)
     [finding] = findings
@@ -200,18 +200,18 @@ def test_a_silent_machine_is_an_outage_until_its_readings_come_again(plant):
     silent = (later.machine == "M3") & day.between(23, 25)
     early = day <= 25
     arrive(plant, later[early & ~silent], "early")
-    [finding] = follow_drift(plant).findings
+    [finding] = follow_drift(plant).verdicts
     assert (finding.verdict, finding.answer, finding.machine_ids) == ("outage", "none", ("M3",))
     assert finding.since == date(2024, 3, 23)
     assert query(plant, "SELECT status FROM mart.drift_verdicts") == [("open",)]
     arrive(plant, later[~early], "late")
-    assert follow_drift(plant).findings == []
+    assert follow_drift(plant).verdicts == []
     assert query(plant, "SELECT status FROM mart.drift_verdicts") == [("done",)]
 
 
 def test_a_change_of_mix_is_answered_by_weights_and_not_by_training(plant):
     arrive(plant, days(LEARNED_DAYS, 20, busy_share=0.95), "later")
-    findings = follow_drift(plant).findings
+    findings = follow_drift(plant).verdicts
     assert [(finding.verdict, finding.answer) for finding in findings] == [("mix_moved", "update_weights")]
     assert query(
         plant, "SELECT count(*) > 0 FROM mart.cluster_health WHERE channel = 'mix of all' AND evidence > threshold"
@@ -223,10 +223,10 @@ def test_what_goes_on_is_found_once_and_what_a_person_dismissed_is_not_found_aga
     later.loc[later.busy, "pressure"] += 0.8
     day = pd.to_datetime(later.ts).dt.day
     arrive(plant, later[(day >= 20) & (day <= 31)], "early")
-    [finding] = follow_drift(plant).findings
-    dismiss_finding(plant, finding.verdict_id, decided_by="a person")
+    [finding] = follow_drift(plant).verdicts
+    dismiss_verdict(plant, finding.verdict_id, by=Decider("a person"))
     arrive(plant, later[day <= 9], "late")
-    assert follow_drift(plant).findings == []
+    assert follow_drift(plant).verdicts == []
     assert query(plant, "SELECT status, decided_by FROM mart.drift_verdicts") == [("dismissed", "a person")]
 
 
@@ -239,7 +239,7 @@ def test_judging_goes_on_after_regimes_were_found_anew_and_all_of_them_stayed(pl
     later = days(LEARNED_DAYS, 20)
     later.loc[later.busy, "pressure"] += 0.8
     arrive(plant, later, "later")
-    assert [finding.verdict for finding in follow_drift(plant).findings] == ["regime_moved"]
+    assert [finding.verdict for finding in follow_drift(plant).verdicts] == ["regime_moved"]
     assert query(plant, "SELECT count(DISTINCT night) FROM core.judged_nights") == [(20,)]
 
 
@@ -252,7 +252,10 @@ def test_a_verdict_about_a_regime_that_was_retired_is_closed(plant):
     arrive(plant, days(LEARNED_DAYS, 2), "later")
     follow_drift(plant)
     assert query(plant, "SELECT status, decided_by FROM mart.drift_verdicts WHERE verdict_id = 'v1'") == [
-        ("done", "the regimes were found anew")
+        ("done", "drift")
+    ]
+    assert query(plant, "SELECT from_status, to_status, reason FROM mart.verdict_changes WHERE verdict_id = 'v1'") == [
+        ("open", "done", "the regimes were found anew")
     ]
 
 
@@ -264,4 +267,4 @@ def test_a_regime_moved_since_the_beginning_of_a_night_of_the_plant(plant, timez
             "INSERT INTO mart.drift_verdicts BY NAME SELECT 'v1' AS verdict_id, ['c0001'] AS cluster_keys, "
             "DATE '2024-03-26' AS since, 'retrain' AS answer, 'open' AS status"
         )
-    assert open_since(plant, ["c0001", "c0002"]) == {"c0001": datetime.fromisoformat(begins)}
+    assert moved_since(plant, ["c0001", "c0002"]) == {"c0001": datetime.fromisoformat(begins)}

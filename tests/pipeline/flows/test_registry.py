@@ -10,7 +10,7 @@ from pwflow_core.pipeline.flows.training import clusters_without_flow, train_clu
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import frame, kill_at, query, reopen, score_all
-from tests.faults.conftest import as_release_0_1
+from tests.faults.conftest import RELEASE_0_1, as_of
 
 SLICES = "SELECT * FROM core.component_log_density WHERE cluster_key <> ? ORDER BY cluster_key, reading_id"
 OWN_SLICE = "SELECT * EXCLUDE (scored_at) FROM core.component_log_density WHERE cluster_key = ? ORDER BY reading_id"
@@ -205,7 +205,7 @@ def test_versions_are_listed_the_latest_first(trained_plant):
 
 def test_in_a_warehouse_of_release_0_1_flows_are_retrained_and_rolled_back(trained_plant):
     first = in_force(trained_plant)
-    as_release_0_1(trained_plant)
+    as_of(trained_plant, RELEASE_0_1)
     plant = reopen(trained_plant)
     assert clusters_without_flow(plant) == []
     assert [version.flow_version for version in list_versions(plant, "c0002")] == [first]

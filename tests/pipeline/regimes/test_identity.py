@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pwflow_core.errors import RegimeError, UnknownVerdictError
+from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.changing import Period, add_regime, approve_verdict, update_weights
@@ -240,8 +241,8 @@ def insert_verdict(plant, verdict_id="v1", verdict="new_regime", status="open"):
         connection.execute(
             "INSERT INTO mart.drift_verdicts BY NAME SELECT $id AS verdict_id, DATE '2024-04-02' AS night, "
             "$verdict AS verdict, ['c0001', 'c0002'] AS cluster_keys, ['press-2'] AS machine_ids, "
-            "DATE '2024-04-01' AS since, 'press-2 runs hot' AS summary, 'ask' AS answer, $status AS status",
-            {"id": verdict_id, "verdict": verdict, "status": status},
+            "DATE '2024-04-01' AS since, 'press-2 runs hot' AS summary, $answer AS answer, $status AS status",
+            {"id": verdict_id, "verdict": verdict, "answer": find_kind(verdict).answer, "status": status},
         )
 
 
