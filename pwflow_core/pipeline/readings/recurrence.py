@@ -28,7 +28,15 @@ from pwflow_core.warehouse.streaming import fetch_matrix
 if TYPE_CHECKING:
     from pwflow_core.modelling.recurrence import Recurrence
 
-__all__ = ["Stretch", "decide_stretch", "normal_stretches", "open_stretches", "record_regime", "screen_history"]
+__all__ = [
+    "Stretch",
+    "decide_stretch",
+    "normal_stretches",
+    "open_stretches",
+    "read_stretch",
+    "record_decision",
+    "screen_history",
+]
 
 _log = logging.getLogger("pwflow.recurrence")
 
@@ -52,6 +60,7 @@ class Stretch:
         excess: How far it lies from what other days have seen, at its worst, see `Recurrence.excess`.
         top_sensors: Sensors that stand out, the most first.
         status: open, fault or normal.
+        cluster_key: The regime that was added for it; None if there is none.
     """
 
     stretch_id: str
@@ -63,6 +72,7 @@ class Stretch:
     excess: float
     top_sensors: tuple[str, ...]
     status: str = "open"
+    cluster_key: str | None = None
 
 
 def screen_history(plant: Plant) -> list[Stretch]:
@@ -121,39 +131,56 @@ def decide_stretch(plant: Plant, stretch_id: str, *, is_normal: bool, decided_by
         UnknownStretchError: There is none with this id.
     """
     with plant.warehouse.transaction() as connection:
-        found = _select(connection, "stretch_id = $id", {"id": stretch_id})
-        if not found:
-            ids = ", ".join(stretch.stretch_id for stretch in open_stretches(connection)[:10]) or "there is none"
-            raise UnknownStretchError(
-                f"Expected the id of a stretch in mart.unusual_stretches ({ids}), got {stretch_id[:80]!r}: name one "
-                "of those."
-            )
-        connection.execute(
-            "UPDATE mart.unusual_stretches SET status = ?, decided_at = ?, decided_by = ? WHERE stretch_id = ?",
-            [
-                "normal" if is_normal else "fault",
-                _now(),
-                f"{decided_by}: {reason}" if reason else decided_by,
-                stretch_id,
-            ],
+        found = read_stretch(connection, stretch_id)
+        record_decision(connection, stretch_id, is_normal=is_normal, decided_by=decided_by, reason=reason)
+    return found
+
+
+def read_stretch(connection: duckdb.DuckDBPyConnection, stretch_id: str) -> Stretch:
+    """Return a stretch by its id.
+
+    Raises:
+        UnknownStretchError: There is none with this id.
+    """
+    found = _select(connection, "stretch_id = $id", {"id": stretch_id})
+    if not found:
+        ids = ", ".join(stretch.stretch_id for stretch in open_stretches(connection)[:10]) or "there is none"
+        raise UnknownStretchError(
+            f"Expected the id of a stretch in mart.unusual_stretches ({ids}), got {stretch_id[:80]!r}: name one "
+            "of those."
         )
     return found[0]
 
 
-def record_regime(plant: Plant, stretch_id: str, cluster_key: str) -> None:
-    """Record the regime that was added for a stretch that a person has called normal."""
-    with plant.warehouse.transaction() as connection:
-        connection.execute(
-            "UPDATE mart.unusual_stretches SET cluster_key = ? WHERE stretch_id = ?", [cluster_key, stretch_id]
-        )
+def record_decision(
+    connection: duckdb.DuckDBPyConnection,
+    stretch_id: str,
+    *,
+    is_normal: bool,
+    decided_by: str,
+    reason: str = "",
+    cluster_key: str | None = None,
+) -> None:
+    """Record what a person says of a stretch and the regime that was added for it, in the caller's transaction."""
+    connection.execute(
+        "UPDATE mart.unusual_stretches SET status = ?, decided_at = ?, decided_by = ?, "
+        "cluster_key = coalesce(?, cluster_key) WHERE stretch_id = ?",
+        [
+            "normal" if is_normal else "fault",
+            _now(),
+            f"{decided_by}: {reason}" if reason else decided_by,
+            cluster_key,
+            stretch_id,
+        ],
+    )
 
 
 def _select(
     connection: duckdb.DuckDBPyConnection, condition: str, values: dict[str, object] | None = None
 ) -> list[Stretch]:
     rows = connection.execute(
-        "SELECT stretch_id, machine_id, segment, started_at, ended_at, n_readings, excess, top_sensors, status "
-        f"FROM mart.unusual_stretches WHERE {condition}",
+        "SELECT stretch_id, machine_id, segment, started_at, ended_at, n_readings, excess, top_sensors, status, "
+        f"cluster_key FROM mart.unusual_stretches WHERE {condition}",
         values or {},
     ).fetchall()
     names = [field.name for field in fields(Stretch)]

@@ -6,9 +6,10 @@ Means and covariances of the regimes that there are stay untouched, and with the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -24,7 +25,7 @@ from pwflow_core.pipeline.decisions.kinds import kinds_where
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, read_verdict
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.nights import begin_of
-from pwflow_core.pipeline.readings.recurrence import decide_stretch, record_regime
+from pwflow_core.pipeline.readings.recurrence import decide_stretch, read_stretch, record_decision
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.regimes.in_force import ModelChange, minted_keys, put_model_in_force
 from pwflow_core.pipeline.regimes.matching import Relation
@@ -125,22 +126,31 @@ def approve_verdict(
 def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: str = "") -> list[str]:
     """Record that an unusual stretch of the history is normal; return the keys of the regimes that are added for it.
 
-    It gets a regime of its own if it holds enough readings that are improbable in those that there are. If not, no key
-    is returned, and its readings are learned from with the others when the regimes are found the next time.
+    It gets a regime of its own, recorded with it in one transaction, if it holds enough readings that are improbable in
+    those that there are. If not, no key is returned, and its readings are learned from with the others when the regimes
+    are found the next time.
 
     Raises:
         UnknownStretchError: There is no such stretch.
         NotFittedError: There are no regimes yet.
     """
-    stretch = decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
-    period = Period(stretch.machine_id, stretch.started_at, stretch.ended_at)
+    with plant.warehouse.snapshot() as connection:
+        stretch = read_stretch(connection, stretch_id)
+    if stretch.cluster_key is not None:
+        return [stretch.cluster_key]
+
+    def settle(keys: Sequence[str], connection: duckdb.DuckDBPyConnection) -> None:
+        record_decision(
+            connection, stretch_id, is_normal=True, decided_by=approved_by, reason=reason, cluster_key=keys[0]
+        )
+
+    found = {stretch.segment: [Period(stretch.machine_id, stretch.started_at, stretch.ended_at)]}
     try:
-        key = add_regime(plant, stretch.segment, [period], approved_by=approved_by, reason=reason or stretch_id)
+        return _add_regimes(plant, found, approved_by, reason or stretch_id, settle=settle)
     except RegimeError as error:
         _log.info("no regime of its own for %s: %s", stretch_id, error)
-        return []
-    record_regime(plant, stretch_id, key)
-    return [key]
+    decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
+    return []
 
 
 def update_weights(
@@ -223,6 +233,7 @@ def _add_regimes(
     reason: str,
     verdict_id: str | None = None,
     run_id: str | None = None,
+    settle: Callable[[Sequence[str], duckdb.DuckDBPyConnection], None] | None = None,
 ) -> list[str]:
     model_id, model = load_cluster_model(plant)
     needed = max(30, 2 * (len(model.sensors) + 1), 5 * plant.config.scoring.min_calibration_rows)
@@ -244,6 +255,7 @@ def _add_regimes(
         )
     relations = [Relation(key, None, None, "new") for key in keys]
     n_rows = sum(len(rows.X) for rows in readings.values())
+    recording = None if settle is None else partial(settle, keys)
     _put(
         plant,
         model_id,
@@ -255,6 +267,7 @@ def _add_regimes(
         relations=relations,
         n_rows=n_rows,
         found_from=since,
+        settle=recording,
     )
     _log.info("%s added by %s (%s)", ", ".join(keys), approved_by, reason)
     return keys
@@ -333,6 +346,7 @@ def _put(
     relations: Sequence[Relation] = (),
     n_rows: int = 0,
     found_from: dict[str, datetime] | None = None,
+    settle: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
 ) -> str:
     """Put a model in force under the settings of the one before, so that no later run takes it for outdated."""
     with plant.warehouse.snapshot() as connection:
@@ -352,5 +366,6 @@ def _put(
         found_from or {},
         verdict_id,
         run_id,
+        settle,
     )
     return put_model_in_force(plant, change)[0]

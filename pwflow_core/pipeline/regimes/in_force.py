@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -36,6 +36,7 @@ class ModelChange:
         found_from: Time from which regimes that a person added are learned, by key.
         verdict_id: The verdict of drift that it answers; None if it answers none.
         run_id: The run in which it was made; None outside of runs.
+        settle: Records what else is settled by it, in the same transaction.
     """
 
     model: ClusterModel
@@ -49,6 +50,7 @@ class ModelChange:
     found_from: dict[str, datetime]
     verdict_id: str | None = None
     run_id: str | None = None
+    settle: Callable[[duckdb.DuckDBPyConnection], None] | None = None
 
 
 def minted_keys(used: Sequence[str]) -> Iterator[str]:
@@ -103,6 +105,8 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
         if change.verdict_id is not None:
             by = Decider(change.made_by, change.run_id)
             change_status(connection, [change.verdict_id], "done", by=by, reason=change.reason)
+        if change.settle is not None:
+            change.settle(connection)
     return model_id, retired
 
 
