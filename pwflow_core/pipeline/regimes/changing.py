@@ -137,6 +137,7 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
     with plant.warehouse.snapshot() as connection:
         stretch = read_stretch(connection, stretch_id)
     if stretch.cluster_key is not None:
+        decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
         return [stretch.cluster_key]
 
     def settle(keys: Sequence[str], connection: duckdb.DuckDBPyConnection) -> None:

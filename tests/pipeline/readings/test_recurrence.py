@@ -8,6 +8,7 @@ from pwflow_core.errors import UnknownStretchError
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.looking.status import read_status
 from pwflow_core.pipeline.readings.recurrence import decide_stretch, screen_history
+from pwflow_core.pipeline.regimes import changing
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.changing import approve_stretch
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
@@ -81,6 +82,37 @@ def test_what_a_person_calls_normal_gets_a_regime_of_its_own_and_the_others_stay
         ("normal", "kim: a trial", key)
     ]
     assert read_status(plant).stretches == ()
+
+
+def test_an_approval_that_ends_half_way_leaves_nothing_and_the_next_try_adds_one_regime(plant, monkeypatch):
+    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
+    learn_all(plant)
+    [stretch] = screen_history(plant)
+    regimes = "SELECT cluster_key FROM mart.clusters ORDER BY cluster_key"
+    before = query(plant, regimes)
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changing, "record_decision", end)
+        with pytest.raises(KeyboardInterrupt):
+            approve_stretch(plant, stretch.stretch_id, approved_by="kim")
+    assert query(plant, regimes) == before
+    assert query(plant, "SELECT status, cluster_key FROM mart.unusual_stretches") == [("open", None)]
+    [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim")
+    assert approve_stretch(plant, stretch.stretch_id, approved_by="kim") == [key]
+    assert query(plant, regimes) == [*before, (key,)]
+
+
+def test_the_last_word_counts_for_a_stretch_with_a_regime_too(plant):
+    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
+    learn_all(plant)
+    [stretch] = screen_history(plant)
+    [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim")
+    decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="lee")
+    assert approve_stretch(plant, stretch.stretch_id, approved_by="kim") == [key]
+    assert query(plant, "SELECT status, decided_by FROM mart.unusual_stretches") == [("normal", "kim")]
 
 
 def test_a_normal_stretch_too_short_for_a_regime_is_learned_from_the_next_time(plant):
