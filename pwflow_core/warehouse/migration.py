@@ -135,11 +135,22 @@ def _fill_verdict_changes(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(statement)
 
 
+def _forget_fingerprints(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have the evidence of drift of every night drawn again, once, from the scores that are there.
+
+    The fingerprints until then were the same after an even number of readings of a night had changed, and nothing
+    else tells which nights that happened to. Evidence that was right comes out as it was; what nights are compared
+    with, and verdicts, stay.
+    """
+    connection.execute("UPDATE core.drift_states SET fingerprint = NULL")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
     Migration(4, "unusual stretches of the history get a table"),
     Migration(5, "every change of a verdict is kept, with its run", alter=_add_run_ids, fill=_fill_verdict_changes),
+    Migration(6, "evidence of drift follows every change of readings", fill=_forget_fingerprints),
 )
 """All migrations, in the order of their layouts."""
 

@@ -29,13 +29,15 @@ WHERE trained.trained_until IS NOT NULL
   -- Some flows have too few readings to be compared with.
   AND (known.flow_version IS NULL OR known.reference IS NOT NULL);
 
+-- A fingerprint is a sum of hashes, modulo 2^64. hash() joins columns by an exclusive or, so that the batches of an even
+-- number of readings would cancel in one of them; the outer hash() makes each reading count by itself.
 CREATE TEMP TABLE nights AS
 SELECT
     score.cluster_key,
     score.flow_version,
     (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
     count(*) AS n_readings,
-    bit_xor(hash(score.reading_id, reading.batch_id)) AS fingerprint
+    (sum(hash(hash(score.reading_id, reading.batch_id))) % 18446744073709551616)::UBIGINT AS fingerprint
 FROM mart.anomaly_scores AS score
 JOIN core.readings AS reading USING (reading_id)
 JOIN followed USING (cluster_key, flow_version)

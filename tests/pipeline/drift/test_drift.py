@@ -9,7 +9,9 @@ import pytest
 
 from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict, moved_since
 from pwflow_core.pipeline.drift.evidence import follow_drift
+from pwflow_core.pipeline.readings.deriving import derive_readings
 from pwflow_core.pipeline.regimes.changing import update_weights
+from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import learn_all, open_plant, put_file, query, read_all, reopen, score_all
 
 MACHINES = ("M1", "M2", "M3")
@@ -80,6 +82,15 @@ def arrive(plant, readings, name):
     score_all(plant)
 
 
+def correct(plant, readings, name):
+    """Write a file that was read before once more; return how many readings changed."""
+    put_file(plant.config.folder / "data" / f"{name}.parquet", readings.drop(columns="busy"))
+    assert ingest_files(plant).n_changed == 1
+    n_changed = derive_readings(plant).n_changed
+    score_all(plant)
+    return n_changed
+
+
 def busy_key(plant):
     [(key,)] = query(
         plant, "SELECT cluster_key FROM mart.anomaly_scores JOIN core.readings USING (reading_id) WHERE load > 20 "
@@ -144,6 +155,39 @@ def test_late_readings_and_a_clock_that_jumps_back_change_their_own_night_and_th
     forget(plant)
     follow_drift(plant)
     assert dict(((key, night), state) for key, night, _, state in query(plant, STATES)) == after
+
+
+def test_evidence_follows_a_correction_of_an_even_number_of_readings(plant):
+    later = days(LEARNED_DAYS, 3)
+    arrive(plant, later, "later")
+    follow_drift(plant)
+    second = later.index[(later.machine == "M2") & later.busy & later.ts.str.startswith("2024-03-22")]
+    for n_corrected in (2, 4):
+        later.loc[second[:n_corrected], "pressure"] += 0.5
+        assert correct(plant, later, "later") == n_corrected
+        assert follow_drift(plant).n_nights == 2, "the night of the correction and the one after it"
+    corrected = query(plant, STATES)
+    forget(plant)
+    follow_drift(plant)
+    assert query(plant, STATES) == corrected
+
+
+def test_evidence_from_before_fingerprints_saw_every_change_is_drawn_again_and_only_what_was_wrong_changes(plant):
+    arrive(plant, days(LEARNED_DAYS, 3), "later")
+    follow_drift(plant)
+    references = "SELECT * FROM core.drift_references ORDER BY cluster_key"
+    right, compared = query(plant, STATES), query(plant, references)
+    with plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE core.warehouse_state SET schema_version = 5")
+        connection.execute(
+            "UPDATE core.drift_states SET state = other.state FROM (SELECT * FROM core.drift_states) AS other "
+            "WHERE other.cluster_key = drift_states.cluster_key AND other.night = drift_states.night + 1"
+        )
+    assert query(plant, STATES) != right
+    plant = open_plant(plant.config.folder, CONFIG)
+    assert follow_drift(plant).n_nights == 2 * 3
+    assert query(plant, STATES) == right
+    assert query(plant, references) == compared
 
 
 def test_readings_from_the_future_are_no_evidence(plant):
