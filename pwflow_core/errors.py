@@ -23,8 +23,10 @@ __all__ = [
     "SchemaMismatchError",
     "SourceError",
     "StorageFullError",
+    "TooFewReadingsError",
     "UnknownClusterError",
     "UnknownEventError",
+    "UnknownStretchError",
     "UnknownVerdictError",
     "UnknownVersionError",
     "VerdictStatusError",
@@ -112,6 +114,10 @@ class PromotionError(PwflowError, ValueError):
 
 class RegimeError(PwflowError, ValueError):
     """The regimes of a segment cannot be changed as asked."""
+
+
+class TooFewReadingsError(RegimeError):
+    """There are not enough readings for a regime of their own."""
 
 
 class VerdictStatusError(RegimeError):

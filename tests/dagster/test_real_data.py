@@ -94,11 +94,15 @@ def test_hydraulic_rig_by_segments(tmp_path):
     config = run(tmp_path, values)
     with duckdb.connect(str(config.published_path), read_only=True) as published:
         rows = published.execute(
-            "SELECT segment, count(*), count(p_value), avg((p_value <= 0.01)::INT) FROM mart.anomaly_scores "
-            "GROUP BY segment ORDER BY segment"
+            "SELECT score.segment, count(*), count(p_value), count(*) FILTER (stretch_id IS NOT NULL), "
+            "avg((p_value <= 0.01)::INT) FILTER (stretch_id IS NULL) FROM mart.anomaly_scores AS score "
+            "LEFT JOIN mart.unusual_stretches AS stretch "
+            "ON score.machine_id = stretch.machine_id AND ts BETWEEN started_at AND ended_at "
+            "GROUP BY score.segment ORDER BY score.segment"
         ).fetchall()
     assert len(rows) == 12
-    assert sum(count for _, count, _, _ in rows) == 132_300
-    for segment, count, scored, share in rows:
+    assert sum(count for _, count, *_ in rows) == 132_300
+    for segment, count, scored, unusual, share in rows:
         assert scored == count, segment
+        assert unusual < 0.1 * count, segment
         assert share < 0.05, segment  # mostly data that it learned from or calibrated on

@@ -7,9 +7,12 @@ next one, for whoever is reading it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +21,7 @@ import duckdb
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
-__all__ = ["Version", "swap_in", "write_version"]
+__all__ = ["Version", "one_writer", "swap_in", "write_version"]
 
 _MANIFEST = "manifest.json"
 _DAILY = ("readings", "anomaly_scores", "sensor_contributions")
@@ -28,8 +31,24 @@ Version = dict[str, dict[str, str]]
 """Fingerprint of the rows by table and part: a day, or `""` for a table that is one file."""
 
 
+@contextmanager
+def one_writer(link: Path) -> Iterator[None]:
+    """Keep other processes from writing a version and moving the link for the time of the block; wait for them first.
+
+    Without it one run could remove the version that another has made and not yet linked.
+    """
+    home = _home(link)
+    home.mkdir(exist_ok=True)
+    entry = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(entry, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(entry)
+
+
 def write_version(connection: duckdb.DuckDBPyConnection, tables: list[str], folder: Path, before: Path) -> None:
-    """Write all tables into a new folder.
+    """Write all tables into a new folder, inside of `one_writer`.
 
     Arguments:
         connection: Has the tables as `published.mart.*`.
@@ -54,7 +73,7 @@ def write_version(connection: duckdb.DuckDBPyConnection, tables: list[str], fold
 
 
 def swap_in(folder: Path, link: Path) -> None:
-    """Make `link` point to a folder that `write_version` filled; of earlier versions only the last is kept.
+    """Make `link` point to a folder that `write_version` filled, in the same `one_writer`; keep the version before it.
 
     Raises:
         ConfigurationError: Something else lies where the link belongs.
@@ -62,7 +81,6 @@ def swap_in(folder: Path, link: Path) -> None:
     home = _home(link)
     if link.exists() and not link.is_symlink():
         _remove_copy(link)
-    home.mkdir(exist_ok=True)
     name = f"{len(list(home.iterdir())):04d}-{uuid4().hex[:8]}"
     folder.rename(home / name)
     former = link.readlink().name if link.is_symlink() else None

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import NotFittedError
-from pwflow_core.pipeline.publishing.parquet import swap_in, write_version
+from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_version
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
@@ -62,10 +62,10 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
-    with working_folder(target.parent, "publishing") as folder:
+    link = plant.config.published_folder
+    with working_folder(target.parent, "publishing") as folder, one_writer(link):
         fresh, files = folder / target.name, folder / "parquet"
         files.mkdir()
-        link = plant.config.published_folder
         with plant.warehouse.snapshot() as connection:
             _check_scored(connection)
             refuse_failed_checks(plant, connection)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.config import TrainingConfig
-from pwflow_core.errors import RegimeError
+from pwflow_core.errors import RegimeError, TooFewReadingsError
 from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.modelling.settings import FitSettings
 from pwflow_core.pipeline.decisions.kinds import kinds_where
@@ -133,6 +133,7 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
     Raises:
         UnknownStretchError: There is no such stretch.
         NotFittedError: There are no regimes yet.
+        RegimeError: Another run changed the regimes meanwhile; nothing is recorded.
     """
     with plant.warehouse.snapshot() as connection:
         stretch = read_stretch(connection, stretch_id)
@@ -148,7 +149,7 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
     found = {stretch.segment: [Period(stretch.machine_id, stretch.started_at, stretch.ended_at)]}
     try:
         return _add_regimes(plant, found, approved_by, reason or stretch_id, settle=settle)
-    except RegimeError as error:
+    except TooFewReadingsError as error:
         _log.info("no regime of its own for %s: %s", stretch_id, error)
     decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
     return []
@@ -250,7 +251,7 @@ def _add_regimes(
             model = _with_segment(model, _with_regime(plant, model, segment, key, rows))
     if not keys:
         most = max((rows.n_rows for rows in readings.values()), default=0)
-        raise RegimeError(
+        raise TooFewReadingsError(
             f"Expected at least {needed} complete readings that are improbable in the regimes that there are, got at "
             f"most {most} in a segment: wait for more, or name a longer time or more machines."
         )

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 import venv
 from datetime import date
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from pwflow_core.errors import ConfigurationError
+from pwflow_core.pipeline.publishing import parquet
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from tests.conftest import plant_readings, put_file, query, read_all, score_all
 
@@ -143,3 +145,29 @@ def test_a_plant_that_was_copied_with_its_links_followed_publishes_again(trained
     real.rename(folder)
     assert publish_warehouse(trained_plant).parquet.is_symlink()
     assert files(folder)
+
+
+def test_a_run_that_publishes_waits_for_another_one_and_removes_nothing_of_it(trained_plant, monkeypatch):
+    link = publish_warehouse(trained_plant).parquet
+    made, finish = threading.Event(), threading.Event()
+    swap_in = parquet.swap_in
+
+    def pause(folder, link):
+        made.set()
+        assert finish.wait(30)
+        swap_in(folder, link)
+
+    monkeypatch.setattr("pwflow_core.pipeline.publishing.publishing.swap_in", pause)
+    first = threading.Thread(target=publish_warehouse, args=[trained_plant])
+    first.start()
+    assert made.wait(30)
+    monkeypatch.undo()
+    second = threading.Thread(target=publish_warehouse, args=[trained_plant])
+    second.start()
+    second.join(1.0)
+    assert second.is_alive(), "it waits"
+    finish.set()
+    for thread in (first, second):
+        thread.join(30)
+    assert (link / "manifest.json").is_file()
+    assert len(list(parquet._home(link).iterdir())) == 2, "the version in use and the one before"

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pwflow_core.errors import UnknownStretchError
+from pwflow_core.errors import RegimeError, UnknownStretchError
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.looking.status import read_status
 from pwflow_core.pipeline.readings.recurrence import decide_stretch, screen_history
 from pwflow_core.pipeline.regimes import changing
 from pwflow_core.pipeline.regimes.assigning import assign_readings
-from pwflow_core.pipeline.regimes.changing import approve_stretch
+from pwflow_core.pipeline.regimes.changing import approve_stretch, update_weights
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
 from tests.conftest import learn_all, open_plant, query, read_all, score_all
 
@@ -103,6 +103,24 @@ def test_an_approval_that_ends_half_way_leaves_nothing_and_the_next_try_adds_one
     [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim")
     assert approve_stretch(plant, stretch.stretch_id, approved_by="kim") == [key]
     assert query(plant, regimes) == [*before, (key,)]
+
+
+def test_an_approval_beside_another_change_of_the_regimes_is_refused_and_nothing_is_recorded(plant, monkeypatch):
+    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
+    learn_all(plant)
+    [stretch] = screen_history(plant)
+    segment = stretch.segment
+    make = changing._with_regime
+
+    def make_beside_another_change(*arguments):
+        weights = dict.fromkeys(("c0001", "c0002"), 1.0)
+        update_weights(plant, segment, weights, decided_by="night", reason="x")
+        return make(*arguments)
+
+    monkeypatch.setattr(changing, "_with_regime", make_beside_another_change)
+    with pytest.raises(RegimeError, match="changed by another run"):
+        approve_stretch(plant, stretch.stretch_id, approved_by="kim")
+    assert query(plant, "SELECT status, cluster_key FROM mart.unusual_stretches") == [("open", None)]
 
 
 def test_the_last_word_counts_for_a_stretch_with_a_regime_too(plant):
