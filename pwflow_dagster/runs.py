@@ -299,7 +299,7 @@ def approve_regime(
         for a regime of its own.
 
     Raises:
-        UnknownVerdictError: There is no such verdict, or its kind proposes no regime.
+        UnknownVerdictError: No verdict has this id, or it does not propose a new regime.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """

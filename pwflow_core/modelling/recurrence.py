@@ -188,7 +188,7 @@ def _in_spreads(own: Array, level: Array) -> Array:
 def _grow(core: NDArray[np.bool_], edge: NDArray[np.bool_], machine: NDArray[np.intp], width: int) -> NDArray[np.bool_]:
     """Return the runs of `edge` or `core`, of one machine, that hold a row of `core`; short gaps in between belong too.
 
-    A gap is short if it is no longer than the runs beside it, or than the rows that are averaged over.
+    A gap is short if it is at most as long as the shorter run beside it, or as the window that is averaged over.
     """
     inside = core | edge
     starts = inside & np.append(True, ~inside[:-1] | (machine[1:] != machine[:-1]))

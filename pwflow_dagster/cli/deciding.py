@@ -27,8 +27,8 @@ _STRETCH = "U-"
 def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     """Answer a verdict on drift: learn again what moved.
 
-    VERDICT_ID stands in `pwflow status`. The regimes that moved are learned again, and they alone; each new flow comes
-    into force if it proves better. If only their mix moved, they are weighed anew and nothing is trained.
+    `pwflow status` shows the VERDICT_ID. Only the regimes that moved are trained again; each new flow is used if it
+    describes recent readings better. If only their shares moved, the weights are updated and nothing is trained.
     """
     from pwflow_core.pipeline.decisions.verdicts import find_verdict
     from pwflow_core.pipeline.flows.registry import last_decision
@@ -50,7 +50,7 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     for decision in decisions:
         click.echo(_describe(decision))
     if not is_refit:
-        click.echo(f"{', '.join(verdict.cluster_keys)}: weighed anew.")
+        click.echo(f"{', '.join(verdict.cluster_keys)}: only the weights were updated.")
     click.echo(f"Scored again and published to {config.published_path}.")
 
 
@@ -61,8 +61,8 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
 def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     """Say that a verdict is no fault and no lasting change.
 
-    VERDICT_ID stands in `pwflow status`. What a machine has read that was suspected may be learned from again; the same
-    is not found again for thirty nights. Of an unusual stretch of the history (U-…) it says that it is a fault: nothing
+    `pwflow status` shows the VERDICT_ID. Training uses the readings of a suspected machine again; the same verdict is
+    not raised again for thirty nights. Of an unusual stretch of the history (U-…) this says that it is a fault: nothing
     learns from it, and it is not asked about again.
     """
     from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict
@@ -86,9 +86,9 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
 def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     """Add the new regime that a verdict proposes.
 
-    VERDICT_ID stands in `pwflow status`. The regime gets a key of its own and is learned alone. Of an unusual stretch
-    of the history (U-…) it says that this is a normal way of running: it gets a regime of its own or, if it is too
-    short for one, the next `pwflow run` learns from it with the others.
+    `pwflow status` shows the VERDICT_ID. The regime gets a key of its own and is trained alone. Of an unusual stretch of
+    the history (U-…) this says that it is normal: it gets a regime of its own or, if it is too short for one, the next
+    `pwflow run` learns from it together with the rest.
     """
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import approve_regime
@@ -109,7 +109,7 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
 def confirm(event_id: int, config_file: Path | None) -> None:
     """Say that an event is normal, so that refits learn from it.
 
-    EVENT_ID stands in mart.anomaly_events.
+    `mart.anomaly_events` has the EVENT_ID.
     """
     from pwflow_core.pipeline.decisions.confirmations import confirm_event
     from pwflow_core.plant import Plant

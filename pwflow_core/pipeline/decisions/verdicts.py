@@ -284,7 +284,7 @@ def close_outdated(connection: duckdb.DuckDBPyConnection, *, by: Decider) -> Non
         "status = 'open' AND len(cluster_keys) > 0 AND NOT list_has_any(cluster_keys, "
         "(SELECT coalesce(list(cluster_key), []) FROM mart.clusters WHERE status = 'active'))",
     )
-    change_status(connection, _ids(retired), "done", by=by, reason="the regimes were found anew")
+    change_status(connection, _ids(retired), "done", by=by, reason="the regimes were found again")
     trained = _select(
         connection,
         "status = 'open' AND answer = 'retrain' AND NOT EXISTS (FROM mart.flow_versions AS flow WHERE flow.in_force "

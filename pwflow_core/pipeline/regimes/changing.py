@@ -97,7 +97,7 @@ def approve_verdict(
         run_id: The run in which this happens; None outside of runs.
 
     Raises:
-        UnknownVerdictError: There is no such verdict, or its kind proposes no regime.
+        UnknownVerdictError: No verdict has this id, or it does not propose a new regime.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
     """
     with plant.warehouse.snapshot() as connection:

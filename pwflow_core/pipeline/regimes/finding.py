@@ -97,7 +97,7 @@ def needs_cluster_model(plant: Plant) -> bool:
 
 
 def fit_cluster_model(
-    plant: Plant, *, made_by: str = "pwflow", reason: str = "the regimes were found anew"
+    plant: Plant, *, made_by: str = "pwflow", reason: str = "the regimes were found again"
 ) -> ClusterModelSummary:
     """Find the operating regimes of every segment and put them in force.
 

@@ -299,7 +299,7 @@ def test_a_verdict_about_a_regime_that_was_retired_is_closed(plant):
         ("done", "drift")
     ]
     assert query(plant, "SELECT from_status, to_status, reason FROM mart.verdict_changes WHERE verdict_id = 'v1'") == [
-        ("open", "done", "the regimes were found anew")
+        ("open", "done", "the regimes were found again")
     ]
 
 
