@@ -86,9 +86,9 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
 def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     """Add the new regime that a verdict proposes.
 
-    `pwflow status` shows the VERDICT_ID. The regime gets a key of its own and is trained alone. Of an unusual stretch of
-    the history (U-…) this says that it is normal: it gets a regime of its own or, if it is too short for one, the next
-    `pwflow run` learns from it together with the rest.
+    `pwflow status` shows the VERDICT_ID. The regime gets a key of its own and is trained alone. Of an unusual stretch
+    of the history (U-…) this says that it is normal: it gets a regime of its own or, if it is too short for one, the
+    next `pwflow run` learns from it together with the rest.
     """
     from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import approve_regime

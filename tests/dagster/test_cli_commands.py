@@ -107,6 +107,24 @@ def test_a_verdict_is_dismissed_once_and_by_name(here):
     assert "verdicts    0 open" in invoke("status").stdout
 
 
+def test_an_unusual_stretch_is_listed_until_a_person_decides_and_the_last_word_counts(here):
+    with here.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.unusual_stretches BY NAME SELECT 'U-3f9a2c' AS stretch_id, 'M2' AS machine_id, "
+            "'A' AS segment, TIMESTAMP '2026-01-06 10:00' AS started_at, TIMESTAMP '2026-01-06 10:05' AS ended_at, "
+            "6 AS n_readings, 9.0 AS excess, ['coolant_flow'] AS top_sensors, 'open' AS status, now() AS found_at"
+        )
+    shown = invoke("status").stdout
+    assert "U-3f9a2c  M2  2026-01-06 10:00 to 2026-01-06 10:05  coolant_flow" in shown
+    assert "`pwflow approve U-3f9a2c`" in shown
+    decided = "SELECT status, decided_by LIKE '%: pump' FROM mart.unusual_stretches"
+    assert "a fault. Nothing learns from it." in invoke("dismiss", "U-3f9a2c", "--reason", "pump").stdout
+    assert here.query(decided) == [("fault", True)]
+    assert "U-3f9a2c" not in invoke("status").stdout
+    assert "Too short for a regime of its own" in invoke("approve", "U-3f9a2c").stdout
+    assert here.query(decided) == [("normal", False)]
+
+
 def test_a_verdict_is_answered_by_learning_the_regime_again(here):
     add_verdict(here, "c0002")
     document = json.loads(invoke("answer", VERDICT, "--json").stdout)
