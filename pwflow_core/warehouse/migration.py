@@ -151,6 +151,7 @@ MIGRATIONS = (
     Migration(4, "unusual stretches of the history get a table"),
     Migration(5, "every change of a verdict is kept, with its run", alter=_add_run_ids, fill=_fill_verdict_changes),
     Migration(6, "evidence of drift follows every change of readings", fill=_forget_fingerprints),
+    Migration(7, "what each regime can see gets a table"),
 )
 """All migrations, in the order of their layouts."""
 

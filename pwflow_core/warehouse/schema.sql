@@ -375,6 +375,27 @@ CREATE TABLE IF NOT EXISTS mart.unusual_stretches (
     cluster_key VARCHAR
 );
 
+-- What each regime in use sees: one row per sensor, replaced where a flow, a weight or the rule of alarms changed.
+CREATE TABLE IF NOT EXISTS mart.detectability (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    sensor VARCHAR,
+    unit VARCHAR,
+    spread DOUBLE,
+    shift DOUBLE,
+    shift_sigma DOUBLE,
+    spike DOUBLE,
+    spike_sigma DOUBLE,
+    is_blind BOOLEAN,
+    reason VARCHAR,
+    hidden_by VARCHAR,
+    n_readings BIGINT,
+    alpha DOUBLE,
+    min_readings BIGINT,
+    model_set_id VARCHAR,
+    probed_at TIMESTAMP
+);
+
 CREATE OR REPLACE VIEW core.unusual_readings AS
 SELECT reading.reading_id
 FROM core.readings AS reading
@@ -600,6 +621,25 @@ COMMENT ON COLUMN mart.verdict_changes.changed_at IS 'When, UTC';
 COMMENT ON COLUMN mart.verdict_changes.changed_by IS 'Who or what changed it';
 COMMENT ON COLUMN mart.verdict_changes.run_id IS 'Dagster run in which it changed; NULL outside of runs';
 COMMENT ON COLUMN mart.verdict_changes.reason IS 'Why';
+
+COMMENT ON TABLE mart.detectability IS 'What each regime in use sees of each sensor: the smallest faults that raise an alarm with 90% probability, found by probing it';
+COMMENT ON COLUMN mart.detectability.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN mart.detectability.flow_version IS 'Its flow';
+COMMENT ON COLUMN mart.detectability.sensor IS 'Sensor';
+COMMENT ON COLUMN mart.detectability.unit IS 'Unit of the sensor';
+COMMENT ON COLUMN mart.detectability.spread IS 'Standard deviation of the sensor in the regime, in its unit; NULL if there were too few held-out readings to probe with';
+COMMENT ON COLUMN mart.detectability.shift IS 'Smallest lasting shift, up or down, that alarms, and so do all larger ones, in the unit of the sensor; NULL if none does';
+COMMENT ON COLUMN mart.detectability.shift_sigma IS 'The same in standard deviations; NULL also where the sensor is constant';
+COMMENT ON COLUMN mart.detectability.spike IS 'Smallest error of a single reading, up or down, that alarms, in the unit of the sensor; NULL if none does';
+COMMENT ON COLUMN mart.detectability.spike_sigma IS 'The same in standard deviations; NULL also where the sensor is constant';
+COMMENT ON COLUMN mart.detectability.is_blind IS 'Whether some lasting shifts of ten standard deviations or more raise no alarm';
+COMMENT ON COLUMN mart.detectability.reason IS 'Why it is blind: few_readings (nothing alarms there), other_regime (shifted readings are normal in another regime), unjudged_regime (they are taken for a regime that judges nothing yet) or calibration (held-out readings are as improbable); NULL where it is not';
+COMMENT ON COLUMN mart.detectability.hidden_by IS 'Regime that shifted readings are taken for; NULL if that is their own';
+COMMENT ON COLUMN mart.detectability.n_readings IS 'Held-out readings that it was probed with';
+COMMENT ON COLUMN mart.detectability.alpha IS 'p-value at or below which a reading was an anomaly';
+COMMENT ON COLUMN mart.detectability.min_readings IS 'Anomalies in a row that were an event; one reading suffices if its p-value is at most a hundredth of alpha';
+COMMENT ON COLUMN mart.detectability.model_set_id IS 'Clusters, weights and flows that judged';
+COMMENT ON COLUMN mart.detectability.probed_at IS 'When, UTC';
 
 COMMENT ON TABLE mart.flow_decisions IS 'Every decision about a flow: promoted, refused or rolled back, by whom and why';
 COMMENT ON COLUMN mart.flow_decisions.decided_at IS 'When, UTC';

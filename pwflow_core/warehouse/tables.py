@@ -15,6 +15,7 @@ PUBLIC_TABLES = (
     "anomaly_scores",
     "anomaly_events",
     "unusual_stretches",
+    "detectability",
     "sensor_contributions",
     "cluster_health",
     "drift_verdicts",

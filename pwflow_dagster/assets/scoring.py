@@ -74,11 +74,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     def anomaly_scores(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
     ) -> dg.MaterializeResult:
+        from pwflow_core.pipeline.scoring.detectability import measure_detectability
         from pwflow_core.pipeline.scoring.scores import derive_scores
 
         with running(context):
             opened = plant.open()
             summary = derive_scores(opened)
+            sight = measure_detectability(opened)
             density = component_log_density.key
             return dg.MaterializeResult(
                 metadata={
@@ -110,6 +112,17 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     ),
                     "regimes that cannot alarm yet": ", ".join(summary.silent) or "none",
                     "regimes whose alarms rest on the fitted tail": ", ".join(summary.extrapolated) or "none",
+                    "regimes probed in this run": ", ".join(sight.probed) or "none",
+                    "smallest faults that alarm (standard deviations)": small_table(
+                        {
+                            "cluster_key": seen.cluster_key,
+                            "sensor": seen.sensor,
+                            "lasting shift": _rounded(seen.shift_sigma),
+                            "spike": _rounded(seen.spike_sigma),
+                            "blind": seen.reason or "no",
+                        }
+                        for seen in sight.sight
+                    ),
                     "model set": summary.model_set_id,
                     "dagster/column_schema": column_schema(opened, "mart", "anomaly_scores"),
                     "dagster/column_lineage": column_lineage(
@@ -300,3 +313,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             )
 
     return [component_log_density, anomaly_scores, sensor_contributions, anomaly_events, cluster_health]
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 2)

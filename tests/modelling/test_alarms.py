@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from pwflow_core import PiecewiseFlow
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.alarms import VIEWS, AlarmScore, Resolution, probe_detectability
+from pwflow_core.modelling.alarms import VIEWS, AlarmRule, AlarmScore, Resolution, probe_detectability
 from pwflow_core.modelling.alarms.detector import AlarmDetector
 from pwflow_core.modelling.alarms.faults import KINDS, inject_faults
 from pwflow_core.modelling.alarms.resolution import step_of
@@ -270,21 +271,43 @@ def test_a_step_is_not_invented_and_coarser_data_are_noticed():
 
 def test_detectability_is_in_raw_units_and_names_the_blind():
     x = draw_plant(400)
+    runs = x.reshape(100, 4, 4)
     tight = np.array([1.0, 3.0, 1.0, 1.0])
+    originals = {4: x, 1: runs[:, -1]}
 
-    def p_values(rows):  # sees every sensor but the last, from four of these units on
-        return np.exp(-np.abs((rows - x[: len(rows)]) / tight)[:, :3].max(axis=1) * 2)
+    def p_values(rows):  # sees every sensor but the last, in these units; of shifts whole runs are asked about
+        before = originals[4 if len(rows) == 2 * len(x) else 1]
+        return np.exp(-np.abs((rows - np.concatenate([before, before])) / tight)[:, :3].max(axis=1) * 2)
 
-    found = probe_detectability(p_values, x, spike_p=np.exp(-8.0), shift_p=np.exp(-4.0))
-    assert found.spike[0] == pytest.approx(4.0, rel=0.35)
-    assert found.spike[1] == pytest.approx(12.0, rel=0.35)
-    assert (found.shift[:3] <= found.spike[:3]).all()
+    found = probe_detectability(p_values, runs, x.std(axis=0), AlarmRule(np.exp(-4.0), np.exp(-8.0)))
+    assert found.spike[:3] == pytest.approx([4.0, 12.0, 4.0], rel=0.35)
+    assert found.shift[:3] == pytest.approx([2.0, 6.0, 2.0], rel=0.35)
     assert found.is_blind.tolist() == [False, False, False, True]
     assert np.isinf(found.spike[3])
+    assert (found.missed[:3] < found.shift[:3]).all()
+    assert found.missed[3] == pytest.approx(1000 * found.unit[3])
 
 
-@pytest.mark.parametrize("wrong", [{"power": 0.0}, {"spike_p": 2.0}, {"run": 9999}])
+def test_a_shift_that_looks_normal_elsewhere_is_missed_however_well_smaller_ones_are_seen():
+    x = np.random.default_rng(0).standard_normal((200, 1))
+
+    def p_values(rows):  # a second way of running, 20 sigma away
+        return 2 * norm.sf(np.minimum(np.abs(rows), np.abs(np.abs(rows) - 20))[:, 0])
+
+    found = probe_detectability(p_values, x.reshape(50, 4, 1), np.ones(1), AlarmRule(1e-3, 1e-5))
+    assert 20 < found.shift_sigma[0] < 26
+    assert found.is_blind.all()
+
+
+def test_readings_that_are_not_judged_raise_no_alarm():
+    rule = AlarmRule(0.01, 1e-4)
+    p = np.array([[0.01, 0.005], [0.01, 0.02], [np.nan, 1e-5], [np.nan, 0.001]])
+    assert rule.alarms(p).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("wrong", [{"power": 0.0}, {"rare": 2.0}, {"n_runs": 0}])
 def test_a_probe_with_wrong_settings_is_refused(wrong):
-    settings = {"spike_p": 0.001, "shift_p": 0.01} | wrong
+    given = {"power": 0.9, "rare": 0.001, "n_runs": 5} | wrong
+    runs = np.zeros((given["n_runs"], 4, 2))
     with pytest.raises(ValueError, match="Expected"):
-        probe_detectability(lambda x: np.ones(len(x)), draw_plant(100), **settings)
+        probe_detectability(np.ones, runs, np.ones(2), AlarmRule(0.01, given["rare"]), power=given["power"])

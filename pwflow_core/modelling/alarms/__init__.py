@@ -6,16 +6,18 @@ Apart from the density: its tail, its number of regimes and its resolution are t
 from __future__ import annotations
 
 from pwflow_core.modelling.alarms.alarm_score import AlarmScore, fit_alarm_score
-from pwflow_core.modelling.alarms.detectability import Detectability, probe_detectability
+from pwflow_core.modelling.alarms.detectability import AlarmRule, Detectability, alarm_power, probe_detectability
 from pwflow_core.modelling.alarms.resolution import Resolution
 from pwflow_core.modelling.alarms.views import VIEWS, Views
 
 __all__ = [
     "VIEWS",
+    "AlarmRule",
     "AlarmScore",
     "Detectability",
     "Resolution",
     "Views",
+    "alarm_power",
     "fit_alarm_score",
     "probe_detectability",
 ]

@@ -1,4 +1,4 @@
-"""What an alarm score can see: the smallest spike and the smallest lasting shift of each sensor that it alarms on."""
+"""What an alarm can see: the smallest spike and the smallest lasting shift of each sensor that it is raised on."""
 
 from __future__ import annotations
 
@@ -8,93 +8,157 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.modelling.calibration import SMALLEST_P
-
 Array = NDArray[np.float64]
+Faults = Callable[[Array, int, float], Array]
 
-_SIZES = 10.0 ** np.linspace(-1.0, 3.0, 33)  # standard deviations that are tried
+BLIND_SIGMA = 10.0
+"""A sensor whose lasting shift of so many standard deviations raises no alarm is one that the alarm is blind to."""
+
+_PRECISION = 1.04  # by what factor a size may be too large
+_SIZES = 10.0 ** np.concatenate([np.linspace(-1.0, 1.5, 21), np.linspace(1.75, 3.0, 6)])  # standard deviations
 
 
 @dataclass(frozen=True, eq=False)
 class Detectability:
-    """Smallest faults that alarm with the wanted power, in raw units; inf where none of up to 1,000 sigma does.
+    """Smallest faults that alarm with the wanted power, in standard deviations; inf where none of up to 1,000 does.
 
     Attributes:
-        spike: Smallest error of a single reading of each sensor, in the worse of both directions, shape (D,).
-        shift: Smallest error that lasts for a run of readings, shape (D,).
-        spike_sigma: `spike` over the sensor's standard deviation in the readings probed, shape (D,).
-        shift_sigma: The same for `shift`, shape (D,).
+        unit: Standard deviation of each sensor, raw units, shape (S,); of a constant one, see `probe_detectability`.
+        shift_sigma: Smallest error that lasts for a run of readings, in the worse of both directions, shape (S,).
+        spike_sigma: Smallest error of a single reading, shape (S,).
 
     """
 
-    spike: Array
-    shift: Array
-    spike_sigma: Array
+    unit: Array
     shift_sigma: Array
+    spike_sigma: Array
+
+    @property
+    def shift(self) -> Array:
+        """The smallest lasting shift of each sensor, raw units, shape (S,)."""
+        return self.shift_sigma * self.unit
+
+    @property
+    def spike(self) -> Array:
+        """The smallest spike of each sensor, raw units, shape (S,)."""
+        return self.spike_sigma * self.unit
 
     @property
     def is_blind(self) -> NDArray[np.bool_]:
-        """Tell which sensors have no alarm on a lasting shift of ten standard deviations, shape (D,)."""
-        return self.shift_sigma > 10.0
+        """Tell which sensors miss lasting shifts of ten standard deviations or more, shape (S,)."""
+        return self.shift_sigma > BLIND_SIGMA
+
+    @property
+    def missed(self) -> Array:
+        """The largest lasting shift that was tried and is missed, raw units, shape (S,); 0 where none is."""
+        tried = np.where(self.shift_sigma[:, None] > _SIZES, _SIZES, 0.0)
+        return np.asarray(tried.max(axis=1) * self.unit)
 
 
-def probe_detectability(
-    p_values: Callable[[Array], Array],
-    X: Array,
-    *,
-    spike_p: float,
-    shift_p: float,
-    run: int = 4,
-    power: float = 0.9,
-) -> Detectability:
-    """Probe an alarm score with faults of known size on normal readings.
+@dataclass(frozen=True)
+class AlarmRule:
+    """When readings raise an alarm: each of a run is an anomaly, or one of them is rare.
 
-    A spike alarms where its own p is at most `spike_p`. A shift alarms where the geometric mean of p over `run`
-    consecutive readings is at most `shift_p`. A size is detected if at least `power` of the trials alarm, and so do
-    those of all larger sizes that were tried.
-
-    Arguments:
-        p_values: The alarm score in use, from readings (N, D) to p-values (N,).
-        X: Normal readings of a regime that taught nothing, in the order of time, raw units, shape (N, D).
-        spike_p: p-value at which a lone reading alarms.
-        shift_p: Mean p-value at which a run of readings alarms.
-        run: Readings of a run.
-        power: Share of the trials that have to alarm.
+    Attributes:
+        alpha: p-value at or below which a reading is an anomaly.
+        rare: p-value at or below which one reading suffices.
 
     Raises:
-        ValueError: Fewer readings than a run has, or a power or p-value that is not between 0 and 1.
+        ValueError: A p-value that is not above 0 and at most 1.
 
     """
-    if len(X) < run:
-        raise ValueError(f"Expected at least {run} readings to probe with, got {len(X)}; give more held-out readings.")
-    for name, value in (("power", power), ("spike_p", spike_p), ("shift_p", shift_p)):
-        if not 0 < value <= 1:
-            raise ValueError(f"Expected {name} above 0 and at most 1, got {value!r}.")
-    X = X[: len(X) // run * run]
-    spread = X.std(axis=0)
-    unit = np.where(spread > 0, spread, np.maximum(np.abs(X).max(axis=0), 1.0) * 1e-3)
-    spike, shift = (np.full(X.shape[1], np.inf) for _ in range(2))
-    for sensor in range(X.shape[1]):
-        by_spike, by_shift = True, True
-        for size in _SIZES[::-1]:
-            surprise = np.stack([_surprise(p_values(_moved(X, sensor, s * size * unit[sensor]))) for s in (-1, 1)])
-            seen = (surprise >= -np.log(spike_p)).mean(axis=1).min()
-            lasting = (surprise.reshape(2, -1, run).mean(axis=2) >= -np.log(shift_p)).mean(axis=1).min()
-            by_spike, by_shift = by_spike and seen >= power, by_shift and lasting >= power
-            if by_spike:
-                spike[sensor] = size * unit[sensor]
-            if by_shift:
-                shift[sensor] = size * unit[sensor]
-            if not (by_spike or by_shift):
-                break
-    return Detectability(spike, shift, spike / unit, shift / unit)
+
+    alpha: float
+    rare: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("rare", self.rare)):
+            if not 0 < value <= 1:
+                raise ValueError(f"Expected {name} above 0 and at most 1, got {value!r}.")
+
+    def alarms(self, p: Array) -> NDArray[np.bool_]:
+        """Tell which runs alarm, shape (..., R), from p-values of shape (..., R, length); NaN is never an anomaly."""
+        return np.asarray((p <= self.alpha).all(axis=-1) | (p <= self.rare).any(axis=-1))
 
 
-def _moved(X: Array, sensor: int, by: float) -> Array:
+def add_to_column(X: Array, sensor: int, by: float) -> Array:
+    """Return readings (N, D) with an error on one column."""
     moved = X.copy()
     moved[:, sensor] += by
     return moved
 
 
-def _surprise(p: Array) -> Array:
-    return -np.log(np.maximum(p, SMALLEST_P))
+def probe_detectability(
+    p_values: Callable[[Array], Array],
+    runs: Array,
+    spread: Array,
+    rule: AlarmRule,
+    *,
+    shifted: Faults = add_to_column,
+    spiked: Faults = add_to_column,
+    power: float = 0.9,
+) -> Detectability:
+    """Probe alarms with faults of known size on normal readings.
+
+    A shift moves all readings of a run; a spike moves the last one, which has to be rare to alarm by itself. A size is
+    detected if at least `power` of the runs alarm in both directions, and so do those of all larger sizes that were
+    tried. It is found to 4%.
+
+    Arguments:
+        p_values: What judges, from readings (N, D) to p-values (N,); NaN where it does not.
+        runs: Normal readings that taught nothing, in runs of neighbours in time, raw units, shape (R, length, D).
+        spread: Standard deviation of each sensor, raw units, shape (S,). Of a constant one, whose 0 is no unit to try
+            sizes in, a thousandth of its value is taken instead.
+        rule: When a run alarms.
+        shifted: Readings after a lasting shift, from readings (N, D), the sensor and the shift in raw units.
+        spiked: Readings with a spike, likewise.
+        power: Share of the runs that have to alarm.
+
+    Raises:
+        ValueError: No runs, or a power that is not above 0 and at most 1.
+
+    """
+    if not len(runs):
+        raise ValueError("Expected at least one run of readings to probe with, got none; give more held-out readings.")
+    if not 0 < power <= 1:
+        raise ValueError(f"Expected power above 0 and at most 1, got {power!r}.")
+    level = np.maximum(np.abs(runs).max(axis=(0, 1))[: len(spread)], 1.0)
+    unit = np.where(spread > 0, spread, level * 1e-3)
+    lone = AlarmRule(rule.rare, rule.rare)
+
+    def smallest(faults: Faults, probed: Array, own_rule: AlarmRule) -> Array:
+        found = np.empty(len(unit))
+        for sensor, sigma in enumerate(unit):
+
+            def power_of(size: float, sensor: int = sensor, sigma: float = sigma) -> float:
+                return alarm_power(p_values, probed, own_rule, faults, sensor, size * sigma)
+
+            found[sensor] = _smallest(power_of, power)
+        return found
+
+    return Detectability(unit, smallest(shifted, runs, rule), smallest(spiked, runs[:, -1:], lone))
+
+
+def alarm_power(
+    p_values: Callable[[Array], Array], runs: Array, rule: AlarmRule, faults: Faults, sensor: int, size: float
+) -> float:
+    """Return the share of runs that alarm on a fault of one size, in raw units, in the worse of both directions."""
+    rows = runs.reshape(-1, runs.shape[2])
+    p = p_values(np.concatenate([faults(rows, sensor, -size), faults(rows, sensor, size)]))
+    return float(rule.alarms(p.reshape(2, len(runs), -1)).mean(axis=1).min())
+
+
+def _smallest(power_of: Callable[[float], float], power: float) -> float:
+    """Return the smallest size, in standard deviations, from which on all sizes have the power; inf if none has."""
+    seen = float("inf")
+    for size in _SIZES[::-1]:
+        if power_of(float(size)) < power:
+            break
+        seen = float(size)
+    else:
+        return seen
+    missed = float(size)
+    while np.isfinite(seen) and seen > _PRECISION * missed:
+        middle = float(np.sqrt(seen * missed))
+        seen, missed = (middle, missed) if power_of(middle) >= power else (seen, middle)
+    return seen

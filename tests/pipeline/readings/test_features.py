@@ -6,7 +6,8 @@ import pytest
 
 from pwflow_core.errors import ConfigurationError, SchemaMismatchError
 from pwflow_core.pipeline.readings.deriving import derive_readings
-from pwflow_core.pipeline.readings.features import features_by_sensor
+from pwflow_core.pipeline.readings.faulty import SensorFaults
+from pwflow_core.pipeline.readings.features import features_by_sensor, read_features
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
@@ -245,3 +246,22 @@ def test_each_column_belongs_to_the_sensor_that_it_was_made_from():
     sensors = ["a", "a__mean_3", "b_mean"]
     columns = [*sensors, "a__mean_10", "b_mean__difference_1", "a__mean_3__lag_2", "a__std_5"]
     assert features_by_sensor(columns, sensors) == {"a": [0, 3, 6], "a__mean_3": [1, 5], "b_mean": [2, 4]}
+
+
+def test_an_error_of_a_sensor_moves_its_features_as_it_would_in_the_readings(tmp_path):
+    """Read again with the error in the file, the columns are what probing makes of them."""
+    found = []
+    for name, off in (("as it was", slice(0, 0)), ("shift", slice(0, 60)), ("spike", slice(30, 31))):
+        readings = steady(60)
+        readings.loc[readings.index[off], "temperature"] += 3.0
+        put_file(tmp_path / name / "data" / "a.csv", readings)
+        plant = open_plant(tmp_path / name, {"source": {"segments": ["recipe"]}, "features": FEATURES})
+        read_all(plant)
+        found.append(frame(plant, ALL).iloc[[30]])
+    with plant.warehouse.snapshot() as connection:
+        features = read_features(connection)
+    faults = SensorFaults(features.columns, features, 60.0)
+    before, shifted, spiked = (rows[list(features.columns)].to_numpy() for rows in found)
+    place = faults.sensors.index("temperature")
+    np.testing.assert_allclose(faults.shifted(before, place, 3.0), shifted, rtol=1e-9)
+    np.testing.assert_allclose(faults.spiked(before, place, 3.0), spiked, rtol=1e-9)
