@@ -32,20 +32,25 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         ConfigurationError: The configuration in force cannot be used.
     """
     config = config or configuration_in_force()
+
+    def resolve(job: str) -> dg.JobDefinition:
+        return definitions.resolve_job_def(job)
+
     name = config.plant.name
     partitions = cluster_partitions(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies, known and wanted
         assets = build_assets(name, partitions)
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=assets,
         asset_checks=build_checks(name),
-        jobs=build_jobs(config),
+        jobs=build_jobs(config, resolve),
         schedules=[build_nightly_schedule(config.schedule, partitions)],
         sensors=build_sensors(config),
         resources={"plant": PlantResource(config)},
         executor=dg.in_process_executor,
     )
+    return definitions
 
 
 defs = build()

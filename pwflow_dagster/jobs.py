@@ -6,46 +6,36 @@ learned. So the whole path is two runs: one that finds the regimes, and one over
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
-from pwflow_dagster.assets.regimes import PREVIOUS
+from pwflow_dagster.names import (
+    ANSWER_DRIFT,
+    ANSWER_VERDICTS,
+    APPROVE_REGIME,
+    LEARN_REGIMES,
+    NIGHTLY_SCORING,
+    PREVIOUS,
+    PROMOTE_FLOW,
+    RETRAIN_CLUSTER,
+    ROLL_BACK_FLOW,
+    TRAIN_AND_SCORE,
+    WHOLE_PATH,
+    asset_key,
+)
 from pwflow_dagster.steps import decided_by
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-    from pwflow_dagster.runs import RunOutcome
+    from pwflow_dagster.runs import Runner, RunOutcome
 
-__all__ = [
-    "ANSWER_DRIFT",
-    "ANSWER_VERDICTS",
-    "APPROVE_REGIME",
-    "LEARN_REGIMES",
-    "NIGHTLY_SCORING",
-    "PROMOTE_FLOW",
-    "RETRAIN_CLUSTER",
-    "ROLL_BACK_FLOW",
-    "TRAIN_AND_SCORE",
-    "WHOLE_PATH",
-    "build_jobs",
-    "flow_config",
-]
+    _Runners = Callable[[dg.DagsterInstance], Runner]
 
-WHOLE_PATH = "whole_path"
-LEARN_REGIMES = "learn_regimes"
-TRAIN_AND_SCORE = "train_and_score"
-NIGHTLY_SCORING = "nightly_scoring"
-RETRAIN_CLUSTER = "retrain_cluster"
-ANSWER_DRIFT = "answer_drift"
-ANSWER_VERDICTS = "answer_verdicts"
-"""The op of `answer_drift`, by which its runs are configured."""
-PROMOTE_FLOW = "promote_flow"
-ROLL_BACK_FLOW = "roll_back_flow"
-APPROVE_REGIME = "approve_regime"
+__all__ = ["build_jobs"]
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -59,19 +49,31 @@ _SCORE = (
 )
 
 
-def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
-    """Return the jobs of a plant."""
+def build_jobs(
+    config: PlantConfig, resolve: Callable[[str], dg.JobDefinition]
+) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
+    """Return the jobs of a plant.
+
+    Arguments:
+        config: The configuration of the plant.
+        resolve: Returns a job of its definitions by its name, for those that start others.
+    """
 
     def job(name: str, description: str, *assets: str) -> UnresolvedAssetJobDefinition:
-        selection = dg.AssetSelection.assets(*([config.plant.name, asset] for asset in assets))
+        selection = dg.AssetSelection.assets(*(asset_key(config.plant.name, asset) for asset in assets))
         return dg.define_asset_job(name, selection, description=description)
 
+    def runner(instance: dg.DagsterInstance) -> Runner:
+        from pwflow_dagster.runs import Runner
+
+        return Runner(config, instance, resolve)
+
     return [
-        _whole_path(config),
-        _answer_drift(config),
-        _approve_regime(config),
+        _whole_path(runner),
+        _answer_drift(runner),
+        _approve_regime(runner),
         _switch_flow(
-            config,
+            runner,
             PROMOTE_FLOW,
             dg.Field(str, description="The version or its first digits, see mart.flow_versions."),
             description=(
@@ -80,7 +82,7 @@ def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJo
             ),
         ),
         _switch_flow(
-            config,
+            runner,
             ROLL_BACK_FLOW,
             dg.Field(str, default_value=PREVIOUS, description=f"The version or its first digits, or `{PREVIOUS}`."),
             description=(
@@ -118,17 +120,12 @@ def build_jobs(config: PlantConfig) -> list[dg.JobDefinition | UnresolvedAssetJo
     ]
 
 
-def flow_config(config: PlantConfig, **values: object) -> dict[str, Any]:
-    """Return the run configuration that gives `cluster_flow` some values, see `ClusterFlowConfig`."""
-    return {"ops": {f"{config.plant.name}__cluster_flow": {"config": values}}}
-
-
-def _whole_path(config: PlantConfig) -> dg.JobDefinition:
+def _whole_path(runner: _Runners) -> dg.JobDefinition:
     @dg.op(description="Starts the runs that the plant needs, one after the other, and waits for them.")
     def run_whole_path(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
         from pwflow_dagster.runs import run_plant
 
-        _follow(context, run_plant(config, context.instance))
+        _follow(context, run_plant(runner(context.instance)))
 
     @dg.job(
         name=WHOLE_PATH,
@@ -144,7 +141,7 @@ def _whole_path(config: PlantConfig) -> dg.JobDefinition:
     return whole_path
 
 
-def _answer_drift(config: PlantConfig) -> dg.JobDefinition:
+def _answer_drift(runner: _Runners) -> dg.JobDefinition:
     @dg.op(
         name=ANSWER_VERDICTS,
         description="Learns again what moved, and only that, one run per group of regimes; or weighs regimes anew.",
@@ -163,8 +160,7 @@ def _answer_drift(config: PlantConfig) -> dg.JobDefinition:
         _follow(
             context,
             answer_verdicts(
-                config,
-                context.instance,
+                runner(context.instance),
                 given["verdict_ids"],
                 by=Decider(decided_by(context.run), context.run_id),
                 given_up=given["given_up"],
@@ -197,7 +193,7 @@ def _follow(context, outcomes: Iterable[RunOutcome]) -> None:  # type: ignore[no
         raise dg.Failure(description=" ".join(errors), allow_retries=False)
 
 
-def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
+def _approve_regime(runner: _Runners) -> dg.JobDefinition:
     @dg.op(
         description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.",
         config_schema={
@@ -214,8 +210,7 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
         given = context.op_config
         try:
             keys, outcome = approve_regime(
-                config,
-                context.instance,
+                runner(context.instance),
                 given["verdict_id"],
                 approved_by=decided_by(context.run),
                 reason=given["reason"],
@@ -242,7 +237,7 @@ def _approve_regime(config: PlantConfig) -> dg.JobDefinition:
     return approve_regime_job
 
 
-def _switch_flow(config: PlantConfig, name: str, flow_version: dg.Field, *, description: str) -> dg.JobDefinition:
+def _switch_flow(runner: _Runners, name: str, flow_version: dg.Field, *, description: str) -> dg.JobDefinition:
     """Return a job of one op that puts a flow in force; the launchpad of a job of assets ignores its configuration."""
     is_rollback = name == ROLL_BACK_FLOW
     reason = "rolled back in Dagster" if is_rollback else "promoted in Dagster"
@@ -263,8 +258,7 @@ def _switch_flow(config: PlantConfig, name: str, flow_version: dg.Field, *, desc
         given = context.op_config
         try:
             outcome = switch_flow(
-                config,
-                context.instance,
+                runner(context.instance),
                 given["cluster_key"],
                 given["flow_version"],
                 is_rollback=is_rollback,

@@ -1,11 +1,16 @@
-"""Runs: the jobs of a plant, executed in this process and recorded in its Dagster instance."""
+"""Runs: the jobs of a plant, executed in this process and recorded in its Dagster instance.
+
+Which job a name stands for is the caller's to say: the command line takes it from the definitions, and a job that
+starts others from those that it belongs to. So nothing here knows how jobs are made.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -20,24 +25,28 @@ from pwflow_core.pipeline.regimes.finding import needs_cluster_model
 from pwflow_core.pipeline.regimes.model import active_cluster_keys, check_cluster_keys
 from pwflow_core.pipeline.scoring.checks import explain_failed_checks
 from pwflow_core.plant import Plant
-from pwflow_dagster.assets.regimes import PREVIOUS
 from pwflow_dagster.checks import failed_check_sentences
-from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import (
+from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
+    DECIDED_BY_TAG,
+    DECIDING_RUN_TAG,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
+    PREVIOUS,
+    REASON_TAG,
     RETRAIN_CLUSTER,
     TRAIN_AND_SCORE,
     flow_config,
+    op_config,
+    verdict_tags,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
-from pwflow_dagster.steps import DECIDED_BY_TAG, DECIDING_RUN_TAG, REASON_TAG, verdict_tags
 
 __all__ = [
     "LastRun",
     "RunOutcome",
+    "Runner",
     "answer_verdict",
     "answer_verdicts",
     "approve_regime",
@@ -107,31 +116,84 @@ def find_last_run(instance: dg.DagsterInstance) -> LastRun | None:
     )
 
 
-def run_plant(config: PlantConfig, instance: dg.DagsterInstance) -> Iterator[RunOutcome]:
+@dataclass(frozen=True)
+class Runner:
+    """Runs the jobs of a plant.
+
+    Attributes:
+        config: The configuration of the plant.
+        instance: Its Dagster instance.
+        resolve: Returns a job of its definitions by its name.
+    """
+
+    config: PlantConfig
+    instance: dg.DagsterInstance
+    resolve: Callable[[str], dg.JobDefinition]
+
+    @cached_property
+    def plant(self) -> Plant:
+        """The plant, ready for a step of the pipeline."""
+        return Plant.open(self.config)
+
+    def known_partitions(self) -> Sequence[str]:
+        """Return the partitions of the plant in their order; a run that was killed, or a new Dagster, may lack some."""
+        partitions = cluster_partitions(self.config.plant.name)
+        with self.plant.warehouse.snapshot() as connection:
+            add_clusters(self.instance, partitions, active_cluster_keys(connection))
+        return self.instance.get_dynamic_partitions(str(partitions.name))
+
+    def run(
+        self,
+        job: str,
+        *,
+        tags: dict[str, str] | None = None,
+        run_config: dict[str, Any] | None = None,
+        partition_key: str | None = None,
+    ) -> RunOutcome:
+        """Run a job, and return how it ended.
+
+        Raises:
+            KeyboardInterrupt: This process was told to stop, by Ctrl-C or by a signal.
+        """
+        definition = self.resolve(job)
+        if (n_steps := len(definition.graph.nodes)) > 1:  # a job of one op starts others, which say it themselves
+            _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
+        result = definition.execute_in_process(
+            instance=self.instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
+            tags=tags,
+            partition_key=partition_key,
+            raise_on_error=False,
+        )
+        if _was_interrupted(result):
+            raise KeyboardInterrupt
+        warnings = tuple(failed_check_sentences(result, blocking=False))
+        return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
+
+
+def run_plant(runner: Runner) -> Iterator[RunOutcome]:
     """Run what the plant needs: learning if there is something to learn, else the nightly scoring.
 
     Yields:
         The outcome of each run as it ends; the last one if a run fails.
     """
-    plant = Plant.open(config)
-    definitions = build(config)
+    plant = runner.plant
     if not plant.warehouse.exists or needs_cluster_model(plant):
-        outcome = _run(definitions, instance, LEARN_REGIMES)
+        outcome = runner.run(LEARN_REGIMES)
         yield outcome
         if outcome.error is not None:
             return
-    over_all = partition_range_tags(_known_partitions(config, instance, plant))
+    over_all = partition_range_tags(runner.known_partitions())
     if clusters_without_flow(plant):
-        only_missing = flow_config(config, only_missing=True)
+        only_missing = flow_config(runner.config.plant.name, only_missing=True)
         tags = over_all | {REASON_TAG: "the regime had no flow for its readings yet"}
-        yield _run(definitions, instance, TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
+        yield runner.run(TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
     else:
-        yield _run(definitions, instance, NIGHTLY_SCORING, tags=over_all)
+        yield runner.run(NIGHTLY_SCORING, tags=over_all)
 
 
 def answer_verdicts(
-    config: PlantConfig,
-    instance: dg.DagsterInstance,
+    runner: Runner,
     verdict_ids: Sequence[str],
     *,
     by: Decider,
@@ -142,8 +204,7 @@ def answer_verdicts(
     A verdict that cannot be answered holds up none of the others.
 
     Arguments:
-        config: The configuration of the plant.
-        instance: Its Dagster instance.
+        runner: Runs the jobs of the plant.
         verdict_ids: The verdicts.
         by: The run that answers them.
         given_up: Runs that took them on before, and ended without an answer.
@@ -151,22 +212,21 @@ def answer_verdicts(
     Yields:
         The outcome of each run as it ends.
     """
-    plant = Plant.open(config)
-    claimed = claim_verdicts(plant, verdict_ids, by=by, given_up=given_up)
-    yield from _retrain(config, instance, plant, [verdict for verdict in claimed if verdict.answer == "retrain"], by)
+    claimed = claim_verdicts(runner.plant, verdict_ids, by=by, given_up=given_up)
+    yield from _retrain(runner, [verdict for verdict in claimed if verdict.answer == "retrain"], by)
     for verdict in claimed:
         if verdict.answer == "update_weights":
-            yield _reweigh(config, instance, plant, verdict, by)
+            yield _reweigh(runner, verdict, by)
 
 
-def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id: str) -> RunOutcome:
+def answer_verdict(runner: Runner, verdict_id: str) -> RunOutcome:
     """Answer one verdict on drift now, as the drift sensor would.
 
     Raises:
         UnknownVerdictError: There is no such verdict, or no run can answer it.
         RegimeError: It has been answered already, or a run is answering it.
     """
-    verdict = find_verdict(Plant.open(config), verdict_id)
+    verdict = find_verdict(runner.plant, verdict_id)
     if verdict.answer not in RUN_ANSWERS:
         raise UnknownVerdictError(
             f"No run can answer {verdict_id}, a verdict of kind {verdict.verdict}: `pwflow status` says what to do."
@@ -174,56 +234,49 @@ def answer_verdict(config: PlantConfig, instance: dg.DagsterInstance, verdict_id
     given_up: list[str] = []
     if verdict.status == "requested":
         claimed_in = verdict.run_id or ""
-        run = instance.get_run_by_id(claimed_in)
+        run = runner.instance.get_run_by_id(claimed_in)
         if run is not None and not run.is_finished:
             raise RegimeError(f"Run {claimed_in[:8]} is answering the verdict {verdict_id}: wait for it to end.")
         given_up = [claimed_in]
     elif verdict.status != "open":
         raise RegimeError(f"The verdict {verdict_id} is {verdict.status} already: there is nothing left to answer.")
-    answers = {"config": {"verdict_ids": [verdict_id], "given_up": given_up}}
-    return _run(
-        build(config),
-        instance,
+    return runner.run(
         ANSWER_DRIFT,
         tags=verdict_tags([verdict_id]),
-        run_config={"ops": {ANSWER_VERDICTS: answers}},
+        run_config=op_config(ANSWER_VERDICTS, verdict_ids=[verdict_id], given_up=given_up),
     )
 
 
-def _retrain(
-    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, verdicts: Sequence[StoredVerdict], by: Decider
-) -> Iterator[RunOutcome]:
+def _retrain(runner: Runner, verdicts: Sequence[StoredVerdict], by: Decider) -> Iterator[RunOutcome]:
     """Learn again the regimes that verdicts name, each since its own verdict says that it moved.
 
     Each run is for regimes whose partitions lie side by side, so that no other partition is materialized. One that
     fails for several is made again for each alone. What a run has answered is settled before it publishes.
     """
     wanted = {key for verdict in verdicts for key in verdict.cluster_keys}
-    for group in adjacent_groups(_known_partitions(config, instance, plant), wanted):
+    for group in adjacent_groups(runner.known_partitions(), wanted):
         of_group = [verdict for verdict in verdicts if set(verdict.cluster_keys) & set(group)]
         reason = " ".join(verdict.summary for verdict in of_group)
         tags = partition_range_tags(group) | _deciding(by)
-        outcome = _run(
-            build(config), instance, RETRAIN_CLUSTER, tags=tags, run_config=flow_config(config, reason=reason)
+        outcome = runner.run(
+            RETRAIN_CLUSTER, tags=tags, run_config=flow_config(runner.config.plant.name, reason=reason)
         )
         if outcome.error is not None and len(of_group) > 1:
             _log.warning("%s failed for %s: each is learned alone now", RETRAIN_CLUSTER, ", ".join(group))
             for verdict in of_group:
-                yield from _retrain(config, instance, plant, [verdict], by)
+                yield from _retrain(runner, [verdict], by)
             continue
         yield outcome
 
 
-def _reweigh(
-    config: PlantConfig, instance: dg.DagsterInstance, plant: Plant, verdict: StoredVerdict, by: Decider
-) -> RunOutcome:
+def _reweigh(runner: Runner, verdict: StoredVerdict, by: Decider) -> RunOutcome:
     """Weigh the regimes of a segment anew, which settles the verdict, and score with the new weights."""
     try:
-        reweigh_regimes(plant, verdict, decided_by=by.name, run_id=by.run_id)
+        reweigh_regimes(runner.plant, verdict, decided_by=by.name, run_id=by.run_id)
     except PwflowError as error:
         return RunOutcome(ANSWER_DRIFT, by.run_id or "", str(error))
-    tags = partition_range_tags(_known_partitions(config, instance, plant)) | _deciding(by)
-    return _run(build(config), instance, NIGHTLY_SCORING, tags=tags)
+    tags = partition_range_tags(runner.known_partitions()) | _deciding(by)
+    return runner.run(NIGHTLY_SCORING, tags=tags)
 
 
 def _deciding(by: Decider) -> dict[str, str]:
@@ -231,17 +284,8 @@ def _deciding(by: Decider) -> dict[str, str]:
     return {DECIDED_BY_TAG: by.name} | ({DECIDING_RUN_TAG: by.run_id} if by.run_id else {})
 
 
-def _known_partitions(config: PlantConfig, instance: dg.DagsterInstance, plant: Plant) -> Sequence[str]:
-    """Return the partitions of a plant in their order; a run that was killed, or a new Dagster, may lack some."""
-    partitions = cluster_partitions(config.plant.name)
-    with plant.warehouse.snapshot() as connection:
-        add_clusters(instance, partitions, active_cluster_keys(connection))
-    return instance.get_dynamic_partitions(str(partitions.name))
-
-
 def switch_flow(
-    config: PlantConfig,
-    instance: dg.DagsterInstance,
+    runner: Runner,
     cluster_key: str,
     flow_version: str | None,
     *,
@@ -252,8 +296,7 @@ def switch_flow(
     """Put a version of the flow of a regime in force and make again what depends on it.
 
     Arguments:
-        config: The configuration of the plant.
-        instance: Its Dagster instance.
+        runner: Runs the jobs of the plant.
         cluster_key: The regime.
         flow_version: The version or its first digits; the one before if None. An empty one fits none.
         is_rollback: Whether it counts as going back.
@@ -264,17 +307,14 @@ def switch_flow(
         UnknownClusterError: There is no such regime in force.
         NotFittedError: There is no warehouse yet.
     """
-    plant = Plant.open(config)
-    with plant.warehouse.snapshot() as connection:
+    with runner.plant.warehouse.snapshot() as connection:
         check_cluster_keys(tuple(active_cluster_keys(connection)), [cluster_key])
-    _known_partitions(config, instance, plant)
-    return _run(
-        build(config),
-        instance,
+    runner.known_partitions()
+    return runner.run(
         RETRAIN_CLUSTER,
         tags={DECIDED_BY_TAG: decided_by},
         run_config=flow_config(
-            config,
+            runner.config.plant.name,
             put_in_force=PREVIOUS if flow_version is None else flow_version,
             reason=reason,
             is_rollback=is_rollback,
@@ -284,8 +324,7 @@ def switch_flow(
 
 
 def approve_regime(
-    config: PlantConfig,
-    instance: dg.DagsterInstance,
+    runner: Runner,
     verdict_id: str,
     *,
     approved_by: str,
@@ -303,47 +342,21 @@ def approve_regime(
         RegimeError: It has been answered already, or there are too few readings of such a regime.
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """
-    plant = Plant.open(config)
+    plant = runner.plant
     if verdict_id.startswith("U-"):
         keys = approve_stretch(plant, verdict_id, approved_by=approved_by, reason=reason)
     else:
         keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason, run_id=run_id)
     if not keys:
         return keys, None
-    _known_partitions(config, instance, plant)
-    outcome = _run(
-        build(config),
-        instance,
+    runner.known_partitions()
+    why = reason or f"approved as a new regime: {verdict_id}"
+    outcome = runner.run(
         TRAIN_AND_SCORE,
         tags=partition_range_tags(keys) | {DECIDED_BY_TAG: approved_by},
-        run_config=flow_config(config, only_missing=True, reason=reason or f"approved as a new regime: {verdict_id}"),
+        run_config=flow_config(runner.config.plant.name, only_missing=True, reason=why),
     )
     return keys, outcome
-
-
-def _run(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    job: str,
-    *,
-    tags: dict[str, str] | None = None,
-    run_config: dict[str, Any] | None = None,
-    partition_key: str | None = None,
-) -> RunOutcome:
-    definition = definitions.resolve_job_def(job)
-    if (n_steps := len(definition.graph.nodes)) > 1:  # a job of one op starts others, which say it themselves
-        _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
-    result = definition.execute_in_process(
-        instance=instance,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
-        tags=tags,
-        partition_key=partition_key,
-        raise_on_error=False,
-    )
-    if _was_interrupted(result):
-        raise KeyboardInterrupt
-    warnings = tuple(failed_check_sentences(result, blocking=False))
-    return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from pwflow_core.config import ScheduleConfig
-from pwflow_dagster.jobs import NIGHTLY_SCORING
+from pwflow_dagster.names import NIGHTLY_SCORING
 from pwflow_dagster.partitions import partition_range_tags
 
 __all__ = ["build_nightly_schedule"]

@@ -15,15 +15,18 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
-from pwflow_dagster.jobs import (
+from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
+    ASKED,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
+    REASON_TAG,
     TRAIN_AND_SCORE,
     WHOLE_PATH,
+    op_config,
+    verdict_tags,
 )
-from pwflow_dagster.steps import ASKED, REASON_TAG, verdict_tags
 
 __all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
 
@@ -107,7 +110,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
         given_up = [run_id for _, attempts in wanted for run_id in attempts.ended]
         return dg.RunRequest(
             run_key=f"drift:{_digest(named)}",
-            run_config={"ops": {ANSWER_VERDICTS: {"config": {"verdict_ids": ids, "given_up": given_up}}}},
+            run_config=op_config(ANSWER_VERDICTS, verdict_ids=ids, given_up=given_up),
             tags={
                 REASON_TAG: _shortened(" ".join(verdict.summary for verdict, _ in wanted)),
                 "pwflow/clusters": _shortened(",".join(keys)),

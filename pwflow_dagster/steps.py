@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter, hide_secrets
+from pwflow_dagster.names import DECIDED_BY_TAG, DECIDING_RUN_TAG
 
-__all__ = [
-    "ASKED",
-    "DECIDED_BY_TAG",
-    "DECIDING_RUN_TAG",
-    "REASON_TAG",
-    "decided_by",
-    "deciding_run",
-    "running",
-    "verdict_tags",
-]
-
-REASON_TAG = "pwflow/reason"
-"""Tag of a run that says why it was started."""
-DECIDED_BY_TAG = "pwflow/decided_by"
-"""Tag of a run that says who started it, where that is known."""
-DECIDING_RUN_TAG = "pwflow/deciding_run"
-"""Tag of a run that another one started, with the id of that one: what it decides, the other decides."""
-ASKED = "asked"
-"""Value of the tags by which the runs for one thing are found again."""
+__all__ = ["decided_by", "deciding_run", "running"]
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 _log = logging.getLogger("pwflow.steps")
@@ -56,11 +39,6 @@ def decided_by(run: dg.DagsterRun) -> str:
 def deciding_run(run: dg.DagsterRun) -> str:
     """Return the id of the run that decides in a run: the one that started it where there is one, else itself."""
     return run.tags.get(DECIDING_RUN_TAG, run.run_id)
-
-
-def verdict_tags(verdict_ids: Iterable[str]) -> dict[str, str]:
-    """Return the tags of a run that answers verdicts on drift."""
-    return {f"pwflow/verdict.{verdict_id}": ASKED for verdict_id in verdict_ids}
 
 
 @contextmanager

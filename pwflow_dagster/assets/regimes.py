@@ -7,20 +7,18 @@ import dagster as dg
 from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table, thumbnail
+from pwflow_dagster.names import PREVIOUS, REASON_TAG
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import REASON_TAG, decided_by, deciding_run, running
+from pwflow_dagster.steps import decided_by, deciding_run, running
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.flows.registry import FlowDecision
     from pwflow_core.plant import Plant
 
-__all__ = ["PREVIOUS", "ClusterFlowConfig", "build"]
+__all__ = ["ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
-
-PREVIOUS = "previous"
-"""Instead of a flow version: the one that was in force before."""
 
 
 class ClusterFlowConfig(dg.Config):

@@ -10,7 +10,7 @@ import click
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option, reason_option, user
-from pwflow_dagster.cli.progress import shown_progress
+from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.flows.registry import FlowDecision
@@ -33,12 +33,11 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
     from pwflow_core.pipeline.decisions.verdicts import find_verdict
     from pwflow_core.pipeline.flows.registry import last_decision
     from pwflow_core.plant import Plant
-    from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import answer_verdict
 
     config = configuration_in_force(config_file)
-    with shown_progress(), open_instance(config) as instance:
-        outcome = answer_verdict(config, instance, verdict_id)
+    with shown_runs(config) as runner:
+        outcome = answer_verdict(runner, verdict_id)
     check_outcome(outcome)
     plant = Plant.open(config)
     verdict = find_verdict(plant, verdict_id)
@@ -90,12 +89,11 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     of the history (U-…) this says that it is normal: it gets a regime of its own or, if it is too short for one, the
     next `pwflow run` learns from it together with the rest.
     """
-    from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import approve_regime
 
     config = configuration_in_force(config_file)
-    with shown_progress(), open_instance(config) as instance:
-        keys, outcome = approve_regime(config, instance, verdict_id, approved_by=user(), reason=reason)
+    with shown_runs(config) as runner:
+        keys, outcome = approve_regime(runner, verdict_id, approved_by=user(), reason=reason)
     if outcome is None:
         click.echo(f"{verdict_id}: normal. Too short for a regime of its own; the next `pwflow run` learns from it.")
         return
@@ -170,13 +168,11 @@ def _switch_flow(
 ) -> None:
     from pwflow_core.pipeline.flows.registry import last_decision
     from pwflow_core.plant import Plant
-    from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import switch_flow
 
-    with shown_progress(), open_instance(config) as instance:
+    with shown_runs(config) as runner:
         outcome = switch_flow(
-            config,
-            instance,
+            runner,
             cluster,
             version,
             is_rollback=is_rollback,

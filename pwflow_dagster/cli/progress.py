@@ -18,7 +18,10 @@ import click
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
-__all__ = ["shown_progress"]
+    from pwflow_core.config import PlantConfig
+    from pwflow_dagster.runs import Runner
+
+__all__ = ["shown_progress", "shown_runs"]
 
 _MOST_CHARACTERS = 44
 
@@ -41,6 +44,20 @@ def shown_progress() -> Iterator[None]:
             bars.finish()
             logger.removeHandler(bars)
             logger.propagate = True
+
+
+@contextmanager
+def shown_runs(config: PlantConfig) -> Iterator[Runner]:
+    """Return what runs the jobs of a plant, and show their progress.
+
+    Here alone the two ends meet: what runs jobs does not know the definitions, and they do not know who runs them.
+    """
+    from pwflow_dagster.definitions import build
+    from pwflow_dagster.instance import open_instance
+    from pwflow_dagster.runs import Runner
+
+    with shown_progress(), open_instance(config) as instance:
+        yield Runner(config, instance, build(config).resolve_job_def)
 
 
 class _Bars(logging.Handler):

@@ -13,7 +13,7 @@ import click
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
-from pwflow_dagster.cli.progress import shown_progress
+from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.looking.overview import PlantOverview
@@ -113,12 +113,11 @@ COMMANDS = (init, run, demo, ui)
 def _run(config: PlantConfig, *, as_json: bool) -> None:
     from pwflow_core.pipeline.looking.overview import summarise_plant
     from pwflow_core.plant import Plant
-    from pwflow_dagster.instance import open_instance
     from pwflow_dagster.runs import run_plant
 
     outcomes = []
-    with shown_progress(), open_instance(config) as instance:
-        for outcome in run_plant(config, instance):
+    with shown_runs(config) as runner:
+        for outcome in run_plant(runner):
             check_outcome(outcome)
             outcomes.append(outcome)
     plant = summarise_plant(Plant.open(config))

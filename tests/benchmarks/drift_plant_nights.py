@@ -33,7 +33,7 @@ from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import write_exports
-from pwflow_dagster.instance import open_instance
+from pwflow_dagster.cli.progress import shown_runs
 from pwflow_dagster.runs import run_plant
 
 BUNDLED = Path(__file__).parents[2] / "pwflow_core" / "demo.toml"
@@ -91,8 +91,8 @@ def print_table(plant: Plant, sql: str, values: dict[str, object] | None = None)
 
 def run_night(config: PlantConfig) -> None:
     """Run what the plant needs, and stop at the first failure."""
-    with open_instance(config) as instance:
-        for outcome in run_plant(config, instance):
+    with shown_runs(config) as runner:
+        for outcome in run_plant(runner):
             if outcome.error is not None:
                 sys.exit(f"{outcome.job}: {outcome.error}")
 

@@ -15,7 +15,7 @@ from pwflow_core.pipeline.decisions.kinds import KINDS
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import SENSORS, write_exports
 from pwflow_dagster.definitions import build
-from pwflow_dagster.runs import RunOutcome, run_plant
+from pwflow_dagster.runs import Runner, RunOutcome, run_plant
 from pwflow_dagster.sensors import DRIFT_SENSOR
 
 VERDICT = "0123456789ab"
@@ -61,9 +61,12 @@ class DagsterPlant:
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.local_temp(str(self.folder / "dagster"), overrides={"telemetry": {"enabled": False}})
 
+    def runner(self, instance: dg.DagsterInstance) -> Runner:
+        return Runner(self.config, instance, build(self.config).resolve_job_def)
+
     def run(self) -> list[RunOutcome]:
         with self.instance() as instance:
-            return list(run_plant(self.config, instance))
+            return list(run_plant(self.runner(instance)))
 
     def query(self, sql: str) -> list[tuple]:
         with self.plant.warehouse.snapshot() as connection:

@@ -3,16 +3,15 @@
 import duckdb
 
 from pwflow_core.pipeline.decisions.verdicts import Decider
-from pwflow_dagster.jobs import ANSWER_DRIFT, RETRAIN_CLUSTER
+from pwflow_dagster.names import ANSWER_DRIFT, RETRAIN_CLUSTER, verdict_tags
 from pwflow_dagster.runs import answer_verdict, answer_verdicts
-from pwflow_dagster.steps import verdict_tags
 from tests.dagster.conftest import add_verdict, tick
 
 IDS = ("a" * 12, "b" * 12)
 
 
 def answer(made, instance):
-    return list(answer_verdicts(made.config, instance, IDS, by=Decider("the drift sensor", "the-run")))
+    return list(answer_verdicts(made.runner(instance), IDS, by=Decider("the drift sensor", "the-run")))
 
 
 def statuses(made):
@@ -61,7 +60,7 @@ def test_shares_that_cannot_be_weighed_are_said_and_hold_up_no_training(plant):
 def test_the_sensor_knows_of_a_run_that_a_person_started(plant):
     add_verdict(plant, "c0002", verdict_id=IDS[0])
     with plant.instance() as instance:
-        outcome = answer_verdict(plant.config, instance, IDS[0])
+        outcome = answer_verdict(plant.runner(instance), IDS[0])
         assert instance.get_run_by_id(outcome.run_id).tags.items() >= verdict_tags([IDS[0]]).items()
         assert tick(plant, instance).skip_message == "No verdict on drift is open."
     assert statuses(plant) == {IDS[0]: "done"}

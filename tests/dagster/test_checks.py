@@ -9,7 +9,7 @@ import pytest
 
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import NIGHTLY_SCORING, RETRAIN_CLUSTER, TRAIN_AND_SCORE
+from pwflow_dagster.names import NIGHTLY_SCORING, RETRAIN_CLUSTER, TRAIN_AND_SCORE
 from pwflow_dagster.partitions import partition_range_tags
 
 KEYS = ["c0001", "c0002", "c0003", "c0004"]

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from pwflow_core.config import load_config
-from pwflow_dagster.jobs import ANSWER_DRIFT
+from pwflow_dagster.names import ANSWER_DRIFT
 from pwflow_dagster.partitions import add_clusters, cluster_partitions
 from tests.dagster.conftest import add_verdict, tick, write_config
 

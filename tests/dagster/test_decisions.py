@@ -104,7 +104,8 @@ def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
 
 def test_what_a_job_of_the_ui_needs_is_asked_for_before_it_starts(plant):
     for job, op in (("roll_back_flow", "run_rollback"), ("promote_flow", "run_promotion")):
-        definition = build(plant.config).resolve_job_def(job)
+        with plant.instance():  # Dagster remembers the last instance, even when it has gone
+            definition = build(plant.config).resolve_job_def(job)
         with pytest.raises(dg.DagsterInvalidConfigError, match="cluster_key"):
             definition.execute_in_process(run_config={"ops": {op: {"config": {}}}})
 

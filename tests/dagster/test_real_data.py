@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-import dagster as dg
 import duckdb
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.onboarding import initialise
-from pwflow_dagster.runs import run_plant
+from tests.dagster.conftest import DagsterPlant
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data")
@@ -22,10 +21,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data")
 def run(folder: Path, values: dict) -> PlantConfig:
     config = parse_config(values, name="pwflow.toml", folder=folder)
     (folder / "dagster").mkdir()
-    overrides = {"telemetry": {"enabled": False}}
-    with dg.DagsterInstance.local_temp(str(folder / "dagster"), overrides=overrides) as instance:
-        outcomes = list(run_plant(config, instance))
-    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert [outcome.error for outcome in DagsterPlant(folder, config).run()] == [None, None]
     return config
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pwflow_core.config import DriftConfig
 from pwflow_dagster.definitions import build
-from pwflow_dagster.jobs import ANSWER_DRIFT, ANSWER_VERDICTS
+from pwflow_dagster.names import ANSWER_DRIFT, ANSWER_VERDICTS
 from pwflow_dagster.sensors import DRIFT_SENSOR, REGIMES_SENSOR
 from tests.dagster.conftest import add_verdict, tick
 

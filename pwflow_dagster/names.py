@@ -1,0 +1,74 @@
+"""Names that several parts go by: of jobs and their ops, of assets, and of the tags of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+__all__ = [
+    "ANSWER_DRIFT",
+    "ANSWER_VERDICTS",
+    "APPROVE_REGIME",
+    "ASKED",
+    "DECIDED_BY_TAG",
+    "DECIDING_RUN_TAG",
+    "LEARN_REGIMES",
+    "NIGHTLY_SCORING",
+    "PREVIOUS",
+    "PROMOTE_FLOW",
+    "REASON_TAG",
+    "RETRAIN_CLUSTER",
+    "ROLL_BACK_FLOW",
+    "TRAIN_AND_SCORE",
+    "WHOLE_PATH",
+    "asset_key",
+    "flow_config",
+    "op_config",
+    "verdict_tags",
+]
+
+WHOLE_PATH = "whole_path"
+LEARN_REGIMES = "learn_regimes"
+TRAIN_AND_SCORE = "train_and_score"
+NIGHTLY_SCORING = "nightly_scoring"
+RETRAIN_CLUSTER = "retrain_cluster"
+ANSWER_DRIFT = "answer_drift"
+ANSWER_VERDICTS = "answer_verdicts"
+"""The op of `answer_drift`, by which its runs are configured."""
+PROMOTE_FLOW = "promote_flow"
+ROLL_BACK_FLOW = "roll_back_flow"
+APPROVE_REGIME = "approve_regime"
+
+PREVIOUS = "previous"
+"""Instead of a flow version: the one that was in force before."""
+
+REASON_TAG = "pwflow/reason"
+"""Tag of a run that says why it was started."""
+DECIDED_BY_TAG = "pwflow/decided_by"
+"""Tag of a run that says who started it, where that is known."""
+DECIDING_RUN_TAG = "pwflow/deciding_run"
+"""Tag of a run that another one started, with the id of that one: what it decides, the other decides."""
+ASKED = "asked"
+"""Value of the tags by which the runs for one thing are found again."""
+
+
+def asset_key(plant_name: str, asset: str) -> dg.AssetKey:
+    """Return the key of an asset of a plant; each plant of a Dagster has its own."""
+    return dg.AssetKey([plant_name, asset])
+
+
+def op_config(op: str, **values: object) -> dict[str, Any]:
+    """Return the run configuration that gives an op its values."""
+    return {"ops": {op: {"config": values}}}
+
+
+def flow_config(plant_name: str, **values: object) -> dict[str, Any]:
+    """Return the run configuration that gives `cluster_flow` of a plant its values, see `ClusterFlowConfig`."""
+    return op_config(f"{plant_name}__cluster_flow", **values)
+
+
+def verdict_tags(verdict_ids: Iterable[str]) -> dict[str, str]:
+    """Return the tags of a run that answers verdicts on drift."""
+    return {f"pwflow/verdict.{verdict_id}": ASKED for verdict_id in verdict_ids}
