@@ -1,5 +1,7 @@
 """Checks: what must hold of the scores before they are published, one function each, on one snapshot.
 
+What there is to check, and whether it blocks, is declared in `check_list`; here is how.
+
 A check that blocks says that the tables would be wrong: a reading lost, a column changed, p-values that are no
 probabilities, scores of models that do not belong together. A night with many alarms is no such thing. It may be a
 real fault, and then the alarms have to come out, so that check only warns.
@@ -7,7 +9,7 @@ real fault, and then the alarms have to come out, so that check only warns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +22,7 @@ from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
 from pwflow_core.pipeline.readings.folds import STOPPING_FOLDS
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
 from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import read_source
@@ -41,7 +44,7 @@ class CheckResult:
     """What a check found.
 
     Attributes:
-        name: Its name.
+        name: The check.
         passed: Whether what must hold does hold.
         is_blocking: Whether nothing may be published where it does not.
         sentence: What was found, and what to do if it failed.
@@ -55,7 +58,8 @@ class CheckResult:
     figures: Figures = field(default_factory=dict)
 
 
-Check = Callable[[Plant, duckdb.DuckDBPyConnection], CheckResult]
+Finding = tuple[bool, str, Figures]
+"""Whether what must hold does hold, the sentence, and the numbers behind it."""
 
 
 def check_scores(plant: Plant) -> list[CheckResult]:
@@ -65,7 +69,7 @@ def check_scores(plant: Plant) -> list[CheckResult]:
         NotFittedError: There is no warehouse yet.
     """
     with plant.warehouse.snapshot() as connection:
-        return _run(plant, connection, (*_BLOCKING, alarms_within_budget, storage_is_whole))
+        return _run(plant, connection, CHECKS)
 
 
 def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) -> None:
@@ -74,19 +78,22 @@ def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     Raises:
         ChecksFailedError: One of them failed; the message says what to do.
     """
-    results = _run(plant, connection, _BLOCKING)
+    results = _run(plant, connection, [check for check in CHECKS if check.is_blocking])
     if failed := [result.sentence for result in results if result.is_blocking and not result.passed]:
         raise ChecksFailedError(explain_failed_checks(failed))
 
 
-def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: tuple[Check, ...]) -> list[CheckResult]:
+def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> list[CheckResult]:
     """Run the check of the schema, and the others if they find the columns that they look at."""
-    schema, *others = checks
-    result = schema(plant, connection)
-    if not result.passed:
-        reason = "Not run, because the columns are not those of the contract."
-        return [result, *(CheckResult(check.__name__, False, False, reason) for check in others)]
-    return [result, *(check(plant, connection) for check in others)]
+    results: list[CheckResult] = []
+    for check in checks:
+        if results and not results[0].passed:
+            reason = "Not run, because the columns are not those of the contract."
+            results.append(CheckResult(check.name, False, False, reason))
+            continue
+        passed, sentence, figures = _FUNCTIONS[check.name](plant, connection)
+        results.append(CheckResult(check.name, passed, check.is_blocking, sentence, figures))
+    return results
 
 
 def explain_failed_checks(sentences: list[str]) -> str:
@@ -94,7 +101,7 @@ def explain_failed_checks(sentences: list[str]) -> str:
     return f"{' '.join(sentences)} Nothing was published: what was published before stays in force."
 
 
-def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Check that every row that arrived is scored, unjudged or rejected, exactly once, in each file and in all.
 
     A reading that arrived after the last scoring run is `waiting`, not lost.
@@ -118,10 +125,10 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckRe
         where = f" They do not balance in {_listed(wrong)}." if wrong else ""
         sentence += f"{where} Materialize readings, cluster_assignments, component_log_density and anomaly_scores."
     figures = totals | {"scores without a reading": orphans, "files": len(files), "files out of balance": len(wrong)}
-    return CheckResult("rows_balance", not wrong and not orphans, True, sentence, figures)
+    return not wrong and not orphans, sentence, figures
 
 
-def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Check that p-values are what they are called, on readings that no flow learned from and no calibration used.
 
     Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 / sqrt(blocks). The
@@ -148,7 +155,7 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
             f"The p-values of held-out normal readings are uniform within tolerance in {len(distances) // 2 - untold} "
             f"regimes; {untold} have too few to tell."
         )
-    return CheckResult("p_values_are_uniform", not wrong, True, sentence, distances)
+    return not wrong, sentence, distances
 
 
 def _measure_distances(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, float]]:
@@ -172,7 +179,7 @@ def _measure_distances(plant: Plant, connection: duckdb.DuckDBPyConnection) -> l
     return sorted(found)
 
 
-def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Check that the tables about to be published have the columns and types of the contract."""
     with duckdb.connect(":memory:") as contract:
         contract.execute(read_sql("pwflow_core.warehouse", "schema.sql"))
@@ -198,10 +205,10 @@ def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> 
     if wrong:
         sentence = f"The tables differ from the contract: {_listed(wrong)}. Put the columns back as they were."
     figures: Figures = {"columns": len(promised), "columns that differ": len(wrong)}
-    return CheckResult("schema_is_unchanged", not wrong, True, sentence, figures)
+    return not wrong, sentence, figures
 
 
-def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Check that every score comes from one model set, and that all of them could be made again by the one in force."""
     found = dict(connection.execute(read_sql(__package__, "checks_model_sets.sql")).fetchall())
     wrong = {problem: count for problem, count in found.items() if count}
@@ -210,10 +217,10 @@ def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Che
         problems = _listed([f"{count:,} readings were {problem}" for problem, count in wrong.items()])
         sentence = f"{problems}: materialize component_log_density and anomaly_scores of all regimes."
         sentence = sentence[0].upper() + sentence[1:]
-    return CheckResult("model_sets_agree", not wrong, True, sentence, found)
+    return not wrong, sentence, found
 
 
-def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Warn of a regime that alarmed more than ten times as often as alpha allows, in a night that was just scored."""
     values = {"timezone": plant.config.schedule.timezone}
     nights = connection.execute(read_sql(__package__, "checks_alarms.sql"), values).fetchall()
@@ -227,12 +234,10 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
             f"More than ten times the alarms that alpha allows: {_listed(described)}. A fault, or a regime that has "
             "changed: look at them."
         )
-    return CheckResult(
-        "alarms_within_budget", not described, False, sentence, {"nights of a regime above the budget": len(described)}
-    )
+    return not described, sentence, {"nights of a regime above the budget": len(described)}
 
 
-def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> CheckResult:
+def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Warn of model files that cannot be used, and of what the warehouse was found to lack in the last day."""
     keys = [
         row[0]
@@ -260,7 +265,7 @@ def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Che
         "model files that cannot be used": len(keys),
         "losses of the last day": len(losses) - bool(keys),
     }
-    return CheckResult("storage_is_whole", not losses, False, sentence, figures)
+    return not losses, sentence, figures
 
 
 def _listed(items: list[str]) -> str:
@@ -268,4 +273,14 @@ def _listed(items: list[str]) -> str:
     return ", ".join(items[:_N_SHOWN]) + more
 
 
-_BLOCKING: tuple[Check, ...] = (schema_is_unchanged, rows_balance, model_sets_agree, p_values_are_uniform)
+_FUNCTIONS: Mapping[str, Callable[[Plant, duckdb.DuckDBPyConnection], Finding]] = {
+    function.__name__: function
+    for function in (
+        schema_is_unchanged,
+        rows_balance,
+        model_sets_agree,
+        p_values_are_uniform,
+        alarms_within_budget,
+        storage_is_whole,
+    )
+}

@@ -1,0 +1,64 @@
+"""The checks of the scores: what each promises, and whether anything may be published where it does not hold.
+
+Nothing heavy is imported here: Dagster shows this list as soon as it loads. How each is checked stands in `checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CHECKS", "Check"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: Its name, which is that of the function in `checks`.
+        promise: What must hold.
+        is_blocking: Whether nothing may be published where it does not. One that only warns is about a plant or its
+            storage, and not about whether the tables are right.
+    """
+
+    name: str
+    promise: str
+    is_blocking: bool
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "schema_is_unchanged",
+        "The tables about to be published have the columns and types of the contract.",
+        is_blocking=True,
+    ),
+    Check(
+        "rows_balance",
+        "Every row that arrived is scored, unjudged or rejected, exactly once, in each file and in all.",
+        is_blocking=True,
+    ),
+    Check(
+        "model_sets_agree",
+        "Every score comes from flows that were pinned together, and the one in force would repeat it.",
+        is_blocking=True,
+    ),
+    Check(
+        "p_values_are_uniform",
+        "On readings that no flow learned from and no calibration used, p-values are uniform: the Kolmogorov-Smirnov "
+        "distance of a regime is at most the larger of 0.1 and 2.5 / sqrt(time blocks).",
+        is_blocking=True,
+    ),
+    Check(
+        "alarms_within_budget",
+        "No regime alarmed more than ten times as often as alpha allows in a night that was just scored. Only warns: "
+        "it may be a real fault, and then its alarms have to come out.",
+        is_blocking=False,
+    ),
+    Check(
+        "storage_is_whole",
+        "Every model file can be used, and the warehouse lost nothing that was written into it. Only warns: what "
+        "cannot be judged says so, and the rest has to come out.",
+        is_blocking=False,
+    ),
+)
+"""Every check, in the order in which they run; the others look only at columns that the first found to be there."""
