@@ -4,14 +4,15 @@ A Dagster run is for partitions that are known when it starts, and the regimes a
 learned. So the whole path is two runs: one that finds the regimes, and one over all of them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.errors import PwflowError
 from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     _Runners = Callable[[dg.DagsterInstance], Runner]
 
-__all__ = ["build_jobs"]
+__all__ = ["AnswerConfig", "ApprovalConfig", "PromotionConfig", "RollbackConfig", "build_jobs"]
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -49,9 +50,41 @@ _SCORE = (
 )
 
 
+class AnswerConfig(dg.Config):
+    """Run configuration of `answer_drift`."""
+
+    verdict_ids: list[str] = Field(description="The verdicts to answer, see mart.drift_verdicts.")
+    given_up: list[str] = Field(default=[], description="Runs that took them on before, and ended without an answer.")
+
+
+class ApprovalConfig(dg.Config):
+    """Run configuration of `approve_regime`."""
+
+    verdict_id: str = Field(
+        description="The verdict: those that are open stand in the last materialization of cluster_health."
+    )
+    reason: str = Field(default="approved in Dagster", description="Why, for the registry.")
+
+
+class PromotionConfig(dg.Config):
+    """Run configuration of `promote_flow`."""
+
+    cluster_key: str = Field(description="The regime, such as c0003.")
+    flow_version: str = Field(description="The version or its first digits, see mart.flow_versions.")
+    reason: str = Field(default="promoted in Dagster", description="Why, for the registry.")
+
+
+class RollbackConfig(dg.Config):
+    """Run configuration of `roll_back_flow`."""
+
+    cluster_key: str = Field(description="The regime, such as c0003.")
+    flow_version: str = Field(default=PREVIOUS, description=f"The version or its first digits, or `{PREVIOUS}`.")
+    reason: str = Field(default="rolled back in Dagster", description="Why, for the registry.")
+
+
 def build_jobs(
     config: PlantConfig, resolve: Callable[[str], dg.JobDefinition]
-) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
+) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
     """Return the jobs of a plant.
 
     Arguments:
@@ -59,11 +92,11 @@ def build_jobs(
         resolve: Returns a job of its definitions by its name, for those that start others.
     """
 
-    def job(name: str, description: str, *assets: str) -> UnresolvedAssetJobDefinition:
+    def job(name: str, description: str, *assets: str) -> "UnresolvedAssetJobDefinition":
         selection = dg.AssetSelection.assets(*(asset_key(config.plant.name, asset) for asset in assets))
         return dg.define_asset_job(name, selection, description=description)
 
-    def runner(instance: dg.DagsterInstance) -> Runner:
+    def runner(instance: dg.DagsterInstance) -> "Runner":
         from pwflow_dagster.runs import Runner
 
         return Runner(config, instance, resolve)
@@ -72,24 +105,8 @@ def build_jobs(
         _whole_path(runner),
         _answer_drift(runner),
         _approve_regime(runner),
-        _switch_flow(
-            runner,
-            PROMOTE_FLOW,
-            dg.Field(str, description="The version or its first digits, see mart.flow_versions."),
-            description=(
-                "Put a version of the flow of one regime in force (name both in the launchpad), score its slice again, "
-                "derive what depends on it, publish. Trains nothing."
-            ),
-        ),
-        _switch_flow(
-            runner,
-            ROLL_BACK_FLOW,
-            dg.Field(str, default_value=PREVIOUS, description=f"The version or its first digits, or `{PREVIOUS}`."),
-            description=(
-                "Return to the flow that one regime had before (name the regime in the launchpad), score its slice "
-                "again, derive what depends on it, publish. Trains nothing."
-            ),
-        ),
+        _promote_flow(runner),
+        _roll_back_flow(runner),
         job(
             LEARN_REGIMES,
             "Ingest what is new and find the operating regimes; adds a partition for each new one.",
@@ -120,69 +137,135 @@ def build_jobs(
     ]
 
 
-def _whole_path(runner: _Runners) -> dg.JobDefinition:
+def _whole_path(runner: "_Runners") -> dg.JobDefinition:
     @dg.op(description="Starts the runs that the plant needs, one after the other, and waits for them.")
-    def run_whole_path(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
+    def run_whole_path(context: dg.OpExecutionContext) -> None:
         from pwflow_dagster.runs import run_plant
 
         _follow(context, run_plant(runner(context.instance)))
 
-    @dg.job(
-        name=WHOLE_PATH,
-        executor_def=dg.in_process_executor,
-        description=(
-            "From files to published scores, with one click: ingest, find the regimes if there is anything to "
-            "learn, train the flows that are missing, score, publish."
-        ),
+    return _job_of(
+        run_whole_path,
+        WHOLE_PATH,
+        "From files to published scores, with one click: ingest, find the regimes if there is anything to learn, train "
+        "the flows that are missing, score, publish.",
     )
-    def whole_path() -> None:
-        run_whole_path()
-
-    return whole_path
 
 
-def _answer_drift(runner: _Runners) -> dg.JobDefinition:
+def _answer_drift(runner: "_Runners") -> dg.JobDefinition:
     @dg.op(
         name=ANSWER_VERDICTS,
         description="Learns again what moved, and only that, one run per group of regimes; or weighs regimes anew.",
-        config_schema={
-            "verdict_ids": dg.Field([str], description="The verdicts to answer, see mart.drift_verdicts."),
-            "given_up": dg.Field(
-                [str], default_value=[], description="Runs that took them on before, and ended without an answer."
-            ),
-        },
     )
-    def run_answers(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
+    def run_answers(context: dg.OpExecutionContext, config: AnswerConfig) -> None:
         from pwflow_core.pipeline.decisions.verdicts import Decider
         from pwflow_dagster.runs import answer_verdicts
 
-        given = context.op_config
-        _follow(
-            context,
-            answer_verdicts(
-                runner(context.instance),
-                given["verdict_ids"],
-                by=Decider(decided_by(context.run), context.run_id),
-                given_up=given["given_up"],
-            ),
-        )
+        by = Decider(decided_by(context.run), context.run_id)
+        outcomes = answer_verdicts(runner(context.instance), config.verdict_ids, by=by, given_up=config.given_up)
+        _follow(context, outcomes)
 
-    @dg.job(
-        name=ANSWER_DRIFT,
-        executor_def=dg.in_process_executor,
-        description=(
-            "Answer verdicts on drift: train the flows of the regimes that moved, put each in force if it proves "
-            "better, score those slices alone, derive what depends on them, publish. The drift sensor starts it; so "
-            "can you, with the ids of verdicts from mart.drift_verdicts."
-        ),
+    return _job_of(
+        run_answers,
+        ANSWER_DRIFT,
+        "Answer verdicts on drift: train the flows of the regimes that moved, put each in force if it proves better, "
+        "score those slices alone, derive what depends on them, publish. The drift sensor starts it; so can you, with "
+        "the ids of verdicts from mart.drift_verdicts.",
     )
-    def answer_drift() -> None:
-        run_answers()
-
-    return answer_drift
 
 
-def _follow(context, outcomes: Iterable[RunOutcome]) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _approve_regime(runner: "_Runners") -> dg.JobDefinition:
+    @dg.op(description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.")
+    def run_approval(context: dg.OpExecutionContext, config: ApprovalConfig) -> None:
+        from pwflow_dagster.runs import approve_regime
+
+        with _refusals():
+            keys, outcome = approve_regime(
+                runner(context.instance),
+                config.verdict_id,
+                approved_by=decided_by(context.run),
+                reason=config.reason,
+                run_id=context.run_id,
+            )
+        context.log.info(f"New regime {', '.join(keys)}")
+        _follow(context, [outcome])
+
+    return _job_of(
+        run_approval,
+        APPROVE_REGIME,
+        "Answer a verdict of drift that proposes a new regime (its id goes into the launchpad; cluster_health and "
+        "`pwflow status` list those that are open): add the regime under a key of its own, train its flow alone, "
+        "score, publish. The other regimes stay as they are.",
+    )
+
+
+def _promote_flow(runner: "_Runners") -> dg.JobDefinition:
+    @dg.op(description="Starts the run that puts the flow in force, and waits for it.")
+    def run_promotion(context: dg.OpExecutionContext, config: PromotionConfig) -> None:
+        _switch_flow(context, runner, config, is_rollback=False)
+
+    return _job_of(
+        run_promotion,
+        PROMOTE_FLOW,
+        "Put a version of the flow of one regime in force (name both in the launchpad), score its slice again, derive "
+        "what depends on it, publish. Trains nothing.",
+    )
+
+
+def _roll_back_flow(runner: "_Runners") -> dg.JobDefinition:
+    @dg.op(description="Starts the run that puts the flow in force, and waits for it.")
+    def run_rollback(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
+        _switch_flow(context, runner, config, is_rollback=True)
+
+    return _job_of(
+        run_rollback,
+        ROLL_BACK_FLOW,
+        "Return to the flow that one regime had before (name the regime in the launchpad), score its slice again, "
+        "derive what depends on it, publish. Trains nothing.",
+    )
+
+
+def _job_of(op: dg.OpDefinition, name: str, description: str) -> dg.JobDefinition:
+    """Return a job of one op, which starts others: the launchpad of a job of assets ignores its configuration."""
+
+    @dg.job(name=name, executor_def=dg.in_process_executor, description=description)
+    def job() -> None:
+        op()
+
+    return job
+
+
+def _switch_flow(
+    context: dg.OpExecutionContext,
+    runner: "_Runners",
+    config: PromotionConfig | RollbackConfig,
+    *,
+    is_rollback: bool,
+) -> None:
+    from pwflow_dagster.runs import switch_flow
+
+    with _refusals():
+        outcome = switch_flow(
+            runner(context.instance),
+            config.cluster_key,
+            config.flow_version,
+            is_rollback=is_rollback,
+            decided_by=decided_by(context.run),
+            reason=config.reason,
+        )
+    _follow(context, [outcome])
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Show what the core refuses on purpose as one sentence instead of a traceback."""
+    try:
+        yield
+    except PwflowError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _follow(context: dg.OpExecutionContext, outcomes: "Iterable[RunOutcome]") -> None:
     """Log the runs that an op starts, all of them; fail if one did."""
     errors = []
     for outcome in outcomes:
@@ -191,86 +274,3 @@ def _follow(context, outcomes: Iterable[RunOutcome]) -> None:  # type: ignore[no
             errors.append(outcome.error)
     if errors:
         raise dg.Failure(description=" ".join(errors), allow_retries=False)
-
-
-def _approve_regime(runner: _Runners) -> dg.JobDefinition:
-    @dg.op(
-        description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.",
-        config_schema={
-            "verdict_id": dg.Field(
-                str, description="The verdict: those that are open stand in the last materialization of cluster_health."
-            ),
-            "reason": dg.Field(str, default_value="approved in Dagster", description="Why, for the registry."),
-        },
-    )
-    def run_approval(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
-        from pwflow_core.errors import PwflowError
-        from pwflow_dagster.runs import approve_regime
-
-        given = context.op_config
-        try:
-            keys, outcome = approve_regime(
-                runner(context.instance),
-                given["verdict_id"],
-                approved_by=decided_by(context.run),
-                reason=given["reason"],
-                run_id=context.run_id,
-            )
-        except PwflowError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        context.log.info(f"New regime {', '.join(keys)}: run {outcome.run_id}")
-        if outcome.error is not None:
-            raise dg.Failure(description=outcome.error, allow_retries=False)
-
-    @dg.job(
-        name=APPROVE_REGIME,
-        executor_def=dg.in_process_executor,
-        description=(
-            "Answer a verdict of drift that proposes a new regime (its id goes into the launchpad; cluster_health and "
-            "`pwflow status` list those that are open): add the regime under a key of its own, train its flow alone, "
-            "score, publish. The other regimes stay as they are."
-        ),
-    )
-    def approve_regime_job() -> None:
-        run_approval()
-
-    return approve_regime_job
-
-
-def _switch_flow(runner: _Runners, name: str, flow_version: dg.Field, *, description: str) -> dg.JobDefinition:
-    """Return a job of one op that puts a flow in force; the launchpad of a job of assets ignores its configuration."""
-    is_rollback = name == ROLL_BACK_FLOW
-    reason = "rolled back in Dagster" if is_rollback else "promoted in Dagster"
-
-    @dg.op(
-        name="run_rollback" if is_rollback else "run_promotion",
-        description="Starts the run that puts the flow in force, and waits for it.",
-        config_schema={
-            "cluster_key": dg.Field(str, description="The regime, such as c0003."),
-            "flow_version": flow_version,
-            "reason": dg.Field(str, default_value=reason, description="Why, for the registry."),
-        },
-    )
-    def run_switch(context) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - Dagster reads annotations
-        from pwflow_core.errors import PwflowError
-        from pwflow_dagster.runs import switch_flow
-
-        given = context.op_config
-        try:
-            outcome = switch_flow(
-                runner(context.instance),
-                given["cluster_key"],
-                given["flow_version"],
-                is_rollback=is_rollback,
-                decided_by=decided_by(context.run),
-                reason=given["reason"],
-            )
-        except PwflowError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
-        _follow(context, [outcome])
-
-    @dg.job(name=name, executor_def=dg.in_process_executor, description=description)
-    def switch_job() -> None:
-        run_switch()
-
-    return switch_job

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
+from pwflow_dagster.names import asset_key
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import running
 
@@ -13,7 +14,10 @@ OWNERS = ["team:data-engineering"]
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
     """Return `raw_readings` and `readings` of a plant."""
+    return [_raw_readings(plant_name), _readings(plant_name)]
 
+
+def _raw_readings(plant_name: str) -> dg.AssetsDefinition:
     @dg.asset(
         key_prefix=plant_name,
         group_name="1_ingestion",
@@ -45,12 +49,18 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                 data_version=dg.DataVersion(summary.version),
             )
 
+    return raw_readings
+
+
+def _readings(plant_name: str) -> dg.AssetsDefinition:
+    raw_key = asset_key(plant_name, "raw_readings")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="1_ingestion",
         owners=OWNERS,
         kinds={"duckdb", "sql"},
-        deps=[raw_readings],
+        deps=[raw_key],
         description=(
             "Valid readings: typed, in UTC, one per machine and time, inside the physical limits of the sensors; "
             "whether each can be judged, and what the models see of the readings before it. "
@@ -81,14 +91,10 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                     ),
                     "dagster/column_schema": schema,
                     "dagster/column_lineage": column_lineage(
-                        {
-                            column.name: [(raw_readings.key, column.name)]
-                            for column in schema.columns
-                            if column.name in taken
-                        }
+                        {column.name: [(raw_key, column.name)] for column in schema.columns if column.name in taken}
                     ),
                 },
                 data_version=dg.DataVersion(summary.version),
             )
 
-    return [raw_readings, readings]
+    return readings

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
+from pwflow_dagster.names import asset_key
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import decided_by, deciding_run, running
 
@@ -32,10 +33,14 @@ class PlantReportConfig(dg.Config):
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
     """Return `published_warehouse` and `plant_report` of a plant."""
-    scores_key, contributions_key, events_key, health_key = (
-        dg.AssetKey([plant_name, name])
-        for name in ("anomaly_scores", "sensor_contributions", "anomaly_events", "cluster_health")
-    )
+    return [_published_warehouse(plant_name), _plant_report(plant_name)]
+
+
+def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
+    scores_key = asset_key(plant_name, "anomaly_scores")
+    contributions_key = asset_key(plant_name, "sensor_contributions")
+    events_key = asset_key(plant_name, "anomaly_events")
+    health_key = asset_key(plant_name, "cluster_health")
 
     @dg.asset(
         key_prefix=plant_name,
@@ -77,12 +82,18 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                 }
             )
 
+    return published_warehouse
+
+
+def _plant_report(plant_name: str) -> dg.AssetsDefinition:
+    published_key = asset_key(plant_name, "published_warehouse")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="4_publication",
         owners=["team:process-engineering"],
         kinds={"html"},
-        deps=[published_warehouse],
+        deps=[published_key],
         description=(
             "The plant in pictures, one HTML file that opens anywhere: alarms, events, regimes, data quality, models. "
             "It is made after the tables are published, so that they never wait for it."
@@ -117,7 +128,7 @@ def build(plant_name: str) -> list[dg.AssetsDefinition]:
                 }
             )
 
-    return [published_warehouse, plant_report]
+    return plant_report
 
 
 def _collect_model_files(context: dg.AssetExecutionContext, plant: "Plant") -> int:

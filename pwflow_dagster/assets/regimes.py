@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from pwflow_dagster.metadata import column_lineage, column_schema, inline_image, small_table, thumbnail
-from pwflow_dagster.names import PREVIOUS, REASON_TAG
+from pwflow_dagster.names import PREVIOUS, REASON_TAG, asset_key
 from pwflow_dagster.partitions import add_clusters, selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import decided_by, deciding_run, running
@@ -51,7 +51,15 @@ class ClusterFlowConfig(dg.Config):
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Return `cluster_model`, `cluster_assignments` and `cluster_flow` of a plant."""
-    readings_key = dg.AssetKey([plant_name, "readings"])
+    return [
+        _cluster_model(plant_name, partitions),
+        _cluster_assignments(plant_name, partitions),
+        _cluster_flow(plant_name, partitions),
+    ]
+
+
+def _cluster_model(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+    readings_key = asset_key(plant_name, "readings")
 
     @dg.asset(
         key_prefix=plant_name,
@@ -118,6 +126,13 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 data_version=dg.DataVersion(summary.cluster_model_id),
             )
 
+    return cluster_model
+
+
+def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+    readings_key = asset_key(plant_name, "readings")
+    model_key = asset_key(plant_name, "cluster_model")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="2_regimes",
@@ -125,7 +140,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         kinds={"duckdb", "scikitlearn"},
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=[readings_key, cluster_model],
+        deps=[readings_key, model_key],
         description=(
             "The readings that each regime could have produced, with the probability of the regime. A reading "
             "between two regimes is a candidate of both. Only readings that are new are assigned."
@@ -139,7 +154,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             schema = column_schema(opened, "core", "cluster_assignments")
             lineage = column_lineage(
                 {
-                    "cluster_key": [(cluster_model.key, "cluster_key")],
+                    "cluster_key": [(model_key, "cluster_key")],
                     "reading_id": [(readings_key, "reading_id")],
                 }
             )
@@ -154,6 +169,12 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     partition_key=key,
                 )
 
+    return cluster_assignments
+
+
+def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+    assignments_key = asset_key(plant_name, "cluster_assignments")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="2_regimes",
@@ -161,7 +182,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         kinds={"pytorch"},
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=[cluster_assignments],
+        deps=[assignments_key],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
             "that regime alone, on its readings, and puts the new flow in force if it proves no worse than the old one "
@@ -181,7 +202,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             reason = config.reason or context.run.tags.get(REASON_TAG, "materialized in Dagster")
             by = decided_by(context.run)
             schema = column_schema(opened, "mart", "flow_versions")
-            lineage = column_lineage({"cluster_key": [(cluster_assignments.key, "cluster_key")]})
+            lineage = column_lineage({"cluster_key": [(assignments_key, "cluster_key")]})
             shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
             if config.put_in_force is not None:
                 for key in keys:
@@ -226,7 +247,7 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     partition_key=key,
                 )
 
-    return [cluster_model, cluster_assignments, cluster_flow]
+    return cluster_flow
 
 
 def _switch(

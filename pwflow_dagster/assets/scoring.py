@@ -3,6 +3,7 @@
 import dagster as dg
 
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
+from pwflow_dagster.names import asset_key
 from pwflow_dagster.partitions import selected_clusters
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import running
@@ -15,9 +16,18 @@ MOST_SHOWN = 20
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """Return the assets from `component_log_density` to `cluster_health` of a plant."""
-    readings_key, assignments_key, flow_key = (
-        dg.AssetKey([plant_name, name]) for name in ("readings", "cluster_assignments", "cluster_flow")
-    )
+    return [
+        _component_log_density(plant_name, partitions),
+        _anomaly_scores(plant_name),
+        _sensor_contributions(plant_name),
+        _anomaly_events(plant_name),
+        _cluster_health(plant_name),
+    ]
+
+
+def _component_log_density(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+    assignments_key = asset_key(plant_name, "cluster_assignments")
+    flow_key = asset_key(plant_name, "cluster_flow")
 
     @dg.asset(
         key_prefix=plant_name,
@@ -59,12 +69,19 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     partition_key=key,
                 )
 
+    return component_log_density
+
+
+def _anomaly_scores(plant_name: str) -> dg.AssetsDefinition:
+    readings_key = asset_key(plant_name, "readings")
+    density_key = asset_key(plant_name, "component_log_density")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="3_scoring",
         owners=OWNERS,
         kinds={"duckdb", "sql"},
-        deps=[component_log_density, readings_key],
+        deps=[density_key, readings_key],
         description=(
             "Every reading with its calibrated probability: a p-value against held-out readings of the same "
             "regime, and minus its logarithm as the anomaly score. A reading that cannot be judged has a status "
@@ -81,7 +98,6 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
             opened = plant.open()
             summary = derive_scores(opened)
             sight = measure_detectability(opened)
-            density = component_log_density.key
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": sum(summary.n_by_status.values()),
@@ -129,11 +145,11 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                         {
                             **{name: [(readings_key, name)] for name in ("reading_id", "machine_id", "ts", "segment")},
                             **{
-                                name: [(density, "log_density")]
+                                name: [(density_key, "log_density")]
                                 for name in ("log_density", "p_value", "anomaly_score", "is_anomaly")
                             },
-                            "cluster_key": [(density, "cluster_key"), (density, "log_density")],
-                            "flow_version": [(density, "flow_version")],
+                            "cluster_key": [(density_key, "cluster_key"), (density_key, "log_density")],
+                            "flow_version": [(density_key, "flow_version")],
                             "status": [(readings_key, "quality")],
                             "reason": [(readings_key, "reason")],
                         }
@@ -141,12 +157,20 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 },
             )
 
+    return anomaly_scores
+
+
+def _sensor_contributions(plant_name: str) -> dg.AssetsDefinition:
+    readings_key = asset_key(plant_name, "readings")
+    flow_key = asset_key(plant_name, "cluster_flow")
+    scores_key = asset_key(plant_name, "anomaly_scores")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="3_scoring",
         owners=OWNERS,
         kinds={"pytorch", "duckdb"},
-        deps=[anomaly_scores, flow_key],
+        deps=[scores_key, flow_key],
         description=(
             "Which sensors are to blame for each anomaly, what they read and what they should have read given the "
             "others. The contributions of a reading add up to its anomaly score. Only anomalies that are new, or "
@@ -161,7 +185,6 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         with running(context):
             opened = plant.open()
             summary = explain_anomalies(opened)
-            scores = anomaly_scores.key
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_rows,
@@ -174,20 +197,27 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "dagster/column_schema": column_schema(opened, "mart", "sensor_contributions"),
                     "dagster/column_lineage": column_lineage(
                         {
-                            **{name: [(scores, name)] for name in ("reading_id", "machine_id", "ts", "scored_at")},
-                            "contribution": [(scores, "anomaly_score"), (flow_key, "flow_version")],
+                            **{name: [(scores_key, name)] for name in ("reading_id", "machine_id", "ts", "scored_at")},
+                            "contribution": [(scores_key, "anomaly_score"), (flow_key, "flow_version")],
                             "observed": [(readings_key, "reading_id")],
                         }
                     ),
                 },
             )
 
+    return sensor_contributions
+
+
+def _anomaly_events(plant_name: str) -> dg.AssetsDefinition:
+    scores_key = asset_key(plant_name, "anomaly_scores")
+    contributions_key = asset_key(plant_name, "sensor_contributions")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="3_scoring",
         owners=OWNERS,
         kinds={"duckdb", "sql"},
-        deps=[anomaly_scores, sensor_contributions],
+        deps=[scores_key, contributions_key],
         description=(
             "Anomalies of a machine that follow each other closely, as one event: start, end, peak, the sensors to "
             "blame, and a plain sentence. Too few anomalies together are no event unless one of them is extreme."
@@ -201,7 +231,6 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
         with running(context):
             opened = plant.open()
             summary = derive_events(opened)
-            scores = anomaly_scores.key
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_events,
@@ -219,15 +248,15 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "dagster/column_schema": column_schema(opened, "mart", "anomaly_events"),
                     "dagster/column_lineage": column_lineage(
                         {
-                            **{name: [(scores, name)] for name in ("machine_id", "segment", "cluster_key")},
-                            "event_id": [(scores, "reading_id")],
-                            "started_at": [(scores, "ts")],
-                            "ended_at": [(scores, "ts")],
-                            "peak_score": [(scores, "anomaly_score")],
-                            "n_readings": [(scores, "is_anomaly")],
-                            "top_sensors": [(sensor_contributions.key, "contribution")],
+                            **{name: [(scores_key, name)] for name in ("machine_id", "segment", "cluster_key")},
+                            "event_id": [(scores_key, "reading_id")],
+                            "started_at": [(scores_key, "ts")],
+                            "ended_at": [(scores_key, "ts")],
+                            "peak_score": [(scores_key, "anomaly_score")],
+                            "n_readings": [(scores_key, "is_anomaly")],
+                            "top_sensors": [(contributions_key, "contribution")],
                             "summary": [
-                                (sensor_contributions.key, name)
+                                (contributions_key, name)
                                 for name in ("observed", "expected_low", "expected_high", "unit")
                             ],
                         }
@@ -235,12 +264,20 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                 },
             )
 
+    return anomaly_events
+
+
+def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
+    flow_key = asset_key(plant_name, "cluster_flow")
+    scores_key = asset_key(plant_name, "anomaly_scores")
+    contributions_key = asset_key(plant_name, "sensor_contributions")
+
     @dg.asset(
         key_prefix=plant_name,
         group_name="3_scoring",
         owners=OWNERS,
         kinds={"pytorch", "duckdb"},
-        deps=[anomaly_scores, sensor_contributions, flow_key],
+        deps=[scores_key, contributions_key, flow_key],
         description=(
             "What is known about each night and regime: readings that could not be judged, by reason, the share of "
             "alarms beside ten times the false-alarm rate, and evidence that the regime moved, which may be looked at "
@@ -298,21 +335,21 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
                     "dagster/column_schema": column_schema(opened, "mart", "cluster_health"),
                     "dagster/column_lineage": column_lineage(
                         {
-                            "night": [(anomaly_scores.key, "ts")],
-                            "cluster_key": [(anomaly_scores.key, "cluster_key")],
-                            "channel": [(anomaly_scores.key, "status")],
+                            "night": [(scores_key, "ts")],
+                            "cluster_key": [(scores_key, "cluster_key")],
+                            "channel": [(scores_key, "status")],
                             "evidence": [
-                                (anomaly_scores.key, "status"),
-                                (anomaly_scores.key, "is_anomaly"),
+                                (scores_key, "status"),
+                                (scores_key, "is_anomaly"),
                                 (flow_key, "flow_version"),
                             ],
-                            "n_readings": [(anomaly_scores.key, "status"), (anomaly_scores.key, "is_anomaly")],
+                            "n_readings": [(scores_key, "status"), (scores_key, "is_anomaly")],
                         }
                     ),
                 },
             )
 
-    return [component_log_density, anomaly_scores, sensor_contributions, anomaly_events, cluster_health]
+    return cluster_health
 
 
 def _rounded(figure: float | None) -> float | None:
