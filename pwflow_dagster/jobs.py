@@ -17,6 +17,7 @@ from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
     APPROVE_REGIME,
+    DISMISS,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
     PREVIOUS,
@@ -27,6 +28,7 @@ from pwflow_dagster.names import (
     WHOLE_PATH,
     asset_key,
 )
+from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import decided_by
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     _Runners = Callable[[dg.DagsterInstance], Runner]
 
-__all__ = ["AnswerConfig", "ApprovalConfig", "PromotionConfig", "RollbackConfig", "build_jobs"]
+__all__ = ["AnswerConfig", "ApprovalConfig", "DismissalConfig", "PromotionConfig", "RollbackConfig", "build_jobs"]
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -50,6 +52,11 @@ _SCORE = (
 )
 
 
+_WHERE = (
+    "Verdicts that are open stand in the last materialization of cluster_health, stretches in that of cluster_model."
+)
+
+
 class AnswerConfig(dg.Config):
     """Run configuration of `answer_drift`."""
 
@@ -60,10 +67,15 @@ class AnswerConfig(dg.Config):
 class ApprovalConfig(dg.Config):
     """Run configuration of `approve_regime`."""
 
-    verdict_id: str = Field(
-        description="The verdict: those that are open stand in the last materialization of cluster_health."
-    )
+    verdict_id: str = Field(description=f"The verdict, or the unusual stretch (U-…). {_WHERE}")
     reason: str = Field(default="approved in Dagster", description="Why, for the registry.")
+
+
+class DismissalConfig(dg.Config):
+    """Run configuration of `dismiss`."""
+
+    verdict_id: str = Field(description=f"The verdict, or the unusual stretch (U-…). {_WHERE}")
+    reason: str = Field(default="dismissed in Dagster", description="Why, for the record.")
 
 
 class PromotionConfig(dg.Config):
@@ -105,6 +117,7 @@ def build_jobs(
         _whole_path(runner),
         _answer_drift(runner),
         _approve_regime(runner),
+        _dismiss(PlantResource(config)),
         _promote_flow(runner),
         _roll_back_flow(runner),
         job(
@@ -177,7 +190,7 @@ def _answer_drift(runner: "_Runners") -> dg.JobDefinition:
 def _approve_regime(runner: "_Runners") -> dg.JobDefinition:
     @dg.op(description="Adds the regime that a verdict proposes, starts the run that learns it, and waits for it.")
     def run_approval(context: dg.OpExecutionContext, config: ApprovalConfig) -> None:
-        from pwflow_dagster.runs import approve_regime
+        from pwflow_dagster.runs import TOO_SHORT, approve_regime
 
         with _refusals():
             keys, outcome = approve_regime(
@@ -187,6 +200,9 @@ def _approve_regime(runner: "_Runners") -> dg.JobDefinition:
                 reason=config.reason,
                 run_id=context.run_id,
             )
+        if outcome is None:
+            context.log.info(f"{config.verdict_id}: normal. {TOO_SHORT}")
+            return
         context.log.info(f"New regime {', '.join(keys)}")
         _follow(context, [outcome])
 
@@ -195,7 +211,26 @@ def _approve_regime(runner: "_Runners") -> dg.JobDefinition:
         APPROVE_REGIME,
         "Answer a verdict of drift that proposes a new regime (its id goes into the launchpad; cluster_health and "
         "`pwflow status` list those that are open): add the regime under a key of its own, train its flow alone, "
-        "score, publish. The other regimes stay as they are.",
+        "score, publish. The other regimes stay as they are. Of an unusual stretch of the history (U-…, listed by "
+        "cluster_model) it says that this is a normal way of running.",
+    )
+
+
+def _dismiss(plant: PlantResource) -> dg.JobDefinition:
+    @dg.op(description="Records that a verdict is nothing to act on, or that an unusual stretch is a fault.")
+    def run_dismissal(context: dg.OpExecutionContext, config: DismissalConfig) -> None:
+        from pwflow_core.pipeline.decisions.dismissing import dismiss
+        from pwflow_core.pipeline.decisions.verdicts import Decider
+
+        by = Decider(decided_by(context.run), context.run_id)
+        with _refusals():
+            context.log.info(dismiss(plant.open(), config.verdict_id, by=by, reason=config.reason))
+
+    return _job_of(
+        run_dismissal,
+        DISMISS,
+        "Say that a verdict is no fault and no lasting change (its id goes into the launchpad). Of an unusual stretch "
+        "of the history (U-…) it says that it is a fault: nothing learns from it, and it is not asked about again.",
     )
 
 

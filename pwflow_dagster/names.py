@@ -14,6 +14,7 @@ __all__ = [
     "ASKED",
     "DECIDED_BY_TAG",
     "DECIDING_RUN_TAG",
+    "DISMISS",
     "LEARN_REGIMES",
     "NIGHTLY_SCORING",
     "PREVIOUS",
@@ -40,6 +41,7 @@ ANSWER_VERDICTS = "answer_verdicts"
 PROMOTE_FLOW = "promote_flow"
 ROLL_BACK_FLOW = "roll_back_flow"
 APPROVE_REGIME = "approve_regime"
+DISMISS = "dismiss"
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in force before."""

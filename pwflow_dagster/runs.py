@@ -20,6 +20,7 @@ from pwflow_core.errors import PwflowError, RegimeError, UnknownVerdictError
 from pwflow_core.pipeline.decisions.kinds import RUN_ANSWERS
 from pwflow_core.pipeline.decisions.verdicts import Decider, StoredVerdict, claim_verdicts, find_verdict
 from pwflow_core.pipeline.flows.training import clusters_without_flow
+from pwflow_core.pipeline.readings.recurrence import is_stretch_id
 from pwflow_core.pipeline.regimes.changing import approve_stretch, approve_verdict, reweigh_regimes
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
 from pwflow_core.pipeline.regimes.model import active_cluster_keys, check_cluster_keys
@@ -44,6 +45,7 @@ from pwflow_dagster.names import (
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
 
 __all__ = [
+    "TOO_SHORT",
     "LastRun",
     "RunOutcome",
     "Runner",
@@ -56,6 +58,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger("pwflow.runs")
+
+TOO_SHORT = "Too short for a regime of its own; the next `pwflow run` learns from it."
+"""What is said of a stretch that was approved and got no regime."""
 
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "Query interrupted", "INTERRUPT Error")
 """What the error of a step is called that was interrupted, in Dagster, in Python and in DuckDB."""
@@ -339,11 +344,12 @@ def approve_regime(
 
     Raises:
         UnknownVerdictError: No verdict has this id, or it does not propose a new regime.
+        UnknownStretchError: There is no such stretch.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """
     plant = runner.plant
-    if verdict_id.startswith("U-"):
+    if is_stretch_id(verdict_id):
         keys = approve_stretch(plant, verdict_id, approved_by=approved_by, reason=reason)
     else:
         keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason, run_id=run_id)

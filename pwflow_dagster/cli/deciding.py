@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-_STRETCH = "U-"
-
 
 @click.command()
 @click.argument("verdict_id")
@@ -64,18 +62,12 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     not raised again for thirty nights. Of an unusual stretch of the history (U-…) this says that it is a fault: nothing
     learns from it, and it is not asked about again.
     """
-    from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict
-    from pwflow_core.pipeline.readings.recurrence import decide_stretch
+    from pwflow_core.pipeline.decisions.dismissing import dismiss as dismiss_finding
+    from pwflow_core.pipeline.decisions.verdicts import Decider
     from pwflow_core.plant import Plant
 
     plant = Plant.open(configuration_in_force(config_file))
-    if verdict_id.startswith(_STRETCH):
-        stretch = decide_stretch(plant, verdict_id, is_normal=False, decided_by=user(), reason=reason)
-        when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M} UTC"
-        click.echo(f"{stretch.machine_id}, {when}: a fault. Nothing learns from it.")
-        return
-    verdict = dismiss_verdict(plant, verdict_id, by=Decider(user()), reason=reason)
-    click.echo(f"Dismissed: {verdict.summary}")
+    click.echo(dismiss_finding(plant, verdict_id, by=Decider(user()), reason=reason))
 
 
 @click.command()
@@ -89,13 +81,13 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     of the history (U-…) this says that it is normal: it gets a regime of its own or, if it is too short for one, the
     next `pwflow run` learns from it together with the rest.
     """
-    from pwflow_dagster.runs import approve_regime
+    from pwflow_dagster.runs import TOO_SHORT, approve_regime
 
     config = configuration_in_force(config_file)
     with shown_runs(config) as runner:
         keys, outcome = approve_regime(runner, verdict_id, approved_by=user(), reason=reason)
     if outcome is None:
-        click.echo(f"{verdict_id}: normal. Too short for a regime of its own; the next `pwflow run` learns from it.")
+        click.echo(f"{verdict_id}: normal. {TOO_SHORT}")
         return
     check_outcome(outcome)
     click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")

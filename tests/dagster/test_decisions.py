@@ -14,10 +14,20 @@ import pandas as pd
 import pytest
 
 from pwflow_dagster.definitions import build
+from pwflow_dagster.names import op_config
 from tests.conftest import put_file
-from tests.dagster.conftest import KEYS, SLICE_HASHES, UNCHALLENGED, materialize, write_config
+from tests.dagster.conftest import KEYS, SLICE_HASHES, UNCHALLENGED, VERDICT, add_verdict, materialize, write_config
 
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
+
+
+JOBS = {
+    "run_rollback": "roll_back_flow",
+    "run_promotion": "promote_flow",
+    "run_approval": "approve_regime",
+    "run_dismissal": "dismiss",
+}
+"""The jobs that a person starts with something to fill in, by their ops."""
 
 
 @dataclass
@@ -49,19 +59,22 @@ class Clicked:
     all_events: list[dg.DagsterEvent]
 
 
-def click(made, job, **given) -> Clicked:
-    """Start a job from the launchpad, with what a person has to fill in there; see what the run does that it starts."""
-    op = {"roll_back_flow": "run_rollback", "promote_flow": "run_promotion"}[job]
+def launch(made, instance, op, **given) -> dg.ExecuteInProcessResult:
+    """Start a job from the launchpad, with what a person has to fill in there for its op."""
+    definition = build(made.config).resolve_job_def(JOBS[op])
+    return definition.execute_in_process(instance=instance, run_config=op_config(op, **given), raise_on_error=False)
+
+
+def sentences(result) -> list[str]:
+    """Return what the steps say that failed."""
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return [failure.user_failure_data.description for failure in failures]
+
+
+def click(made, op, **given) -> Clicked:
+    """Switch the flow of c0002 from the launchpad; see what the run does that this starts."""
     with made.instance() as instance:
-        done = (
-            build(made.config)
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=instance,
-                run_config={"ops": {op: {"config": {"cluster_key": "c0002", **given}}}},
-                raise_on_error=False,
-            )
-        )
+        done = launch(made, instance, op, **{"cluster_key": "c0002", **given})
         started = instance.get_runs(dg.RunsFilter(job_name="retrain_cluster"), limit=1)
         records = [record for run in started for record in instance.all_logs(run.run_id)]
     inner = [record.dagster_event for record in records if record.dagster_event is not None]
@@ -79,7 +92,7 @@ def materialized(result, asset) -> list[str]:
 def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
     plant = retrained.plant
     before = dict(plant.query(SLICE_HASHES))
-    result = click(plant, "roll_back_flow")
+    result = click(plant, "run_rollback")
     assert result.success
     assert plant.query(IN_FORCE) == [(retrained.first,)]
     after = dict(plant.query(SLICE_HASHES))
@@ -103,26 +116,24 @@ def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
 
 
 def test_what_a_job_of_the_ui_needs_is_asked_for_before_it_starts(plant):
-    for job, op in (("roll_back_flow", "run_rollback"), ("promote_flow", "run_promotion")):
-        with plant.instance():  # Dagster remembers the last instance, even when it has gone
-            definition = build(plant.config).resolve_job_def(job)
-        with pytest.raises(dg.DagsterInvalidConfigError, match="cluster_key"):
-            definition.execute_in_process(run_config={"ops": {op: {"config": {}}}})
+    with plant.instance() as instance:
+        for op in JOBS:
+            with pytest.raises(dg.DagsterInvalidConfigError, match=r"cluster_key|verdict_id"):
+                launch(plant, instance, op)
 
 
 def test_a_regime_that_does_not_exist_is_refused_with_a_sentence(plant):
-    result = click(plant, "roll_back_flow", cluster_key="c0099")
-    [failure] = [event for event in result.all_events if event.is_step_failure]
-    assert "'c0099'" in failure.step_failure_data.user_failure_data.description
+    result = click(plant, "run_rollback", cluster_key="c0099")
+    [sentence] = sentences(result)
+    assert "'c0099'" in sentence
 
 
 def test_a_promotion_without_a_version_lists_those_that_there_are_and_changes_nothing(retrained):
     plant = retrained.plant
     before = plant.query(SLICE_HASHES)
-    result = click(plant, "promote_flow", flow_version="")
+    result = click(plant, "run_promotion", flow_version="")
     assert not result.success
-    [failure, *_] = [event for event in result.all_events if event.is_step_failure]
-    sentence = failure.step_failure_data.user_failure_data.description
+    [sentence, *_] = sentences(result)
     assert retrained.first[:12] in sentence
     assert plant.query(IN_FORCE) == [(retrained.second,)]
     assert plant.query(SLICE_HASHES) == before
@@ -160,8 +171,8 @@ def test_a_refit_from_a_time_on_can_be_asked_for_in_the_launchpad(plant, learn_f
 def test_a_refit_from_a_time_that_is_none_is_refused_with_a_sentence(plant):
     config = {"ops": {"small__cluster_flow": {"config": {"learn_from": "yesterday"}}}}
     result = materialize(plant, "retrain_cluster", partition_key="c0001", run_config=config)
-    [failure, *_] = [event for event in result.all_events if event.is_step_failure]
-    assert "got 'yesterday'" in failure.step_failure_data.user_failure_data.description
+    [sentence, *_] = sentences(result)
+    assert "got 'yesterday'" in sentence
 
 
 def test_promote_rollback_and_confirm_on_the_command_line(retrained):
@@ -234,16 +245,8 @@ def test_an_approved_verdict_becomes_a_regime_of_its_own_by_one_click(plant):
     propose_a_regime(plant)
     before = dict(plant.query(SLICE_HASHES))
     with plant.instance() as instance:
-        result = (
-            build(plant.config)
-            .resolve_job_def("approve_regime")
-            .execute_in_process(
-                instance=instance,
-                run_config={"ops": {"run_approval": {"config": {"verdict_id": "hot"}}}},
-                raise_on_error=False,
-            )
-        )
-        assert result.success, [e.step_failure_data for e in result.all_events if e.is_step_failure]
+        result = launch(plant, instance, "run_approval", verdict_id="hot")
+        assert result.success, sentences(result)
         assert instance.get_dynamic_partitions("small_clusters") == [*KEYS, "c0005"]
         for asset in ("cluster_assignments", "cluster_flow", "component_log_density"):
             assert "c0005" in instance.get_materialized_partitions(dg.AssetKey(["small", asset]))
@@ -257,17 +260,57 @@ def test_an_approved_verdict_becomes_a_regime_of_its_own_by_one_click(plant):
 
 def test_an_approval_of_nothing_is_refused_with_a_sentence(plant):
     with plant.instance() as instance:
-        result = (
-            build(plant.config)
-            .resolve_job_def("approve_regime")
-            .execute_in_process(
-                instance=instance,
-                run_config={"ops": {"run_approval": {"config": {"verdict_id": "nonsense"}}}},
-                raise_on_error=False,
-            )
+        for op, unknown in (
+            ("run_approval", "nonsense"),
+            ("run_dismissal", "nonsense"),
+            ("run_approval", "U-nonsense"),
+        ):
+            [sentence] = sentences(launch(plant, instance, op, verdict_id=unknown))
+            assert f"got '{unknown}'" in sentence
+
+
+def find_unusual(plant, *stretch_ids) -> None:
+    """Stretches of a quarter of an hour, unlike the rest: far too short for a regime of their own."""
+    with plant.plant.warehouse.transaction() as connection:
+        connection.executemany(
+            "INSERT INTO mart.unusual_stretches BY NAME SELECT ? AS stretch_id, machine_id, segment, "
+            "min(ts) AS started_at, min(ts) + INTERVAL 15 MINUTE AS ended_at, 15 AS n_readings, 2.0 AS excess, "
+            "['spindle_speed'] AS top_sensors, 'open' AS status FROM core.readings "
+            "GROUP BY machine_id, segment ORDER BY machine_id, segment LIMIT 1",
+            [[stretch_id] for stretch_id in stretch_ids],
         )
-    [failure] = [event for event in result.all_events if event.is_step_failure]
-    assert "got 'nonsense'" in failure.step_failure_data.user_failure_data.description
+
+
+def test_an_unusual_stretch_is_called_normal_or_a_fault_by_one_click(plant):
+    find_unusual(plant, "U-000001", "U-000002")
+    with plant.instance() as instance:
+        runs_before = len(instance.get_run_ids())
+        approved = launch(plant, instance, "run_approval", verdict_id="U-000001", reason="a trial")
+        dismissed = launch(plant, instance, "run_dismissal", verdict_id="U-000002")
+        assert approved.success, sentences(approved)
+        assert dismissed.success, sentences(dismissed)
+        assert len(instance.get_run_ids()) == runs_before + 2, "what is too short for a regime starts no run of its own"
+        said = [record.user_message for record in instance.all_logs(approved.run_id)]
+        assert "U-000001: normal. Too short for a regime of its own; the next `pwflow run` learns from it." in said
+    assert plant.query("SELECT stretch_id, status, decided_by FROM mart.unusual_stretches ORDER BY stretch_id") == [
+        ("U-000001", "normal", f"dagster run {approved.run_id}: a trial"),
+        ("U-000002", "fault", f"dagster run {dismissed.run_id}: dismissed in Dagster"),
+    ]
+    assert plant.query("SELECT cluster_key FROM mart.clusters WHERE status = 'active' ORDER BY 1") == [
+        (key,) for key in KEYS
+    ]
+
+
+def test_a_verdict_is_dismissed_by_one_click(plant):
+    add_verdict(plant, "c0002")
+    with plant.instance() as instance:
+        result = launch(plant, instance, "run_dismissal", verdict_id=VERDICT, reason="a trial")
+        again = launch(plant, instance, "run_dismissal", verdict_id=VERDICT)
+    assert result.success, sentences(result)
+    [sentence] = sentences(again)
+    assert "is dismissed already" in sentence
+    changes = plant.query("SELECT to_status, run_id, reason FROM mart.verdict_changes")
+    assert changes == [("dismissed", result.run_id, "a trial")]
 
 
 AUDIT = """
@@ -285,7 +328,7 @@ AUDIT = """
 
 def test_from_every_score_one_query_leads_to_its_flow_and_to_who_promoted_it(retrained):
     plant = retrained.plant
-    assert click(plant, "roll_back_flow").success
+    assert click(plant, "run_rollback").success
     with duckdb.connect(str(plant.config.published_path), read_only=True) as published:
         rows = published.execute(AUDIT).df()
         [(n_scored,)] = published.execute("SELECT count(*) FROM mart.anomaly_scores WHERE status = 'scored'").fetchall()
@@ -313,7 +356,7 @@ def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, m
         "read_sql",
         lambda *_: "SELECT flow_version FROM mart.flow_versions WHERE NOT in_force AND $expiry IS NOT NULL",
     )
-    result = click(plant, "roll_back_flow")
+    result = click(plant, "run_rollback")
     assert result.success
     assert refused == [retrained.second]
     assert materialized(result, "published_warehouse")

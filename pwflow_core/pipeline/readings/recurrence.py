@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Stretch",
     "decide_stretch",
+    "is_stretch_id",
     "normal_stretches",
     "open_stretches",
     "read_stretch",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger("pwflow.recurrence")
+
+_PREFIX = "U-"
+"""What the id of a stretch begins with, and that of a verdict never does."""
 
 _MOST_ROWS = 30_000
 _MOST_SHARE = 0.2
@@ -115,6 +119,11 @@ def normal_stretches(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """
     found = _select(connection, "status = 'normal' AND cluster_key IS NULL ORDER BY stretch_id")
     return [stretch.stretch_id for stretch in found]
+
+
+def is_stretch_id(finding_id: str) -> bool:
+    """Whether an id is that of a stretch; others are those of verdicts."""
+    return finding_id.startswith(_PREFIX)
 
 
 def decide_stretch(plant: Plant, stretch_id: str, *, is_normal: bool, decided_by: str, reason: str = "") -> Stretch:
@@ -242,7 +251,7 @@ def _stretches(
         started_at = start.astype("datetime64[us]").item()
         name = hashlib.sha256(f"{machine[first]}|{segment}|{started_at}".encode()).hexdigest()[:6]
         yield Stretch(
-            stretch_id=f"U-{name}",
+            stretch_id=f"{_PREFIX}{name}",
             machine_id=str(machine[first]),
             segment=segment,
             started_at=started_at,
