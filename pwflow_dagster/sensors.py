@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -27,6 +28,9 @@ from pwflow_dagster.names import (
     op_config,
     verdict_tags,
 )
+
+if TYPE_CHECKING:
+    from pwflow_core.plant import Plant
 
 __all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
 
@@ -163,7 +167,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
     return regimes
 
 
-def _open(config: PlantConfig):  # type: ignore[no-untyped-def]  # noqa: ANN202 - imported when a sensor needs it
+def _open(config: PlantConfig) -> Plant:
     """Return the plant, with a short wait: a tick that cannot have the warehouse comes again."""
     from pwflow_core.plant import Plant
 

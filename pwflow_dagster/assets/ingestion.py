@@ -28,7 +28,9 @@ def _raw_readings(plant_name: str) -> dg.AssetsDefinition:
             "if it changed. A file that cannot be read is refused with a reason and the others go on."
         ),
     )
-    def raw_readings(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:
+    def raw_readings(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.source.ingest import ingest_files
 
         with running(context):
@@ -67,7 +69,9 @@ def _readings(plant_name: str) -> dg.AssetsDefinition:
             "What is refused is kept in mart.rejected_readings with its reason."
         ),
     )
-    def readings(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:
+    def readings(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.readings.deriving import derive_readings
 
         with running(context):

@@ -55,7 +55,7 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
     )
     def published_warehouse(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.decisions.verdicts import Decider, settle_answered
         from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 
@@ -101,7 +101,7 @@ def _plant_report(plant_name: str) -> dg.AssetsDefinition:
     )
     def plant_report(
         context: dg.AssetExecutionContext, config: PlantReportConfig, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.reporting import build_reports, report_path
 
         with running(context):

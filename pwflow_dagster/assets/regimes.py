@@ -74,7 +74,7 @@ def _cluster_model(plant_name: str, partitions: dg.DynamicPartitionsDefinition) 
     )
     def cluster_model(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.regimes.finding import fit_cluster_model
         from pwflow_core.reporting import draw_regimes
 

@@ -90,7 +90,7 @@ def _anomaly_scores(plant_name: str) -> dg.AssetsDefinition:
     )
     def anomaly_scores(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.scoring.detectability import measure_detectability
         from pwflow_core.pipeline.scoring.scores import derive_scores
 
@@ -179,7 +179,7 @@ def _sensor_contributions(plant_name: str) -> dg.AssetsDefinition:
     )
     def sensor_contributions(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 
         with running(context):
@@ -225,7 +225,7 @@ def _anomaly_events(plant_name: str) -> dg.AssetsDefinition:
     )
     def anomaly_events(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.scoring.events import derive_events
 
         with running(context):
@@ -286,7 +286,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
     )
     def cluster_health(
         context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.decisions.verdicts import open_verdicts
         from pwflow_core.pipeline.drift.evidence import follow_drift
         from pwflow_core.pipeline.drift.health import derive_health

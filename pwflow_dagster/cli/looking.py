@@ -102,7 +102,7 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
         for place, (_, column) in enumerate(frame.items()):
             if column.dtype.kind != "f" and column.hasnans:  # what pandas shows as None, NaN, NaT or <NA>, by type
                 known = column.astype(str if column.dtype.kind == "M" else object)  # days stay days
-                frame.isetitem(place, known.where(column.notna(), "NULL"))
+                frame.isetitem(place, known.where(column.notna(), "NULL").array)
         click.echo(frame.to_string(index=False, na_rep="NULL"))
 
 
