@@ -34,26 +34,6 @@ def test_loading_the_definitions_imports_nothing_heavy(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_core_never_imports_dagster():
-    code = (
-        "import sys, pkgutil, importlib, pwflow_core\n"
-        "for m in pkgutil.walk_packages(pwflow_core.__path__, 'pwflow_core.'): importlib.import_module(m.name)\n"
-        "print([name for name in sys.modules if name.split('.')[0] in ('dagster', 'pwflow_dagster')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_modelling_never_imports_duckdb():
-    code = (
-        "import sys, pkgutil, importlib, pwflow_core.modelling as m\n"
-        "for i in pkgutil.walk_packages(m.__path__, m.__name__ + '.'): importlib.import_module(i.name)\n"
-        "print('duckdb' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
 @pytest.fixture(scope="module")
 def definitions():
     return build(demo_config())
