@@ -13,6 +13,7 @@ tries more examples, by its profile `night`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -42,6 +43,7 @@ from pwflow_core.plant import Plant
 
 Content = str | bytes | pd.DataFrame
 MakePlant = Callable[..., Plant]
+MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 settings.register_profile("night")
 
@@ -176,15 +178,40 @@ def make_plant(tmp_path: Path) -> MakePlant:
 
 
 @pytest.fixture(scope="session")
-def _trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    put_file(folder / "data" / "first.parquet", plant_readings())
-    plant = open_plant(folder, TRAINED)
-    read_all(plant)
-    learn_all(plant)
-    publish_warehouse(plant)
-    shutil.rmtree(folder / "data")  # what was ingested stays; a copy reads only the files that its test adds
-    return folder
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Return a function that fills a folder once in a run, in whichever of its processes is the first to ask.
+
+    All of them get the same folder: it is there to be copied or looked at.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def find(name: str, make: Callable[[Path], None]) -> Path:
+        folder, is_made = shared / name, shared / f"{name}.made"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                is_made.touch()
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def _trained_folder(make_once: MakeOnce) -> Path:
+    def make(folder: Path) -> None:
+        put_file(folder / "data" / "first.parquet", plant_readings())
+        plant = open_plant(folder, TRAINED)
+        read_all(plant)
+        learn_all(plant)
+        publish_warehouse(plant)
+        shutil.rmtree(folder / "data")  # what was ingested stays; a copy reads only the files that its test adds
+
+    return make_once("trained", make)
 
 
 @pytest.fixture

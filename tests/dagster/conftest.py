@@ -10,13 +10,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pwflow_core.config import PlantConfig, parse_config
+from pwflow_core.config import PlantConfig, ReportConfig, parse_config
 from pwflow_core.pipeline.decisions.kinds import KINDS
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import SENSORS, write_exports
 from pwflow_dagster.definitions import build
 from pwflow_dagster.runs import Runner, RunOutcome, run_plant
 from pwflow_dagster.sensors import DRIFT_SENSOR
+from tests.conftest import MakeOnce
 
 VERDICT = "0123456789ab"
 KEYS = ["c0001", "c0002", "c0003", "c0004"]
@@ -44,6 +45,8 @@ url = "duckdb:///warehouse.duckdb"
 published = "published.duckdb"
 [models]
 url = "models"
+[report]
+languages = []
 """ + "".join(f'[sensors.{s.name}]\nunit = "{s.unit}"\nlow = {s.low}\nhigh = {s.high}\n' for s in SENSORS)
 
 
@@ -115,25 +118,33 @@ def materialize(made, job, **options):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> DagsterPlant:
-    folder = tmp_path_factory.mktemp("finished")
-    write_exports(folder, days=3)
-    (folder / "dagster").mkdir()
-    made = DagsterPlant(folder, small_config(folder))
-    outcomes = made.run()
-    assert [outcome.error for outcome in outcomes] == [None, None]
-    return made
+def finished(make_once: MakeOnce) -> DagsterPlant:
+    """A plant that has been run once, for tests that only look."""
+
+    def reported(folder: Path) -> DagsterPlant:
+        return DagsterPlant(folder, small_config(folder).model_copy(update={"report": ReportConfig()}))
+
+    def make(folder: Path) -> None:
+        write_exports(folder, days=3)
+        (folder / "dagster").mkdir()
+        assert [outcome.error for outcome in reported(folder).run()] == [None, None]
+
+    return reported(make_once("finished", make))
+
+
+def copy_plant(made: DagsterPlant, folder: Path) -> DagsterPlant:
+    """Copy a plant; its files are the same ones in another place, and its runs write no report, which takes long."""
+    shutil.copytree(made.folder, folder)
+    copy = DagsterPlant(folder, small_config(folder))
+    with copy.plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(made.folder), str(folder)])
+    return copy
 
 
 @pytest.fixture
 def plant(finished: DagsterPlant, tmp_path: Path) -> DagsterPlant:
-    folder = tmp_path / "plant"
-    shutil.copytree(finished.folder, folder)
-    made = DagsterPlant(folder, small_config(folder))
-    # the copies keep their content; only their paths are new
-    with made.plant.warehouse.transaction() as connection:
-        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(finished.folder), str(folder)])
-    return made
+    """A copy of that plant, to be changed."""
+    return copy_plant(finished, tmp_path / "plant")
 
 
 @pytest.fixture

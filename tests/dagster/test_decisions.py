@@ -16,7 +16,17 @@ import pytest
 from pwflow_dagster.definitions import build
 from pwflow_dagster.names import op_config
 from tests.conftest import put_file
-from tests.dagster.conftest import KEYS, SLICE_HASHES, UNCHALLENGED, VERDICT, add_verdict, materialize, write_config
+from tests.dagster.conftest import (
+    KEYS,
+    SLICE_HASHES,
+    UNCHALLENGED,
+    VERDICT,
+    DagsterPlant,
+    add_verdict,
+    copy_plant,
+    materialize,
+    write_config,
+)
 
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force"
 
@@ -34,13 +44,14 @@ JOBS = {
 class Retrained:
     """A plant whose c0002 has been retrained, and its two flows."""
 
-    plant: object
+    plant: DagsterPlant
     first: str
     second: str
 
 
-@pytest.fixture
-def retrained(plant) -> Retrained:
+@pytest.fixture(scope="module")
+def _retrained(finished, tmp_path_factory) -> Retrained:
+    plant = copy_plant(finished, tmp_path_factory.mktemp("retrained") / "plant")
     [(first,)] = plant.query(IN_FORCE)
     seed, config = plant.config.flow.model_copy(update={"random_state": 1}), plant.config
     plant.config = config.model_copy(update={"flow": seed})
@@ -49,6 +60,11 @@ def retrained(plant) -> Retrained:
     [(second,)] = plant.query(IN_FORCE)
     assert second != first
     return Retrained(plant, first, second)
+
+
+@pytest.fixture
+def retrained(_retrained, tmp_path) -> Retrained:
+    return Retrained(copy_plant(_retrained.plant, tmp_path / "plant"), _retrained.first, _retrained.second)
 
 
 @dataclass

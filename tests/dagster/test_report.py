@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from click.testing import CliRunner
 
+from pwflow_core.config import ReportConfig
 from pwflow_core.reporting import report_path
 from pwflow_dagster.cli import main
 from pwflow_dagster.definitions import build
@@ -37,6 +38,7 @@ def test_every_run_ends_with_a_report_that_its_metadata_points_to(finished):
 
 
 def test_a_report_that_fails_does_not_hold_back_publication(plant):
+    plant.config = plant.config.model_copy(update={"report": ReportConfig()})
     before = plant.config.published_path.stat().st_mtime_ns
     blocked = report_path(plant.config, "en")
     blocked.unlink()

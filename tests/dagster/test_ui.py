@@ -41,6 +41,8 @@ machine = "machine"
 n_clusters = 2
 [flow]
 max_rows = 1000
+[report]
+languages = []
 """
 QUERY = """
 { assetNodes {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pwflow_core.poc.results import Result
 from pwflow_core.poc.running import judge
 from pwflow_core.poc.trial import Trial
 from pwflow_core.poc.worker import Job, measure
-from tests.conftest import open_plant, put_file
+from tests.conftest import MakeOnce, open_plant, put_file
 
 RIVALS = ("single", "gmm", "gaussian", "isolation_forest", "knn")
 
@@ -65,16 +67,18 @@ def make_case(folder: Path, X: np.ndarray, names: Sequence[str] = (), **changes:
 
 
 @pytest.fixture(scope="session")
-def compare(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Plant, Comparison]]:
+def compare(make_once: MakeOnce) -> Callable[[str], tuple[Plant, Comparison]]:
     """Return a function that compares on a case, once."""
-    made: dict[str, tuple[Plant, Comparison]] = {}
 
+    @functools.cache
     def find(case: str) -> tuple[Plant, Comparison]:
-        if case not in made:
+        def make(folder: Path) -> None:
             costs = {"per_false_alarm": 50, "per_missed_event": 2000, "per_cpu_hour": 0.5, "currency": "EUR"}
-            plant = make_case(tmp_path_factory.mktemp("case"), CASES[case](), costs=costs)
+            plant = make_case(folder, CASES[case](), costs=costs)
             found = prove_plant(plant, regimes=[1, 3], rivals=RIVALS, max_steps=600, run=measure_here)
-            made[case] = plant, found
-        return made[case]
+            (folder / "found.pickle").write_bytes(pickle.dumps((plant, found)))
+
+        made: tuple[Plant, Comparison] = pickle.loads((make_once(case, make) / "found.pickle").read_bytes())  # noqa: S301
+        return made
 
     return find

@@ -19,7 +19,7 @@ from pwflow_core.pipeline.drift.health import derive_health
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
-from tests.conftest import DEFAULTS, TRAINED, learn_all, merge, open_plant, put_file, read_all
+from tests.conftest import DEFAULTS, TRAINED, MakeOnce, learn_all, merge, open_plant, put_file, read_all
 
 LONG = "vibration of the front bearing " * 16
 HOSTILE = {
@@ -68,11 +68,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def _eventful_folder(_trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("eventful")
-    shutil.copytree(_trained_folder, folder, dirs_exist_ok=True)
-    derive_all(open_plant(folder, merge(TRAINED, {"events": {"min_readings": 1}})))
-    return folder
+def _eventful_folder(_trained_folder: Path, make_once: MakeOnce) -> Path:
+    def make(folder: Path) -> None:
+        shutil.copytree(_trained_folder, folder, dirs_exist_ok=True)
+        derive_all(open_plant(folder, merge(TRAINED, {"events": {"min_readings": 1}})))
+
+    return make_once("eventful", make)
 
 
 @pytest.fixture
@@ -85,11 +86,12 @@ def eventful_plant(_eventful_folder: Path, tmp_path: Path) -> Plant:
 @pytest.fixture(scope="session")
 def unchanged_plant(_eventful_folder: Path) -> Plant:
     """Return that plant itself, for tests that only look."""
-    return Plant.open(
-        parse_config(
-            json.loads((_eventful_folder / "config.json").read_text()), name="the test", folder=_eventful_folder
-        )
-    )
+    return open_again(_eventful_folder)
+
+
+def open_again(folder: Path) -> Plant:
+    """Open the plant of a folder as its configuration there says, and write nothing."""
+    return Plant.open(parse_config(json.loads((folder / "config.json").read_text()), name="the test", folder=folder))
 
 
 def derive_all(plant: Plant) -> None:
@@ -121,10 +123,8 @@ def hostile_readings(n_times: int = 900) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def hostile_plant(tmp_path_factory: pytest.TempPathFactory) -> Plant:
-    """Return a plant that went through the whole path under hostile names."""
-    folder = tmp_path_factory.mktemp("hostile")
-    put_file(folder / "data" / "first.parquet", hostile_readings())
+def hostile_plant(make_once: MakeOnce) -> Plant:
+    """Return a plant that went through the whole path under hostile names, for tests that only look."""
     changes: dict[str, Any] = {
         "source": {"segments": ["recipe"]},
         "sensors": HOSTILE,
@@ -134,11 +134,15 @@ def hostile_plant(tmp_path_factory: pytest.TempPathFactory) -> Plant:
         "training": {"until": "2024-03-02T12:00:00Z"},
         "flow": {"max_steps": 200},
     }
-    plant = open_plant(folder, merge(DEFAULTS, changes))
-    read_all(plant)
-    learn_all(plant)
-    derive_all(plant)
-    return plant
+
+    def make(folder: Path) -> None:
+        put_file(folder / "data" / "first.parquet", hostile_readings())
+        plant = open_plant(folder, merge(DEFAULTS, changes))
+        read_all(plant)
+        learn_all(plant)
+        derive_all(plant)
+
+    return open_again(make_once("hostile", make))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The report in a real browser: it opens from a file, asks the network for nothing, and every link works."""
+"""The report in a real browser: it opens from a file, asks the network for nothing, and every link works.
+
+At every push that is the English one in light colours; at night also the others, and what it looks like on paper.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pwflow_core.reporting import LANGUAGES, build_report
 from tests.conftest import CHROMIUM
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+LONG = pytest.mark.long
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 OVERLAPPING = """() => {
@@ -33,14 +37,14 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module", params=LANGUAGES)
+@pytest.fixture(scope="module", params=["en", *(pytest.param(code, marks=LONG) for code in LANGUAGES if code != "en")])
 def report(request, hostile_plant, tmp_path_factory):
     target = tmp_path_factory.mktemp("report") / "report.html"
     build_report(hostile_plant, target, language=request.param)
     return target
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=LONG)])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_opens_without_an_error_a_request_or_a_sideways_scroll(browser, report, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -84,6 +88,7 @@ def test_no_label_lies_on_another(browser, report, width):
     page.close()
 
 
+@LONG
 def test_the_report_prints_on_paper(browser, report, tmp_path):
     page = browser.new_page()
     page.goto(report.as_uri())
