@@ -89,21 +89,25 @@ def demo(days: int, as_json: bool) -> None:
 @click.command()
 @config_option
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-def ui(config_file: Path | None, port: int) -> None:
+@click.option("--host-name", "host_names", multiple=True, help="Name by which a proxy is reached; repeatable.")
+def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None:
     """Open Dagster on it: assets, nightly schedule, drift sensor.
 
-    Webserver and daemon run until Ctrl-C, and answer on this machine only.
+    Webserver and daemon run until Ctrl-C. They answer on this machine only, and no page but their own.
     """
     from pwflow_dagster.instance import prepare_home
+    from pwflow_dagster.webserver import HOST_NAMES_VARIABLE
 
     config = configuration_in_force(config_file)
     home = prepare_home(config)
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
+    os.environ[HOST_NAMES_VARIABLE] = ",".join(host_names)
     click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
     # Dagster stops its processes by SIGINT, which a parent such as nohup may have told this one to ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "pwflow_dagster.definitions"]
+    program = [sys.executable, "-W", "ignore", "-m", "pwflow_dagster.webserver"]
+    command = [*program, "dev", "-m", "pwflow_dagster.definitions"]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
 
 

@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -129,6 +130,35 @@ def test_the_ui_shows_what_a_run_made_and_answers_on_this_machine_only(ui: int):
         outside.settimeout(2)
         host = socket.gethostbyname(socket.gethostname())
         assert host.startswith("127.") or outside.connect_ex((host, ui)) != 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "evil.example:{port}"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ({"Origin": "http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_the_ui_does_what_its_own_pages_ask_and_what_no_other_page_does(ui: int, headers, status: int):
+    given = {name: value.format(port=ui) for name, value in headers.items()}
+    with contextlib.closing(HTTPConnection("127.0.0.1", ui, timeout=30)) as connection:
+        connection.request("GET", "/graphql?query={version}", headers=given)
+        assert connection.getresponse().status == status
+
+
+def test_no_other_page_can_follow_runs(ui: int):
+    def follow(origin: str):
+        return connect(f"ws://127.0.0.1:{ui}/graphql", subprotocols=["graphql-ws"], origin=origin, proxy=None)
+
+    with follow(f"http://127.0.0.1:{ui}") as followed:
+        assert followed.response.status_code == 101
+    with pytest.raises(InvalidStatus) as refused, follow("http://evil.example"):
+        pass
+    assert refused.value.response.status_code == 403
 
 
 class Proxy:
