@@ -10,44 +10,24 @@ wear, since what wear raises is no labelled fault. Prints Markdown; about a minu
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import tomllib
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from measuring import command_line
+from plants import TINY, bundled_config, learn_and_score, read_all
 
-from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant, tabulate_evaluation
 from pwflow_core.pipeline.evaluation.labels import Labels, labels_from_file
-from pwflow_core.pipeline.flows.training import train_cluster_flows
-from pwflow_core.pipeline.readings.deriving import derive_readings
-from pwflow_core.pipeline.regimes.assigning import assign_readings
-from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
-from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.events import derive_events
-from pwflow_core.pipeline.scoring.scores import derive_scores
-from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import write_exports
 
-BUNDLED = Path(__file__).parents[2] / "pwflow_core" / "demo.toml"
 DAYS = 60
 LEARNED_UNTIL, WEAR_FROM = datetime(2026, 1, 26), datetime(2026, 2, 14)  # noqa: DTZ001 - UTC, as the warehouse has it
 NEAR = timedelta(minutes=10)
-
-
-def configure(folder: Path, alarms_per_week: float, alpha: float | None) -> PlantConfig:
-    """Return the configuration of the bundled plant, on files and at a budget, or at a false-alarm rate."""
-    values = tomllib.loads(BUNDLED.read_text(encoding="utf-8"))
-    values["source"] = {k: v for k, v in values["source"].items() if k != "simulated_days"} | {
-        "path": "exports/*.parquet",
-        "timezone": "UTC",
-    }
-    values["scoring"] = {"alarms_per_week": alarms_per_week} if alpha is None else {"alpha": alpha}
-    return parse_config(values, name=BUNDLED.name, folder=folder)
 
 
 def count_false_events(plant: Plant, labels: Labels) -> int:
@@ -73,23 +53,23 @@ def count_false_events(plant: Plant, labels: Labels) -> int:
 
 def main() -> None:
     """Run the plants and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 11, 23])
     parser.add_argument("--alarms-per-week", type=float, default=1.0)
     parser.add_argument("--alpha", type=float, help="A false-alarm rate per reading instead of the budget.")
     arguments = parser.parse_args()
+    scoring = {"alarms_per_week": arguments.alarms_per_week} if arguments.alpha is None else {"alpha": arguments.alpha}
+    days, sections = DAYS, {}
+    if arguments.smoke:
+        arguments.seeds, days, sections = [7], 6, TINY | {"training": {"until": "2026-01-07T00:00:00Z"}}
     print("| seed | alpha | kind of fault | found | delay (min) | false events a week |\n|---|---|---|---|---|---|")
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory(prefix="pwflow-budget-") as name:
             folder = Path(name)
-            exported = write_exports(folder, DAYS, seed)
-            plant = Plant.open(configure(folder, arguments.alarms_per_week, arguments.alpha))
-            for step in (ingest_files, derive_readings, fit_cluster_model, assign_readings):
-                step(plant)
-            train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark")
-            for _ in score_slices(plant):
-                pass
-            alpha = derive_scores(plant).rate.alpha
+            exported = write_exports(folder, days, seed)
+            plant = Plant.open(bundled_config(folder, scoring=scoring, **sections))
+            read_all(plant)
+            alpha = learn_and_score(plant).rate.alpha
             explain_anomalies(plant)
             derive_events(plant)
             labels = labels_from_file(plant, exported.faults, None)

@@ -17,14 +17,14 @@ Not part of the test suite: it takes some ten minutes.
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 import numpy as np
+from measuring import command_line, is_there, measured
 
 from pwflow_core.modelling import PiecewiseFlow, SensorAttributor
 from pwflow_core.simulation import SENSOR_NAMES, SimulatedPlant
@@ -49,11 +49,11 @@ class Case:
     labelled: list[LABELLED]
 
 
-def simulated() -> Iterator[Case]:
+def simulated(days: int) -> Iterator[Case]:
     """Yield the two recipes of the simulated plant: three weeks to learn from, then faults until the sixtieth day."""
     plant = SimulatedPlant()
-    readings = plant.simulate(0, 59)
-    faults = {fault.fault_id: fault for fault in plant.faults(0, 59)}
+    readings = plant.simulate(0, days - 1)
+    faults = {fault.fault_id: fault for fault in plant.faults(0, days - 1)}
     day = (readings.timestamp - readings.timestamp[0]) // np.timedelta64(1, "D")
     usable = np.isfinite(readings.values).all(axis=1) & (readings.blemish != "out_of_limits")
     for recipe in ("A", "B"):
@@ -80,8 +80,7 @@ def simulated() -> Iterator[Case]:
 def real(folder: Path) -> Iterator[Case]:
     """Yield the real plants whose files are there; blocks of the rows in turn learn, judge and get faults."""
     for name, (file, columns, block) in REAL.items():
-        if not (folder / file).exists():
-            print(f"{name}: left out, there is no {folder / file}\n")
+        if not is_there(name, folder / file):
             continue
         names = columns.split() if columns else None
         with duckdb.connect() as connection:
@@ -234,14 +233,14 @@ def hits(blame: np.ndarray, wrong: np.ndarray) -> str:
 def median_microseconds(call: Callable[[], object], n_rows: int) -> float:
     times = []
     for _ in range(5):
-        started = time.process_time()
-        call()
-        times.append(time.process_time() - started)
+        with measured() as cost:
+            call()
+        times.append(cost.cpu_seconds)
     return float(np.median(times)) / n_rows * 1e6
 
 
-def evaluate(case: Case, n_rows: int, max_rows: int) -> None:
-    model = PiecewiseFlow(candidates=(1, 2, 3, 4, 6, 8), max_rows=max_rows, random_state=0).fit(case.train)
+def evaluate(case: Case, n_rows: int, max_rows: int, n_timed: int, candidates: tuple[int, ...]) -> None:
+    model = PiecewiseFlow(candidates=candidates, max_rows=max_rows, random_state=0).fit(case.train)
     threshold = np.quantile(model.score_samples(case.judge, rule="exact"), 1e-3)
     attributor, rivals = SensorAttributor(model.weights_, model.flows_), Rivals(model)
 
@@ -275,7 +274,7 @@ def evaluate(case: Case, n_rows: int, max_rows: int) -> None:
         print(f"| {name} | {judged.sum()} | {' | '.join(hits(b, wrong[: len(b)]) for b in blames)} |", flush=True)
     print()
     by_fault(case, attributor, alarms)
-    cost(case, model, attributor, plant_faults(case, rivals, alarms, "shift", 1, 20_000)[0])
+    cost(case, model, attributor, plant_faults(case, rivals, alarms, "shift", 1, n_timed)[0])
 
 
 def by_fault(case: Case, attributor: SensorAttributor, alarms: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -317,16 +316,17 @@ def cost(case: Case, model: PiecewiseFlow, attributor: SensorAttributor, faulty:
 
 
 def main() -> None:
-    repository = Path(__file__).parents[2]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=repository.parent / "shared" / "data")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rows", type=int, default=2000, help="readings to plant faults into, per kind")
     parser.add_argument("--max-rows", type=int, default=25_000, help="most readings to learn from")
     arguments = parser.parse_args()
+    days, n_timed, candidates, most_cases = 60, 20_000, (1, 2, 3, 4, 6, 8), None
+    if arguments.smoke:
+        arguments.rows, arguments.max_rows, days, n_timed, candidates, most_cases = 40, 1000, 24, 200, (1, 2), 1
     print("Each cell: top-1 / top-3.\n")
-    for cases in (simulated(), wide(), real(arguments.data)):
-        for case in cases:
-            evaluate(case, arguments.rows, arguments.max_rows)
+    for cases in (simulated(days), wide(), real(arguments.data)):
+        for case in islice(cases, most_cases):
+            evaluate(case, arguments.rows, arguments.max_rows, n_timed, candidates)
 
 
 if __name__ == "__main__":

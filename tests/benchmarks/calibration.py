@@ -19,31 +19,24 @@ independent ones can say about alpha is good to about 1.96 ln(0.1 / alpha) / sqr
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
+from measuring import command_line, is_there
+from plants import TINY, learn_and_score, plant_of, read_all
 from scipy import stats
 
-from pwflow_core.config import parse_config
-from pwflow_core.pipeline.flows.training import train_cluster_flows
-from pwflow_core.pipeline.readings.deriving import derive_readings
-from pwflow_core.pipeline.regimes.assigning import assign_readings
-from pwflow_core.pipeline.regimes.finding import fit_cluster_model
-from pwflow_core.pipeline.scoring.densities import score_slices
-from pwflow_core.pipeline.scoring.scores import ScoresSummary, derive_scores
-from pwflow_core.pipeline.source.ingest import ingest_files
-from pwflow_core.plant import Plant
+from pwflow_core.pipeline.scoring.scores import ScoresSummary
 from pwflow_core.simulation import SENSOR_NAMES, SimulatedPlant
 
 ALPHAS = (0.1, 0.01, 0.001)
 START = pd.Timestamp("2026-01-05")
 LARGE = 5000
-REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -75,21 +68,21 @@ def simulated(seed: int, train_days: int, test_days: int, *, with_faults: bool =
     return DataSet(readings, tuple(SENSOR_NAMES), START + pd.Timedelta(days=train_days), "1h")
 
 
-def hydraulic(data: Path, seed: int) -> DataSet:
+def hydraulic(data: Path, seed: int, most_units: int | None) -> DataSet:
     query = f"FROM '{data}/hydraulic_1hz_long.parquet' WHERE valve = 100 AND pump_leak = 0 ORDER BY cycle, second"
     with duckdb.connect() as connection:
         readings = connection.execute(query).df()
     sensors = ("TS1", "TS2", "TS3", "TS4", "VS1", "SE", "CE", "CP")
-    return in_random_order(readings, readings.cycle, readings.second, 60, "1s", sensors, seed)
+    return in_random_order(readings, readings.cycle, readings.second, 60, "1s", sensors, seed, most_units)
 
 
-def gas_turbine(data: Path, year: int, seed: int) -> DataSet:
+def gas_turbine(data: Path, year: int, seed: int, most_units: int | None) -> DataSet:
     query = f"FROM '{data}/gas_turbine_2011_2013.parquet' WHERE year = {year} ORDER BY row_in_year"
     with duckdb.connect() as connection:
         readings = connection.execute(query).df()
     sensors = tuple(name for name in readings.columns if name not in ("year", "row_in_year"))
     hour = readings.row_in_year
-    return in_random_order(readings, hour // 168, hour % 168, 168, "1h", sensors, seed)
+    return in_random_order(readings, hour // 168, hour % 168, 168, "1h", sensors, seed, most_units)
 
 
 def in_random_order(
@@ -100,9 +93,13 @@ def in_random_order(
     step: str,
     sensors: tuple[str, ...],
     seed: int,
+    most_units: int | None,
 ) -> DataSet:
     """Give half of the units (cycles, weeks), drawn at random, times before `until`, and the others after it."""
-    units, number = np.unique(unit, return_inverse=True)
+    units = np.unique(unit)[:most_units]
+    kept = unit.isin(units)
+    readings, place = readings[kept], place[kept]
+    number = np.searchsorted(units, unit[kept])
     order = np.random.default_rng(seed).permutation(len(units))
     half = len(units) // 2
     order = np.concatenate([np.sort(order[:half]), np.sort(order[half:])])
@@ -113,30 +110,13 @@ def in_random_order(
     return DataSet(made, sensors, START + half * length * period, "1min" if step == "1s" else "1D")
 
 
-def score(data: DataSet, folder: Path) -> tuple[ScoresSummary, pd.DataFrame]:
+def score(data: DataSet, folder: Path, **sections: Any) -> tuple[ScoresSummary, pd.DataFrame]:
     """Run the pipeline; return the summary and the scored test readings."""
-    (folder / "data").mkdir()
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("readings", data.readings)
-        connection.execute(
-            "COPY (SELECT * REPLACE (ts::TIMESTAMPTZ AS ts) FROM readings) "
-            f"TO '{folder}/data/readings.parquet' (FORMAT parquet)"
-        )
-    source = {"path": "data/*.parquet", "timestamp": "ts", "machine": "machine"}
-    values = {
-        "source": source | ({"segments": ["segment"]} if "segment" in data.readings else {}),
-        "sensors": {name: {} for name in data.sensors},
-        "training": {"until": data.until.tz_localize("UTC").isoformat()},
-    }
-    plant = Plant.open(parse_config(values, name="benchmark", folder=folder))
-    ingest_files(plant)
-    derive_readings(plant)
-    fit_cluster_model(plant)
-    assign_readings(plant)
-    train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark")
-    list(score_slices(plant))
-    summary = derive_scores(plant)
+    columns = [name for name in data.readings if name != "is_faulty"]
+    training = {"until": data.until.tz_localize("UTC").isoformat()}
+    plant = plant_of(folder, data.readings[columns], data.sensors, training=training, **sections)
+    read_all(plant)
+    summary = learn_and_score(plant)
     with plant.warehouse.snapshot() as connection:
         scores = connection.execute(
             "SELECT machine_id AS machine, ts, cluster_key, p_value, conformity FROM mart.anomaly_scores "
@@ -156,9 +136,9 @@ def ratio(p: pd.Series, unit: pd.Series, alpha: float) -> tuple[float, float]:
     return float((p <= alpha).mean() / alpha), float(1.96 * spread / alpha)
 
 
-def report(name: str, data: DataSet, tally: Tally) -> None:
+def report(name: str, data: DataSet, tally: Tally, **sections: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        summary, scores = score(data, Path(folder))
+        summary, scores = score(data, Path(folder), **sections)
     faulty = scores.is_faulty.astype(bool) if "is_faulty" in scores else pd.Series(False, index=scores.index)
     normal = scores[~faulty]
     print(f"\n### {name}\n")
@@ -186,19 +166,24 @@ def report(name: str, data: DataSet, tally: Tally) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--only", help="data sets whose name begins like this")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--train-days", type=int, default=150)
     parser.add_argument("--test-days", type=int, default=150)
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.seeds, arguments.train_days, arguments.test_days = arguments.seeds[:1], 3, 2
     days = arguments.train_days, arguments.test_days
+    faulty_days, most_units, sections = ((3, 2), 20, TINY) if arguments.smoke else ((21, 39), None, {})
     makers = {
         "plant": lambda seed: simulated(seed, *days),
-        "plant with faults": lambda seed: simulated(seed, 21, 39, with_faults=True),
-        "hydraulic rig": lambda seed: hydraulic(arguments.data, seed),
-        **{f"gas turbine {y}": lambda seed, y=y: gas_turbine(arguments.data, y, seed) for y in (2011, 2012, 2013)},
+        "plant with faults": lambda seed: simulated(seed, *faulty_days, with_faults=True),
+        "hydraulic rig": lambda seed: hydraulic(arguments.data, seed, most_units),
+        **{
+            f"gas turbine {y}": lambda seed, y=y: gas_turbine(arguments.data, y, seed, most_units)
+            for y in (2011, 2012, 2013)
+        },
     }
     files = {"hydraulic": "hydraulic_1hz_long.parquet", "gas": "gas_turbine_2011_2013.parquet"}
     tally = Tally()
@@ -206,11 +191,10 @@ def main() -> None:
         file = files.get(name.split()[0])
         if arguments.only and not name.startswith(arguments.only):
             continue
-        if file is not None and not (arguments.data / file).exists():
-            print(f"\n{name} is skipped: there is no {arguments.data / file}")
+        if file is not None and not is_there(name, arguments.data / file):
             continue
         for seed in arguments.seeds:
-            report(f"{name}, seed {seed}", make(seed), Tally() if name.endswith("faults") else tally)
+            report(f"{name}, seed {seed}", make(seed), Tally() if name.endswith("faults") else tally, **sections)
     print(f"\n### Regimes with over {LARGE:,} calibration rows\n")
     print("| | within 20% of alpha | regimes | median ratio | least | most |\n|---|---|---|---|---|---|")
     for alpha, ratios in tally.ratios.items():

@@ -11,13 +11,14 @@ some ten minutes and 4 GB.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from calibration import ALPHAS, LARGE, score, simulated
+from measuring import command_line
+from plants import TINY
 
 from pwflow_core.modelling.calibration import calibrate
 
@@ -26,14 +27,14 @@ STRETCHES = (50, 100, 200, 330)
 BOUNDS = [LARGE, 10_000, 20_000, 40_000, 80_000, 1_000_000]
 
 
-def judge(scores: pd.DataFrame, days: int) -> pd.DataFrame:
+def judge(scores: pd.DataFrame, days: int, fewest: int) -> pd.DataFrame:
     """Calibrate each regime on stretches of so many days; return a row of shares over alpha for each."""
     day = (scores.ts - scores.ts.min()).dt.days
     made = []
     for start in range(0, day.max() - days + 1, days):
         is_inside = (day >= start) & (day < start + days)
         for _, inside in scores[is_inside].groupby("cluster_key"):
-            if len(inside) < LARGE:
+            if len(inside) < fewest:
                 continue
             found = calibrate(inside.conformity, blocks=pd.factorize(inside.unit)[0])
             outside = scores.conformity[~is_inside & (scores.cluster_key == inside.cluster_key.iloc[0])]
@@ -42,21 +43,24 @@ def judge(scores: pd.DataFrame, days: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--days", type=int, default=1000, help="days after those that the flows learn from")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    train_days, stretches, bounds, sections = TRAIN_DAYS, STRETCHES, BOUNDS, {}
+    if arguments.smoke:
+        arguments.days, train_days, stretches, bounds, sections = 3, 3, (1,), [200, *BOUNDS], TINY
     with tempfile.TemporaryDirectory() as folder:
-        _, scores = score(simulated(arguments.seed, TRAIN_DAYS, arguments.days), Path(folder))
-    ratios = pd.concat([judge(scores, days) for days in STRETCHES], ignore_index=True)
+        _, scores = score(simulated(arguments.seed, train_days, arguments.days), Path(folder), **sections)
+    ratios = pd.concat([judge(scores, days, bounds[0]) for days in stretches], ignore_index=True)
     columns = [f"p <= {alpha:g}: within 20%, mean, spread" for alpha in ALPHAS]
     print(f"| readings that calibrate | calibrations | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
-    for bounds, part in ratios.groupby(pd.cut(ratios.n, BOUNDS), observed=True):
+    for between, part in ratios.groupby(pd.cut(ratios.n, bounds), observed=True):
         cells = [
             f"{(np.abs(part[alpha] - 1) <= 0.2).mean():.2f}, {part[alpha].mean():.2f}, {part[alpha].std():.2f}"
             for alpha in ALPHAS
         ]
-        print(f"| {int(bounds.left):,} to {int(bounds.right):,} | {len(part)} | {' | '.join(cells)} |")
+        print(f"| {int(between.left):,} to {int(between.right):,} | {len(part)} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ fault takes a share of a machine's readings, in the history and again three days
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+from measuring import command_line
 
 SIGMA = {"temperature": 0.5, "pressure": 0.06, "flow": 0.35, "vibration": 0.12}
 MARGIN = pd.Timedelta("1h")
@@ -166,9 +166,8 @@ def measure(folder: Path, faults: pd.DataFrame) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--days", type=int, default=21)
     arguments = parser.parse_args()

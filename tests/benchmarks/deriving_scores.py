@@ -10,16 +10,14 @@ sixteen flows, p-values, scores. Not part of the test suite: figures on a shared
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
+import json
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 
-from pwflow_core.config import parse_config
-from pwflow_core.pipeline.readings.deriving import derive_readings
-from pwflow_core.pipeline.source.ingest import ingest_files
+from measuring import command_line, measured, run_alone
+from plants import open_plant, read_all
+
 from pwflow_core.plant import Plant
 
 N_CLUSTERS = 16
@@ -65,20 +63,15 @@ JOIN mart.flow_versions USING (cluster_key);
 
 
 def plant_in(folder: Path, memory_limit: str) -> Plant:
-    values = {
-        "source": {"path": "data/*.csv", "timestamp": "ts", "machine": "machine", "timezone": "UTC"},
-        "sensors": {"s0": {}, "s1": {}},
-        "compute": {"memory_limit": memory_limit},
-    }
-    return Plant.open(parse_config(values, name="benchmark", folder=folder))
+    source = {"path": "data/*.csv", "timezone": "UTC"}
+    return open_plant(folder, ("s0", "s1"), source, compute={"memory_limit": memory_limit})
 
 
 def write_warehouse(folder: Path, rows: int) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "first.csv").write_text("ts,machine,s0,s1\n2025-12-31,M0,0,0\n2025-12-31T00:00:10,M0,0,1\n")
     plant = plant_in(folder, "4GiB")
-    ingest_files(plant)
-    derive_readings(plant)
+    read_all(plant)
     with plant.warehouse.transaction() as connection:
         connection.execute(_READINGS, {"rows": rows})
         connection.execute(_CLUSTERS)
@@ -88,39 +81,38 @@ def derive(folder: Path, memory_limit: str) -> None:
     from pwflow_core.pipeline.scoring.scores import derive_scores
 
     plant = plant_in(folder, memory_limit)
-    imports = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
-    n_derived = derive_scores(plant).n_derived
-    seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_seconds = used.ru_utime + used.ru_stime - imports.ru_utime - imports.ru_stime
-    print(f"{n_derived} {seconds:.1f} {cpu_seconds:.1f} {used.ru_maxrss / 1024:.0f} {imports.ru_maxrss / 1024:.0f}")
+    with measured() as cost:
+        n_derived = derive_scores(plant).n_derived
+    print(json.dumps(asdict(cost) | {"n_derived": n_derived}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--memory-limit", default="1GiB", help="of DuckDB, as compute.memory_limit")
     parser.add_argument("--step", choices=("write", "derive"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.rows = 60_000
     if arguments.step == "write":
         write_warehouse(arguments.folder, arguments.rows)
+        print("{}")
         return
     if arguments.step == "derive":
         derive(arguments.folder, arguments.memory_limit)
         return
     with tempfile.TemporaryDirectory() as name:
         # A process starts with the peak memory of the one that started it: so this one does nothing itself.
-        command = [sys.executable, __file__, "--rows", str(arguments.rows), "--memory-limit", arguments.memory_limit]
-        subprocess.run([*command, "--step", "write", "--folder", name], check=True)
-        done = subprocess.run(
-            [*command, "--step", "derive", "--folder", name], stdout=subprocess.PIPE, text=True, check=True
-        )
-        derived, seconds, cpu_seconds, peak, imports = done.stdout.split()
+        given = ["--rows", arguments.rows, "--memory-limit", arguments.memory_limit, "--folder", name]
+        run_alone(__file__, *given, "--step", "write")
+        found = run_alone(__file__, *given, "--step", "derive")
         print("| readings derived | seconds | CPU seconds | peak memory (MiB) | of it imports (MiB) |")
         print("|---|---|---|---|---|")
-        print(f"| {int(derived):,} | {seconds} | {cpu_seconds} | {peak} | {imports} |")
+        print(
+            f"| {found['n_derived']:,} | {found['seconds']:.1f} | {found['cpu_seconds']:.1f} | "
+            f"{found['peak_mib']:.0f} | {found['before_mib']:.0f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ months as CSV, and as a picture where matplotlib can be imported.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +28,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import torch
+from measuring import command_line, is_there, measured
 from numpy.typing import NDArray
 
 from pwflow_core.modelling import ClusterRows, FlowSettings, PiecewiseFlow, train_flows
@@ -51,7 +50,6 @@ from pwflow_core.pipeline.decisions.kinds import find_kind
 
 Array = NDArray[np.float64]
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 FILE = "gas_turbine_2011_2013.parquet"
 UNITS = {"AT": "°C", "AP": "mbar", "AH": "%", "AFDP": "mbar", "GTEP": "mbar", "TIT": "°C", "TAT": "°C", "TEY": "MWh",
          "CDP": "bar", "CO": "mg/m³", "NOX": "mg/m³"}  # fmt: skip
@@ -152,7 +150,6 @@ def learn_again(policy: Policy, clusters: list[int], history: History, month: in
     rows = np.flatnonzero((history.month > month - LEARN_MONTHS) & (history.month <= month))
     X, day = history.X[rows], history.day[rows]
     own, held_out = policy.winners(X), held_out_rows(day)
-    began = time.process_time()
     learners, names = [], []
     for k in clusters:
         mine = own == k
@@ -180,7 +177,6 @@ def learn_again(policy: Policy, clusters: list[int], history: History, month: in
             policy.flows[k] = challenger
             policy.n_promoted += 1
             set_reference(policy, k, rows_of.X_held_out, day[(own == k) & held_out])
-    policy.seconds += time.process_time() - began
 
 
 def follow(policy: Policy, history: History, month: int, threshold: float, recent: list[list[Blocks]]) -> Counter[int]:
@@ -244,31 +240,32 @@ def run(policy: Policy, history: History, budget: float) -> list[float]:
         means.append(float(policy.mixture.log_prob(history.X[now]).mean()))
         if policy.name == "never":
             continue
-        if policy.name == "monthly":
-            learn_again(policy, list(range(n_clusters)), history, month)
-            continue
-        wanted = sorted(follow(policy, history, month, threshold, recent))
-        learn_again(policy, wanted, history, month)
+        is_monthly = policy.name == "monthly"
+        wanted = range(n_clusters) if is_monthly else sorted(follow(policy, history, month, threshold, recent))
+        with measured() as cost:
+            learn_again(policy, list(wanted), history, month)
+        policy.seconds += cost.cpu_seconds
         for k in wanted:
             recent[k] = []
     return means
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--clusters", type=int, default=6)
     parser.add_argument("--budget", type=float, default=1.0, help="false refits per five years")
     parser.add_argument("--csv", type=Path, help="where to write the months; a picture goes beside it")
     arguments = parser.parse_args()
-    if not (arguments.data / FILE).is_file():
-        print(f"skipped: no {FILE} at {arguments.data}")
+    if not is_there("gas turbine", arguments.data / FILE):
         return
     torch.set_num_threads(1)
     history = read_history(arguments.data)
-    began = time.process_time()
-    model = PiecewiseFlow(arguments.clusters, refine=None, random_state=0).fit(history.X[history.month < 12])
-    print(f"{len(model.flows_)} regimes learned from 2011 in {time.process_time() - began:.0f} CPU seconds.\n")
+    if arguments.smoke:
+        arguments.clusters, few = 2, history.month < 14
+        history = History(history.X[few], history.month[few], history.day[few], history.names)
+    with measured() as cost:
+        model = PiecewiseFlow(arguments.clusters, refine=None, random_state=0).fit(history.X[history.month < 12])
+    print(f"{len(model.flows_)} regimes learned from 2011 in {cost.cpu_seconds:.0f} CPU seconds.\n")
     results, policies = {}, {}
     for name in POLICIES:
         policies[name] = Policy(name, model, list(model.flows_))
@@ -278,7 +275,7 @@ def main() -> None:
     for name, means in results.items():
         policy = policies[name]
         print(
-            f"| {name} | {np.mean(means[:12]):.2f} | {np.mean(means[12:]):.2f} | {policy.n_trained} | "
+            f"| {name} | {np.mean(means[:12]):.2f} | {np.mean(means[12:] or np.nan):.2f} | {policy.n_trained} | "
             f"{policy.n_promoted} | {policy.seconds:.0f} |"
         )
     show_told(policies["moved"].told)

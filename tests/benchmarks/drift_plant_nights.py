@@ -10,7 +10,6 @@ the cost of learning one regime again beside that of all of them. Takes about fi
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -19,7 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+
+from measuring import command_line, measured
+from plants import BUNDLED, TINY
 
 from pwflow_core.config import PlantConfig, load_config
 from pwflow_core.pipeline.decisions.verdicts import pending_verdicts
@@ -33,10 +36,10 @@ from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.plant import Plant
 from pwflow_core.simulation import write_exports
+from pwflow_core.simulation.export import DEFAULT_START
 from pwflow_dagster.cli.progress import shown_runs
 from pwflow_dagster.runs import run_plant
 
-BUNDLED = Path(__file__).parents[2] / "pwflow_core" / "demo.toml"
 SLICES = """
     SELECT cluster_key, md5(string_agg(concat_ws('|', reading_id, log_density, conformity, flow_version, scored_at), ','
                                        ORDER BY reading_id))
@@ -62,13 +65,14 @@ ALARMS = """
 """
 
 
-def configure(folder: Path, policy: str) -> PlantConfig:
+def configure(folder: Path, policy: str, learned_until: str, sections: dict[str, dict[str, int]]) -> PlantConfig:
     """Write the configuration of the bundled plant, with files as its source, so that they arrive one by one."""
-    text = BUNDLED.read_text(encoding="utf-8")
+    text = BUNDLED.read_text(encoding="utf-8").replace("2026-01-26", learned_until)
     text = text.replace("simulated_days = 60", 'path = "exports/*.parquet"').replace('"demo"', '"nights"')
-    (folder / "pwflow.toml").write_text(
-        f'{text}\n[drift]\npolicy = "{policy}"\n[report]\nlanguages = []\n', encoding="utf-8"
-    )
+    text += f'\n[drift]\npolicy = "{policy}"\n[report]\nlanguages = []\n'
+    for name, values in sections.items():
+        text += "\n".join([f"[{name}]", *(f"{key} = {value}" for key, value in values.items()), ""])
+    (folder / "pwflow.toml").write_text(text, encoding="utf-8")
     return load_config(folder / "pwflow.toml")
 
 
@@ -111,19 +115,19 @@ def wait_for_answers(plant: Plant, wait_seconds: float) -> list[str]:
 
 def measure_refit(plant: Plant, keys: Sequence[str] | None) -> float:
     """Return the CPU seconds of training some flows afresh and deriving all that follows from them."""
-    started = time.process_time()
     chosen = None if keys is None else list(keys)
-    train_cluster_flows(plant, chosen, reason="measured", promoted_by="benchmark", challenge=False)
-    for _ in score_slices(plant, chosen):
-        pass
-    for step in (derive_scores, explain_anomalies, derive_events, derive_health, follow_drift, publish_warehouse):
-        step(plant)
-    return time.process_time() - started
+    with measured() as cost:
+        train_cluster_flows(plant, chosen, reason="measured", promoted_by="benchmark", challenge=False)
+        for _ in score_slices(plant, chosen):
+            pass
+        for step in (derive_scores, explain_anomalies, derive_events, derive_health, follow_drift, publish_warehouse):
+            step(plant)
+    return cost.cpu_seconds
 
 
 def main() -> None:
     """Run the nights and print what came of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--days", type=int, default=75)
     parser.add_argument("--learned-days", type=int, default=21)
     parser.add_argument("--seed", type=int, default=7)
@@ -131,9 +135,12 @@ def main() -> None:
     parser.add_argument("--policy", default="retrain", choices=["retrain", "propose", "observe"])
     parser.add_argument("--wait-seconds", type=float, default=300.0)
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.days, arguments.learned_days = 4, 3
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="pwflow-nights-"))
     folder.mkdir(parents=True, exist_ok=True)
-    config = configure(folder, arguments.policy)
+    learned_until = str(DEFAULT_START + timedelta(days=arguments.learned_days))
+    config = configure(folder, arguments.policy, learned_until, TINY if arguments.smoke else {})
     os.environ["PWFLOW_CONFIG"] = str(folder / "pwflow.toml")
     plant = Plant.open(config)
 
@@ -179,7 +186,7 @@ def main() -> None:
     copied = folder / "copy"
     print("| what | share of the candidates | CPU s | of all |\n|---|---|---|---|")
     costs = {}
-    for keys in (None, *([key] for key, _ in sorted(shares))):
+    for keys in (None, *([key] for key, _ in sorted(shares)[: 1 if arguments.smoke else None])):
         shutil.rmtree(copied, ignore_errors=True)
         copied.mkdir()
         for name in ("warehouse.duckdb", "models", "pwflow.toml"):

@@ -9,13 +9,12 @@ fail.
 
 from __future__ import annotations
 
-import argparse
-import resource
 import tempfile
-import time
 from pathlib import Path
 
-from pwflow_core.config import parse_config
+from measuring import command_line, measured
+from plants import open_plant
+
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.source.source import SOURCE_FACT, Sensor, Source
 from pwflow_core.plant import Plant
@@ -61,21 +60,21 @@ def write_scores(plant: Plant, rows: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    rows = parser.parse_args().rows
-    values = {"source": {"path": "data/*", "timestamp": "ts"}, "sensors": {name: {} for name in SENSORS}}
+    arguments = parser.parse_args()
+    rows = 40_000 if arguments.smoke else arguments.rows
     with tempfile.TemporaryDirectory() as folder:
-        plant = Plant.open(parse_config(values, name="benchmark", folder=Path(folder)))
-        imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        write_scores(plant, rows)
-        filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        started = time.perf_counter()
-        summary = derive_events(plant)
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{rows:,} readings, {summary.n_anomalies:,} anomalies in {summary.n_events:,} events: {seconds:.1f} s")
-    print(f"peak memory {peak:.0f} MiB, of it imports {imports:.0f} MiB; before the step {filled:.0f} MiB")
+        with measured() as filling:
+            plant = open_plant(Path(folder), SENSORS, {"path": "data/*"})
+            write_scores(plant, rows)
+        with measured() as cost:
+            summary = derive_events(plant)
+    print(f"{rows:,} readings, {summary.n_anomalies:,} anomalies in {summary.n_events:,} events: {cost.seconds:.1f} s")
+    print(
+        f"peak memory {cost.peak_mib:.0f} MiB, of it imports {filling.before_mib:.0f} MiB; before the step "
+        f"{cost.before_mib:.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

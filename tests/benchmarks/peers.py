@@ -14,7 +14,6 @@ The peers, each by its own documentation and defaults:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,6 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from measuring import command_line
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans
@@ -35,14 +35,14 @@ from pwflow_core.modelling.targets import TARGETS
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
-ROWS, FRESH = 10_000, 50_000
+sizes = {"train": 10_000, "fresh": 50_000, "clusters": 8}
 RIGHT_NUMBER = {"two_moons": 2, "two_rings": 2, "circle_of_gaussians": 8, "warped_8d": 8}
 
 
 def draw(target: str, seed: int) -> tuple[Array, Array, Array]:
     """Return training rows, fresh rows, and the true log-density of these."""
     known, rng = TARGETS[target](), np.random.default_rng(1000 + seed)
-    train, fresh = known.sample(ROWS, rng), known.sample(FRESH, rng)
+    train, fresh = known.sample(sizes["train"], rng), known.sample(sizes["fresh"], rng)
     return train, fresh, known.log_prob(fresh)
 
 
@@ -95,21 +95,22 @@ def margarine(seed: int, target: str) -> dict[str, float]:
 def zuko(seed: int, target: str, clusters: str) -> dict[str, float]:
     import zuko as library
 
+    n = sizes["clusters"]
     train, fresh, true = draw(target, seed)
     started = time.process_time()
     held_out = held_out_blocks(len(train), 0.15, seed)
     if clusters == "kmeans":
-        label = KMeans(8, n_init=3, random_state=seed).fit(train[~held_out]).predict(train)
-        parts = [train[(label == k) & ~held_out] for k in range(8)]
+        label = KMeans(n, n_init=3, random_state=seed).fit(train[~held_out]).predict(train)
+        parts = [train[(label == k) & ~held_out] for k in range(n)]
         whitenings = [Whitening.from_gaussian(x.mean(axis=0), np.diag(x.var(axis=0))) for x in parts]
     else:
-        seeds = fit_clusters(train, FitSettings(8, random_state=seed), held_out=held_out)
+        seeds = fit_clusters(train, FitSettings(n, random_state=seed), held_out=held_out)
         label = seeds.log_joint(train).argmax(axis=1)
         whitenings = [Whitening.from_gaussian(m, c) for m, c in zip(seeds.means, seeds.covariances, strict=True)]
     torch.manual_seed(seed)
-    joint = np.full((len(fresh), 8), -np.inf)
+    joint = np.full((len(fresh), n), -np.inf)
     scoring = 0.0
-    for k in range(8):
+    for k in range(n):
         mine, judge = train[(label == k) & ~held_out], train[(label == k) & held_out]
         white = whitenings[k]
         rows, judged, asked = (torch.from_numpy(white.whiten(x)).float() for x in (mine, judge, fresh))
@@ -217,12 +218,13 @@ def flow_log_prob(flow: ClusterFlow, X: Array) -> torch.Tensor:
 
 def scoring(seed: int) -> dict[str, float]:
     """Rows a second of our mixture, of the same flows through zuko, and of a Gaussian mixture, taking turns."""
+    n = sizes["clusters"]
     train, fresh, _ = draw("warped_8d", seed)
-    model = PiecewiseFlow(8, random_state=seed).fit(train)
-    rival = GaussianMixture(8, random_state=seed).fit(train)
+    model = PiecewiseFlow(n, random_state=seed).fit(train)
+    rival = GaussianMixture(n, random_state=seed).fit(train)
     flows = [flow for flow in model.flows_ if not flow.is_gaussian]
-    if len(flows) < 8:
-        raise SystemExit(f"Expected eight flows, got {len(flows)}: the others stayed Gaussians.")
+    if len(flows) < n:
+        raise SystemExit(f"Expected {n} flows, got {len(flows)}: the others stayed Gaussians.")
     copies = [in_zuko(flow) for flow in flows]
     log_weights = torch.from_numpy(np.log(model.weights_)).float()
 
@@ -255,13 +257,15 @@ def scoring(seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("system", choices=["pwflow", "margarine", "zuko", "scoring"])
     parser.add_argument("seed", type=int)
     parser.add_argument("target", nargs="?", default="warped_8d")
     parser.add_argument("--clusters", default="auto")
     parser.add_argument("--reach", type=float)
     given = parser.parse_args()
+    if given.smoke:
+        sizes.update(train=1000, fresh=1000, clusters=2)
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity") and given.system == "margarine":
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})  # XLA has no other sure way to one thread

@@ -15,11 +15,11 @@ the test suite.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from measuring import command_line
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
@@ -147,21 +147,24 @@ def find(alarm: NDArray[np.bool_], readings: PlantReadings, ids: list[str]) -> F
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = command_line(__doc__)
     parser.add_argument("--window", choices=("all", "quiet"), default="all")
     parser.add_argument("--clusters", type=int, default=4, help="Regimes per recipe; the demo finds four.")
     parser.add_argument("--plant-seed", type=int, default=DEFAULT_SEED, help="Seed of the simulated plant.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--alpha", type=float, default=0.001, help="Share of normal readings that are anomalies.")
     arguments = parser.parse_args()
+    days, training_days, fresh_days, most_rows = DAYS, TRAINING_DAYS, FRESH_DAYS, None
+    if arguments.smoke:
+        days, training_days, fresh_days, most_rows = 7, 4, FRESH_DAYS[:1], 600
 
-    readings = SimulatedPlant(seed=arguments.plant_seed).simulate(0, DAYS - 1)
+    readings = SimulatedPlant(seed=arguments.plant_seed).simulate(0, days - 1)
     fresh = SimulatedPlant(
         seed=arguments.plant_seed, ageing_from_day=None, with_faults=False, with_blemishes=False
-    ).simulate(FRESH_DAYS.start, FRESH_DAYS.stop - 1)
+    ).simulate(fresh_days.start, fresh_days.stop - 1)
     day = (minutes_of(readings) - minutes_of(readings).min()) // 1440
     is_valid, fold = valid(readings), folds_of(minutes_of(readings))
-    window = is_valid & (day < (TRAINING_DAYS if arguments.window == "all" else QUIET_DAYS))
+    window = is_valid & (day < (training_days if arguments.window == "all" else QUIET_DAYS))
     held_out = window & np.isin(fold, (3, 8))
 
     anomalies: dict[str, NDArray[np.int64]] = {}
@@ -169,7 +172,7 @@ def main() -> None:
     for recipe in RECIPES:
         own, fresh_own = readings.recipe == recipe, fresh.recipe == recipe
         rows = np.flatnonzero(window & ~held_out & own)
-        X = readings.values[rows[np.lexsort((readings.timestamp[rows], readings.machine[rows]))]]
+        X = readings.values[rows[np.lexsort((readings.timestamp[rows], readings.machine[rows]))]][:most_rows]
         for detectors in (
             isolation_forest(X),
             gaussian_mixture(X),
@@ -188,7 +191,7 @@ def main() -> None:
     fresh_alarms = {name: in_events(level, fresh) for name, level in fresh_anomalies.items()}
 
     first_day = {f: int(day[readings.fault_id == f].min()) for f in np.unique(readings.fault_id) if f}
-    healthy = (readings.fault_id == "") & (day >= TRAINING_DAYS) & (day < AGEING_DAY)
+    healthy = (readings.fault_id == "") & (day >= training_days) & (day < AGEING_DAY)
     titles = [
         *FAULT_KINDS,
         "the three",
@@ -199,15 +202,15 @@ def main() -> None:
     print(f"| detector | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}")
     for name, alarm in alarms.items():
         after = {
-            kind: [f for f, d in first_day.items() if f.startswith(kind) and d >= TRAINING_DAYS] for kind in FAULT_KINDS
+            kind: [f for f, d in first_day.items() if f.startswith(kind) and d >= training_days] for kind in FAULT_KINDS
         }
         three = [f for kind in TARGET for f in after[kind]]
-        before = [f for f, d in first_day.items() if f.startswith(TARGET) and d < TRAINING_DAYS]
+        before = [f for f, d in first_day.items() if f.startswith(TARGET) and d < training_days]
         found = find(alarm, readings, three)
         cells = [*(str(find(alarm, readings, after[kind])) for kind in FAULT_KINDS)]
-        cells += [f"{found.n_found / found.n_faults:.1%}", str(find(alarm, readings, before))]
-        cells += [f"{n_events(alarm & healthy, readings) / ((AGEING_DAY - TRAINING_DAYS) / 7):.1f}"]
-        cells += [f"{n_events(fresh_alarms[name], fresh) / (len(FRESH_DAYS) / 7):.1f}"]
+        cells += [f"{found.n_found / max(found.n_faults, 1):.1%}", str(find(alarm, readings, before))]
+        cells += [f"{n_events(alarm & healthy, readings) / ((AGEING_DAY - training_days) / 7):.1f}"]
+        cells += [f"{n_events(fresh_alarms[name], fresh) / (len(fresh_days) / 7):.1f}"]
         print(f"| {name} | {' | '.join(cells)} |")
         missed = [f for f in three if not alarm[readings.fault_id == f].any()]
         print(f"|  missed: {', '.join(missed) if len(missed) < 12 else len(missed)} |{' |' * len(titles)}")

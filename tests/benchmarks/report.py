@@ -15,34 +15,17 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
+from measuring import command_line, measured, run_alone
 
+from pwflow_core.config import PlantConfig, parse_config
 from pwflow_core.demo import demo_config
-
-_RUN = """
-import json, resource, sys, time
-from pathlib import Path
-from pwflow_core.config import parse_config
 from pwflow_core.plant import Plant
-from pwflow_core.reporting import build_report
-values, folder, target, language, days = json.loads(sys.argv[1])
-plant = Plant.open(parse_config(values, name="the benchmark", folder=Path(folder)))
-cpu, started = time.process_time(), time.perf_counter()
-summary = build_report(plant, Path(target), language=language, days=days)
-Path(target).with_suffix(".json").write_text(json.dumps({
-    "seconds": time.perf_counter() - started,
-    "cpu_seconds": time.process_time() - cpu,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    "mb": summary.size_bytes / 1e6,
-    "charts": summary.n_charts,
-    "events": summary.n_events_shown,
-}))
-"""
+
 _COPY = """
 CREATE TEMP TABLE copies AS SELECT unnest(range(1, $copies)) AS copy;
 INSERT INTO core.readings BY NAME
@@ -59,16 +42,51 @@ FROM mart.sensor_contributions AS part, copies;
 """
 
 
+def small_config(folder: Path) -> PlantConfig:
+    """Run a simulated plant of three days up to its events; return its configuration."""
+    from plants import TINY, bundled_config, learn_and_score, read_all
+
+    from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+    from pwflow_core.pipeline.scoring.events import derive_events
+    from pwflow_core.simulation import write_exports
+
+    write_exports(folder, 3)
+    plant = Plant.open(bundled_config(folder, **TINY))
+    read_all(plant)
+    learn_and_score(plant)
+    explain_anomalies(plant)
+    derive_events(plant)
+    return plant.config
+
+
+def build(folder: Path, language: str, days: int) -> None:
+    """Make a report of the plant in a folder, and print what it took."""
+    from pwflow_core.reporting import build_report
+
+    values = json.loads((folder / "config.json").read_text())
+    plant = Plant.open(parse_config(values, name="the benchmark", folder=folder))
+    with measured() as cost:
+        summary = build_report(plant, folder / "report.html", language=language, days=days)
+    made = {"mb": summary.size_bytes / 1e6, "charts": summary.n_charts, "events": summary.n_events_shown}
+    print(json.dumps(asdict(cost) | made))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--languages", default="en,ja")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    config = demo_config()
-    with tempfile.TemporaryDirectory() as name:
+    if options.folder:
+        build(options.folder, options.languages, options.days)
+        return
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as small:
         folder = Path(name)
+        if options.smoke:
+            options.runs, options.copies = 1, 2
+        config = small_config(Path(small)) if options.smoke else demo_config()
         shutil.copy(config.warehouse_path, folder / "warehouse.duckdb")
         with duckdb.connect(str(folder / "warehouse.duckdb")) as connection:
             if options.copies > 1:
@@ -80,17 +98,16 @@ def main() -> None:
             "warehouse": {"url": "duckdb:///warehouse.duckdb", "published": "published.duckdb"},
             "models": {"url": config.models_url},
         }
+        (folder / "config.json").write_text(json.dumps(values))
         print(f"{n_readings:,} readings, {options.days} days shown, median of {options.runs} runs")
         for language in options.languages.split(","):
-            asked = json.dumps([values, str(folder), str(folder / "report.html"), language, options.days])
-            runs = []
-            for _ in range(options.runs):
-                subprocess.run([sys.executable, "-c", _RUN, asked], check=True)
-                runs.append(json.loads((folder / "report.json").read_text()))
+            given = ["--folder", name, "--languages", language, "--days", options.days]
+            runs = [run_alone(__file__, *given) for _ in range(options.runs)]
             found = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
             print(
                 f"{language}: {found['seconds']:.1f} s ({found['cpu_seconds']:.1f} s CPU), {found['mb']:.1f} MB, "
-                f"peak {found['peak_mb']:.0f} MB, {found['charts']:.0f} pictures, {found['events']:.0f} events in full"
+                f"peak {found['peak_mib']:.0f} MiB, {found['charts']:.0f} pictures, "
+                f"{found['events']:.0f} events in full"
             )
 
 

@@ -11,16 +11,14 @@ the imports. Not part of the test suite: figures on a shared machine are no pass
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
+import json
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
+from measuring import command_line, measured, run_alone
 
-from pwflow_core.config import parse_config
 from pwflow_core.plant import Plant
 
 STEPS = (
@@ -34,22 +32,22 @@ STEPS = (
     "scores",
     "contributions",
     "events",
-    "drift",
     "health",
+    "drift",
     "checks",
     "publish",
     "report",
 )
 
 
-def plant_in(folder: Path, sensors: int, regimes: str, window: str) -> Plant:
-    values = {
-        "source": {"path": "data/*.parquet", "timestamp": "ts", "machine": "machine"},
-        "sensors": {f"s{i}": {} for i in range(sensors)},
-        "clustering": {"n_clusters": regimes if regimes == "auto" else int(regimes)},
-        "features": {"windows": window if window == "auto" else [int(window)] if int(window) else []},
-    }
-    return Plant.open(parse_config(values, name="benchmark", folder=folder))
+def plant_in(folder: Path, sensors: int, regimes: str, window: str, **sections: object) -> Plant:
+    from plants import open_plant
+
+    clustering = {"n_clusters": regimes if regimes == "auto" else int(regimes)}
+    features = {"windows": window if window == "auto" else [int(window)] if int(window) else []}
+    names = [f"s{i}" for i in range(sensors)]
+    given = {"clustering": clustering, "features": features} | sections
+    return open_plant(folder, names, {"path": "data/*.parquet"}, **given)
 
 
 def write_readings(folder: Path, rows: int, sensors: int) -> None:
@@ -86,7 +84,6 @@ def run_step(step: str, plant: Plant) -> None:
     from pwflow_core.pipeline.scoring import checks, contributions, densities, events, scores
     from pwflow_core.pipeline.source import ingest
 
-    started = time.perf_counter()
     steps = {
         "imports": lambda: None,
         "ingest": lambda: ingest.ingest_files(plant),
@@ -98,19 +95,19 @@ def run_step(step: str, plant: Plant) -> None:
         "scores": lambda: scores.derive_scores(plant),
         "contributions": lambda: contributions.explain_anomalies(plant),
         "events": lambda: events.derive_events(plant),
-        "drift": lambda: evidence.follow_drift(plant),
         "health": lambda: health.derive_health(plant),
+        "drift": lambda: evidence.follow_drift(plant),
         "checks": lambda: checks.check_scores(plant),
         "publish": lambda: publishing.publish_warehouse(plant),
         "report": lambda: reporting.build_report(plant, plant.config.folder / "report.html"),
     }
-    steps[step]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{time.perf_counter() - started:.1f} {peak:.0f}")
+    with measured() as cost:
+        steps[step]()
+    print(json.dumps(asdict(cost)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--sensors", type=int, default=8, help="an even number")
     parser.add_argument("--regimes", default="8", help="how many, or auto")
@@ -122,20 +119,25 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        run_step(arguments.step, plant_in(arguments.folder, arguments.sensors, arguments.regimes, arguments.window))
+        from plants import TINY
+
+        shape = arguments.sensors, arguments.regimes, arguments.window
+        run_step(arguments.step, plant_in(arguments.folder, *shape, **(TINY if arguments.smoke else {})))
         return
+    if arguments.smoke:
+        arguments.rows, arguments.regimes = 8000, "2"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_readings(folder, arguments.rows, arguments.sensors)
-        shape = ["--sensors", str(arguments.sensors), "--regimes", arguments.regimes, "--window", arguments.window]
+        shape = ["--sensors", arguments.sensors, "--regimes", arguments.regimes, "--window", arguments.window]
+        shape += ["--smoke"] if arguments.smoke else []
         print("| step | seconds | peak memory (MiB) | beyond imports (MiB) |\n|---|---|---|---|")
         imports = 0.0
         for step in STEPS[: STEPS.index(arguments.until) + 1]:
-            command = [sys.executable, __file__, "--step", step, "--folder", name]
-            done = subprocess.run([*command, *shape], stdout=subprocess.PIPE, text=True, check=True)
-            seconds, peak = map(float, done.stdout.split())
+            cost = run_alone(__file__, "--step", step, "--folder", name, *shape)
+            peak = cost["peak_mib"]
             imports = imports or peak
-            print(f"| {step} | {seconds:.1f} | {peak:.0f} | {peak - imports:.0f} |", flush=True)
+            print(f"| {step} | {cost['seconds']:.1f} | {peak:.0f} | {peak - imports:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,15 @@ has are not computed again, and the medians over the seeds are printed at the en
 
 from __future__ import annotations
 
-import argparse
 import csv
 import statistics
-import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 import numpy as np
+from measuring import command_line, is_there, measured
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
@@ -31,7 +31,6 @@ from pwflow_core.modelling.baselines import SingleFlow
 
 Array = NDArray[np.float64]
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 TABLES = {
     "skab": (
         "skab.parquet",
@@ -53,13 +52,12 @@ def data_sets(folder: Path) -> Iterator[tuple[str, Array]]:
     """Yield the name and the normal rows of each data set that is there, in the order that they have in the file."""
     for name, (file, normal, sensors) in TABLES.items():
         path = folder / file
-        if not path.is_file():
-            print(f"{name}: left out, there is no {path}", flush=True)
+        if not is_there(name, path):
             continue
         with duckdb.connect() as connection:
             query = f"SELECT COLUMNS('^({sensors})$')::DOUBLE FROM read_parquet(?) WHERE {normal}"
             yield name, connection.execute(query, [str(path)]).df().to_numpy()
-    for path in sorted((folder / "adbench").glob("*.npz")):
+    for path in sorted((folder / "adbench").glob("*.npz")) if is_there("ADBench", folder / "adbench") else ():
         with np.load(path) as archive:
             yield path.stem.split("_", 1)[1], archive["X"][archive["y"] == 0].astype(np.float64)
 
@@ -81,10 +79,10 @@ def compare(X: Array, most_rows: int, seed: int) -> dict[str, str]:
         "single": SingleFlow(random_state=seed),
         "gaussian": GaussianMixture(reg_covar=1e-4),
     }.items():
-        started = time.process_time()
-        score[name] = model.fit(X[~test]).score_samples(X[test])
+        with measured() as cost:
+            score[name] = model.fit(X[~test]).score_samples(X[test])
         if isinstance(model, PiecewiseFlow) and name == "piecewise":
-            seconds = time.process_time() - started
+            seconds = cost.cpu_seconds
             shared = sum(model.mixture_.weights[len(model.flows_) :])
     figures = {
         "rows": str(len(X)),
@@ -133,13 +131,15 @@ def print_medians(rows: list[dict[str, str]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rows", type=int, default=20_000, help="most rows of a data set, thinned evenly")
     parser.add_argument("--only", nargs="*", help="names of data sets")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--csv", type=Path, help="file that the rows are added to")
     given = parser.parse_args()
+    most_sets = None
+    if given.smoke:
+        given.rows, given.seeds, most_sets = 400, 1, 2
     header = [
         "data set",
         "seed",
@@ -159,7 +159,7 @@ def main() -> None:
             rows = list(csv.DictReader(file))
     known = {(row["data_set"], row["seed"]) for row in rows}
     for seed in range(given.seeds):
-        for name, X in data_sets(given.data):
+        for name, X in islice(data_sets(given.data), most_sets):
             if (given.only is None or name in given.only) and (name, str(seed)) not in known:
                 rows.append({"data_set": name, "seed": str(seed)} | compare(X, given.rows, seed))
                 print(as_row(rows[-1]), flush=True)

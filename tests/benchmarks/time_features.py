@@ -12,7 +12,6 @@ which keeps a part of the 400 rows back for calibration and early stopping. Base
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +20,9 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+from measuring import command_line, is_there
 from numpy.typing import NDArray
+from plants import learn_and_score, open_plant, read_all
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
@@ -29,23 +30,15 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from pwflow_core import PiecewiseFlow
-from pwflow_core.config import parse_config
 from pwflow_core.modelling.completion import complete_rows
-from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.readings.deriving import derive_readings
 from pwflow_core.pipeline.readings.features import read_features
-from pwflow_core.pipeline.regimes.assigning import assign_readings
-from pwflow_core.pipeline.regimes.finding import fit_cluster_model
-from pwflow_core.pipeline.scoring.densities import score_slices
-from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
 
 Array = NDArray[np.float64]
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TRAINING_ROWS = 400
-N_FILES = 34
 SKAB = """
     SELECT datetime AS ts, "group" || '/' || file AS machine, * EXCLUDE (datetime, "group", file, row_in_file)
     FROM '{data}/skab.parquet' WHERE "group" <> 'anomaly-free'
@@ -91,23 +84,22 @@ class File:
     label: NDArray[np.int64]
 
 
-def open_plant(folder: Path, query: str, left_out: list[str], **sections: object) -> Plant:
+def open_query(folder: Path, query: str, left_out: list[str], **sections: object) -> Plant:
     """Return a plant over a query, with every numeric column a sensor."""
     with duckdb.connect() as connection:
         described = connection.execute(f"DESCRIBE {query}").fetchall()
-    sensors = {name: {} for name, kind, *_ in described if kind in ("DOUBLE", "FLOAT", "BIGINT", "INTEGER")}
-    source = {"sql": query, "timestamp": "ts", "machine": "machine", "segments": ["machine"], "timezone": "UTC"}
-    values = {"source": source, "sensors": {name: {} for name in sensors if name not in left_out}, **sections}
-    return Plant.open(parse_config(values, name="benchmark", folder=folder))
+    sensors = [name for name, kind, *_ in described if kind in ("DOUBLE", "FLOAT", "BIGINT", "INTEGER")]
+    source = {"sql": query, "segments": ["machine"], "timezone": "UTC"}
+    return open_plant(folder, [name for name in sensors if name not in left_out], source, **sections)
 
 
-def read_files(plant: Plant, data: Path) -> Iterator[File]:
+def read_files(plant: Plant, query: str) -> Iterator[File]:
     """Yield the files of SKAB with the columns that the pipeline made."""
     with plant.warehouse.snapshot() as connection:
         columns = list(read_features(connection).columns)
         rows = connection.execute(
             f"SELECT reading.*, label.anomaly FROM core.model_readings AS reading "
-            f"JOIN ({SKAB.format(data=data)}) AS label ON reading.machine_id = label.machine AND reading.ts = label.ts "
+            f"JOIN ({query}) AS label ON reading.machine_id = label.machine AND reading.ts = label.ts "
             "ORDER BY machine_id, ts"
         ).df()
     for _, part in rows.groupby("machine_id"):
@@ -136,65 +128,59 @@ MODELS: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def run_pipeline(plant: Plant, data: Path) -> float:
+def run_pipeline(plant: Plant, query: str) -> float:
     """Return the mean AUROC of the log-densities that the pipeline publishes."""
-    fit_cluster_model(plant)
-    assign_readings(plant)
-    train_cluster_flows(plant, reason="benchmark", promoted_by="benchmark")
-    list(score_slices(plant))
-    derive_scores(plant)
+    learn_and_score(plant)
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             "SELECT scored.machine_id, log_density, label.anomaly, "
             "row_number() OVER (PARTITION BY scored.machine_id ORDER BY scored.ts) AS place "
-            f"FROM mart.anomaly_scores AS scored JOIN ({SKAB.format(data=data)}) AS label "
+            f"FROM mart.anomaly_scores AS scored JOIN ({query}) AS label "
             "ON scored.machine_id = label.machine AND scored.ts = label.ts"
         ).df()
     tested = rows[(rows.place > TRAINING_ROWS) & rows.log_density.notna()]
-    if tested.machine_id.nunique() != N_FILES:
-        raise SystemExit(f"Expected scores for {N_FILES} files, got {tested.machine_id.nunique()}.")
+    if tested.machine_id.nunique() != rows.machine_id.nunique():
+        raise SystemExit(f"Expected scores for {rows.machine_id.nunique()} files, got {tested.machine_id.nunique()}.")
     return float(np.mean([roc_auc_score(part.anomaly, -part.log_density) for _, part in tested.groupby("machine_id")]))
 
 
-def compare_on_skab(data: Path, settings: dict[str, dict[str, object]]) -> None:
+def compare_on_skab(query: str, settings: dict[str, dict[str, object]]) -> None:
     print("| features | " + " | ".join([*MODELS, "pwflow"]) + " |\n|" + "---|" * (len(MODELS) + 2))
     for name, features in settings.items():
         with tempfile.TemporaryDirectory() as folder:
-            query = SKAB.format(data=data)
             training = {"first_rows": TRAINING_ROWS}
             scoring = {"min_calibration_rows": 30}  # the ranking is measured, not the p-values
-            plant = open_plant(
+            plant = open_query(
                 Path(folder), query, ["anomaly", "changepoint"], training=training, scoring=scoring, features=features
             )
-            ingest_files(plant)
-            derive_readings(plant)
+            read_all(plant)
             auroc: dict[str, list[float]] = {model: [] for model in MODELS}
-            for file in read_files(plant, data):
+            for file in read_files(plant, query):
                 scaler = StandardScaler().fit(file.train)
                 train, test = scaler.transform(file.train), scaler.transform(file.test)
                 for model, score in MODELS.items():
                     auroc[model].append(roc_auc_score(file.label, -np.nan_to_num(score(train, test), neginf=-1e30)))
-            means = [float(np.mean(values)) for values in auroc.values()] + [run_pipeline(plant, data)]
+            means = [float(np.mean(values)) for values in auroc.values()] + [run_pipeline(plant, query)]
         print(f"| {name} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |", flush=True)
 
 
-def show_decisions(data: Path) -> None:
+def show_decisions(data: Path, most_rows: int) -> None:
     print("\n| data | columns | what `auto` decided, and why |\n|---|---|---|")
     for name, (query, left_out, training) in OTHERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            plant = open_plant(Path(folder), query.format(data=data), left_out, training=training)
+            plant = open_query(
+                Path(folder), f"FROM ({query.format(data=data)}) LIMIT {most_rows}", left_out, training=training
+            )
             ingest_files(plant)
             features = derive_readings(plant).features
             print(f"| {name} | {len(features.columns)} | {features.why} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--only", nargs="*", help="settings to run: none, auto, mean only, decisions")
     arguments = parser.parse_args()
-    if not (arguments.data / "skab.parquet").is_file():
-        print(f"skipped: no SKAB at {arguments.data}")
+    if not is_there("SKAB", arguments.data / "skab.parquet"):
         return
     warnings.filterwarnings("ignore")
     settings: dict[str, dict[str, object]] = {
@@ -202,10 +188,13 @@ def main() -> None:
         "auto": {},
         "mean only": {"windows": [20], "statistics": ["mean"]},
     }
-    wanted = arguments.only or [*settings, "decisions"]
-    compare_on_skab(arguments.data, {name: settings[name] for name in settings if name in wanted})
+    query, most_rows = SKAB.format(data=arguments.data), 10_000_000
+    if arguments.smoke:
+        query, most_rows = f"{query} AND file IN ('1', '2')", 3000
+    wanted = arguments.only or (["auto", "decisions"] if arguments.smoke else [*settings, "decisions"])
+    compare_on_skab(query, {name: settings[name] for name in settings if name in wanted})
     if "decisions" in wanted:
-        show_decisions(arguments.data)
+        show_decisions(arguments.data, most_rows)
 
 
 if __name__ == "__main__":
