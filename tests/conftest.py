@@ -209,7 +209,7 @@ def _trained_folder(make_once: MakeOnce) -> Path:
         read_all(plant)
         learn_all(plant)
         publish_warehouse(plant)
-        shutil.rmtree(folder / "data")  # what was ingested stays; a copy reads only the files that its test adds
+        shutil.rmtree(folder / "data")  # what was ingested stays; a test has only the files that it adds
 
     return make_once("trained", make)
 
@@ -219,6 +219,18 @@ def trained_plant(_trained_folder: Path, tmp_path: Path) -> Plant:
     """Return a copy of a plant that has read, learned, scored and published once."""
     shutil.copytree(_trained_folder, tmp_path, dirs_exist_ok=True)
     return open_plant(tmp_path, TRAINED)
+
+
+def copy_folder(source: Path, target: Path) -> Path:
+    """Copy the folder of a plant with the files of its source.
+
+    Files are known by their whole paths: those of the copy get theirs, or each would count as a new one, and all rows
+    of a corrected one would be refused as duplicates.
+    """
+    shutil.copytree(source, target)
+    with duckdb.connect(str(target / "warehouse.duckdb")) as connection:
+        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(source), str(target)])
+    return target
 
 
 def reopen(plant: Plant, **changes: Any) -> Plant:

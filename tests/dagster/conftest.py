@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pwflow_core.simulation import SENSORS, write_exports
 from pwflow_dagster.definitions import build
 from pwflow_dagster.runs import Runner, RunOutcome, run_plant
 from pwflow_dagster.sensors import DRIFT_SENSOR
-from tests.conftest import MakeOnce
+from tests.conftest import MakeOnce, copy_folder
 
 VERDICT = "0123456789ab"
 KEYS = ["c0001", "c0002", "c0003", "c0004"]
@@ -133,12 +132,9 @@ def finished(make_once: MakeOnce) -> DagsterPlant:
 
 
 def copy_plant(made: DagsterPlant, folder: Path) -> DagsterPlant:
-    """Copy a plant; its files are the same ones in another place, and its runs write no report, which takes long."""
-    shutil.copytree(made.folder, folder)
-    copy = DagsterPlant(folder, small_config(folder))
-    with copy.plant.warehouse.transaction() as connection:
-        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(made.folder), str(folder)])
-    return copy
+    """Copy a plant; the runs of the copy write no report, which takes long."""
+    copy_folder(made.folder, folder)
+    return DagsterPlant(folder, small_config(folder))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import describe_table, quote_identifier, quote_literal
-from tests.conftest import REPOSITORY, TRAINED, merge, open_plant, plant_readings, put_file
+from tests.conftest import REPOSITORY, TRAINED, copy_folder, merge, open_plant, plant_readings, put_file
 
 UNTIL_PUBLISHED = """
 ingest_files(plant)
@@ -155,8 +155,7 @@ def kill_often(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 def copy_plant(plant: Plant, folder: Path) -> Plant:
     """Return a plant on a copy of all files of another one."""
-    shutil.copytree(plant.config.folder, folder)
-    return open_copy(folder)
+    return open_copy(copy_folder(plant.config.folder, folder))
 
 
 def open_copy(folder: Path) -> Plant:

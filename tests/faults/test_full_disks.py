@@ -28,8 +28,8 @@ from tests.faults.conftest import (
     Ended,
     Stem,
     add_night,
+    copy_plant,
     leftovers,
-    open_copy,
     published,
     whole_models,
 )
@@ -100,9 +100,7 @@ def small_disk(tmp_path_factory):
 
 def on(disk: SmallDisk, plant: Plant) -> Plant:
     """Return a copy of a plant on the small disk."""
-    folder = disk.folder / "plant"
-    shutil.copytree(plant.config.folder, folder)
-    return open_copy(folder)
+    return copy_plant(plant, disk.folder / "plant")
 
 
 def test_while_a_model_is_stored_nothing_half_is_left(small_disk):

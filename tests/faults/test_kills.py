@@ -7,9 +7,11 @@ from pwflow_core.pipeline.drift.health import derive_health
 from pwflow_core.pipeline.flows.retention import collect_model_files
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.readings.deriving import derive_readings
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.reporting import build_report, report_path
 from tests.conftest import query, read_all, score_all
 from tests.faults.conftest import add_night, changed, leftovers, published, whole_models
@@ -23,6 +25,7 @@ REGIMES = (
     "SELECT cluster_key, segment, weight, status, clusters.cluster_model_id FROM mart.clusters, core.cluster_models "
     "WHERE in_force ORDER BY cluster_key"
 )
+NIGHT_VALUES = "SELECT ts, machine_id, temperature, pressure FROM core.readings WHERE ts >= '2024-04-01' ORDER BY ALL"
 EVIDENCE = (
     "SELECT (SELECT count(*) FROM core.drift_references), (SELECT sum(hash(s)) FROM core.drift_states AS s), "
     "(SELECT sum(hash(h)) FROM mart.cluster_health AS h)"
@@ -64,6 +67,28 @@ def test_killed_at_50_moments_while_slices_are_written_each_is_wholly_old_or_who
     moments = kill_often(trained_plant, "list(score_slices(plant))", check, times=50)
     assert len(moments) == 50
     assert len(set(seen)) > 2, "the kills fell before, between and after the slices"
+
+
+def test_killed_while_a_correction_is_taken_a_night_is_wholly_old_or_wholly_new(trained_plant, kill_often):
+    add_night(trained_plant)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    old = query(trained_plant, NIGHT_VALUES)
+    add_night(trained_plant, seed=8)
+    code = "assert ingest_files(plant).n_changed == 1\nassert derive_readings(plant).n_changed == 120"
+    new: list[list[tuple]] = []
+
+    def check(plant):
+        left = query(plant, NIGHT_VALUES)
+        assert ingest_files(plant).n_new == 0
+        derive_readings(plant)
+        new.append(query(plant, NIGHT_VALUES))
+        assert new[-1] == new[0] != old
+        assert left in (old, new[0])
+        assert query(plant, "SELECT count(*) FROM mart.anomaly_scores WHERE ts >= '2024-04-01'") == [(0,)]
+        assert leftovers(plant) == []
+
+    assert len(kill_often(trained_plant, code, check, times=4, seed=5)) == 4
 
 
 def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the_same_files(trained_plant, kill_often):

@@ -159,7 +159,8 @@ def test_what_waits_for_the_next_step_is_not_lost(trained_plant, state):
             read_all(trained_plant)
             score_all(trained_plant)
         put_file(path, plant_readings(40, seed=8, start="2024-04-01"))
-        ingest_files(trained_plant)
+        summary = ingest_files(trained_plant)
+        assert (summary.n_new, summary.n_changed) == ((0, 1) if state == "a file is replaced" else (1, 0))
     assert all(results(trained_plant)[name] for name in BLOCKING), check_scores(trained_plant)
     publish_warehouse(trained_plant)
 
