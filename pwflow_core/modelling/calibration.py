@@ -156,6 +156,17 @@ def calibrate(log_density: object, *, blocks: object = None, weight: object = No
     return _calibrate(values[keep], mass[keep], np.unique(group[keep], return_inverse=True)[1].ravel(), n_set_aside)
 
 
+def distance_from_uniform(p_value: object) -> float:
+    """Return the Kolmogorov-Smirnov distance of p-values from the uniform distribution, 0 to 1.
+
+    Arguments:
+        p_value: Shape (N,), N at least 1.
+    """
+    ordered = np.sort(np.asarray(p_value, dtype=np.float64))
+    share = np.arange(len(ordered) + 1) / len(ordered)
+    return float(max((share[1:] - ordered).max(), (ordered - share[:-1]).max()))
+
+
 def _calibrate(values: Array, mass: Array, group: NDArray[np.intp], n_set_aside: int) -> Calibration:
     order = np.argsort(values, kind="stable")
     steps, first = np.unique(values[order], return_index=True)

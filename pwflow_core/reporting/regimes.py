@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError, PwflowError
 from pwflow_core.pipeline.readings.features import check_columns
-from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.plant import Plant
@@ -31,7 +31,7 @@ __all__ = ["RECENT_NIGHTS", "RegimeStudy", "load_flows", "load_regimes", "study_
 
 RECENT_NIGHTS = 7
 _MOST_READINGS = 1_500
-_HELD_OUT_SHARE = 0.375  # of ten folds, three never train a flow: what is held out for each reading in the other eight
+_HELD_OUT_SHARE = len(HELD_OUT_FOLDS) / len(TRAINING_FOLDS)  # of what the registry counts as seen in training
 _SPARE = 1.5
 
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def _sample_readings(
         "held_out_bounds": [row[2] for row in wanted],
         "recent_bounds": [row[3] for row in wanted],
         "recent": recent_from,
-        "folds": list({*CALIBRATION_FOLDS, *STOPPING_FOLDS}),
+        "folds": list(HELD_OUT_FOLDS),
         "most": _MOST_READINGS,
     }
     query = read_sql(__package__, "regime_readings.sql", columns=quote_columns(columns, "reading."))

@@ -1,4 +1,8 @@
-"""Champion and challenger: a new flow has to describe readings that it did not learn from better than the old one."""
+"""Champion and challenger: a new flow has to describe readings that its training did not see better than the old one.
+
+They are compared on the folds that calibrate: what stopped a training chose its best step and its shares, and would
+flatter the challenger.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.validation import paired_gain
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow, fetch_rows
-from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
 
@@ -96,7 +100,7 @@ def challenge_champion(
         key: The regime.
         flow: Its new flow.
         version: SHA-256 of that one's file.
-        window: What it could learn from; it is judged on the held-out readings of this window.
+        window: What it could learn from; it is judged on the readings of this window that calibrate.
         champion: The flow in force; None if there is none, or the new one need not prove itself.
         is_refit: Whether it was learned again after drift, and has to be better by `drift.min_gain`.
     """
@@ -114,8 +118,8 @@ def challenge_champion(
         ).fetchone()
         text, last = row or (None, None)
         old_window = TrainingWindow.from_json(text, plant.config).up_to(last)
-        recent_rows = fetch_rows(plant, connection, model, key, window, HELD_OUT_FOLDS)
-        reference_rows = fetch_rows(plant, connection, model, key, old_window, HELD_OUT_FOLDS)
+        recent_rows = fetch_rows(plant, connection, model, key, window, CALIBRATION_FOLDS)
+        reference_rows = fetch_rows(plant, connection, model, key, old_window, CALIBRATION_FOLDS)
     recent = compare_flows(old, flow, recent_rows)
     reference = compare_flows(old, flow, reference_rows)
     if is_refit:
@@ -124,7 +128,7 @@ def challenge_champion(
 
 
 def compare_flows(champion: ClusterFlow, challenger: ClusterFlow, rows: RegimeRows) -> Gain:
-    """Compare two flows on readings that neither trained on.
+    """Compare two flows on readings that neither training saw.
 
     The gains are winsorised: the lowest and the highest 2.5% count as the next ones, so that a few impossible readings
     do not decide.

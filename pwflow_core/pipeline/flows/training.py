@@ -17,7 +17,7 @@ from pwflow_core.pipeline.flows.challenges import FEWEST_BLOCKS, NOT_FINITE, cha
 from pwflow_core.pipeline.flows.registering import TrainedFlow, changed_regimes, register_flows
 from pwflow_core.pipeline.flows.registry import FlowDecision, version_in_force
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow, count_flagged, count_rows, fetch_rows
-from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS, LEARNING_FOLDS
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
 
@@ -185,7 +185,7 @@ def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
 
 def _training_set(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow) -> RegimeRows:
     with plant.warehouse.snapshot() as connection:
-        return fetch_rows(plant, connection, model, key, window, LEARNING_FOLDS)
+        return fetch_rows(plant, connection, model, key, window, TRAINING_FOLDS)
 
 
 def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFlow | None) -> ClusterRows:
@@ -216,12 +216,12 @@ def _refuse_too_few(plant: Plant, key: str, window: TrainingWindow, rows: Regime
         NotFittedError: Says how many readings are needed.
     """
     with plant.warehouse.snapshot() as connection:
-        n_held_out, n_blocks = count_rows(plant, connection, key, window, HELD_OUT_FOLDS)
+        n_judging, n_blocks = count_rows(plant, connection, key, window, CALIBRATION_FOLDS)
         n_flagged = count_flagged(connection, key, window)
     n_learned = rows.n_learned
     least_learned = plant.config.flow.min_rows
-    least_held_out = int(np.ceil(1.5 * plant.config.scoring.min_calibration_rows))
-    if n_learned >= least_learned and n_held_out >= least_held_out and n_blocks >= FEWEST_BLOCKS:
+    least_judging = plant.config.scoring.min_calibration_rows
+    if n_learned >= least_learned and n_judging >= least_judging and n_blocks >= FEWEST_BLOCKS:
         return
     flagged = (
         f" ({n_flagged:,} more are anomalies in alarm events: if they are normal, say so with `pwflow confirm`)"
@@ -229,8 +229,8 @@ def _refuse_too_few(plant: Plant, key: str, window: TrainingWindow, rows: Regime
         else ""
     )
     raise NotFittedError(
-        f"Cluster {key} has {n_learned:,} readings to learn from and {n_held_out:,} to judge by, in {n_blocks} time "
-        f"blocks, since {window.readings.start:%Y-%m-%d %H:%M}{flagged}; {least_learned:,} and {least_held_out:,} in "
+        f"Cluster {key} has {n_learned:,} readings to learn from and {n_judging:,} to judge by, in {n_blocks} time "
+        f"blocks, since {window.readings.start:%Y-%m-%d %H:%M}{flagged}; {least_learned:,} and {least_judging:,} in "
         f"{FEWEST_BLOCKS} are needed: wait for more, or learn from an earlier time."
     )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig, TrainingConfig
 from pwflow_core.pipeline.decisions.verdicts import select_suspects
-from pwflow_core.pipeline.readings.folds import STOPPING_FOLDS
+from pwflow_core.pipeline.readings.folds import N_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.pipeline.regimes.model import ClusterModel
@@ -177,7 +177,7 @@ def count_flagged(connection: duckdb.DuckDBPyConnection, key: str, window: Train
     """Count the readings of a regime that the window leaves out because they are anomalies in alarm events."""
     everything = TrainingWindow(window.readings, window.max_rows)
     row = connection.execute(
-        f"SELECT count(*) FROM {_eligible(everything, tuple(range(10)))} AND reading_id IN ({_flagged()})",
+        f"SELECT count(*) FROM {_eligible(everything, tuple(range(N_FOLDS)))} AND reading_id IN ({_flagged()})",
         training_window(window.readings) | {"key": key},
     ).fetchone()
     return int(row[0]) if row else 0

@@ -23,7 +23,7 @@ from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
 from pwflow_core.modelling.settings import FitSettings
 from pwflow_core.pipeline.decisions.kinds import kinds_where
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, read_verdict
-from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
+from pwflow_core.pipeline.readings.folds import TRAINING_FOLDS
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.pipeline.readings.recurrence import decide_stretch, read_stretch, record_decision
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
@@ -293,7 +293,7 @@ def _fetch(
     values = training_window(everything) | {"segment": segment}
     X, _ = fetch_matrix(
         connection,
-        f"SELECT {quote_columns(model.sensors, 'reading.')} FROM {rows} AND fold NOT IN {CALIBRATION_FOLDS} "
+        f"SELECT {quote_columns(model.sensors, 'reading.')} FROM {rows} AND fold IN {TRAINING_FOLDS} "
         "ORDER BY reading.machine_id, reading.ts",
         values,
         model.sensors,

@@ -17,7 +17,7 @@ from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.rows import TrainingData
 from pwflow_core.modelling.settings import FitSettings, FlowSettings
 from pwflow_core.pipeline.readings.features import are_settled, read_features
-from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.readings.rate import affordable_readings
 from pwflow_core.pipeline.readings.recurrence import Stretch, normal_stretches, screen_history
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
@@ -193,7 +193,7 @@ def _segment_sizes(plant: Plant, connection: duckdb.DuckDBPyConnection) -> dict[
     query = (
         "SELECT segment, count(training.reading_id) FROM core.readings LEFT JOIN "
         f"(SELECT reading_id FROM ({select_training_rows(plant.config.training)}) "
-        f"WHERE fold NOT IN {CALIBRATION_FOLDS}) AS training USING (reading_id) "
+        f"WHERE fold IN {TRAINING_FOLDS}) AS training USING (reading_id) "
         "GROUP BY segment ORDER BY segment"
     )
     return dict(connection.execute(query, training_window(plant.config.training)).fetchall())
@@ -209,7 +209,7 @@ def _training_sample(
         X, others = fetch_matrix(
             connection,
             f"SELECT fold, {quote_columns(sensors)} FROM ({select_training_rows(plant.config.training)}) "
-            f"WHERE segment = $segment AND fold NOT IN {CALIBRATION_FOLDS} AND reading_id <= $bound "
+            f"WHERE segment = $segment AND fold IN {TRAINING_FOLDS} AND reading_id <= $bound "
             "ORDER BY machine_id, ts",
             training_window(plant.config.training) | {"segment": segment, "bound": bound},
             sensors,
@@ -219,7 +219,7 @@ def _training_sample(
 
 def _calibration_rows(size: int) -> float:
     """Return how many readings calibrate where `size` readings are learned from."""
-    return size * len(CALIBRATION_FOLDS) / (10 - len(CALIBRATION_FOLDS))
+    return size * len(CALIBRATION_FOLDS) / len(TRAINING_FOLDS)
 
 
 def _affordable(plant: Plant, size: int) -> list[int]:

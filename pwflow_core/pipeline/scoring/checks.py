@@ -9,17 +9,20 @@ real fault, and then the alarms have to come out, so that check only warns.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from pwflow_core.errors import ChecksFailedError
+from pwflow_core.modelling.calibration import calibrate, distance_from_uniform
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
-from pwflow_core.pipeline.readings.folds import STOPPING_FOLDS
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.readings.timing import BLOCK_FACT
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
@@ -129,22 +132,27 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
 
 
 def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
-    """Check that p-values are what they are called, on readings that no flow learned from and no calibration used.
+    """Check that p-values are what they are called, on readings that no training saw.
 
-    Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 / sqrt(blocks). The
-    readings of a machine in one time block are worth one, because they are autocorrelated: so many independent ones
-    are that far off by chance in less than one of a thousand regimes. The tenth leaves room for the faults that
-    training data hold.
+    Each calibration fold is judged by a calibration on the other one, which says whether p-values hold for readings
+    that they were not made from. The published p-values of both folds say whether they belong to the scores at all.
+
+    Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 sqrt(1/a + 1/b), with
+    a and b the time blocks of the two folds, or 2.5 / sqrt(a + b) of both. The readings of a machine in one time block
+    are worth one, because they are autocorrelated: so many independent ones are that far off by chance in less than
+    one of a thousand regimes. The tenth leaves room for the faults that training data hold.
     """
-    distances: Figures = {}
-    wrong, untold = [], 0
-    for key, n_readings, n_blocks, distance in _measure_distances(plant, connection):
-        tolerance = max(_LARGEST_DISTANCE, _DISTANCE_FACTOR / np.sqrt(n_blocks))
+    figures: Figures = {}
+    wrong, n_told, n_untold = [], 0, 0
+    for key, readings in _fetch_unseen(plant, connection):
+        measured = _measure_distances(readings)
+        distance, tolerance = max(measured, key=lambda found: found[0] / found[1])
         if distance > tolerance:
-            wrong.append(f"{key} ({distance:.2f} where {tolerance:.2f} is tolerated, {n_readings:,} readings)")
-        untold += int(tolerance >= 1)  # no distance is as large
-        distances[f"distance in {key}"] = round(float(distance), 4)
-        distances[f"tolerance in {key}"] = round(float(tolerance), 4)
+            wrong.append(f"{key} ({distance:.2f} where {tolerance:.2f} is tolerated, {len(readings):,} readings)")
+        is_told = all(tolerance < 1 for _, tolerance in measured)  # no distance is as large
+        n_told, n_untold = n_told + is_told, n_untold + (not is_told)
+        figures[f"distance in {key}"] = round(float(distance), 4)
+        figures[f"tolerance in {key}"] = round(float(tolerance), 4)
     if wrong:
         sentence = (
             f"The p-values of held-out normal readings are not uniform in {_listed(wrong)}: "
@@ -152,31 +160,44 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
         )
     else:
         sentence = (
-            f"The p-values of held-out normal readings are uniform within tolerance in {len(distances) // 2 - untold} "
-            f"regimes; {untold} have too few to tell."
+            f"The p-values of held-out normal readings are uniform within tolerance in {n_told} regimes; "
+            f"{n_untold} have too few to tell."
         )
-    return not wrong, sentence, distances
+    return not wrong, sentence, figures
 
 
-def _measure_distances(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, float]]:
-    """Return for each regime its held-out readings, their time blocks, and how far its p-values are from uniform."""
+def _fetch_unseen(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, pd.DataFrame]]:
+    """Return the readings of the calibration folds of each regime: fold, block, conformity and p_value."""
     block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
     texts = connection.execute(
         "SELECT DISTINCT training_window FROM mart.flow_versions SEMI JOIN mart.anomaly_scores "
         "USING (cluster_key, flow_version) ORDER BY training_window"
     ).fetchall()
-    found: list[tuple[str, int, int, float]] = []
+    found: list[tuple[str, pd.DataFrame]] = []
     for (text,) in texts:
         window = TrainingWindow.from_json(text, plant.config).readings
         script = read_sql(
             __package__,
             "checks_uniform.sql",
             training_rows=select_training_rows(window),
-            folds=f"({', '.join(map(str, STOPPING_FOLDS))})",
+            folds=str(CALIBRATION_FOLDS),
         )
         values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
-        found += connection.execute(script, values).fetchall()
-    return sorted(found)
+        found += [(str(key), rows) for key, rows in connection.execute(script, values).df().groupby("cluster_key")]
+    return sorted(found, key=lambda of: of[0])
+
+
+def _measure_distances(readings: pd.DataFrame) -> list[tuple[float, float]]:
+    """Return how far p-values of a regime are from uniform, and how far they may be, for each way to look at them."""
+    n_blocks = readings.groupby("fold").block.nunique()
+    measured = [(distance_from_uniform(readings.p_value), _DISTANCE_FACTOR / np.sqrt(n_blocks.sum()))]
+    if len(n_blocks) > 1:
+        tolerance = _DISTANCE_FACTOR * np.sqrt((1 / n_blocks).sum())
+        folds = [fold for _, fold in readings.groupby("fold")]
+        for calibrating, tested in itertools.permutations(folds, 2):
+            p_value = calibrate(calibrating.conformity, blocks=calibrating.block).p_values(tested.conformity)
+            measured.append((distance_from_uniform(p_value), tolerance))
+    return [(distance, max(_LARGEST_DISTANCE, float(tolerance))) for distance, tolerance in measured]
 
 
 def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:

@@ -14,6 +14,7 @@ from pwflow_core.pipeline.flows.challenges import Gain, compare_flows, judge_ref
 from pwflow_core.pipeline.flows.registry import rollback
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.flows.training_sets import RegimeRows
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.events import derive_events
@@ -91,6 +92,13 @@ def test_a_flow_that_describes_the_moved_regime_better_takes_over_and_says_by_ho
     assert new.random_state == 0
 
 
+def test_a_challenge_is_judged_on_readings_on_which_nothing_was_chosen(trained_plant):
+    arrive(trained_plant)
+    decision = refit(trained_plant, "c0001")["c0001"].decision
+    n_calibrating, n_flagged = learnable(trained_plant, "c0001", CALIBRATION_FOLDS)
+    assert decision.n_recent == n_calibrating - n_flagged > 100
+
+
 def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registry(trained_plant, caplog):
     arrive(trained_plant, shift=0.0)
     before = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
@@ -126,8 +134,7 @@ def test_a_refit_needs_more_than_chance():
 
 def test_anomalies_in_alarm_events_are_not_learned_from_until_a_person_confirms_them(trained_plant):
     arrive(trained_plant)
-    learning = "(0, 1, 2, 4, 5, 6, 7, 9)"
-    n_all, n_flagged = learnable(trained_plant, "c0001", learning)
+    n_all, n_flagged = learnable(trained_plant, "c0001", TRAINING_FOLDS)
     assert n_flagged > 20
     summary = refit(trained_plant, "c0001")["c0001"]
     assert summary.n_rows + summary.n_held_out == n_all - n_flagged
@@ -164,7 +171,7 @@ def test_a_fault_that_lasts_is_not_learned_as_normal(trained_plant):
 def test_too_few_recent_readings_say_how_many_are_needed(trained_plant):
     arrive(trained_plant, n_times=100)
     match = (
-        r"Cluster c0001 has \d+ readings to learn from and \d+ to judge by.* 200 and 75 in 8 are needed: wait for more"
+        r"Cluster c0001 has \d+ readings to learn from and \d+ to judge by.* 200 and 50 in 8 are needed: wait for more"
     )
     before = query(trained_plant, "FROM mart.flow_versions ORDER BY ALL")
     with pytest.raises(NotFittedError, match=match):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from pwflow_core.errors import ChecksFailedError
+from pwflow_core.modelling.calibration import distance_from_uniform
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.densities import score_slices
@@ -106,6 +108,29 @@ def test_slices_of_a_flow_that_was_not_calibrated_fail_the_uniformity(trained_pl
     assert failed.name == "p_values_are_uniform"
     assert "c0001" in failed.sentence
     assert not any(key in failed.sentence for key in ("c0002", "c0003", "c0004"))
+
+
+def test_a_calibration_that_does_not_hold_for_other_readings_fails_the_uniformity(trained_plant):
+    """Both folds calibrate, and together their own p-values are uniform; those of one by the other are not."""
+    change(
+        trained_plant,
+        "UPDATE core.plant_facts SET value = '300' WHERE fact = 'block_seconds';"  # enough of them to tell
+        "UPDATE core.component_log_density SET conformity = conformity - 9 WHERE cluster_key = 'c0001' AND reading_id "
+        f"IN (SELECT reading_id FROM core.readings WHERE fold = {CALIBRATION_FOLDS[0]});"
+        "DELETE FROM core.progress WHERE step = 'scores';"
+        "DELETE FROM core.calibration; DELETE FROM core.calibration_steps",
+    )
+    derive_scores(trained_plant)
+    own = query(
+        trained_plant,
+        "SELECT p_value FROM mart.anomaly_scores JOIN core.readings USING (reading_id) WHERE cluster_key = 'c0001' "
+        f"AND status = 'scored' AND fold IN {CALIBRATION_FOLDS}",
+    )
+    assert distance_from_uniform(np.ravel(own)) < 0.25
+    [failed] = [result for result in check_scores(trained_plant) if not result.passed and result.is_blocking]
+    assert failed.name == "p_values_are_uniform"
+    assert "c0001" in failed.sentence
+    assert failed.figures["distance in c0001"] > 0.5
 
 
 def test_uniform_p_values_that_move_in_blocks_do_not_fail(trained_plant):
