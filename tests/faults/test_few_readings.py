@@ -8,7 +8,7 @@ from pwflow_core.errors import NotFittedError
 from pwflow_core.modelling import ClusterFlow, SensorAttributor
 from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from tests.conftest import put_file, query
-from tests.faults.conftest import NIGHT, UNTIL_PUBLISHED
+from tests.faults.conftest import UNTIL_PUBLISHED
 
 LEARN = """
 ingest_files(plant)
@@ -104,7 +104,7 @@ def test_of_a_night_after_a_pause_all_readings_are_scored_and_those_with_whole_w
     assert stem.run(plant, LEARN + UNTIL_PUBLISHED).code == 0
     for night, n_readings, n_whole in (("2024-03-05", 6, 0), ("2024-03-06", 40, 21)):
         put_file(plant.config.folder / "data" / f"{night}.csv", readings(n_readings, night, 20))
-        ended = stem.run(plant, NIGHT)
+        ended = stem.run(plant, UNTIL_PUBLISHED)
         assert ended.code == 0, ended.output
         evidence = "SELECT coalesce(sum(n_readings), 0)::BIGINT FROM core.drift_blocks WHERE night = ?"
         assert query(plant, evidence, night) == [(n_whole,)]

@@ -11,7 +11,7 @@ from pwflow_core.pipeline.readings.deriving import derive_readings
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
-from tests.faults.conftest import NIGHT, published
+from tests.faults.conftest import UNTIL_PUBLISHED, published
 
 HEADER = "ts,machine,temperature,pressure"
 
@@ -146,7 +146,7 @@ def test_a_sensor_in_another_unit_alarms_and_changes_no_model(trained_plant, ste
     before = query(trained_plant, registry)
     night = plant_readings(60, seed=5, start="2024-04-01")
     put_file(trained_plant.config.folder / "data" / "night.csv", night.assign(pressure=night.pressure * 1000))
-    ended = stem.run(trained_plant, NIGHT)
+    ended = stem.run(trained_plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
     [(n, n_scored, n_anomalies)] = query(
         trained_plant,
@@ -171,14 +171,14 @@ def test_nights_of_23_and_25_hours_and_a_leap_day_have_all_their_hours_once(trai
     table["pressure"] = [3 + i % 7 / 9 for i in range(len(table))]
     plant = reopen(trained_plant, schedule={"timezone": "Europe/Berlin"})
     put_file(plant.config.folder / "data" / "night.csv", table)
-    ended = stem.run(plant, NIGHT)
+    ended = stem.run(plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
     hours = "SELECT strftime(night, '%m-%d'), n_scores / 6 FROM core.health_nights WHERE night IN {} ORDER BY night"
     nights = "('2024-02-29', '2024-03-31', '2024-10-27')"
     assert query(plant, hours.format(nights)) == [("02-29", 24.0), ("03-31", 23.0), ("10-27", 25.0)]
     nights = "('2024-03-31', '2024-10-27')"
     plant = reopen(plant, schedule={"timezone": "America/New_York"})
-    ended = stem.run(plant, NIGHT)
+    ended = stem.run(plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
     assert query(plant, hours.format(nights)) == [("03-31", 24.0), ("10-27", 24.0)]
     totals = "SELECT (SELECT sum(n_scores) FROM core.health_nights) = (SELECT count(*) FROM mart.anomaly_scores)"

@@ -4,7 +4,7 @@ import pandas as pd
 
 from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen
-from tests.faults.conftest import NIGHT, published
+from tests.faults.conftest import UNTIL_PUBLISHED, published
 from tests.faults.test_inputs import balanced
 
 TIMES = (
@@ -35,7 +35,7 @@ def test_a_run_after_the_correction_scores_every_reading_once_at_its_new_time(tr
     put_file(trained_plant.config.folder / "data" / "night.csv", night.assign(machine="m"))
     for zone, n_hours in (("Asia/Tokyo", -9), ("UTC", 0)):
         plant = reopen(trained_plant, source={"timezone": zone, "segments": ["recipe"]}, schedule={"timezone": zone})
-        ended = stem.run(plant, NIGHT)
+        ended = stem.run(plant, UNTIL_PUBLISHED)
         assert ended.code == 0, ended.output
         [(n, n_distinct, first, _)] = query(plant, TIMES.format("mart.anomaly_scores"))
         [(n_readings, *_)] = query(plant, TIMES.format("core.readings"))

@@ -14,7 +14,7 @@ from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.plant import Plant
 from tests.conftest import plant_readings, put_file, query
-from tests.faults.conftest import NIGHT, open_copy
+from tests.faults.conftest import UNTIL_PUBLISHED, open_copy
 
 TABLES = (
     "SELECT (SELECT count(*) FROM ingest.raw_readings), (SELECT count(*) FROM core.readings), "
@@ -31,7 +31,7 @@ connection.write_ledger = lambda *arguments: (write_ledger(*arguments), os.kill(
 
 
 def finish(plant, stem):
-    ended = stem.run(plant, NIGHT)
+    ended = stem.run(plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
 
 
@@ -55,7 +55,7 @@ def _interrupted(_trained_folder, stem, tmp_path_factory) -> tuple[Path, list[tu
     expected = query(plant, TABLES)
     shutil.rmtree(folder)
     folder.with_name("before").rename(folder)  # under the same path, so that no file counts as another one
-    assert stem.run(plant, NIGHT.split("list(")[0]).code == 0
+    assert stem.run(plant, UNTIL_PUBLISHED.split("list(")[0]).code == 0
     assert stem.run(plant, f"{DIES_BEHIND_A_COMMIT}\nlist(score_slices(plant))").was_killed
     folder.rename(folder.with_name("saved"))
     return folder, expected
