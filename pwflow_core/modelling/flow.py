@@ -20,7 +20,8 @@ from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
 
-_FEWEST_AT_ONCE = 16  # readings
+_FEWEST_AT_ONCE, _MULTIPLE = 448, 64
+"""Readings. PyTorch rounds products of fewer than 400 numbers otherwise, and what a vector register does not hold."""
 _LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
 
 
@@ -76,12 +77,20 @@ class Evaluation:
     def conformity(self) -> Array:
         """How well each reading conforms to the flow alone, nats, shape (N,): what p-values are made from.
 
-        Its log-density under the flow, with the heavy tail around the latents. The Gaussian and the tail of the
-        blend protect the density where readings drift, but they fill the holes of a regime too, and a reading in
-        such a hole is no normal one.
+        Its log-density under the flow. The Gaussian and the tail of the blend protect the density where readings
+        drift, but they fill the holes of a regime too, and a reading in such a hole is no normal one; and with a tail
+        a sensor that is off by 20 standard deviations would cost no more than one that is off by 8.
         """
-        squared_radius = np.einsum("nd,nd->n", self.latents, self.latents)
-        return self.log_det + heavy_gaussian(squared_radius, self.latents.shape[1], self.tail)
+        return np.asarray(self.log_det + log_gaussian(self._squared_radius, self.latents.shape[1]))
+
+    @property
+    def tempered_conformity(self) -> Array:
+        """The same with the tail around the latents, nats, shape (N,), for means: one reading must not rule them."""
+        return np.asarray(self.log_det + heavy_gaussian(self._squared_radius, self.latents.shape[1], self.tail))
+
+    @property
+    def _squared_radius(self) -> Array:
+        return np.asarray(np.einsum("nd,nd->n", self.latents, self.latents))
 
 
 class ClusterFlow:
@@ -223,8 +232,8 @@ class ClusterFlow:
     def evaluate(self, X: Array, batch_rows: int = 8192) -> Evaluation:
         """Evaluate all that the flow says of readings, in one pass; see `log_prob` for what is raised.
 
-        A few readings are evaluated as if they were more: matrix products round one to three of them otherwise, and
-        what is said of a reading should not depend on how many others came with it.
+        Readings are evaluated as if they were more, in multiples of 64: what is said of a reading should not depend on
+        how many others came with it.
 
         Arguments:
             X: Readings in raw units, shape (N, D).
@@ -233,8 +242,9 @@ class ClusterFlow:
         """
         X = as_matrix(X, n_features=self.n_features, allow_empty=True)
         n_rows, left = len(X), len(X) % batch_rows
-        if 0 < left < _FEWEST_AT_ONCE:
-            X = np.concatenate([X, np.repeat(X[-1:], _FEWEST_AT_ONCE - left, axis=0)])
+        if left:
+            more = max(_FEWEST_AT_ONCE, -(-left // _MULTIPLE) * _MULTIPLE) - left
+            X = np.concatenate([X, np.repeat(X[-1:], more, axis=0)])
         z, log_prob, volume = np.empty(X.shape), np.empty(len(X)), np.zeros(len(X))
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)

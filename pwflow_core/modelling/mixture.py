@@ -99,6 +99,18 @@ class FlowMixture:
         each = np.stack([flow.evaluate(X).conformity for flow in self.flows[: self.n_clusters]], axis=1)
         return np.asarray(logsumexp(each + np.log(own / own.sum()), axis=1))
 
+    def own_conformity(self, X: Array) -> tuple[NDArray[np.intp], Array]:
+        """Return the cluster with the largest share in each reading, and how well the reading conforms to its flow.
+
+        Returns:
+            Its number, shape (N,), and the `conformity` of the reading in it, nats, shape (N,).
+
+        """
+        found = [flow.evaluate(X) for flow in self.flows[: self.n_clusters]]
+        joint = np.stack([one.log_prob for one in found], axis=1) + np.log(self.weights[: self.n_clusters])
+        own = joint.argmax(axis=1)
+        return own, np.stack([one.conformity for one in found], axis=1)[np.arange(len(X)), own]
+
     def worth_asking(self, X: Array) -> NDArray[np.bool_]:
         """Tell which clusters are within 20 nats of the most likely one by their Gaussians, shape (N, K)."""
         bell = self._screen.evaluate(X)[0][:, : self.n_clusters]

@@ -92,7 +92,7 @@ def measure(arrays: Mapping[str, Array], job: Job) -> tuple[Figures, Scores]:
     model.fit(learn)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     memory = peak_memory_mb()
-    scores: Scores = {name: _alarm_score(model, arrays[name]) for name in ("calibration", "judged")}
+    scores = _alarm_scores(model, arrays["calibration"], arrays["judged"])
     scores["log_density"] = model.score_samples(held_out) if contender.has_density else np.empty(0)
     bridge = None
     if contender.has_density:
@@ -111,13 +111,25 @@ def measure(arrays: Mapping[str, Array], job: Job) -> tuple[Figures, Scores]:
     return figures, scores
 
 
-def _alarm_score(model: Fitted, X: Array) -> Array:
-    """Return what alarms are made from: of a flow the conformity, as in the product; else what the model gives."""
-    from pwflow_core.modelling import PiecewiseFlow
+def _alarm_scores(model: Fitted, calibration: Array, judged: Array) -> Scores:
+    """Return what alarms are made from: of flows log p within the own regime, as in the product; else the score.
 
-    if isinstance(model, PiecewiseFlow):
-        return np.asarray(model.mixture_.conformity(X))
-    return np.asarray(model.score_samples(X))
+    A regime without a calibration reading judges nothing: p = 1.
+    """
+    from pwflow_core.modelling import PiecewiseFlow
+    from pwflow_core.modelling.calibration import calibrate
+
+    arrays = {"calibration": calibration, "judged": judged}
+    if not isinstance(model, PiecewiseFlow):
+        return {name: np.asarray(model.score_samples(X)) for name, X in arrays.items()}
+    found = {name: model.mixture_.own_conformity(X) for name, X in arrays.items()}
+    regime, conformity = found["calibration"]
+    scores = {name: np.zeros(len(X)) for name, X in arrays.items()}
+    for own in np.unique(regime):
+        made = calibrate(conformity[regime == own])
+        for name, (given, values) in found.items():
+            scores[name][given == own] = -made.surprises(values[given == own])
+    return scores
 
 
 def _partial_refit(model: PiecewiseFlow, X: Array, job: Job) -> float:

@@ -145,6 +145,17 @@ def _forget_fingerprints(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("UPDATE core.drift_states SET fingerprint = NULL")
 
 
+def _forget_conformity(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have all readings scored again, once, by the flows that are in force.
+
+    Until then p-values ranked the log-density with the tail of the blend. Both kinds cannot be ranked among each other.
+    The scores stay until the next run has made them again.
+    """
+    for table in ("component_log_density", "calibration", "calibration_steps"):
+        connection.execute(f"DELETE FROM core.{quote_identifier(table)}")
+    connection.execute("DELETE FROM core.progress WHERE step IN ('score', 'scores')")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -152,6 +163,7 @@ MIGRATIONS = (
     Migration(5, "every change of a verdict is kept, with its run", alter=_add_run_ids, fill=_fill_verdict_changes),
     Migration(6, "evidence of drift follows every change of readings", fill=_forget_fingerprints),
     Migration(7, "what each regime can see gets a table"),
+    Migration(8, "all is scored again, by the flows without their tails", fill=_forget_conformity),
 )
 """All migrations, in the order of their layouts."""
 

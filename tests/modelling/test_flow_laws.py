@@ -199,9 +199,25 @@ def test_extreme_readings_get_finite_log_densities(flow, value):
     assert np.isfinite(flow.latents(x)).all()
 
 
+def test_what_p_values_are_made_from_has_no_ceiling_and_what_means_are_made_from_has_one(flow):
+    away = np.linspace(10, 1000, 50)[:, None] * np.ones(flow.n_features)
+    found = flow.evaluate(flow.whitening.centre + away * flow.whitening.scale)
+    assert (np.diff(found.conformity) < 0).all()
+    assert np.ptp(found.conformity) > 10_000
+    assert np.ptp(found.tempered_conformity) < 100
+
+
 def test_log_prob_does_not_depend_on_the_batch(flow):
     x = flow.sample(1000, 2)
     assert flow.log_prob(x, batch_rows=64) == pytest.approx(flow.log_prob(x), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 3, 17, 33, 100, 700])
+def test_what_is_said_of_a_reading_does_not_depend_on_how_many_come_with_it(flow, n):
+    x = flow.sample(1000, 2)
+    some, all_of_them = flow.evaluate(x[:n]), flow.evaluate(x)
+    for name in ("latents", "log_det", "log_prob", "conformity"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(all_of_them, name)[:n])
 
 
 def test_wrong_number_of_sensors_is_named(flow):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pwflow_core.config import CostsConfig
 from pwflow_core.errors import ConfigurationError, LabelsError
 from pwflow_core.pipeline.evaluation.labels import labels_from_file
-from pwflow_core.poc.contenders import Contender
+from pwflow_core.poc.contenders import Contender, build_contender
 from pwflow_core.poc.costs import events_per_year
 from pwflow_core.poc.proving import prove_plant
 from pwflow_core.poc.readings import ensure_readings, read_facts, read_trial
 from pwflow_core.poc.running import run_trial
-from pwflow_core.poc.worker import Job
+from pwflow_core.poc.worker import Job, _alarm_scores
 from tests.poc.conftest import CASES, make_case, measure_here
+
+
+def test_flows_alarm_by_the_rank_within_the_own_regime_as_in_the_product(compare):
+    plant, found = compare("three modes")
+    model = build_contender(Contender("pwflow", 3), plant.config.flow, 0, 64).fit(found.trial.learn)
+    scores = _alarm_scores(model, found.trial.calibration, found.trial.judged.X)
+    regime, _ = model.mixture_.own_conformity(found.trial.calibration)
+    assert set(regime) == {0, 1, 2}
+    for own in range(3):
+        assert np.mean(scores["calibration"][regime == own] <= np.log(0.1)) == pytest.approx(0.1, abs=0.05)
+    assert np.isfinite(scores["judged"]).all()
+    assert (scores["judged"] <= 0).all()
 
 
 def write_labels(path, *faults: tuple[str, str]):

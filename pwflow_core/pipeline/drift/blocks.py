@@ -171,7 +171,7 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
         spool = Spool(writer, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
         for reading_id, X in read_chunks(reader, readings, model.sensors, plant.config.compute.chunk_rows):
             found = flow.evaluate(X)
-            values = np.column_stack([found.conformity, found.latents])
+            values = np.column_stack([found.tempered_conformity, found.latents])
             spool.append(
                 reading_id=reading_id,
                 **dict(zip(channels, values.T, strict=True)),

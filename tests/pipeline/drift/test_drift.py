@@ -185,6 +185,7 @@ def test_evidence_from_before_fingerprints_saw_every_change_is_drawn_again_and_o
         )
     assert query(plant, STATES) != right
     plant = open_plant(plant.config.folder, CONFIG)
+    score_all(plant)
     assert follow_drift(plant).n_nights == 2 * 3
     assert query(plant, STATES) == right
     assert query(plant, references) == compared
