@@ -6,6 +6,8 @@ engineer can act on. Each class derives from `PwflowError` and from the builtin 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pwflow_core.redaction import hide_secrets
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "WarehouseLockedError",
     "WarehouseVersionError",
     "first_line",
+    "list_few",
 ]
 
 
@@ -148,3 +151,9 @@ def first_line(error: Exception) -> str:
     """Return the first line of an error of DuckDB, without its class and its full stop, for use inside a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split("Error: ", 1)[-1].rstrip(".")
+
+
+def list_few(names: Sequence[object], most: int = 3) -> str:
+    """Return the first of some names, and how many more there are, for use inside a sentence."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

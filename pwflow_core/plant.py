@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pwflow_core.config import PlantConfig
@@ -29,3 +31,11 @@ class Plant:
     def open(cls, config: PlantConfig) -> Plant:
         """Return the plant; nothing is read or written yet."""
         return cls(config, Warehouse.from_config(config), ModelStore(config.models_url))
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Let flows compute with as many threads as the configuration says in the block, and as before after it."""
+        from pwflow_core.modelling.loop import using_threads
+
+        with using_threads(self.config.compute.threads):
+            yield

@@ -18,8 +18,7 @@ from pwflow_core.modelling.validation import held_out_blocks
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import quote_literal
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import quote_columns, quote_literal
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["BenchmarkData", "from_file", "from_plant", "from_target"]

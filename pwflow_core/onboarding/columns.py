@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
-from pwflow_core.warehouse.sql import quote_literal
+from pwflow_core.warehouse import quote_literal
 
 __all__ = ["ColumnProfile", "Steps", "find_decimal", "measure_steps", "profile_columns"]
 

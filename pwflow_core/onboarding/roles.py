@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pwflow_core.errors import SourceError
+from pwflow_core.errors import SourceError, list_few
 from pwflow_core.onboarding.columns import ColumnProfile, Steps
 from pwflow_core.onboarding.names import guess_unit, has_word, only_words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
@@ -194,4 +194,4 @@ def _shown(profile: ColumnProfile) -> str:
 
 def _some(values: tuple[str, ...]) -> str:
     cut = [value if len(value) <= 24 else value[:23] + "…" for value in values]
-    return ", ".join(cut[:5]) + (f" and {len(cut) - 5} more" if len(cut) > 5 else "")
+    return list_few(cut, 5)

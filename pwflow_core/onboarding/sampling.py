@@ -19,7 +19,7 @@ from pwflow_core.errors import SourceError, first_line
 from pwflow_core.files import escape_glob, is_number_type, is_parquet
 from pwflow_core.onboarding.content import Content, open_content
 from pwflow_core.onboarding.dialect import check_header, find_dialect, find_header
-from pwflow_core.warehouse.sql import quote_identifier, quote_literal
+from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample"]
 

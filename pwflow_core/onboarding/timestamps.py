@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 
-from pwflow_core.errors import SourceError
+from pwflow_core.errors import SourceError, list_few
 from pwflow_core.files import HAS_OFFSET
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
-from pwflow_core.warehouse.sql import quote_literal
+from pwflow_core.warehouse import quote_literal
 
 __all__ = ["TimeColumn", "check_split_time", "choose_timestamp", "find_time_columns", "read_time_column"]
 
@@ -80,10 +80,9 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn]) -> TimeColumn:
         named = [c for c in sample.columns if has_word(c.name, TIMES)]
         if named:
             read_time_column(sample, named[0], None)
-        shown = ", ".join(repr(column.name) for column in sample.columns[:12])
-        more = f" and {len(sample.columns) - 12} more" if len(sample.columns) > 12 else ""
+        shown = list_few([repr(column.name) for column in sample.columns], 12)
         raise SourceError(
-            f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}{more}: name it "
+            f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}: name it "
             "with --timestamp, or make one with source.sql in pwflow.toml."
         )
     return max(found, key=lambda c: (_rank(c), -sample.columns.index(c.column)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from pwflow_core.config import CostsConfig
@@ -19,6 +19,7 @@ from pwflow_core.poc.results import Result
 from pwflow_core.poc.running import run_trial
 from pwflow_core.poc.trial import Trial, TrialFacts
 from pwflow_core.poc.worker import Job
+from pwflow_core.warehouse import utc_now
 
 __all__ = ["DEFAULT_REGIMES", "Comparison", "prove_plant"]
 
@@ -94,7 +95,7 @@ def prove_plant(
     ensure_readings(plant)
     facts = read_facts(plant)
     need = needed_readings(plant.config, len(facts.sensors), facts.block_readings)
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     if facts.n_complete < need.n_readings:
         results = [
             Result(contender, error="not run: too few readings") for contender in choose_contenders(regimes, rivals)

@@ -28,8 +28,7 @@ from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.poc.faults import inject_faults
 from pwflow_core.poc.trial import Stretch, Trial, TrialFacts
-from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import fetch_value, quote_columns, read_sql, registered
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["ensure_readings", "read_facts", "read_trial"]
@@ -69,7 +68,7 @@ def ensure_readings(plant: Plant) -> None:
     """
     if plant.warehouse.exists:
         with plant.warehouse.snapshot() as connection:
-            if _number(connection, "SELECT count(*) FROM core.readings"):
+            if fetch_value(connection, "SELECT count(*) FROM core.readings"):
                 return
     _log.info("no readings yet: reading the source first")
     ingest_files(plant)
@@ -90,14 +89,14 @@ def read_facts(plant: Plant) -> TrialFacts:
         return TrialFacts(
             plant=config.plant.name,
             sensors=tuple(sensor.name for sensor in read_source(connection).sensors),
-            n_readings=_number(connection, "SELECT count(*) FROM core.readings"),
-            n_complete=_number(
+            n_readings=fetch_value(connection, "SELECT count(*) FROM core.readings"),
+            n_complete=fetch_value(
                 connection,
                 f"SELECT count(*) FROM ({select_training_rows(config.training)})",
                 training_window(config.training),
             ),
-            n_machines=_number(connection, "SELECT count(DISTINCT machine_id) FROM core.readings"),
-            n_segments=_number(connection, "SELECT count(DISTINCT segment) FROM core.readings"),
+            n_machines=fetch_value(connection, "SELECT count(DISTINCT machine_id) FROM core.readings"),
+            n_segments=fetch_value(connection, "SELECT count(DISTINCT segment) FROM core.readings"),
             readings_per_week=readings_per_week(connection),
             interval_seconds=timing.interval_seconds if timing else 1.0,
             block_readings=BLOCK_READINGS,
@@ -196,16 +195,14 @@ def _outside(
         "SELECT machine_id, ts::DATE AS day, count(*) AS n FROM core.readings GROUP BY ALL ORDER BY ALL"
     ).df()
     chosen = _choose_days(days, labels)
-    connection.register("chosen_days", chosen)
     query = read_sql(
         __package__,
         "judged.sql",
         training_rows=select_training_rows(config.training),
         columns=quote_columns(facts.sensors, "reading."),
     )
-    rows = _fetch(connection, query, training_window(config.training), facts)
-    connection.unregister("chosen_days")
-    return rows
+    with registered(connection, chosen_days=chosen):
+        return _fetch(connection, query, training_window(config.training), facts)
 
 
 def _choose_days(days: pd.DataFrame, labels: Labels) -> pd.DataFrame:
@@ -250,18 +247,15 @@ def _faults_per_week(connection: duckdb.DuckDBPyConnection, facts: TrialFacts, l
     """Count the faults of the whole record: what is judged is a sample in which they are more frequent."""
     if not labels.faults:
         return 0.0
-    connection.register("labelled_faults", pd.DataFrame([vars(fault) for fault in labels.faults]))
-    if labels.known is not None:
-        connection.register("known_times", labels.known)
-        labelled = "known_times"
-    else:
-        labelled = (
-            "(SELECT machine_id, min(ts) AS known_from, max(ts) AS known_until "
-            f"FROM {SCORABLE_READINGS} GROUP BY machine_id)"
-        )
-    query = read_sql(__package__, "fault_rate.sql", labelled=labelled, scorable=SCORABLE_READINGS)
-    row = connection.execute(query).fetchone()
-    n_faults, n_readings = row or (0, 0)
+    known = labels.known
+    if known is None:
+        known = connection.execute(
+            "SELECT machine_id, min(ts) AS known_from, max(ts) AS known_until "
+            f"FROM {SCORABLE_READINGS} GROUP BY machine_id"
+        ).df()
+    query = read_sql(__package__, "fault_rate.sql", scorable=SCORABLE_READINGS)
+    with registered(connection, labelled_faults=pd.DataFrame([vars(f) for f in labels.faults]), known_times=known):
+        [(n_faults, n_readings)] = connection.execute(query).fetchall()
     weeks = n_readings / facts.readings_per_week
     return float(n_faults / max(weeks, _SHORTEST_RECORD_WEEKS))
 
@@ -286,8 +280,3 @@ def _thinned(rows: _Rows, most: int) -> _Rows:
         return rows
     keep = np.linspace(0, len(rows.X) - 1, most).round().astype(np.intp)
     return _Rows(rows.X[keep], rows.machine[keep], rows.seconds[keep], rows.names)
-
-
-def _number(connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, object] | None = None) -> int:
-    row = connection.execute(query, values or {}).fetchone()
-    return int(row[0]) if row else 0

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pwflow_core.reporting.pages.regimes import choose_regimes, make_regimes
 from pwflow_core.reporting.regimes import load_flows, load_regimes, study_regimes
 from pwflow_core.reporting.rendering import make_environment, put_in_place
 from pwflow_core.reporting.texts import Texts
+from pwflow_core.warehouse import utc_now
 
 __all__ = ["ReportSummary", "build_report", "build_reports", "report_path"]
 
@@ -87,15 +87,16 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
     """
     started = time.perf_counter()
     texts = {language: Texts(language) for language in targets}
-    facts = read_facts(plant, days or plant.config.report.days, datetime.now(UTC).replace(tzinfo=None))
+    facts = read_facts(plant, days or plant.config.report.days, utc_now())
     model, problem = load_regimes(plant)
     details = read_events(plant, facts, model.sensors if model else ())
     flows, problems = load_flows(plant, facts) if model else ({}, {})
-    studies = study_regimes(plant, facts, model, flows, choose_regimes(facts, model)) if model else []
     sensors = [sensor.name for sensor in facts.sensors]
     expectations = Expectations(model, flows, sensors) if model and flows else None
     seen = {key: detail.readings for key, detail in details.items() if len(detail.readings.X)}
-    bands = {key: expectations.bands(readings) for key, readings in seen.items()} if expectations else {}
+    with plant.threads():
+        studies = study_regimes(plant, facts, model, flows, choose_regimes(facts, model)) if model else []
+        bands = {key: expectations.bands(readings) for key, readings in seen.items()} if expectations else {}
     template = make_environment().get_template("report.html")
     summaries = []
     for language, target in targets.items():

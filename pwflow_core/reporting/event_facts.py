@@ -14,8 +14,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.signals import Trace
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.records import EventRow
-from pwflow_core.warehouse import quote_identifier, read_sql
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events"]

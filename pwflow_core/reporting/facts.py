@@ -164,13 +164,13 @@ def _read_span(
                 min(ts) AS oldest,
                 max(ts) AS last,
                 count(*) AS n,
-                (max(ts) AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE AS last_night
+                night_of(max(ts), $zone) AS last_night
             FROM core.readings
         )
         SELECT
             greatest(oldest, (last_night - $days)::TIMESTAMP AT TIME ZONE $zone AT TIME ZONE 'UTC') AS first,
             last,
-            (first AT TIME ZONE 'UTC' AT TIME ZONE $zone)::DATE,
+            night_of(first, $zone),
             last_night,
             n
         FROM span

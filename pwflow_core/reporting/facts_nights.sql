@@ -1,6 +1,6 @@
 -- Readings by night, machine and regime, and what became of them.
 SELECT
-    (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(ts, $timezone) AS night,
     machine_id,
     cluster_key,
     count(*) AS n_readings,

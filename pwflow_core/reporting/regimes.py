@@ -20,8 +20,7 @@ from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.facts import PlantFacts
-from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import quote_columns, read_sql
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 if TYPE_CHECKING:
@@ -75,11 +74,8 @@ def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
 
 def load_flows(plant: Plant, facts: PlantFacts) -> tuple[dict[str, ClusterFlow], dict[str, str]]:
     """Load the flows in force; return them by cluster key, and for the others why they cannot be loaded."""
-    import torch
-
     from pwflow_core.modelling import ClusterFlow
 
-    torch.set_num_threads(plant.config.compute.threads)
     flows, problems = {}, {}
     for key, version in facts.in_force.items():
         try:

@@ -4,15 +4,34 @@ How the file is opened, locked and laid out lives here. What is written into it 
 """
 
 from pwflow_core.warehouse.connection import Warehouse
-from pwflow_core.warehouse.sql import quote_identifier, quote_literal, read_sql
+from pwflow_core.warehouse.sql import (
+    fetch_value,
+    insert_frame,
+    insert_row,
+    quote_columns,
+    quote_identifier,
+    quote_literal,
+    read_sql,
+    registered,
+    run_script,
+)
 from pwflow_core.warehouse.tables import PUBLIC_TABLES, Column, describe_table
+from pwflow_core.warehouse.times import in_utc, utc_now
 
 __all__ = [
     "PUBLIC_TABLES",
     "Column",
     "Warehouse",
     "describe_table",
+    "fetch_value",
+    "in_utc",
+    "insert_frame",
+    "insert_row",
+    "quote_columns",
     "quote_identifier",
     "quote_literal",
     "read_sql",
+    "registered",
+    "run_script",
+    "utc_now",
 ]

@@ -33,6 +33,7 @@ from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
 from pwflow_core.warehouse.lock import HeldError, hold
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
+from pwflow_core.warehouse.times import NIGHT_OF, utc_now
 
 __all__ = ["Warehouse"]
 
@@ -154,7 +155,7 @@ class Warehouse:
         with _committed(connection):
             connection.execute(
                 "INSERT INTO core.recoveries (noticed_at, what) VALUES (?, ?)",
-                [datetime.now(UTC).replace(tzinfo=None), what],
+                [utc_now(), what],
             )
             connection.execute("UPDATE core.warehouse_state SET commit_number = ?", [ledger.commit_number])
         _log.warning("%s", what)
@@ -196,6 +197,7 @@ class Warehouse:
         }
         connection = duckdb.connect(database, read_only=read_only, config=limits)
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(NIGHT_OF)
         return connection
 
     @contextmanager

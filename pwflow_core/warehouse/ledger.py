@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from pwflow_core.errors import list_few
 from pwflow_core.storage import replace_file
 from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 
@@ -79,7 +80,7 @@ def describe_losses(before: Ledger, now: Ledger) -> str:
         if count > now.rows.get(table, 0)
     ]
     parts = {"steps": slices, "flows put in force": flows, "tables": tables}
-    said = "; ".join(f"{name}: {_listed(found)}" for name, found in parts.items() if found)
+    said = "; ".join(f"{name}: {list_few(found, _N_SHOWN)}" for name, found in parts.items() if found)
     return said or "no rows, only changes of rows"
 
 
@@ -94,8 +95,3 @@ def read_ledger(path: Path) -> Ledger | None:
 def write_ledger(path: Path, ledger: Ledger) -> None:
     """Write the ledger as a whole."""
     replace_file(path, json.dumps(asdict(ledger), indent=1).encode())
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _N_SHOWN} more" if len(names) > _N_SHOWN else ""
-    return ", ".join(names[:_N_SHOWN]) + more

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import duckdb
 
 from pwflow_core.errors import WarehouseVersionError
-from pwflow_core.warehouse.sql import quote_identifier, read_sql
+from pwflow_core.warehouse.sql import quote_identifier, read_sql, run_script
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "Migration", "find_version", "migrate", "pending"]
 
@@ -131,8 +131,7 @@ def _add_run_ids(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _fill_verdict_changes(connection: duckdb.DuckDBPyConnection) -> None:
-    for statement in duckdb.extract_statements(read_sql(__package__, "verdict_changes.sql")):
-        connection.execute(statement)
+    run_script(connection, read_sql(__package__, "verdict_changes.sql"))
 
 
 def _forget_fingerprints(connection: duckdb.DuckDBPyConnection) -> None:

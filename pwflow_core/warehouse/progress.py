@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import duckdb
 
+from pwflow_core.warehouse.sql import fetch_value
+
 __all__ = ["ASSIGN_STEP", "Progress", "read_fact", "read_progress", "write_fact", "write_progress"]
 
 ASSIGN_STEP = "assign"
@@ -43,8 +45,8 @@ def write_progress(connection: duckdb.DuckDBPyConnection, step: str, progress: P
 
 def read_fact(connection: duckdb.DuckDBPyConnection, fact: str) -> str | None:
     """Return something about the plant that was settled by an earlier run."""
-    row = connection.execute("SELECT value FROM core.plant_facts WHERE fact = ?", [fact]).fetchone()
-    return str(row[0]) if row else None
+    value: str | None = fetch_value(connection, "SELECT value FROM core.plant_facts WHERE fact = ?", [fact])
+    return value
 
 
 def write_fact(connection: duckdb.DuckDBPyConnection, fact: str, value: str) -> None:

@@ -1,13 +1,28 @@
-"""SQL as text: the one place that quotes names, the reader of `.sql` files beside their modules, and rows by name."""
+"""SQL as text: the one place that quotes names, the reader of `.sql` files and scripts, and rows in and out by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
+from typing import Any
 
 import duckdb
+import pandas as pd
 
-__all__ = ["insert_row", "quote_columns", "quote_identifier", "quote_literal", "read_sql"]
+__all__ = [
+    "fetch_value",
+    "insert_frame",
+    "insert_row",
+    "quote_columns",
+    "quote_identifier",
+    "quote_literal",
+    "read_sql",
+    "registered",
+    "run_script",
+]
+
+_NO_VALUES: Mapping[str, object] = {}
 
 
 def quote_identifier(name: str) -> str:
@@ -40,6 +55,42 @@ def read_sql(package: str, file: str, **parts: str) -> str:
     for name, part in parts.items():
         text = text.replace(f"/*{name}*/", part)
     return text
+
+
+def run_script(connection: duckdb.DuckDBPyConnection, script: str, values: Mapping[str, object] = _NO_VALUES) -> None:
+    """Run the statements of a script one after the other, each with those of the values that it names."""
+    for statement in duckdb.extract_statements(script):
+        connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+
+
+def fetch_value(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object] | Iterable[object] = ()
+) -> Any:  # noqa: ANN401 - of the type that the query selects
+    """Return the first value of the first row of a query; None where there is no row."""
+    bound = dict(values) if isinstance(values, Mapping) else list(values)
+    rows = connection.execute(query, bound).fetchall()  # an unfinished result is in the way of `registered`
+    return rows[0][0] if rows else None
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, **frames: pd.DataFrame) -> Iterator[None]:
+    """Let queries in the block read frames as tables of these names."""
+    for name, frame in frames.items():
+        connection.register(name, frame)
+    try:
+        yield
+    finally:
+        for name in frames:
+            connection.unregister(name)
+
+
+def insert_frame(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, **about: object) -> None:
+    """Insert the rows of a frame by the names of its columns, with further columns that are the same in all rows."""
+    if rows.empty:
+        return
+    constants = "".join(f", ${name} AS {name}" for name in about)
+    with registered(connection, new_rows=rows):
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT *{constants} FROM new_rows", about)
 
 
 def insert_row(connection: duckdb.DuckDBPyConnection, table: str, values: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pwflow_core.warehouse import quote_literal
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse.sql import insert_frame, quote_columns
 
 __all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
 
@@ -83,10 +83,7 @@ class Spool:
 
     def append(self, **arrays: NDArray[Any]) -> None:
         """Add rows, one array per column."""
-        chunk = pd.DataFrame(arrays)
-        self._scratch.register("spool_chunk", chunk)
-        self._scratch.execute("INSERT INTO spool BY NAME SELECT * FROM spool_chunk")
-        self._scratch.unregister("spool_chunk")
+        insert_frame(self._scratch, "spool", pd.DataFrame(arrays))
 
     def close(self, target: Path) -> None:
         """Write all rows to a Parquet file."""

@@ -1,6 +1,6 @@
 """Regimes: the clusters of every segment, the readings of each, and the flow that describes it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -278,13 +278,14 @@ def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:
 
 
 def _parse_time(text: str | None) -> datetime | None:
+    from pwflow_core.warehouse import in_utc
+
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        return in_utc(datetime.fromisoformat(text))
     except ValueError:
         raise dg.Failure(
             description=f"Expected learn_from as an ISO 8601 time such as 2026-05-01T00:00, got {text!r}: correct it.",
             allow_retries=False,
         ) from None
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.errors import list_few
 from pwflow_core.modelling.drift.mix import MixShift
 from pwflow_core.modelling.drift.shift import ImprobablePart, Shift
 from pwflow_core.modelling.drift.units import Conversion
@@ -139,7 +140,7 @@ def day(night: int) -> str:
 def _what_moved(raw: Array, size: Array, sensors: Sequence[SensorName], named: Sequence[str]) -> str:
     places = {sensor.name: i for i, sensor in enumerate(sensors)}
     parts: list[str] = []
-    for name in list(named)[:_MOST_NAMED]:
+    for name in named:
         i = places[name]
         amount = f"{_amount(float(raw[i]), sensors[i].unit)} ({_number(abs(float(size[i])))} standard deviations)"
         parts.append(
@@ -147,8 +148,7 @@ def _what_moved(raw: Array, size: Array, sensors: Sequence[SensorName], named: S
             if not parts
             else f"{name} {amount} {_direction(float(raw[i]))}"
         )
-    more = len(named) - _MOST_NAMED
-    return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
+    return list_few(parts, _MOST_NAMED)
 
 
 def _direction(raw: float) -> str:

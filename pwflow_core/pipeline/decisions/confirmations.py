@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pwflow_core.errors import UnknownEventError
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row
+from pwflow_core.warehouse import insert_row, utc_now
 
 __all__ = ["Confirmation", "confirm_event"]
 
@@ -57,7 +57,7 @@ def confirm_event(plant: Plant, event_id: int, *, confirmed_by: str) -> Confirma
             [made.machine_id, made.started_at, made.ended_at],
         ).fetchone()
         if known is None:
-            values = vars(made) | {"confirmed_at": datetime.now(UTC).replace(tzinfo=None)}
+            values = vars(made) | {"confirmed_at": utc_now()}
             insert_row(connection, "core.confirmations", values)
     _log.info("%s, %s to %s: confirmed as normal by %s", made.machine_id, made.started_at, made.ended_at, confirmed_by)
     return made

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Literal
 
 import duckdb
@@ -20,7 +20,7 @@ from pwflow_core.errors import UnknownVerdictError, VerdictStatusError
 from pwflow_core.pipeline.decisions.kinds import KINDS, RUN_ANSWERS, find_kind, kinds_where
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row, quote_literal, read_sql
+from pwflow_core.warehouse import insert_row, quote_literal, read_sql, utc_now
 
 __all__ = [
     "ALL_CHANNELS",
@@ -124,7 +124,7 @@ def record_verdicts(
     What is open, or was dismissed by a person within thirty nights, is not recorded again: it is the same if its kind
     is about the same, see `Kind.identity`. What was found in a night that is replayed has the same id.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     known = read_sql(__package__, "known_verdicts.sql")
     new = []
     for verdict in verdicts:
@@ -150,7 +150,7 @@ def change_status(
         UnknownVerdictError: There is none with one of these ids.
         VerdictStatusError: `TRANSITIONS` does not allow the change for one of them.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     for verdict in [read_verdict(connection, verdict_id) for verdict_id in ids]:
         _check_transition(verdict, status)
         if (verdict.status, verdict.decided_by, verdict.run_id) == (status, by.name, by.run_id):

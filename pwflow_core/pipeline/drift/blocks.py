@@ -16,15 +16,13 @@ from pwflow_core.modelling.drift import Blocks
 from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS
 from pwflow_core.pipeline.readings.nights import to_ordinals
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.pipeline.scoring.densities import load_flow
 from pwflow_core.pipeline.scoring.model_sets import create_pins
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import quote_literal, read_sql
-from pwflow_core.warehouse.progress import read_fact
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import quote_columns, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
@@ -75,9 +73,7 @@ def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[
         NotFittedError: No slice has been scored yet.
     """
     create_pins(connection)
-    for statement in duckdb.extract_statements(read_sql(__package__, "nights.sql")):
-        values = {"timezone": timezone}
-        connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+    run_script(connection, read_sql(__package__, "nights.sql"), {"timezone": timezone})
     rows = connection.execute(
         """
         SELECT
@@ -110,7 +106,7 @@ def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[
                 for followed in find_followed(connection, plant.config.schedule.timezone)
                 if followed.stale or not followed.has_reference
             ]
-            block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+            block_seconds = read_block_seconds(connection)
             for followed in wanted:
                 _copy_rows(plant, connection, followed, model, block_seconds, folder)
         for followed in wanted:
@@ -167,7 +163,7 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
     flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.sensors))
     channels = [f"channel_{position}" for position in range(1 + len(model.sensors))]
     sensors = [f"sensor_{position}" for position in range(n_sensors)]
-    with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+    with plant.threads(), plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
         spool = Spool(writer, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
         for reading_id, X in read_chunks(reader, readings, model.sensors, plant.config.compute.chunk_rows):
             found = flow.evaluate(X)

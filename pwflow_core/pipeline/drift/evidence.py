@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 
 import duckdb
 import pandas as pd
@@ -19,6 +19,7 @@ from pwflow_core.pipeline.readings.nights import to_ordinal
 from pwflow_core.pipeline.regimes.model import load_cluster_model
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import insert_frame, insert_row, utc_now
 
 __all__ = ["DriftSummary", "follow_drift"]
 
@@ -177,25 +178,22 @@ def _forget_others(connection: duckdb.DuckDBPyConnection) -> None:
 def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: float) -> None:
     followed, reference = history.fresh.followed, history.reference
     about = {"key": followed.cluster_key, "version": followed.flow_version}
+    named = {"cluster_key": followed.cluster_key, "flow_version": followed.flow_version}
     of_flow = "cluster_key = $key AND flow_version = $version"
     if not followed.has_reference:
         connection.execute(f"DELETE FROM core.drift_references WHERE {of_flow}", about)
-        made = {
+        made: dict[str, object] = {
             "watched_from": followed.watched_from,
             "reference": json.dumps(reference.to_dict()) if reference else None,
-            "now": datetime.now(UTC).replace(tzinfo=None),
+            "made_at": utc_now(),
         }
-        connection.execute(
-            "INSERT INTO core.drift_references BY NAME SELECT $key AS cluster_key, $version AS flow_version, "
-            "$watched_from AS watched_from, $reference AS reference, $now AS made_at",
-            about | made,
-        )
+        insert_row(connection, "core.drift_references", made | named)
     connection.execute(
         f"DELETE FROM core.drift_blocks WHERE {of_flow} AND "
         "CASE WHEN is_reference THEN $afresh ELSE list_contains($stale, night) END",
         about | {"stale": list(followed.stale), "afresh": not followed.has_reference},
     )
-    _insert(connection, "core.drift_blocks", history.fresh.blocks, about)
+    insert_frame(connection, "core.drift_blocks", history.fresh.blocks, **named)
     if not followed.stale or reference is None:
         return
     since = about | {"first": min(followed.stale)}
@@ -229,18 +227,8 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
             *zip(reference.channels, night.state.log_evidence, strict=True),
         ]
     ]
-    _insert(connection, "core.drift_states", pd.DataFrame(states), about)
-    _insert(connection, "mart.cluster_health", pd.DataFrame(health), {"key": followed.cluster_key})
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, about: dict[str, str]) -> None:
-    """Insert rows about a regime, or about one flow of it."""
-    if rows.empty:
-        return
-    of_flow = "$key AS cluster_key, $version AS flow_version" if "version" in about else "$key AS cluster_key"
-    connection.register("new_rows", rows)
-    connection.execute(f"INSERT INTO {table} BY NAME SELECT {of_flow}, * FROM new_rows", about)
-    connection.unregister("new_rows")
+    insert_frame(connection, "core.drift_states", pd.DataFrame(states), **named)
+    insert_frame(connection, "mart.cluster_health", pd.DataFrame(health), cluster_key=followed.cluster_key)
 
 
 def _summarise(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import duckdb
-
 from pwflow_core.errors import NotFittedError
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import fetch_value, read_sql, run_script
 
 __all__ = ["HealthSummary", "derive_health"]
 
@@ -44,11 +42,9 @@ def derive_health(plant: Plant) -> HealthSummary:
     with plant.warehouse.transaction() as connection:
         if not connection.execute("SELECT 1 FROM mart.anomaly_scores LIMIT 1").fetchall():
             raise NotFittedError("There are no scores yet: materialize anomaly_scores, or run `pwflow run`.")
-        values = {"timezone": plant.config.schedule.timezone}
-        for statement in duckdb.extract_statements(read_sql(__package__, "health.sql")):
-            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
-        [(n_nights,)] = connection.execute("SELECT count(*) FROM stale").fetchall()
-        [(n_rows,)] = connection.execute("SELECT count(*) FROM mart.cluster_health").fetchall()
+        run_script(connection, read_sql(__package__, "health.sql"), {"timezone": plant.config.schedule.timezone})
+        n_nights = fetch_value(connection, "SELECT count(*) FROM stale")
+        n_rows = fetch_value(connection, "SELECT count(*) FROM mart.cluster_health")
         by_channel = connection.execute(
             "SELECT channel, sum(n_readings)::BIGINT FROM mart.cluster_health GROUP BY channel ORDER BY channel"
         ).fetchall()

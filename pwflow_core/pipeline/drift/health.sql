@@ -3,7 +3,7 @@
 
 CREATE TEMP TABLE nights AS
 SELECT
-    (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(ts, $timezone) AS night,
     count(*) AS n_scores,
     max(scored_at) AS last_scored_at
 FROM mart.anomaly_scores
@@ -26,7 +26,7 @@ CREATE TEMP TABLE judged AS
 SELECT *
 FROM (
     SELECT
-        (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+        night_of(score.ts, $timezone) AS night,
         score.cluster_key,
         score.status,
         score.is_anomaly,

@@ -24,6 +24,7 @@ from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant
 from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import insert_frame
 
 __all__ = ["judge_nights"]
 
@@ -58,9 +59,7 @@ def judge_nights(plant: Plant, model_id: str, model: ClusterModel, *, by: Decide
         _write_mixes(connection, view)
         _keep_levels(connection, model_id, view.usual_levels)
         connection.execute("DELETE FROM core.judged_nights WHERE list_contains(?, night)", [list(found)])
-        connection.register("parts", view.parts)
-        connection.execute("INSERT INTO core.judged_nights SELECT night::DATE, part FROM parts")
-        connection.unregister("parts")
+        insert_frame(connection, "core.judged_nights", view.parts)
     for verdict in new:
         _log.warning("%s (%s)", verdict.summary, verdict.answer)
     return new
@@ -146,23 +145,10 @@ def _write_mixes(connection: duckdb.DuckDBPyConnection, view: PlantView) -> None
             ]
         )
         connection.execute("DELETE FROM mart.cluster_health WHERE channel = ?", [channel])
-        if len(rows):
-            connection.register("new_rows", rows)
-            connection.execute(
-                "INSERT INTO mart.cluster_health BY NAME SELECT * REPLACE (night::DATE AS night) FROM new_rows"
-            )
-            connection.unregister("new_rows")
+        insert_frame(connection, "mart.cluster_health", rows)
 
 
 def _keep_levels(connection: duckdb.DuckDBPyConnection, model_id: str, levels: pd.DataFrame) -> None:
     """Keep where the values of each sensor lay while the regimes were learned: they are measured once."""
     connection.execute("DELETE FROM core.sensor_levels")
-    if levels.empty:
-        return
-    connection.register("usual_levels", levels)
-    connection.execute(
-        "INSERT INTO core.sensor_levels BY NAME "
-        "SELECT $model AS cluster_model_id, machine_id, levels FROM usual_levels",
-        {"model": model_id},
-    )
-    connection.unregister("usual_levels")
+    insert_frame(connection, "core.sensor_levels", levels, cluster_model_id=model_id)

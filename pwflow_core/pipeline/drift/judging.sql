@@ -6,11 +6,11 @@ SELECT
     machine_id,
     segment,
     cluster_key,
-    (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(ts, $timezone) AS night,
     count(*) AS n_readings,
     count(*) FILTER (status = 'scored') AS n_judged
 FROM mart.anomaly_scores
-WHERE (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE < (now() AT TIME ZONE $timezone)::DATE
+WHERE night_of(ts, $timezone) < (now() AT TIME ZONE $timezone)::DATE
 GROUP BY ALL;
 
 CREATE TEMP TABLE night_parts AS

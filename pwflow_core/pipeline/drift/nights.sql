@@ -10,7 +10,7 @@ SELECT
         known.watched_from,
         -- A person returned to this flow: what happened before is what it was returned to in spite of.
         CASE WHEN last_decision.decision = 'rolled_back' THEN last_night.night + 1 END,
-        (trained.trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE + 1
+        night_of(trained.trained_until, $timezone) + 1
     ) AS watched_from
 FROM pins
 JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
@@ -21,7 +21,7 @@ LEFT JOIN (
     GROUP BY cluster_key, flow_version
 ) AS last_decision USING (cluster_key, flow_version)
 CROSS JOIN (
-    SELECT max((ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE) AS night
+    SELECT max(night_of(ts, $timezone)) AS night
     FROM mart.anomaly_scores
     WHERE ts < now() AT TIME ZONE 'UTC'
 ) AS last_night
@@ -35,14 +35,14 @@ CREATE TEMP TABLE nights AS
 SELECT
     score.cluster_key,
     score.flow_version,
-    (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(score.ts, $timezone) AS night,
     count(*) AS n_readings,
     (sum(hash(hash(score.reading_id, reading.batch_id))) % 18446744073709551616)::UBIGINT AS fingerprint
 FROM mart.anomaly_scores AS score
 JOIN core.readings AS reading USING (reading_id)
 JOIN followed USING (cluster_key, flow_version)
 WHERE score.status = 'scored'
-  AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= followed.watched_from
+  AND night_of(score.ts, $timezone) >= followed.watched_from
   AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
 GROUP BY ALL;
 

@@ -4,7 +4,7 @@
 SELECT
     score.reading_id,
     is_reference,
-    (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(score.ts, $timezone) AS night,
     score.machine_id,
     floor(epoch(score.ts) / $block_seconds)::BIGINT AS block,
     score.p_value
@@ -22,11 +22,11 @@ WHERE score.cluster_key = $key
           $with_reference
           AND reading.fold IN /*held_out_folds*/
           AND score.ts BETWEEN trained.trained_from AND trained.trained_until
-      ELSE (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE IN
+      ELSE night_of(score.ts, $timezone) IN
           (SELECT night FROM stale WHERE cluster_key = $key AND flow_version = $version)
   END
   AND NOT (is_reference AND EXISTS (
       FROM (/*suspects*/) AS suspect
       WHERE suspect.machine_id = score.machine_id AND suspect.cluster_key = $key
-        AND (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since
+        AND night_of(score.ts, $timezone) >= suspect.since
   ))

@@ -5,7 +5,7 @@ SELECT machine_id, night, [/*quantiles*/] AS levels
 FROM (
     SELECT
         reading.machine_id,
-        CASE WHEN $by_night THEN (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE END AS night,
+        CASE WHEN $by_night THEN night_of(reading.ts, $timezone) END AS night,
         /*values*/
     FROM core.readings AS reading
     LEFT JOIN (
@@ -14,7 +14,7 @@ FROM (
         WHERE reason IN ('below_limit', 'above_limit')
         GROUP BY file_id, row_number
     ) AS rejected USING (file_id, row_number)
-    WHERE (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE BETWEEN $first AND $last
+    WHERE night_of(reading.ts, $timezone) BETWEEN $first AND $last
 ) AS valued
 GROUP BY machine_id, night
 ORDER BY machine_id, night

@@ -30,8 +30,7 @@ from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal, to_or
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.sql import quote_identifier, quote_literal
+from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql, run_script
 
 __all__ = ["RECENT_NIGHTS", "ClusterView", "MixView", "PlantView", "plant_threshold", "read_plant", "show_evidence"]
 
@@ -126,8 +125,7 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
     """Read what the nights that have not been judged are judged by."""
     threshold = plant_threshold(plant, model)
     timezone = plant.config.schedule.timezone
-    for statement in duckdb.extract_statements(read_sql(__package__, "judging.sql")):
-        connection.execute(statement, {name: timezone for name in statement.named_parameters})
+    run_script(connection, read_sql(__package__, "judging.sql"), {"timezone": timezone})
     learned = _learned(connection, model_id, timezone)
     stale = connection.execute(
         "SELECT DISTINCT night FROM night_parts ANTI JOIN core.judged_nights USING (night, part) "
@@ -166,12 +164,12 @@ def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str
            AND decided_at >= (SELECT fitted_at FROM core.cluster_models WHERE cluster_model_id = $model)
          ORDER BY night DESC LIMIT 1)
         UNION ALL
-        SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
-               min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
+        SELECT min(night_of(trained_from, $timezone)),
+               min(night_of(trained_until, $timezone))
         FROM mart.flow_versions WHERE cluster_model_id = $model
         UNION ALL
-        SELECT min((trained_from AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE),
-               min((trained_until AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE)
+        SELECT min(night_of(trained_from, $timezone)),
+               min(night_of(trained_until, $timezone))
         FROM mart.flow_versions WHERE in_force
         UNION ALL
         SELECT coalesce(min(night), today()), coalesce(max(night), today()) FROM judged_scores

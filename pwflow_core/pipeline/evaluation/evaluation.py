@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pwflow_core.errors import LabelsError, NotFittedError
+from pwflow_core.errors import LabelsError, NotFittedError, list_few
 from pwflow_core.pipeline.evaluation.labels import Fault, Labels
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT, BLOCK_READINGS
+from pwflow_core.pipeline.readings.timing import BLOCK_READINGS, read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.progress import read_fact
+from pwflow_core.warehouse import registered
 
 __all__ = [
     "Evaluation",
@@ -145,7 +145,7 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
     faults = [(fault, rows) for fault in labels.faults if (rows := _rows_of(fault, judged)) is not None]
     if not faults:
         raise LabelsError(
-            f"Expected labels of the machines {_shown(list(judged.place))} between {judged.ts.min()} and "
+            f"Expected labels of the machines {list_few(list(judged.place))} between {judged.ts.min()} and "
             f"{judged.ts.max()} UTC, but none of the {len(labels.faults):,} faults holds a reading of theirs: correct "
             "the names of the machines or the time zone, or evaluate the training time too."
         )
@@ -237,18 +237,17 @@ def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels:
         if is_unseen
         else ""
     )
-    known = ""
-    if labels.known is not None:
-        connection.register("known_times", labels.known)
-        known = (
-            "SEMI JOIN known_times AS known ON known.machine_id = score.machine_id "
-            "AND score.ts BETWEEN known.known_from AND known.known_until"
-        )
-    frame = connection.execute(
+    known = (
+        "SEMI JOIN known_times AS known ON known.machine_id = score.machine_id "
+        "AND score.ts BETWEEN known.known_from AND known.known_until"
+    )
+    query = (
         "SELECT score.machine_id, score.ts, score.anomaly_score, score.status = 'scored' AS is_scored, "
-        f"score.status = 'stuck' AS is_stuck FROM mart.anomaly_scores AS score {training} {known} ORDER BY ALL",
-        training_window(plant.config.training) if is_unseen else {},
-    ).df()
+        f"score.status = 'stuck' AS is_stuck FROM mart.anomaly_scores AS score {training} "
+        f"{'' if labels.known is None else known} ORDER BY ALL"
+    )
+    with registered(connection, **({} if labels.known is None else {"known_times": labels.known})):
+        frame = connection.execute(query, training_window(plant.config.training) if is_unseen else {}).df()
     if frame.empty:
         raise NotFittedError(
             "There are no scores of labelled readings: run `pwflow run` first, or evaluate the training time too."
@@ -261,7 +260,7 @@ def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels:
         score=frame["anomaly_score"].to_numpy(dtype=np.float64),
         is_scored=frame["is_scored"].to_numpy(dtype=np.bool_),
         is_stuck=frame["is_stuck"].to_numpy(dtype=np.bool_),
-        interval_seconds=float(read_fact(connection, BLOCK_FACT) or 0.0) / BLOCK_READINGS,
+        interval_seconds=read_block_seconds(connection) / BLOCK_READINGS,
     )
 
 
@@ -341,7 +340,3 @@ def _rank(is_faulty: Bools, score: NDArray[np.float64]) -> tuple[float, float]:
 
 def _microseconds(times: pd.Series) -> Times:
     return times.to_numpy(dtype="datetime64[us]")
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

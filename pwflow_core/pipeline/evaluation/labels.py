@@ -19,7 +19,7 @@ from pwflow_core.pipeline.source.source import Sensor, find_files, name_files, r
 from pwflow_core.pipeline.source.staging import ONLY_MACHINE, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
+from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, registered
 
 __all__ = ["Fault", "Labels", "labels_from_column", "labels_from_file", "labels_of_simulation"]
 
@@ -100,7 +100,7 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
             raise LabelsError(
                 f"Expected labels as CSV or Parquet, but {path} cannot be read: {first_line(error)}."
             ) from None
-        if _only_number(scratch.execute("SELECT count(*) FROM given")) == 0:
+        if not fetch_value(scratch, "SELECT count(*) FROM given"):
             raise LabelsError(
                 f"Expected labels in {path}, got no rows: give one row per fault (machine, start, end) or one per "
                 "reading (machine, time, label)."
@@ -117,8 +117,8 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
         selected = [f"{machine} AS machine_id", *(f"{value} AS {name}" for name, value in values.items())]
         selected += [f"{_utc(scratch, column, zone, path)} AS {name}" for name, column in times.items()]
         scratch.execute(f"CREATE TABLE labels AS SELECT {', '.join(selected)} FROM given")
-        unread = scratch.execute(f"SELECT count(*) FROM labels WHERE {' OR '.join(f'{n} IS NULL' for n in times)}")
-        if (n_unread := _only_number(unread)) > 0:
+        unread = f"SELECT count(*) FROM labels WHERE {' OR '.join(f'{n} IS NULL' for n in times)}"
+        if n_unread := fetch_value(scratch, unread):
             raise LabelsError(f"{path} has {n_unread:,} rows without a readable time: mend or drop them.")
         if "ts" in times:
             return _from_points(scratch, str(path))
@@ -167,8 +167,8 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
                 {"files": f"{folder}/*.parquet"},
             ).df()
     with plant.warehouse.scratch() as scratch:
-        scratch.register("points", points)
-        scratch.execute("CREATE TABLE labels AS FROM points")
+        with registered(scratch, points=points):
+            scratch.execute("CREATE TABLE labels AS FROM points")
         return _from_points(scratch, f"column {column!r} of the source")
 
 
@@ -183,8 +183,8 @@ def _paths_of_urls(plant: Plant) -> dict[str, str]:
 
 def _from_points(scratch: duckdb.DuckDBPyConnection, where: str) -> Labels:
     """Turn the table `labels` (machine_id, ts, kind, label) into faults: readings labelled 1 in a row are one."""
-    wrong = scratch.execute("SELECT count(*) FROM labels WHERE label IS NULL OR label NOT IN (0, 1)")
-    if (n_wrong := _only_number(wrong)) > 0:
+    wrong = "SELECT count(*) FROM labels WHERE label IS NULL OR label NOT IN (0, 1)"
+    if n_wrong := fetch_value(scratch, wrong):
         raise LabelsError(f"Expected labels of 0 or 1 in {where}, got {n_wrong:,} others: correct them.")
     faults = _faults(scratch.execute(read_sql(__package__, "labels.sql"), {"no_kind": _NO_KIND}))
     known = scratch.execute(
@@ -232,16 +232,11 @@ def _utc(scratch: duckdb.DuckDBPyConnection, column: str, zone: str | None, path
     """Return the SQL that turns a column of `given` into a time in UTC."""
     text = f"trim({quote_identifier(column)}::VARCHAR)"
     has_offset = f"regexp_matches({text}, {quote_literal(HAS_OFFSET)})"
-    naive = scratch.execute(f"SELECT any_value({text}) FROM given WHERE NOT ({has_offset})").fetchone()
-    if zone is None and naive and naive[0] is not None:
+    naive = fetch_value(scratch, f"SELECT any_value({text}) FROM given WHERE NOT ({has_offset})")
+    if zone is None and naive is not None:
         raise LabelsError(
-            f"Expected times with a time zone in column {column!r} of {path}, got {naive[0]!r}: add --timezone with "
+            f"Expected times with a time zone in column {column!r} of {path}, got {naive!r}: add --timezone with "
             "the zone that they are in."
         )
     in_zone = f"(try_cast({text} AS TIMESTAMP) AT TIME ZONE {quote_literal(zone or 'UTC')})"
     return f"(CASE WHEN {has_offset} THEN try_cast({text} AS TIMESTAMPTZ) ELSE {in_zone} END AT TIME ZONE 'UTC')"
-
-
-def _only_number(result: duckdb.DuckDBPyConnection) -> int:
-    row = result.fetchone()
-    return int(row[0]) if row else 0

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -17,7 +17,7 @@ from pwflow_core.pipeline.flows.registry import FlowDecision, insert_decision, m
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow
 from pwflow_core.pipeline.regimes.matching import CHANGED
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row
+from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, FlowSettings
@@ -81,7 +81,7 @@ def register_flows(
     run_id: str | None = None,
 ) -> dict[str, FlowDecision]:
     """Register the flows, and put those in force that won, in one transaction."""
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     decisions = {}
     with plant.warehouse.transaction() as connection:
         for key, made in trained.items():
@@ -107,12 +107,13 @@ def _find_hindrance(
     """Return why a flow cannot come into force whatever it is worth: something moved while it was trained."""
     if made.champion is not None and before != made.champion:
         return "another flow came into force while it was trained"
-    row = connection.execute(
+    is_current = fetch_value(
+        connection,
         "SELECT (SELECT status FROM mart.clusters WHERE cluster_key = $key) = 'active' "
         f"AND NOT exists(SELECT 1 FROM {_CHANGED} AND cluster_key = $key AND recorded_at > $started)",
         {"key": key, "started": started},
-    ).fetchone()
-    return "" if row and row[0] else "the regime changed while it was trained"
+    )
+    return "" if is_current else "the regime changed while it was trained"
 
 
 def _insert_version(
@@ -132,12 +133,13 @@ def _insert_version(
         "training_window": made.window.to_json(),
     }
     changes = ", ".join(f"{name} = ${name}" for name in described)
-    again = connection.execute(
+    n_again = fetch_value(
+        connection,
         f"UPDATE mart.flow_versions SET {changes}, file_deleted_at = NULL "
         "WHERE cluster_key = $key AND flow_version = $version",
         described | {"key": key, "version": made.version},
-    ).fetchone()
-    if again is not None and again[0] > 0:
+    )
+    if n_again:
         return
     insert_row(
         connection,

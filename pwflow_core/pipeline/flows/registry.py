@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -16,7 +16,7 @@ from pwflow_core.errors import ModelFileError, PromotionError, UnknownClusterErr
 from pwflow_core.modelling.serialization import unpack
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row
+from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 
 __all__ = [
     "FlowDecision",
@@ -182,10 +182,9 @@ def rollback(
 
 def version_in_force(connection: duckdb.DuckDBPyConnection, cluster_key: str) -> str | None:
     """Return the flow version that scores a regime now; None if it has none yet."""
-    row = connection.execute(
-        "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = ? AND in_force", [cluster_key]
-    ).fetchone()
-    return str(row[0]) if row else None
+    query = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = ? AND in_force"
+    version: str | None = fetch_value(connection, query, [cluster_key])
+    return version
 
 
 def move_pointer(
@@ -220,7 +219,7 @@ def _switch(
     """Check the file of a version, then move the pointer to it."""
     _refuse_if_in_force(version)
     _check_file(plant, version, n_columns)
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     key, wanted = version.cluster_key, version.flow_version
     with plant.warehouse.transaction() as connection:
         _check_cluster(connection, key)

@@ -9,10 +9,10 @@ of cluster models are small, and are kept.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import read_sql, utc_now
 
 __all__ = ["collect_model_files"]
 
@@ -27,7 +27,7 @@ def collect_model_files(plant: Plant) -> list[str]:
     A flow is marked before its file goes: what is killed in between leaves a file too many, never a row that promises
     a file. The next call deletes it, and what is left of files that were being stored when a process was killed.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     expiry = now - timedelta(days=plant.config.models.keep_days)
     with plant.warehouse.transaction() as connection:
         rows = connection.execute(read_sql(__package__, "retention.sql"), {"expiry": expiry}).fetchall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow,
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import utc_now
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, ClusterRows, TrainingHistory
@@ -95,7 +96,7 @@ def train_cluster_flows(
     """
     from pwflow_core.modelling import FlowSettings, train_flows
 
-    started = datetime.now(UTC).replace(tzinfo=None)
+    started = utc_now()
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     in_force = _champions(plant, keys)

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from pwflow_core.config import PlantConfig, TrainingConfig
 from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.readings.folds import N_FOLDS, STOPPING_FOLDS
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID, select_training_rows, training_window
 from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.progress import read_fact
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import fetch_value, quote_columns, read_sql
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = [
@@ -176,17 +174,14 @@ def count_rows(
 def count_flagged(connection: duckdb.DuckDBPyConnection, key: str, window: TrainingWindow) -> int:
     """Count the readings of a regime that the window leaves out because they are anomalies in alarm events."""
     everything = TrainingWindow(window.readings, window.max_rows)
-    row = connection.execute(
-        f"SELECT count(*) FROM {_eligible(everything, tuple(range(N_FOLDS)))} AND reading_id IN ({_flagged()})",
-        training_window(window.readings) | {"key": key},
-    ).fetchone()
-    return int(row[0]) if row else 0
+    query = f"SELECT count(*) FROM {_eligible(everything, tuple(range(N_FOLDS)))} AND reading_id IN ({_flagged()})"
+    return int(fetch_value(connection, query, training_window(window.readings) | {"key": key}))
 
 
 def _values(plant: Plant, connection: duckdb.DuckDBPyConnection, key: str, window: TrainingWindow) -> dict[str, object]:
     """Return what `_eligible` and `_BLOCK` bind."""
     values = training_window(window.readings) | {"key": key}
-    values |= {"block_seconds": float(read_fact(connection, BLOCK_FACT) or 3600.0)}
+    values |= {"block_seconds": read_block_seconds(connection)}
     return values | ({"timezone": plant.config.schedule.timezone} if window.without_events else {})
 
 
@@ -195,7 +190,7 @@ def _eligible(window: TrainingWindow, folds: tuple[int, ...]) -> str:
     unsuspected = (
         f"ANTI JOIN ({select_suspects()}) AS suspect ON suspect.machine_id = reading.machine_id "
         "AND suspect.cluster_key = assigned.cluster_key "
-        "AND (reading.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since "
+        "AND night_of(reading.ts, $timezone) >= suspect.since "
     )
     return (
         f"({select_training_rows(window.readings)}) AS reading "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import duckdb
 
+from pwflow_core.errors import list_few
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
@@ -133,13 +133,9 @@ def next_step(verdict: StoredVerdict, policy: str) -> str:
     return find_kind(verdict.verdict).next_step.format(
         id=verdict.verdict_id,
         dismiss=dismiss,
-        where=f"{_listed(verdict.sensors) or 'the readings'} of {_listed(verdict.machine_ids)}",
+        where=f"{list_few(verdict.sensors) or 'the readings'} of {list_few(verdict.machine_ids)}",
         by_itself="the drift sensor answers it while `pwflow ui` runs; or now: " if policy == "retrain" else "",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night | None:

@@ -2,7 +2,7 @@
 
 WITH last_day AS (
     SELECT
-        (max(ts) AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+        night_of(max(ts), $timezone) AS night,
         night::TIMESTAMP AT TIME ZONE $timezone AT TIME ZONE 'UTC' AS started_at
     FROM mart.anomaly_scores
 ), scores AS (

@@ -17,8 +17,14 @@ from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, quote_identifier, quote_literal
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import (
+    PUBLIC_TABLES,
+    describe_table,
+    fetch_value,
+    quote_columns,
+    quote_identifier,
+    quote_literal,
+)
 
 __all__ = ["PublishedSummary", "publish_warehouse"]
 
@@ -80,8 +86,7 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
 
 
 def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
-    row = connection.execute("SELECT count(*) FROM mart.anomaly_scores").fetchone()
-    if row is None or row[0] == 0:
+    if not fetch_value(connection, "SELECT count(*) FROM mart.anomaly_scores"):
         raise NotFittedError("There are no scores to publish yet: materialize anomaly_scores, or run `pwflow run`.")
 
 
@@ -99,11 +104,10 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
     for table in PUBLIC_TABLES:
         connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
         _copy_comments(connection, "mart", table)
-    counts = {}
-    for table in ("readings", *PUBLIC_TABLES):
-        row = connection.execute(f"SELECT count(*) FROM published.mart.{table}").fetchone()
-        counts[table] = int(row[0]) if row else 0
-    return counts
+    return {
+        table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{table}")
+        for table in ("readings", *PUBLIC_TABLES)
+    }
 
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:

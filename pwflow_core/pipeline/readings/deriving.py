@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import duckdb
 
@@ -13,11 +13,11 @@ from pwflow_core.errors import SourceError
 from pwflow_core.files import HAS_OFFSET
 from pwflow_core.pipeline.readings.features import FeatureSet, read_features, settle_features, update_features
 from pwflow_core.pipeline.readings.quality import settle_quality, update_quality
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT, pin_interval
+from pwflow_core.pipeline.readings.timing import pin_interval
 from pwflow_core.pipeline.source.source import Sensor, Source, read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
-from pwflow_core.warehouse.progress import Progress, read_fact, read_progress, write_progress
+from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, run_script, utc_now
+from pwflow_core.warehouse.progress import Progress, read_progress, write_progress
 
 __all__ = ["ReadingsSummary", "derive_readings"]
 
@@ -76,15 +76,14 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
             "WHERE status = 'ingested' AND superseded_in IS NULL AND arrived_in > $seen",
             {"seen": seen},
         )
-        started = datetime.now(UTC).replace(tzinfo=None)
+        started = utc_now()
         _run(connection, source, started)
-        pin_interval(connection)
         batch_id = before.batch_id + 1
-        _insert(connection, source, batch_id)
+        _insert(connection, source, batch_id, pin_interval(connection))
         _settle_over_time(connection, plant.config, batch_id)
         n_new, n_changed = _forget_changed(connection, batch_id)
         n_batches = before.batch_id + (1 if n_new or n_changed else 0)
-        arrived = _count(connection, "SELECT coalesce(max(arrived_in), 0) FROM ingest.files")
+        arrived = fetch_value(connection, "SELECT coalesce(max(arrived_in), 0) FROM ingest.files")
         write_progress(connection, STEP, Progress(str(arrived), n_batches))
         rejected = dict(
             connection.execute(
@@ -115,9 +114,7 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
         refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
         valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
     )
-    for statement in duckdb.extract_statements(script):
-        named = {"now": now} if "now" in statement.named_parameters else None
-        connection.execute(statement, named)
+    run_script(connection, script, {"now": now})
 
 
 def _is_naive(source: Source) -> str:
@@ -189,9 +186,8 @@ def _refusal(sensor: Sensor) -> str:
     )
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int) -> None:
+def _insert(connection: duckdb.DuckDBPyConnection, source: Source, batch_id: int, block_seconds: float) -> None:
     """Insert the accepted rows; one that is as it was before keeps its batch, its quality and its scores."""
-    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
     values = [quote_identifier(name) for name in ("segment", *(sensor.name for sensor in source.sensors))]
     same = " AND ".join(f"old.{name} IS NOT DISTINCT FROM new.{name}" for name in values)
     refused = "(CASE WHEN old.quality = 'invalid' THEN old.reason END) IS NOT DISTINCT FROM new.reason"
@@ -273,15 +269,10 @@ def _forget_changed(connection: duckdb.DuckDBPyConnection, batch_id: int) -> tup
     """Take back what was derived from changed readings; return how many readings are new and how many changed."""
     for table in ("core.cluster_assignments", "core.component_log_density", "mart.anomaly_scores"):
         connection.execute(f"DELETE FROM {table} WHERE reading_id IN (SELECT reading_id FROM changed_readings)")
-    n_changed = _count(connection, "SELECT count(*) FROM changed_readings")
-    n_written = _count(connection, f"SELECT count(*) FROM core.readings WHERE batch_id = {batch_id:d}")
-    n_gone = _count(connection, "SELECT count(*) FROM changed_readings ANTI JOIN core.readings USING (reading_id)")
+    n_changed = fetch_value(connection, "SELECT count(*) FROM changed_readings")
+    n_written = fetch_value(connection, f"SELECT count(*) FROM core.readings WHERE batch_id = {batch_id:d}")
+    n_gone = fetch_value(connection, "SELECT count(*) FROM changed_readings ANTI JOIN core.readings USING (reading_id)")
     return n_written - (n_changed - n_gone), n_changed
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _explain_none(connection: duckdb.DuckDBPyConnection, source: Source) -> str:

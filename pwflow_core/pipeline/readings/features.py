@@ -19,9 +19,8 @@ from pwflow_core.errors import ConfigurationError, SchemaMismatchError
 from pwflow_core.pipeline.readings.timing import Timing, Touched, read_timing, touched_chunks
 from pwflow_core.pipeline.readings.training_rows import training_window
 from pwflow_core.pipeline.source.source import read_source
-from pwflow_core.warehouse import quote_identifier, read_sql
+from pwflow_core.warehouse import fetch_value, quote_columns, quote_identifier, read_sql, run_script
 from pwflow_core.warehouse.progress import read_fact, write_fact
-from pwflow_core.warehouse.sql import quote_columns
 
 __all__ = [
     "Feature",
@@ -240,8 +239,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, feature_set: FeatureSet, compu
         f"coalesce(abs(new.{n} - old.{n}) > 1e-9 * abs(old.{n}), (new.{n} IS NULL) <> (old.{n} IS NULL))"
         for n in (quote_identifier(feature.name) for feature in feature_set.features)
     )
-    for statement in duckdb.extract_statements(read_sql(__package__, "features_merge.sql", differs=differs)):
-        connection.execute(statement)
+    run_script(connection, read_sql(__package__, "features_merge.sql", differs=differs))
 
 
 def _new_run(timing: Timing) -> str:
@@ -360,11 +358,11 @@ def _evidence(
         shares=", ".join(f"steps.{n} / nullif(blocks.{n}, 0)" for n in names),
     )
     window = training_window(config.training)
-    groups = connection.execute("SELECT count(DISTINCT (machine_id, segment)) FROM core.readings").fetchone()
+    n_groups = fetch_value(connection, "SELECT count(DISTINCT (machine_id, segment)) FROM core.readings")
     values = {
         "training_start": window["training_start"],
         "training_until": window["training_until"],
-        "most_rows": max(_EVIDENCE_ROWS // max(groups[0] if groups else 1, 1), _LEAST_EVIDENCE_ROWS),
+        "most_rows": max(_EVIDENCE_ROWS // max(n_groups, 1), _LEAST_EVIDENCE_ROWS),
         "window": AUTO_WINDOW,
         "interval": timing.interval_seconds,
     }

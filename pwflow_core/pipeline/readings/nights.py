@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from pwflow_core.warehouse import in_utc
 
 __all__ = ["begin_of", "from_ordinal", "to_ordinal", "to_ordinals"]
 
@@ -15,7 +17,7 @@ _EPOCH = date(1970, 1, 1)
 
 def begin_of(night: date, timezone: str) -> datetime:
     """Return when a night of the schedule's time zone begins, UTC."""
-    return datetime.combine(night, time(), ZoneInfo(timezone)).astimezone(UTC).replace(tzinfo=None)
+    return in_utc(datetime.combine(night, time(), ZoneInfo(timezone)))
 
 
 def to_ordinal(night: date) -> int:

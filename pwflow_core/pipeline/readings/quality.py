@@ -16,7 +16,7 @@ from pwflow_core.config import PlantConfig, QualityConfig
 from pwflow_core.pipeline.readings.timing import Timing, Touched, read_timing, touched_chunks
 from pwflow_core.pipeline.readings.training_rows import training_window
 from pwflow_core.pipeline.source.source import read_source
-from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql
+from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.progress import read_fact, write_fact
 
 __all__ = ["JUDGED", "QUALITY_FACT", "quality_settings", "settle_quality", "update_quality"]
@@ -84,9 +84,7 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         "(SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id))"
     )
     for touched in touched_chunks(connection, config, reach * timing.gap_seconds, len(sensors)):
-        script = _quality_script(config.quality, sensors, watched, timing, touched)
-        for statement in duckdb.extract_statements(script):
-            connection.execute(statement)
+        run_script(connection, _quality_script(config.quality, sensors, watched, timing, touched))
 
 
 def _quality_script(

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -22,7 +22,7 @@ from pwflow_core.errors import UnknownStretchError
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import insert_row, quote_columns
+from pwflow_core.warehouse import fetch_value, insert_row, quote_columns, utc_now
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def screen_history(plant: Plant) -> list[Stretch]:
         connection.execute("DELETE FROM mart.unusual_stretches WHERE status = 'open'")
         for stretch in found:
             if not _is_decided(connection, stretch):
-                values = asdict(stretch) | {"top_sensors": list(stretch.top_sensors), "found_at": _now()}
+                values = asdict(stretch) | {"top_sensors": list(stretch.top_sensors), "found_at": utc_now()}
                 insert_row(connection, "mart.unusual_stretches", values)
         kept = open_stretches(connection)
     n_readings = sum(stretch.n_readings for stretch in kept)
@@ -176,7 +176,7 @@ def record_decision(
         "cluster_key = coalesce(?, cluster_key) WHERE stretch_id = ?",
         [
             "normal" if is_normal else "fault",
-            _now(),
+            utc_now(),
             f"{decided_by}: {reason}" if reason else decided_by,
             cluster_key,
             stretch_id,
@@ -270,7 +270,8 @@ def _breaks(unusual: NDArray[np.bool_], machine: NDArray[np.object_]) -> NDArray
 
 def _is_decided(connection: duckdb.DuckDBPyConnection, stretch: Stretch) -> bool:
     """Whether a person has decided about most of a stretch."""
-    row = connection.execute(
+    shared = fetch_value(
+        connection,
         "SELECT sum(epoch(least(ended_at, $ended_at)) - epoch(greatest(started_at, $started_at))) "
         "FROM mart.unusual_stretches WHERE status <> 'open' AND machine_id = $machine_id AND segment = $segment "
         "AND started_at <= $ended_at AND ended_at >= $started_at",
@@ -279,10 +280,5 @@ def _is_decided(connection: duckdb.DuckDBPyConnection, stretch: Stretch) -> bool
             for name, value in asdict(stretch).items()
             if name in ("machine_id", "segment", "started_at", "ended_at")
         },
-    ).fetchone()
-    shared = row[0] if row else None
+    )
     return shared is not None and shared >= 0.5 * (stretch.ended_at - stretch.started_at).total_seconds()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

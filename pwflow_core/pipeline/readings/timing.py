@@ -8,12 +8,21 @@ from dataclasses import dataclass
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.warehouse import read_sql
+from pwflow_core.errors import NotFittedError
+from pwflow_core.warehouse import fetch_value, read_sql, run_script
 from pwflow_core.warehouse.progress import read_fact, write_fact
 
-__all__ = ["BLOCK_FACT", "BLOCK_READINGS", "Timing", "Touched", "pin_interval", "read_timing", "touched_chunks"]
+__all__ = [
+    "BLOCK_READINGS",
+    "Timing",
+    "Touched",
+    "pin_interval",
+    "read_block_seconds",
+    "read_timing",
+    "touched_chunks",
+]
 
-BLOCK_FACT = "block_seconds"
+_BLOCK_FACT = "block_seconds"
 BLOCK_READINGS = 32
 _GAP_INTERVALS = 5
 _ROWS_PER_CHUNK = 200_000
@@ -48,25 +57,48 @@ class Touched:
     with_context: str
 
 
-def pin_interval(connection: duckdb.DuckDBPyConnection) -> None:
-    """Settle the usual interval from the first readings, and with it the time blocks that the folds are made of."""
-    if read_fact(connection, BLOCK_FACT) is not None:
-        return
-    row = connection.execute(
+def pin_interval(connection: duckdb.DuckDBPyConnection) -> float:
+    """Settle the usual interval from the first readings, and with it the time blocks that the folds are made of.
+
+    Returns:
+        The length of a block in seconds; infinite as long as no machine has two readings.
+    """
+    if (known := read_fact(connection, _BLOCK_FACT)) is not None:
+        return float(known)
+    gap = fetch_value(
+        connection,
         """
         SELECT median(gap) FROM (
             SELECT epoch(ts - lag(ts) OVER (PARTITION BY machine_id ORDER BY ts)) AS gap
             FROM (SELECT machine_id, ts FROM accepted ORDER BY machine_id, ts LIMIT 200000)
         ) WHERE gap > 0
-        """
-    ).fetchone()
-    if row and row[0]:
-        write_fact(connection, BLOCK_FACT, repr(max(float(row[0]) * BLOCK_READINGS, 1e-3)))
+        """,
+    )
+    if not gap:
+        return float("inf")
+    block_seconds = max(float(gap) * BLOCK_READINGS, 1e-3)
+    write_fact(connection, _BLOCK_FACT, repr(block_seconds))
+    return block_seconds
+
+
+def read_block_seconds(connection: duckdb.DuckDBPyConnection) -> float:
+    """Return how long the time blocks are that the folds are made of.
+
+    Raises:
+        NotFittedError: No machine has two readings yet.
+    """
+    block_seconds = read_fact(connection, _BLOCK_FACT)
+    if block_seconds is None:
+        raise NotFittedError(
+            "Expected two readings of some machine, got one of each: name another column with source.machine, or "
+            "wait for more readings."
+        )
+    return float(block_seconds)
 
 
 def read_timing(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> Timing | None:
     """Return the timing of the plant; None while no machine has two readings."""
-    block_seconds = read_fact(connection, BLOCK_FACT)
+    block_seconds = read_fact(connection, _BLOCK_FACT)
     if block_seconds is None:
         return None
     interval = float(block_seconds) / BLOCK_READINGS
@@ -87,8 +119,8 @@ def touched_chunks(
     seconds = max(reach_seconds, 1e-3)
     affordable = config.compute.memory_bytes // (_BYTES_PER_VALUE * n_columns)
     rows_per_chunk = max(1, min(_ROWS_PER_CHUNK, affordable))
-    for statement in duckdb.extract_statements(read_sql(__package__, "timing.sql")):
-        connection.execute(statement, {"reach_seconds": seconds, "rows_per_chunk": rows_per_chunk})
+    values = {"reach_seconds": seconds, "rows_per_chunk": rows_per_chunk}
+    run_script(connection, read_sql(__package__, "timing.sql"), values)
     spans = connection.execute(
         "SELECT chunk, min(bucket), max(bucket) FROM touched_buckets GROUP BY chunk ORDER BY chunk"
     ).fetchall()

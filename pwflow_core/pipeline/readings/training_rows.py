@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from pwflow_core.config import TrainingConfig
+from pwflow_core.warehouse import in_utc
 
 __all__ = ["LARGEST_READING_ID", "select_training_rows", "training_window"]
 
@@ -38,13 +37,7 @@ def select_training_rows(config: TrainingConfig, *, with_unusual: bool = False) 
 def training_window(config: TrainingConfig) -> dict[str, object]:
     """Return the values that `select_training_rows` binds."""
     window: dict[str, object] = {
-        "training_start": _naive_utc(config.start),
-        "training_until": _naive_utc(config.until),
+        "training_start": config.start and in_utc(config.start),
+        "training_until": config.until and in_utc(config.until),
     }
     return window | ({"first_rows": config.first_rows} if config.first_rows else {})
-
-
-def _naive_utc(moment: datetime | None) -> datetime | None:
-    if moment is None or moment.tzinfo is None:
-        return moment
-    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -14,8 +14,8 @@ from pwflow_core.pipeline.readings.quality import JUDGED
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import quote_columns
 from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
-from pwflow_core.warehouse.sql import quote_columns
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["AssignmentSummary", "assign_readings"]

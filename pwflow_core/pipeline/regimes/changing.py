@@ -31,7 +31,7 @@ from pwflow_core.pipeline.regimes.in_force import ModelChange, minted_keys, put_
 from pwflow_core.pipeline.regimes.matching import Relation
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters, load_cluster_model
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import fetch_value, quote_columns, registered
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = ["Period", "add_regime", "approve_stretch", "approve_verdict", "reweigh_regimes", "update_weights"]
@@ -210,7 +210,7 @@ def reweigh_regimes(plant: Plant, verdict: StoredVerdict, *, decided_by: str, ru
     with plant.warehouse.snapshot() as connection:
         counted = connection.execute(
             "SELECT cluster_key, count(*) FROM mart.anomaly_scores WHERE status = 'scored' AND segment = $segment "
-            "AND (ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= $since GROUP BY cluster_key",
+            "AND night_of(ts, $timezone) >= $since GROUP BY cluster_key",
             {"segment": part.segment, "timezone": plant.config.schedule.timezone, "since": verdict.since},
         ).fetchall()
     readings = dict(counted)
@@ -281,7 +281,6 @@ def _fetch(
     """Fetch the readings of the periods that are improbable in their regime, and how many there are beside others."""
     if not periods:
         return _Found(np.empty((0, len(model.sensors))), 0, 0.0)
-    connection.register("periods", pd.DataFrame([vars(period) for period in periods]))
     everything = TrainingConfig()
     eligible = select_training_rows(everything, with_unusual=True)
     rows = (
@@ -291,22 +290,19 @@ def _fetch(
         f"WHERE reading.segment = $segment AND (score.p_value <= {_IMPROBABLE} OR score.cluster_key IS NULL)"
     )
     values = training_window(everything) | {"segment": segment}
-    X, _ = fetch_matrix(
-        connection,
+    learnable = (
         f"SELECT {quote_columns(model.sensors, 'reading.')} FROM {rows} AND fold IN {TRAINING_FOLDS} "
-        "ORDER BY reading.machine_id, reading.ts",
-        values,
-        model.sensors,
+        "ORDER BY reading.machine_id, reading.ts"
     )
-    [(n_rows,)] = connection.execute(f"SELECT count(*) FROM {rows}", values).fetchall()
-    [(n_all,)] = connection.execute(
-        f"SELECT count(*) FROM ({eligible}) "
-        "WHERE segment = $segment AND ts BETWEEN "
-        "(SELECT min(started_at) FROM periods) AND (SELECT max(ended_at) FROM periods)",
-        values,
-    ).fetchall()
-    connection.unregister("periods")
-    return _Found(X, int(n_rows), int(n_rows) / max(int(n_all), 1))
+    beside = (
+        f"SELECT count(*) FROM ({eligible}) WHERE segment = $segment "
+        "AND ts BETWEEN (SELECT min(started_at) FROM periods) AND (SELECT max(ended_at) FROM periods)"
+    )
+    with registered(connection, periods=pd.DataFrame([vars(period) for period in periods])):
+        X, _ = fetch_matrix(connection, learnable, values, model.sensors)
+        n_rows = fetch_value(connection, f"SELECT count(*) FROM {rows}", values)
+        n_all = fetch_value(connection, beside, values)
+    return _Found(X, n_rows, n_rows / max(n_all, 1))
 
 
 def _with_regime(plant: Plant, model: ClusterModel, segment: str, key: str, rows: _Found) -> SegmentClusters:

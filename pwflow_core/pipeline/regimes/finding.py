@@ -27,10 +27,11 @@ from pwflow_core.pipeline.regimes.model import (
     ClusterModel,
     SegmentClusters,
     load_cluster_model,
+    model_id_in_force,
 )
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import fetch_value, quote_columns
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = [
@@ -90,10 +91,10 @@ def cluster_settings(plant: Plant, connection: duckdb.DuckDBPyConnection) -> str
 def needs_cluster_model(plant: Plant) -> bool:
     """Whether there are no regimes yet, or their configuration changed since they were fitted."""
     with plant.warehouse.snapshot() as connection:
-        row = connection.execute("SELECT settings FROM core.cluster_models WHERE in_force").fetchone()
-        if row is None or not are_settled(connection, plant.config):
+        settings = fetch_value(connection, "SELECT settings FROM core.cluster_models WHERE in_force")
+        if settings is None or not are_settled(connection, plant.config):
             return True
-        return str(row[0]) != cluster_settings(plant, connection)
+        return bool(settings != cluster_settings(plant, connection))
 
 
 def fit_cluster_model(
@@ -120,12 +121,11 @@ def fit_cluster_model(
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
         sensors = list(read_features(connection).columns)
-        in_force = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
+        replaced = model_id_in_force(connection)
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         sizes = _segment_sizes(plant, connection)
         if (budget := plant.config.scoring.alarms_per_week) is not None and sizes:
             affordable_readings(connection, budget)
-    replaced = str(in_force[0]) if in_force else None
     previous = _earlier_model(plant) if replaced else None
     mint = minted_keys(used)
     parts: list[SegmentClusters] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 
 import duckdb
@@ -12,10 +12,10 @@ import duckdb
 from pwflow_core.errors import RegimeError
 from pwflow_core.pipeline.decisions.verdicts import Decider, change_status
 from pwflow_core.pipeline.regimes.matching import Relation
-from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters, active_cluster_keys, model_id_in_force
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 from pwflow_core.warehouse.progress import ASSIGN_STEP
-from pwflow_core.warehouse.sql import insert_row
 
 __all__ = ["ModelChange", "minted_keys", "put_model_in_force", "regimes_to_assign"]
 
@@ -77,16 +77,14 @@ def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str
         VerdictStatusError: The verdict that it answers was answered or dismissed meanwhile.
     """
     model_id = plant.models.put(change.model.to_bytes())
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     with plant.warehouse.transaction() as connection:
-        row = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
-        in_force = str(row[0]) if row else None
+        in_force = model_id_in_force(connection)
         if in_force != change.replaced:
             raise RegimeError(
                 "The regimes of the plant were changed by another run while this one worked on them: start it again."
             )
-        active = connection.execute("SELECT cluster_key FROM mart.clusters WHERE status = 'active'").fetchall()
-        retired = sorted({row[0] for row in active} - set(change.model.keys))
+        retired = sorted(set(active_cluster_keys(connection)) - set(change.model.keys))
         if in_force != model_id:
             _forget(connection, [*retired, *change.to_assign])
             connection.execute("UPDATE core.progress SET model = ? WHERE step = ?", [model_id, ASSIGN_STEP])
@@ -147,11 +145,12 @@ def _record_regimes(
     now: datetime,
 ) -> None:
     for key, weight in zip(part.keys, part.seeds.weights, strict=True):
-        known = connection.execute(
+        n_known = fetch_value(
+            connection,
             "UPDATE mart.clusters SET weight = ?, cluster_model_id = ?, segment = ? WHERE cluster_key = ?",
             [float(weight), model_id, part.segment, key],
-        ).fetchone()
-        if known is None or known[0] == 0:
+        )
+        if not n_known:
             values = {
                 "cluster_key": key,
                 "segment": part.segment,

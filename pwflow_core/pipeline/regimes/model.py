@@ -10,6 +10,7 @@ from pwflow_core.errors import NotFittedError, UnknownClusterError
 from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import fetch_value
 
 __all__ = [
     "ClusterModel",
@@ -107,8 +108,13 @@ def load_cluster_model(plant: Plant) -> tuple[str, ClusterModel]:
 def cluster_model_in_force(plant: Plant) -> str | None:
     """Return the id of the cluster model in force; None if there is none yet."""
     with plant.warehouse.snapshot() as connection:
-        row = connection.execute("SELECT cluster_model_id FROM core.cluster_models WHERE in_force").fetchone()
-    return str(row[0]) if row else None
+        return model_id_in_force(connection)
+
+
+def model_id_in_force(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Return the same in a transaction of the caller."""
+    model_id: str | None = fetch_value(connection, "SELECT cluster_model_id FROM core.cluster_models WHERE in_force")
+    return model_id
 
 
 def active_cluster_keys(connection: duckdb.DuckDBPyConnection) -> list[str]:

@@ -7,7 +7,6 @@ on how its regime has been since, and one that comes back has the calibration th
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 
 import duckdb
 import numpy as np
@@ -17,12 +16,11 @@ from pwflow_core.modelling.calibration import Calibration, calibrate
 from pwflow_core.pipeline.decisions.verdicts import select_suspects
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.model_sets import create_pins
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.progress import read_fact
+from pwflow_core.warehouse import insert_frame, insert_row, read_sql, utc_now
 
 __all__ = ["calibrate_flows", "load_calibration"]
 
@@ -69,7 +67,7 @@ def load_calibration(connection: duckdb.DuckDBPyConnection, key: str, version: s
 
 
 def _fetch_held_out(plant: Plant, connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    block_seconds = read_block_seconds(connection)
     found = []
     for text in _fresh_windows(connection):
         learned = TrainingWindow.from_json(text, plant.config)
@@ -117,7 +115,7 @@ def _log_calibration(key: str, made: Calibration | None) -> None:
 
 def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration | None]) -> None:
     """Write what is still missing; a calibration that another run wrote meanwhile stays."""
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     known = set(connection.execute("SELECT cluster_key, flow_version FROM core.calibration").fetchall())
     for (key, version), calibration in made.items():
         if (key, version) in known:
@@ -135,14 +133,5 @@ def _insert(connection: duckdb.DuckDBPyConnection, made: dict[_Flow, Calibration
                 "tail_shape": calibration.shape,
             }
             steps = pd.DataFrame({"conformity": calibration.log_density, "p_value": calibration.p_value})
-            connection.register("steps", steps)
-            connection.execute(
-                "INSERT INTO core.calibration_steps BY NAME "
-                "SELECT ? AS cluster_key, ? AS flow_version, conformity, p_value FROM steps",
-                [key, version],
-            )
-            connection.unregister("steps")
-        connection.execute(
-            f"INSERT INTO core.calibration ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
-            list(row.values()),
-        )
+            insert_frame(connection, "core.calibration_steps", steps, cluster_key=key, flow_version=version)
+        insert_row(connection, "core.calibration", row)

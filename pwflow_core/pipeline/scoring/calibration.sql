@@ -44,6 +44,6 @@ ANTI JOIN (/*suspects*/) AS suspect
   ON $without_events
  AND suspect.machine_id = held_out.machine_id
  AND suspect.cluster_key = fresh.cluster_key
- AND (held_out.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE >= suspect.since
+ AND night_of(held_out.ts, $timezone) >= suspect.since
 WHERE held_out.ts <= fresh.trained_until OR held_out.ts IS NULL
 ORDER BY fresh.cluster_key, held_out.machine_id, held_out.ts;

@@ -12,32 +12,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import duckdb
 import numpy as np
 import pandas as pd
 
-from pwflow_core.errors import ChecksFailedError
+from pwflow_core.errors import ChecksFailedError, list_few
 from pwflow_core.modelling.calibration import calibrate, distance_from_uniform
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
-from pwflow_core.pipeline.readings.timing import BLOCK_FACT
+from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
 from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
-from pwflow_core.warehouse.progress import read_fact, read_progress
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, fetch_value, read_sql, utc_now
+from pwflow_core.warehouse.progress import read_progress
 
 __all__ = ["CheckResult", "check_scores", "explain_failed_checks", "refuse_failed_checks"]
 
 _LARGEST_DISTANCE = 0.1
 _DISTANCE_FACTOR = 2.5
-_N_SHOWN = 3
 
 Figures = dict[str, str | int | float]
 
@@ -119,13 +118,12 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
     totals: Figures = {
         name: int(total) for name, total in zip(names, np.sum([row[1:-1] for row in files], axis=0), strict=True)
     }
-    [(orphans,)] = connection.execute(
-        "SELECT count(*) FROM mart.anomaly_scores ANTI JOIN core.readings USING (reading_id)"
-    ).fetchall()
+    query = "SELECT count(*) FROM mart.anomaly_scores ANTI JOIN core.readings USING (reading_id)"
+    orphans = fetch_value(connection, query)
     sums = ", ".join(f"{totals[name]:,} {name}" for name in names[1:])
     sentence = f"{totals['ingested']:,} rows were ingested: {sums}; {orphans:,} scores have no reading."
     if wrong or orphans:
-        where = f" They do not balance in {_listed(wrong)}." if wrong else ""
+        where = f" They do not balance in {list_few(wrong)}." if wrong else ""
         sentence += f"{where} Materialize readings, cluster_assignments, component_log_density and anomaly_scores."
     figures = totals | {"scores without a reading": orphans, "files": len(files), "files out of balance": len(wrong)}
     return not wrong and not orphans, sentence, figures
@@ -155,7 +153,7 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
         figures[f"tolerance in {key}"] = round(float(tolerance), 4)
     if wrong:
         sentence = (
-            f"The p-values of held-out normal readings are not uniform in {_listed(wrong)}: "
+            f"The p-values of held-out normal readings are not uniform in {list_few(wrong)}: "
             "materialize cluster_flow of those regimes again, which calibrates them anew."
         )
     else:
@@ -168,7 +166,7 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
 
 def _fetch_unseen(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, pd.DataFrame]]:
     """Return the readings of the calibration folds of each regime: fold, block, conformity and p_value."""
-    block_seconds = float(read_fact(connection, BLOCK_FACT) or 3600.0)
+    block_seconds = read_block_seconds(connection)
     texts = connection.execute(
         "SELECT DISTINCT training_window FROM mart.flow_versions SEMI JOIN mart.anomaly_scores "
         "USING (cluster_key, flow_version) ORDER BY training_window"
@@ -224,7 +222,7 @@ def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> 
     wrong += [f"{'.'.join(key)} is no column of it" for key in found if key not in promised and key[0] == "mart"]
     sentence = f"{len(tables)} tables have the columns and types of the contract."
     if wrong:
-        sentence = f"The tables differ from the contract: {_listed(wrong)}. Put the columns back as they were."
+        sentence = f"The tables differ from the contract: {list_few(wrong)}. Put the columns back as they were."
     figures: Figures = {"columns": len(promised), "columns that differ": len(wrong)}
     return not wrong, sentence, figures
 
@@ -235,7 +233,7 @@ def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Fin
     wrong = {problem: count for problem, count in found.items() if count}
     sentence = "Every score comes from flows that were pinned together."
     if wrong:
-        problems = _listed([f"{count:,} readings were {problem}" for problem, count in wrong.items()])
+        problems = list_few([f"{count:,} readings were {problem}" for problem, count in wrong.items()])
         sentence = f"{problems}: materialize component_log_density and anomaly_scores of all regimes."
         sentence = sentence[0].upper() + sentence[1:]
     return not wrong, sentence, found
@@ -252,7 +250,7 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     sentence = "No regime alarmed more than ten times as often as alpha allows."
     if described:
         sentence = (
-            f"More than ten times the alarms that alpha allows: {_listed(described)}. A fault, or a regime that has "
+            f"More than ten times the alarms that alpha allows: {list_few(described)}. A fault, or a regime that has "
             "changed: look at them."
         )
     return not described, sentence, {"nights of a regime above the budget": len(described)}
@@ -266,7 +264,7 @@ def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Fin
             "SELECT cluster_key FROM core.progress WHERE step = ? ORDER BY cluster_key", [UNREADABLE_STEP]
         ).fetchall()
     ]
-    since = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
+    since = utc_now() - timedelta(days=1)
     losses = [
         row[0]
         for row in connection.execute(
@@ -277,8 +275,8 @@ def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Fin
     if keys:
         losses.insert(
             0,
-            f"The model file of {_listed(keys)} cannot be used, and new readings there are not judged: restore it from "
-            "a backup, or materialize its partition of cluster_flow.",
+            f"The model file of {list_few(keys)} cannot be used, and new readings there are not judged: restore it "
+            "from a backup, or materialize its partition of cluster_flow.",
         )
     if losses:
         sentence = " ".join(losses)
@@ -287,11 +285,6 @@ def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Fin
         "losses of the last day": len(losses) - bool(keys),
     }
     return not losses, sentence, figures
-
-
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - _N_SHOWN} more" if len(items) > _N_SHOWN else ""
-    return ", ".join(items[:_N_SHOWN]) + more
 
 
 _FUNCTIONS: Mapping[str, Callable[[Plant, duckdb.DuckDBPyConnection], Finding]] = {

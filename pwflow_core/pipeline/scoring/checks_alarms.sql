@@ -1,6 +1,6 @@
 -- Share of alarms per night and regime, for the nights that the last scoring run touched.
 SELECT
-    (score.ts AT TIME ZONE 'UTC' AT TIME ZONE $timezone)::DATE AS night,
+    night_of(score.ts, $timezone) AS night,
     score.cluster_key,
     count(*) AS n_scored,
     count(*) FILTER (score.is_anomaly) AS n_alarms,

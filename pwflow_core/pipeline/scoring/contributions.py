@@ -19,8 +19,7 @@ from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import quote_identifier, read_sql
-from pwflow_core.warehouse.sql import quote_columns
+from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql, run_script
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def _explain(
     plant: Plant, model: ClusterModel, mixtures: list[_Mixture], groups: list[list[int]], folder: Path
 ) -> None:
     flows: dict[str, ClusterFlow] = {}
-    with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
+    with plant.threads(), plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
         spool = Spool(writer, _SPOOLED)
         for mixture in mixtures:
             copy_out(
@@ -200,11 +199,8 @@ def _completed(X: NDArray[np.float64], model: ClusterModel, segment: str) -> NDA
 def _open_attributor(
     plant: Plant, mixture: _Mixture, groups: list[list[int]], flows: dict[str, ClusterFlow]
 ) -> SensorAttributor:
-    import torch
-
     from pwflow_core.modelling import ClusterFlow, SensorAttributor
 
-    torch.set_num_threads(plant.config.compute.threads)
     for version in mixture.versions:
         if version not in flows:
             flows[version] = ClusterFlow.from_bytes(plant.models.get(version))
@@ -219,8 +215,7 @@ def _write(plant: Plant, sensors: list[tuple[str, str]], folder: Path) -> Contri
             "INSERT INTO sensors VALUES (?, ?, ?)", [(place, *sensor) for place, sensor in enumerate(sensors)]
         )
         values = {"results": str(folder / _RESULTS), "anomalies": str(folder / _ANOMALIES)}
-        for statement in duckdb.extract_statements(read_sql(__package__, "contributions.sql")):
-            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+        run_script(connection, read_sql(__package__, "contributions.sql"), values)
         return _summarise(connection)
 
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,8 @@ from pwflow_core.pipeline.readings.features import check_columns
 from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import fetch_value, quote_columns, utc_now
 from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
-from pwflow_core.warehouse.sql import quote_columns
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _leave_out(plant: Plant, key: str, version: str, error: ModelFileError) -> S
 def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: ClusterModel) -> SliceSummary:
     part, position = model.locate(key)
     mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
-    with working_folder(plant.warehouse.path.parent, "score") as folder:
+    with plant.threads(), working_folder(plant.warehouse.path.parent, "score") as folder:
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
@@ -156,11 +155,8 @@ def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterF
     Raises:
         ModelFileError: Its file is missing or damaged, or it is for another number of columns.
     """
-    import torch
-
     from pwflow_core.modelling import ClusterFlow
 
-    torch.set_num_threads(plant.config.compute.threads)
     flow = ClusterFlow.from_bytes(plant.models.get(version))
     if flow.n_features != n_features:
         raise ModelFileError(
@@ -195,7 +191,7 @@ def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, resul
             {
                 "key": key,
                 "version": done.model,
-                "now": datetime.now(UTC).replace(tzinfo=None),
+                "now": utc_now(),
                 "results": str(results),
                 "latest": done.batch_id,
             },
@@ -206,5 +202,4 @@ def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, resul
 
 
 def _count_slice(connection: duckdb.DuckDBPyConnection, key: str) -> int:
-    row = connection.execute("SELECT count(*) FROM core.component_log_density WHERE cluster_key = ?", [key]).fetchone()
-    return int(row[0]) if row else 0
+    return int(fetch_value(connection, "SELECT count(*) FROM core.component_log_density WHERE cluster_key = ?", [key]))

@@ -11,7 +11,7 @@ import duckdb
 from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import read_sql, run_script
 
 __all__ = ["Event", "EventsSummary", "derive_events", "worst_events"]
 
@@ -63,8 +63,7 @@ def derive_events(plant: Plant) -> EventsSummary:
             "rare_factor": RARE_FACTOR,
             "segment_columns": list(read_source(connection).segments),
         }
-        for statement in duckdb.extract_statements(read_sql(__package__, "events.sql")):
-            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+        run_script(connection, read_sql(__package__, "events.sql"), values)
         n_events, n_machines, n_anomalies = connection.execute(
             "SELECT count(*), count(DISTINCT machine_id), coalesce(sum(n_readings), 0)::BIGINT FROM mart.anomaly_events"
         ).fetchall()[0]

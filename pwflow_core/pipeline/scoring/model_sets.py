@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
 
 import duckdb
 
@@ -18,6 +17,7 @@ from pwflow_core.pipeline.readings.rate import (
 )
 from pwflow_core.pipeline.readings.timing import read_timing
 from pwflow_core.pipeline.scoring.densities import SCORE_STEP
+from pwflow_core.warehouse import fetch_value, utc_now
 
 __all__ = ["create_pins", "record_model_set"]
 
@@ -41,8 +41,7 @@ def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
         """,
         [SCORE_STEP],
     )
-    row = connection.execute("SELECT count(*) FROM pins").fetchone()
-    if row is None or row[0] == 0:
+    if not fetch_value(connection, "SELECT count(*) FROM pins"):
         raise NotFittedError("Nothing has been scored yet: materialize component_log_density, or run `pwflow run`.")
 
 
@@ -73,7 +72,7 @@ def record_model_set(connection: duckdb.DuckDBPyConnection, config: PlantConfig)
             "alarms": rate.alarms_per_week,
             "readings": rate.readings_per_week,
             "min_rows": scoring.min_calibration_rows,
-            "now": datetime.now(UTC).replace(tzinfo=None),
+            "now": utc_now(),
         },
     )
     return model_set_id, rate
@@ -107,8 +106,9 @@ def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig
 
 def _tail_dependence(connection: duckdb.DuckDBPyConnection) -> float:
     """Return how many groups rare readings make, each, over all regimes."""
-    row = connection.execute(
+    found = fetch_value(
+        connection,
         "SELECT sum(n_rows * tail_dependence) / sum(n_rows) FROM core.calibration "
-        "JOIN pins USING (cluster_key, flow_version) WHERE n_rows > 0"
-    ).fetchone()
-    return float(row[0]) if row is not None and row[0] is not None else 0.5
+        "JOIN pins USING (cluster_key, flow_version) WHERE n_rows > 0",
+    )
+    return 0.5 if found is None else float(found)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import duckdb
 
+from pwflow_core.errors import list_few
 from pwflow_core.modelling.calibration import SMALLEST_P
 from pwflow_core.pipeline.readings.rate import FalseAlarmRate
 from pwflow_core.pipeline.scoring.calibration import calibrate_flows
 from pwflow_core.pipeline.scoring.model_sets import create_pins, record_model_set
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import fetch_value, read_sql, run_script, utc_now
 from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
 
 __all__ = ["SCORES_STEP", "ClusterCalibration", "ScoresSummary", "alpha_in_force", "derive_scores"]
@@ -91,10 +91,9 @@ def derive_scores(plant: Plant) -> ScoresSummary:
             "min_calibration_rows": scoring.min_calibration_rows,
             "smallest_p": SMALLEST_P,
             "model_set_id": model_set_id,
-            "now": datetime.now(UTC).replace(tzinfo=None),
+            "now": utc_now(),
         }
-        for statement in duckdb.extract_statements(read_sql(__package__, "scores.sql")):
-            connection.execute(statement, {name: values[name] for name in statement.named_parameters})
+        run_script(connection, read_sql(__package__, "scores.sql"), values)
         write_progress(connection, SCORES_STEP, Progress(model_set_id, latest))
         summary = _summarise(connection, model_set_id, rate, scoring.min_calibration_rows)
     _log_summary(summary, scoring.min_calibration_rows)
@@ -103,11 +102,9 @@ def derive_scores(plant: Plant) -> ScoresSummary:
 
 def alpha_in_force(connection: duckdb.DuckDBPyConnection) -> float:
     """Return the false-alarm rate per reading that the scores were judged by; NaN before the first ones."""
-    row = connection.execute(
-        "SELECT alpha FROM core.model_sets WHERE model_set_id = ? LIMIT 1",
-        [read_progress(connection, SCORES_STEP).model],
-    ).fetchone()
-    return float(row[0]) if row else float("nan")
+    model_set_id = read_progress(connection, SCORES_STEP).model
+    alpha = fetch_value(connection, "SELECT alpha FROM core.model_sets WHERE model_set_id = ? LIMIT 1", [model_set_id])
+    return float("nan") if alpha is None else float(alpha)
 
 
 def _drop_uncalibrated_pins(connection: duckdb.DuckDBPyConnection) -> None:
@@ -120,7 +117,8 @@ def _drop_uncalibrated_pins(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, model_set_id: str) -> int:
     """Fill `affected`; return the last batch of readings that every regime and every slice has seen."""
-    row = connection.execute(
+    latest: int = fetch_value(
+        connection,
         """
         SELECT least((SELECT min(batch_id) FROM pins), min(coalesce(progress.batch_id, 0)))
         FROM mart.clusters
@@ -128,9 +126,9 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
         WHERE status = 'active'
         """,
         [ASSIGN_STEP],
-    ).fetchone()
-    latest = int(row[0]) if row else 0
-    shared = connection.execute(
+    )
+    is_shared = fetch_value(
+        connection,
         """
         SELECT count(*) FROM
             (SELECT DISTINCT cluster_model_id, alpha, min_calibration_rows FROM core.model_sets WHERE model_set_id = ?
@@ -138,8 +136,8 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
              SELECT DISTINCT cluster_model_id, alpha, min_calibration_rows FROM core.model_sets WHERE model_set_id = ?)
         """,
         [before.model, model_set_id],
-    ).fetchone()
-    since = before.batch_id if shared and shared[0] else 0
+    )
+    since = before.batch_id if is_shared else 0
     connection.execute(
         "CREATE TEMP TABLE affected AS SELECT reading_id FROM core.readings WHERE batch_id > ? AND batch_id <= ?",
         [since, latest],
@@ -165,11 +163,9 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
 def _summarise(
     connection: duckdb.DuckDBPyConnection, model_set_id: str, rate: FalseAlarmRate, min_rows: int
 ) -> ScoresSummary:
-    derived = connection.execute("SELECT count(*) FROM affected").fetchone()
     statuses = connection.execute(
         "SELECT status, count(*) FROM mart.anomaly_scores GROUP BY status ORDER BY status"
     ).fetchall()
-    anomalies = connection.execute("SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly").fetchone()
     rows = connection.execute(
         "SELECT cluster_key, n_rows, n_effective, coalesce(n_set_aside, 0), tail_scale, tail_shape "
         "FROM core.calibration JOIN pins USING (cluster_key, flow_version) ORDER BY cluster_key"
@@ -178,9 +174,9 @@ def _summarise(
     return ScoresSummary(
         model_set_id,
         rate,
-        int(derived[0]) if derived else 0,
+        fetch_value(connection, "SELECT count(*) FROM affected"),
         dict(statuses),
-        int(anomalies[0]) if anomalies else 0,
+        fetch_value(connection, "SELECT count(*) FROM mart.anomaly_scores WHERE is_anomaly"),
         calibration,
         [key for key, made in calibration.items() if made.n_rows < min_rows],
         [
@@ -206,7 +202,7 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
             "more training readings or fewer regimes, or lower scoring.min_calibration_rows",
             len(summary.silent),
             len(summary.calibration),
-            _first_few(summary.silent),
+            list_few(summary.silent),
             min_rows,
         )
     if summary.extrapolated:
@@ -215,11 +211,7 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
             "there rest on the tail that was fitted to them",
             len(summary.extrapolated),
             len(summary.calibration),
-            _first_few(summary.extrapolated),
+            list_few(summary.extrapolated),
             rate.alpha,
         )
     _log.info("%s readings derived, %d anomalies in all", f"{summary.n_derived:,}", summary.n_anomalies)
-
-
-def _first_few(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -26,6 +26,7 @@ from pwflow_core.pipeline.source.staging import QUERY_PATH, Staged, stage_file, 
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import hide_secrets
 from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import fetch_value, utc_now
 from pwflow_core.warehouse.progress import write_fact
 from pwflow_core.warehouse.tables import add_sensor_columns
 
@@ -126,10 +127,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
     with plant.warehouse.snapshot() as connection:
-        [(n_raw,)] = connection.execute("SELECT count(*) FROM ingest.raw_readings").fetchall()
-        [(last,)] = connection.execute(
-            "SELECT max(greatest(arrived_in, coalesce(superseded_in, 0))) FROM ingest.files WHERE status = 'ingested'"
-        ).fetchall()
+        n_raw = fetch_value(connection, "SELECT count(*) FROM ingest.raw_readings")
+        last = fetch_value(
+            connection,
+            "SELECT max(greatest(arrived_in, coalesce(superseded_in, 0))) FROM ingest.files WHERE status = 'ingested'",
+        )
     return IngestSummary(
         n_new=counts["new"],
         n_changed=counts["changed"],
@@ -215,7 +217,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[
 
     Each transaction has a number of its own: what the readings step saw between two of them stays apart.
     """
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     with plant.warehouse.transaction() as connection:
         row = connection.execute(
             "SELECT coalesce(max(file_id), 0), coalesce(max(greatest(arrived_in, superseded_in)), 0) + 1 "

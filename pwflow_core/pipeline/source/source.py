@@ -19,6 +19,7 @@ from pwflow_core.errors import NotFittedError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_remote
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
+from pwflow_core.warehouse import in_utc
 from pwflow_core.warehouse.progress import read_fact
 
 __all__ = [
@@ -145,7 +146,7 @@ def find_files(config: PlantConfig) -> list[FileState]:
 def look_at_file(path: str) -> FileState:
     """Return the state of a local file as it is now."""
     status = Path(path).stat()
-    return FileState(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC).replace(tzinfo=None))
+    return FileState(path, status.st_size, in_utc(datetime.fromtimestamp(status.st_mtime, UTC)))
 
 
 def name_files(files: list[FileState]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pwflow_core.errors import MissingColumnError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_number_type, is_parquet
 from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source
 from pwflow_core.storage import explain_full_disk
-from pwflow_core.warehouse import quote_identifier, quote_literal
+from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal
 
 __all__ = ["QUERY_PATH", "Staged", "stage_file", "stage_query"]
 
@@ -78,7 +78,7 @@ def _stage(
         _check_columns(types, path, source)
         select = _select(reader, types, label, source)
         scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
-        row = scratch.execute("SELECT count(*) FROM read_parquet(?)", [str(target)]).fetchone()
+        n_rows = fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)])
     except duckdb.Error as error:
         if full := explain_full_disk(error, target.parent):
             raise full from None
@@ -86,8 +86,7 @@ def _stage(
         if path == QUERY_PATH:
             what, remedy = "a query that DuckDB runs", "Correct source.sql in pwflow.toml."
         raise SourceError(f"Expected {what}, but {path} cannot be read: {first_line(error)}. {remedy}") from None
-    n_rows = int(row[0]) if row else 0
-    if n_rows == 0:
+    if not n_rows:
         raise SourceError(f"Expected rows in {path}, got none: export it again, or remove the empty file.")
     return Staged(target, n_rows)
 

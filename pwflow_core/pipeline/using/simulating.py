@@ -14,6 +14,7 @@ from pwflow_core.pipeline.regimes.model import SegmentClusters, load_cluster_mod
 from pwflow_core.pipeline.scoring.densities import load_flow
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import registered
 
 __all__ = ["SampledFile", "sample_readings"]
 
@@ -77,13 +78,12 @@ def sample_readings(
     rng = np.random.default_rng(random_state)
     counts = rng.multinomial(n_readings, weights / weights.sum())
     drawn = []
-    for key, count in zip(keys, counts, strict=True):
-        if count:
-            X = load_flow(plant, key, versions[key], len(model.sensors)).sample(int(count), rng)
+    with plant.threads():
+        for key, count in [drawn for drawn in zip(keys, counts.tolist(), strict=True) if drawn[1]]:
+            X = load_flow(plant, key, versions[key], len(model.sensors)).sample(count, rng)
             drawn.append(pd.DataFrame(X, columns=list(model.sensors))[names].assign(cluster_key=key))
     frame = pd.concat(drawn, ignore_index=True).assign(segment=part.segment)
-    with plant.warehouse.scratch() as scratch:
-        scratch.register("drawn", frame[["segment", "cluster_key", *names]])
+    with plant.warehouse.scratch() as scratch, registered(scratch, drawn=frame[["segment", "cluster_key", *names]]):
         export_query(scratch, "FROM drawn", target)
     return SampledFile(target, part.segment, dict(zip(keys, counts.tolist(), strict=True)))
 
