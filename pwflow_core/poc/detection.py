@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import EventsConfig
 from pwflow_core.modelling.calibration import calibrate
-from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR, rate_of_events
+from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, rate_of_events
+from pwflow_core.pipeline.scoring.events import find_events
 from pwflow_core.poc.trial import Trial
 
 __all__ = ["Detection", "detect"]
@@ -73,7 +74,9 @@ def detect(trial: Trial, calibration: Array, judged: Array, rule: EventsConfig) 
     p_value = made.p_values(judged)
     found, n_false = np.zeros(len(stretch.kinds), dtype=np.bool_), 0
     touched = _fault_spans(trial)
-    for rows in _events(p_value, alpha, gap, trial, rule.min_readings):
+    for rows in find_events(
+        p_value, stretch.machine, stretch.seconds, alpha=alpha, gap_seconds=gap, min_readings=rule.min_readings
+    ):
         start, end, machine = stretch.seconds[rows[0]], stretch.seconds[rows[-1]], stretch.machine[rows[0]]
         hits = (touched.machine == machine) & (touched.start <= end) & (touched.end >= start)
         if hits.any():
@@ -109,14 +112,3 @@ def _fault_spans(trial: Trial) -> _Spans:
         np.array([stretch.seconds[own].min() for _, own in kept], dtype=np.float64),
         np.array([stretch.seconds[own].max() for _, own in kept], dtype=np.float64),
     )
-
-
-def _events(p_value: Array, alpha: float, gap: float, trial: Trial, min_readings: int) -> list[NDArray[np.intp]]:
-    """Return the rows of the anomalies of each event: enough of them together, or one that is much rarer."""
-    stretch = trial.judged
-    anomalies = np.flatnonzero(p_value <= alpha)
-    if not len(anomalies):
-        return []
-    apart = (np.diff(stretch.machine[anomalies]) != 0) | (np.diff(stretch.seconds[anomalies]) > gap)
-    groups = np.split(anomalies, np.flatnonzero(apart) + 1)
-    return [rows for rows in groups if len(rows) >= min_readings or p_value[rows].min() <= RARE_FACTOR * alpha]

@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pwflow_core.modelling import PiecewiseFlow
+from pwflow_core.pipeline.scoring.events import find_events
 from pwflow_core.simulation import FAULT_KINDS, RECIPES, SENSORS, PlantReadings, SimulatedPlant
 from pwflow_core.simulation.plant import DEFAULT_SEED
 
@@ -115,26 +116,20 @@ def threshold(held_out: Array, alpha: float) -> float:
     return -float(start + np.exp(log_scale) / shape * ((alpha / TAIL_SHARE) ** -shape - 1))
 
 
-def events_of(rows: NDArray[np.bool_], readings: PlantReadings) -> Iterator[NDArray[np.intp]]:
-    """Yield the positions of the chosen readings, those of a machine that follow each other closely together."""
-    for machine in np.unique(readings.machine):
-        own = np.flatnonzero(rows & (readings.machine == machine))
-        own = own[np.argsort(readings.timestamp[own])]
-        if len(own):
-            breaks = np.flatnonzero(np.diff(minutes_of(readings)[own]) > EVENT_GAP_MINUTES) + 1
-            yield from np.split(own, breaks)
+def events_of(level: NDArray[np.int64], readings: PlantReadings, min_readings: int) -> list[NDArray[np.intp]]:
+    """Return the anomalies (level 1, or 2 if a hundred times rarer) of each event."""
+    p_value, seconds = np.array([1.0, 0.01, 0.0001])[level], 60 * minutes_of(readings)
+    gap = 60 * EVENT_GAP_MINUTES
+    return find_events(p_value, readings.machine, seconds, alpha=0.01, gap_seconds=gap, min_readings=min_readings)
 
 
 def in_events(level: NDArray[np.int64], readings: PlantReadings) -> NDArray[np.bool_]:
-    """Return the anomalies (level 1, or 2 if a hundred times rarer) that are in an event."""
-    alarm = np.zeros(len(level), dtype=bool)
-    for rows in events_of(level > 0, readings):
-        alarm[rows] = len(rows) > 1 or level[rows].max() > 1
-    return alarm
+    """Return which readings are anomalies in an event: two together, or a rarer one."""
+    return np.isin(np.arange(len(level)), [row for rows in events_of(level, readings, 2) for row in rows])
 
 
 def n_events(alarm: NDArray[np.bool_], readings: PlantReadings) -> int:
-    return sum(1 for _ in events_of(alarm, readings))
+    return len(events_of(alarm.astype(np.int64), readings, 1))
 
 
 def find(alarm: NDArray[np.bool_], readings: PlantReadings, ids: list[str]) -> Found:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql, run_script
+from pwflow_core.warehouse import read_sql, registered, run_script
 
-__all__ = ["Event", "EventsSummary", "derive_events", "worst_events"]
+__all__ = ["Event", "EventsSummary", "derive_events", "find_events", "worst_events"]
 
 _log = logging.getLogger("pwflow.events")
 
@@ -63,13 +66,38 @@ def derive_events(plant: Plant) -> EventsSummary:
             "rare_factor": RARE_FACTOR,
             "segment_columns": list(read_source(connection).segments),
         }
-        run_script(connection, read_sql(__package__, "events.sql"), values)
+        run_script(connection, read_sql(__package__, "event_rule.sql") + read_sql(__package__, "events.sql"), values)
         n_events, n_machines, n_anomalies = connection.execute(
             "SELECT count(*), count(DISTINCT machine_id), coalesce(sum(n_readings), 0)::BIGINT FROM mart.anomaly_events"
         ).fetchall()[0]
         summary = EventsSummary(n_events, n_machines, n_anomalies, worst_events(connection, 10))
     _log.info("%s events of %d machines", f"{n_events:,}", n_machines)
     return summary
+
+
+def find_events(
+    p_value: ArrayLike, machine: ArrayLike, seconds: ArrayLike, *, alpha: float, gap_seconds: float, min_readings: int
+) -> list[NDArray[np.intp]]:
+    """Return the anomalies of each event among readings that are in no table, by the rule of the tables.
+
+    Arguments:
+        p_value: Of each reading, shape (n,); at most `alpha` is an anomaly.
+        machine: Name or number of its machine, shape (n,).
+        seconds: Its time, shape (n,).
+        alpha: The false-alarm rate per reading.
+        gap_seconds: Anomalies further apart are two events.
+        min_readings: Fewest anomalies of an event, unless one is rare enough to be one alone.
+
+    Returns:
+        The rows of the anomalies of each event in the order of time, by the first row of each.
+    """
+    readings = pd.DataFrame({"p_value": p_value, "machine": machine, "seconds": seconds})
+    anomalies = readings[readings.p_value <= alpha].rename_axis("place").reset_index()
+    values = {"alpha": alpha, "gap_seconds": gap_seconds, "min_readings": min_readings, "rare_factor": RARE_FACTOR}
+    with duckdb.connect() as connection, registered(connection, anomalies=anomalies):
+        run_script(connection, read_sql(__package__, "event_rule.sql"))
+        found = connection.execute(read_sql(__package__, "events_of_arrays.sql"), values).fetchall()
+    return [np.array(places, dtype=np.intp) for (places,) in found]
 
 
 def worst_events(connection: duckdb.DuckDBPyConnection, limit: int) -> list[Event]:

@@ -1,4 +1,4 @@
--- From anomalies to events, derived as a whole. Binds $max_gap_minutes,
+-- From anomalies to events by the rule of event_rule.sql, derived as a whole. Binds $max_gap_minutes,
 -- $default_gap_intervals, $min_readings, $rare_factor and $segment_columns.
 
 CREATE OR REPLACE TEMP MACRO decimals_for(width) AS
@@ -50,11 +50,11 @@ WITH spaced AS (
 )
 SELECT
     * EXCLUDE (pause_seconds),
-    count(*) FILTER (pause_seconds > coalesce(60 * $max_gap_minutes::DOUBLE, $default_gap_intervals * usual_seconds))
-        OVER (PARTITION BY machine_id ORDER BY ts) AS number
+    event_number(
+        machine_id, ts, pause_seconds, coalesce(60 * $max_gap_minutes::DOUBLE, $default_gap_intervals * usual_seconds)
+    ) AS number
 FROM spaced;
 
--- Enough anomalies, or one that is so much rarer than alpha asks for.
 CREATE TEMP TABLE events AS
 SELECT
     machine_id,
@@ -68,10 +68,12 @@ SELECT
     first({'cluster_key': cluster_key, 'segment': segment} ORDER BY anomaly_score DESC, ts) AS peak
 FROM anomalies
 GROUP BY machine_id, number
-HAVING count(*) >= $min_readings
-    OR bool_or(p_value <= $rare_factor * (
-        SELECT max(alpha) FROM core.model_sets WHERE model_sets.model_set_id = anomalies.model_set_id
-    ));
+HAVING is_event(
+    p_value,
+    (SELECT max(alpha) FROM core.model_sets WHERE model_sets.model_set_id = anomalies.model_set_id),
+    $min_readings,
+    $rare_factor
+);
 
 -- Each sensor's blame over the event, and what it read when it was furthest from what was expected.
 CREATE TEMP TABLE blame AS

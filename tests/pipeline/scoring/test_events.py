@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.pipeline.scoring.events import derive_events, find_events
 from pwflow_core.pipeline.source.source import SOURCE_FACT, Sensor, Source
 from pwflow_core.warehouse.progress import write_fact
 from tests.conftest import frame, query
@@ -238,3 +238,32 @@ def test_without_anomalies_there_are_no_events(plant):
     add_minutes(plant, range(20), [])
     summary = derive_events(plant)
     assert (summary.n_events, summary.worst) == (0, [])
+
+
+@pytest.mark.parametrize(("min_readings", "max_gap_minutes"), [(1, 3), (2, 10), (2, None), (3, 25)])
+def test_readings_in_arrays_make_the_same_events_as_in_tables(make_plant, min_readings, max_gap_minutes):
+    rule = {"min_readings": min_readings} | ({"max_gap_minutes": max_gap_minutes} if max_gap_minutes else {})
+    plant = make_plant(events=rule)
+    settle(plant)
+    with plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.anomaly_scores BY NAME SELECT i AS reading_id, 'M' || i % 3 AS machine_id, "
+            "TIMESTAMP '2024-03-01' + to_minutes(i // 3) AS ts, 'A' AS segment, 'c0001' AS cluster_key, "
+            "pow(10, -6 * (hash(i) % 100000) / 100000) AS p_value, -log10(p_value) AS anomaly_score, p_value <= 0.001 "
+            "AND hash(i // 60) % 3 = 0 AS is_anomaly, 'scored' AS status, 'set' AS model_set_id, "
+            "TIMESTAMP '2024-04-01' AS scored_at FROM range(6000) AS t (i)"
+        )
+    derive_events(plant)
+    rows = frame(plant, "SELECT *, epoch(ts) AS seconds FROM mart.anomaly_scores ORDER BY machine_id, ts")
+    found = find_events(
+        rows.p_value.where(rows.is_anomaly, 1.0),
+        rows.machine_id,
+        rows.seconds,
+        alpha=0.001,
+        gap_seconds=60 * (max_gap_minutes or 10),
+        min_readings=min_readings,
+    )
+    in_arrays = [(rows.machine_id[of[0]], rows.ts[of[0]], rows.ts[of[-1]], len(of)) for of in found]
+    in_tables = frame(plant, EVENTS)[["machine_id", "started_at", "ended_at", "n_readings"]]
+    assert in_arrays == list(in_tables.itertuples(index=False, name=None))
+    assert len(found) > 20
