@@ -142,7 +142,7 @@ class SensorConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """Which readings the models learn from. Without any of these: all that have arrived."""
+    """Which readings the models learn from; without any of these, all that have arrived."""
 
     start: datetime | None = None
     """Learn only from readings at or after this time (with its offset, or UTC)."""
@@ -153,41 +153,41 @@ class TrainingConfig(_Section):
 
 
 class QualityConfig(_Section):
-    """Which readings can be judged although something is wrong with them, and which sensors are stuck."""
+    """Which readings can be judged: gaps, missing sensors, stuck sensors."""
 
     fill_readings: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """A missing value is filled with the sensor's last one if that is at most this many readings old."""
+    """Gaps of at most so many readings are filled with the value before."""
     fill_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Besides: the last value is at most this old, in seconds."""
+    """The value before may be at most this old, in seconds."""
     max_missing_sensors: Annotated[int, Field(ge=0)] = 0
-    """A reading that misses at most this many sensors is scored on the others, as `partial`."""
+    """A reading that misses at most so many sensors is scored on the others. It is `partial`."""
     stuck: bool = True
-    """Whether a sensor that does not change for much longer than it ever did makes a reading `stuck`."""
+    """Whether a sensor that does not change for implausibly long makes a reading `stuck`."""
     stuck_readings: Annotated[int, Field(ge=3, le=1_000)] = 10
-    """A sensor is never stuck before it has had the same value for more than this many readings."""
+    """So many equal readings in a row are never stuck."""
     stuck_factor: Annotated[float, Field(ge=1)] = 3.0
     """Times the sensor's own healthy runs of equal values that a run has to exceed."""
 
 
 class FeaturesConfig(_Section):
-    """What the models see of a reading besides its values: the readings before it, per machine."""
+    """What the models see of a sensor beside its value: its last readings."""
 
     windows: Literal["auto"] | tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = "auto"
-    """Lengths of rolling windows, in readings; `auto` decides once, from the first readings of the plant.
+    """Lengths of rolling windows in readings, such as [20], or `auto`. That decides once, from the first readings.
 
     Windows much longer than the 32 readings of a block share readings between learning and calibration: their
     p-values come out too small, see docs/method.md.
     """
     statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
-    """What is computed in each window; a slope is per second."""
+    """What is computed in each window: `mean`, `std`, `slope`. A slope is per second."""
     lags: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
-    """Earlier values: 1 is the reading before."""
+    """Values so many readings ago: 1 is the reading before."""
     differences: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
-    """Changes since an earlier value: 1 is since the reading before."""
+    """Changes since so many readings ago: 1 is the reading before."""
     sensors: tuple[str, ...] | None = None
     """Sensors that get these; all where it is not given."""
     gap_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Nothing reaches across a longer time without a reading; five usual intervals where it is not given."""
+    """Nothing reaches across a longer silence; five usual intervals where it is not given."""
 
     @model_validator(mode="after")
     def _computable(self) -> FeaturesConfig:
@@ -212,7 +212,8 @@ class ClusteringConfig(_Section):
     candidates: tuple[Annotated[int, Field(ge=1, le=256)], ...] = (1, 2, 3, 4, 6, 8)
     """Numbers of regimes that `auto` chooses among."""
     selection: Literal["held_out", "bic", "silhouette"] = "held_out"
-    """`held_out`: what flows reach on readings that they did not learn from; `bic`; or `silhouette`, the paper's."""
+    """How `auto` chooses: `held_out`, `bic` or `silhouette`. `held_out` is what flows reach on readings that they did
+    not learn from, `silhouette` is the paper's."""
     max_rows: Annotated[int, Field(ge=1_000)] = 20_000
     """Readings per segment that the clustering looks at; more are sampled."""
     random_state: int = 0
@@ -233,11 +234,11 @@ class ClusterFlowConfig(_Section):
 
 
 class FlowConfig(_Section):
-    """How the flow of a regime is built and trained."""
+    """How the flow of a regime is built and trained; `[flow.clusters.KEY]` is for one regime alone."""
 
     kind: Literal["affine", "spline", "auto"] = "affine"
-    """`spline` reaches shapes that `affine` cannot, at about four times the cost; `auto` trains both in every regime
-    and keeps the spline where readings that it did not learn from gain."""
+    """`affine`, `spline`, or `auto` for what suits each regime. `spline` reaches shapes that `affine` cannot, at about
+    four times the cost; `auto` trains both and keeps the spline where readings that it did not learn from gain."""
     transforms: Annotated[int, Field(ge=1, le=32)] = 3
     """Autoregressive transforms, one after the other."""
     hidden: Annotated[int, Field(ge=4, le=1024)] = 32
@@ -258,10 +259,10 @@ class ScoringConfig(_Section):
     """When a reading is an anomaly."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """A reading is an anomaly if its p-value is at most this: the false-alarm rate per normal reading."""
+    """False-alarm rate per normal reading: 0.001 is one in a thousand. The largest p-value of an anomaly."""
     alarms_per_week: Annotated[float, Field(gt=0)] | None = None
-    """Instead of `alpha`: false events per week that the plant may raise, by the rule of `[events]`; converted once
-    for a cluster model."""
+    """Instead of `alpha`: false events per week in the whole plant. It is converted once for a cluster model, by the
+    rule of `[events]`."""
     min_calibration_rows: Annotated[int, Field(ge=10)] = 50
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
 
@@ -276,24 +277,24 @@ class EventsConfig(_Section):
     """When anomalies of a machine are one event."""
 
     max_gap_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Anomalies at most this far apart belong together, whatever is between them. Without it: ten times the usual
+    """Anomalies at most this far apart are one event, whatever is between them. Without it: ten times the usual
     interval between readings of the machine."""
     min_readings: Annotated[int, Field(ge=1)] = 2
-    """An event has at least so many anomalies, or one with a p-value of at most a hundredth of alpha."""
+    """Fewest anomalies of an event, unless one of them is a hundred times rarer than `alpha` asks for."""
 
 
 class DriftConfig(_Section):
-    """What happens when a regime no longer behaves as it was learned."""
+    """When a regime counts as changed, and what happens then."""
 
     policy: Literal["retrain", "propose", "observe"] = "retrain"
-    """`retrain`: a regime that moved is learned again on its own; its new flow comes into force if it proves better.
-    `propose`: a person is told what to materialize. `observe`: evidence and verdicts only."""
+    """`retrain` what moved, `propose` it to a person, or only `observe`. A regime that moved is retrained on its own;
+    its new flow is used if it proves better."""
     false_refits_per_5_years: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    """Error budget of the plant: how often in five years a regime that did not move may be taken to have moved."""
+    """How often in five years a regime that did not move may be taken to have moved."""
     min_effect: Annotated[float, Field(ge=0, le=10)] = 0.25
-    """A shift smaller than this, in standard deviations of a reading within its regime, is never acted on."""
+    """Smallest shift that is acted on, in standard deviations of a reading within its regime."""
     min_gain: Annotated[float, Field(ge=0)] = 0.02
-    """A new flow comes into force if it is better than the old one by this, in nats per recent held-out reading."""
+    """How much better a new flow has to be, in nats per recent held-out reading."""
 
 
 _CRON_RANGES = (range(60), range(24), range(1, 32), range(1, 13), range(8))
@@ -336,13 +337,13 @@ class ReportConfig(_Section):
     """The report that every run writes beside the published tables."""
 
     languages: tuple[Language, ...] = ("en",)
-    """One file for each; with none, no run writes a report."""
+    """One file for each: `en`, `ja`. With none, no run writes a report."""
     days: Annotated[int, Field(ge=1, le=3_650)] = 60
     """Days of readings to show, from the last one backwards."""
 
 
 class WarehouseConfig(_Section):
-    """Where readings and scores are kept."""
+    """Where readings and scores are kept, relative to this file."""
 
     url: Annotated[str, Field(pattern=r"^duckdb:///.+")] = "duckdb:///.pwflow/warehouse.duckdb"
     """`duckdb:///relative/path` (to the configuration file) or `duckdb:////absolute/path`."""
@@ -356,9 +357,9 @@ class ModelsConfig(_Section):
     """Where trained models are kept."""
 
     url: str = ".pwflow/models"
-    """A folder, or any URL that fsspec opens."""
+    """A folder, or a URL such as `s3://bucket/models` that fsspec opens."""
     keep_days: Annotated[int, Field(ge=0)] = 365
-    """Files of flows out of force are kept this long after they were in force, and while any score refers to them."""
+    """Days that the files of earlier flows are kept. Those that a score refers to stay."""
 
 
 class CostsConfig(_Section):
