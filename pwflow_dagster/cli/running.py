@@ -16,7 +16,7 @@ from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, 
 from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
-    from pwflow_core.pipeline.looking.overview import PlantOverview
+    from pwflow_core.pipeline.looking.status import PlantOverview
 
 __all__ = ["COMMANDS"]
 
@@ -115,7 +115,7 @@ COMMANDS = (init, run, demo, ui)
 
 
 def _run(config: PlantConfig, *, as_json: bool) -> None:
-    from pwflow_core.pipeline.looking.overview import summarise_plant
+    from pwflow_core.pipeline.looking.status import summarise_plant
     from pwflow_core.plant import Plant
     from pwflow_dagster.runs import run_plant
 

@@ -1,4 +1,4 @@
-"""Status: what a person wants to know of a plant before anything else, read in one look at the warehouse."""
+"""What a person wants to know of a plant before anything else, or after a run, read in one look at the warehouse."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pwflow_core.errors import list_few
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
+from pwflow_core.pipeline.scoring.events import Event, worst_events
+from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import fetch_value, read_sql
 
-__all__ = ["Night", "PlantStatus", "RegimeStatus", "next_step", "read_status"]
+__all__ = ["Night", "PlantOverview", "PlantStatus", "RegimeStatus", "next_step", "read_status", "summarise_plant"]
 
 
 @dataclass(frozen=True)
@@ -73,28 +75,66 @@ class RegimeStatus:
 
 
 @dataclass(frozen=True)
-class PlantStatus:
-    """A plant at a glance.
+class _PlantSize:
+    """What there is.
 
     Attributes:
         n_readings: Readings in the warehouse.
         n_machines: Machines that they come from.
         first: Time of the first, UTC; None if there are none.
         last: Time of the last, UTC; None if there are none.
-        last_night: The last day with scores; None before the first.
-        regimes: The regimes in force, by key.
-        findings: Verdicts on drift that want an answer, the first night first.
-        stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
     """
 
     n_readings: int
     n_machines: int
     first: datetime | None
     last: datetime | None
+
+
+@dataclass(frozen=True)
+class PlantStatus(_PlantSize):
+    """How a plant is: its size, and what changes by the night.
+
+    Attributes:
+        last_night: The last day with scores; None before the first.
+        regimes: The regimes in force, by key.
+        findings: Verdicts on drift that want an answer, the first night first.
+        stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
+    """
+
     last_night: Night | None
     regimes: tuple[RegimeStatus, ...]
     findings: tuple[StoredVerdict, ...]
     stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True)
+class PlantOverview(_PlantSize):
+    """The plant in a few numbers, for people who just ran it: its size, regimes and alarms.
+
+    Attributes:
+        n_segments: Segments with regimes.
+        n_clusters: Regimes in force.
+        n_scored: Readings with a score.
+        n_unjudged: Readings without one, by status.
+        n_anomalies: Readings that are anomalies.
+        alpha: The false-alarm rate per reading that they were judged by; NaN before the first scores.
+        n_alarm_days: Days of a machine with at least one anomaly.
+        n_events: Events that they come to.
+        n_unusual: Readings in stretches of the history unlike the rest, which nothing learned from.
+        worst: The three with the largest peak scores.
+    """
+
+    n_segments: int
+    n_clusters: int
+    n_scored: int
+    n_unjudged: dict[str, int]
+    n_anomalies: int
+    alpha: float
+    n_alarm_days: int
+    n_events: int
+    n_unusual: int
+    worst: list[Event]
 
 
 def read_status(plant: Plant) -> PlantStatus:
@@ -104,23 +144,51 @@ def read_status(plant: Plant) -> PlantStatus:
         NotFittedError: There is no warehouse yet.
     """
     with plant.warehouse.snapshot() as connection:
-        n_readings, n_machines, first, last = connection.execute(
-            "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"
-        ).fetchall()[0]
+        size = _read_size(connection)
         regimes = connection.execute(read_sql(__package__, "status_regimes.sql"), {"channel": ALL_CHANNELS}).fetchall()
         findings = open_verdicts(connection)
         stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
     return PlantStatus(
-        n_readings,
-        n_machines,
-        first,
-        last,
+        *size,
         night,
         tuple(RegimeStatus(*row) for row in regimes),
         tuple(findings),
         tuple(stretches),
     )
+
+
+def summarise_plant(plant: Plant) -> PlantOverview:
+    """Count what is in the warehouse.
+
+    Raises:
+        NotFittedError: There is no warehouse yet.
+    """
+    with plant.warehouse.snapshot() as connection:
+        [(n_segments, n_clusters)] = connection.execute(
+            "SELECT count(DISTINCT segment), count(*) FROM mart.clusters WHERE status = 'active'"
+        ).fetchall()
+        statuses = dict(
+            connection.execute(
+                "SELECT status, count(*) FROM mart.anomaly_scores GROUP BY status ORDER BY status"
+            ).fetchall()
+        )
+        [(n_anomalies, n_alarm_days)] = connection.execute(
+            "SELECT count(*), count(DISTINCT (machine_id, ts::DATE)) FROM mart.anomaly_scores WHERE is_anomaly"
+        ).fetchall()
+        return PlantOverview(
+            *_read_size(connection),
+            n_segments,
+            n_clusters,
+            statuses.pop("scored", 0),
+            statuses,
+            n_anomalies,
+            alpha_in_force(connection),
+            n_alarm_days,
+            fetch_value(connection, "SELECT count(*) FROM mart.anomaly_events"),
+            sum(stretch.n_readings for stretch in open_stretches(connection)),
+            worst_events(connection, 3),
+        )
 
 
 def next_step(verdict: StoredVerdict, policy: str) -> str:
@@ -144,3 +212,11 @@ def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night |
         return None
     night, n_readings, n_unjudged, n_anomalies, n_events, summaries = row
     return Night(night, n_readings, n_unjudged, n_anomalies, n_events, tuple(summaries or ()))
+
+
+def _read_size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, datetime | None, datetime | None]:
+    """Return the fields of `_PlantSize`."""
+    [size] = connection.execute(
+        "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"
+    ).fetchall()
+    return size

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 
 import duckdb
 import numpy as np
@@ -29,9 +28,8 @@ from pwflow_core.pipeline.scoring.judge import ModelSet, SegmentJudge, open_judg
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql
+from pwflow_core.warehouse import insert_row, quote_columns, read_sql, utc_now
 from pwflow_core.warehouse.progress import read_progress
-from pwflow_core.warehouse.sql import insert_row, quote_columns
 from pwflow_core.warehouse.streaming import fetch_matrix
 
 __all__ = [
@@ -293,7 +291,7 @@ def _write(connection: duckdb.DuckDBPyConnection, models: ModelSet, found: list[
         "OR cluster_key NOT IN (SELECT unnest($in_use))",
         {"fresh": sorted(fresh), "in_use": in_use},
     )
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     for sight in found:
         insert_row(
             connection, "mart.detectability", asdict(sight) | {"model_set_id": models.model_set_id, "probed_at": now}
