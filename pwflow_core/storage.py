@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pwflow_core.errors import StorageFullError
 
-__all__ = ["explain_full_disk", "remove_leftovers", "replace_file", "replacing", "working_folder"]
+__all__ = ["explain_full_disk", "flush", "remove_leftovers", "replace_file", "replacing", "working_folder"]
 
 _FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errno.EFBIG: "takes no larger file"}
 _LEFTOVER = re.compile(r"\.pwflow-[a-z]+-[a-z0-9_]{8}")
@@ -59,10 +59,9 @@ def replacing(target: Path) -> Iterator[Path]:
         yield fresh
         if not fresh.exists():
             return
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(fresh)
         fresh.replace(target)
-    _flush_folder(target.absolute().parent)
+    flush(target.absolute().parent)
 
 
 def replace_file(target: Path, data: bytes) -> None:
@@ -91,8 +90,9 @@ def explain_full_disk(error: Exception, path: Path) -> StorageFullError | None:
     )
 
 
-def _flush_folder(folder: Path) -> None:
-    entry = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Flush what a file holds, or which entries a folder has, to the disk."""
+    entry = os.open(path, os.O_RDONLY)
     try:
         os.fsync(entry)
     finally:

@@ -19,6 +19,7 @@ from uuid import uuid4
 import duckdb
 
 from pwflow_core.errors import ConfigurationError
+from pwflow_core.storage import flush
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = ["Version", "one_writer", "swap_in", "write_version"]
@@ -69,7 +70,8 @@ def write_version(connection: duckdb.DuckDBPyConnection, tables: list[str], fold
         if stale:
             _write_parts(connection, table, folder / table, stale)
     (folder / _MANIFEST).write_text(json.dumps(version), encoding="utf-8")
-    _flush(folder)
+    for written in (*folder.rglob("*"), folder):  # before anything points to it; links lie there already
+        flush(written)
 
 
 def swap_in(folder: Path, link: Path) -> None:
@@ -159,13 +161,3 @@ def _write_parts(connection: duckdb.DuckDBPyConnection, table: str, folder: Path
 
 def _folder_of(part: str) -> str:
     return f"day={part}" if part else ""
-
-
-def _flush(folder: Path) -> None:
-    """Flush what was written to the disk before anything points to it; links lie there already."""
-    for path in (*folder.rglob("*"), folder):
-        entry = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(entry)
-        finally:
-            os.close(entry)

@@ -5,7 +5,6 @@ It is a DuckDB file, in a storage format that readers of early 2025 open, and th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_v
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.storage import working_folder
+from pwflow_core.storage import flush, working_folder
 from pwflow_core.warehouse import (
     PUBLIC_TABLES,
     describe_table,
@@ -78,8 +77,7 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
             n_rows = _copy_tables(connection, fresh)
             write_version(connection, list(n_rows), files, link)
             connection.execute("DETACH published")
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(fresh)
         fresh.replace(target)
         swap_in(files, link)
     return PublishedSummary(target, link, target.stat().st_size, n_rows)
