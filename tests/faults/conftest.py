@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -106,7 +107,7 @@ class Stem:
 
     def close(self) -> None:
         self._process.stdin.close()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=120)
 
     def _read(self) -> str:
         return self._process.stdout.readline().strip()
@@ -183,6 +184,44 @@ def published(plant: Plant) -> list[tuple]:
     """Count and hash the published scores."""
     with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
         return connection.execute("SELECT count(*), sum(hash(s)) FROM mart.anomaly_scores AS s").fetchall()
+
+
+def tables(plant: Plant) -> dict[tuple[str, str, str], tuple]:
+    """Count and hash the rows of a warehouse and of its published copy, by table and regime.
+
+    Left out is what says when a row was made and how long that took, and how many commits there were.
+    """
+    published = plant.config.published_path
+    copy = _count_copy(published, published.stat().st_mtime_ns)
+    counted = {"kept": _count_rows(plant.warehouse.path), "published": copy}
+    return {(where, *part): state for where, found in counted.items() for part, state in found.items()}
+
+
+def _count_rows(path: Path) -> dict[tuple[str, str], tuple]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        columns: dict[str, list[str]] = {}
+        for schema, table, column, kind in connection.execute(
+            "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() "
+            "JOIN duckdb_tables() USING (schema_name, table_name) ORDER BY ALL"
+        ).fetchall():
+            was_made = kind == "TIMESTAMP" and column.endswith("_at") and column not in ("started_at", "ended_at")
+            if not was_made and column not in ("train_seconds", "commit_number"):
+                columns.setdefault(f"{schema}.{table}", []).append(quote_identifier(column))
+        found = {}
+        for table, names in columns.items():
+            regime = "coalesce(cluster_key, '')" if '"cluster_key"' in names else "''"
+            for key, *state in connection.execute(
+                f"SELECT {regime}, count(*), sum(hash(t)) FROM (SELECT {', '.join(names)} FROM {table}) AS t "
+                "GROUP BY ALL"
+            ).fetchall():
+                found[table, key] = tuple(state)
+        return found
+
+
+@functools.cache
+def _count_copy(path: Path, modified_ns: int) -> dict[tuple[str, str], tuple]:
+    """Count a published copy once: it is never changed, only replaced."""
+    return _count_rows(path)
 
 
 def leftovers(plant: Plant) -> list[str]:

@@ -1,4 +1,9 @@
-"""SIGKILL at random moments: what was there before serves, and the next run completes what was begun."""
+"""SIGKILL at random moments: what was there before serves, and the next run completes what was begun.
+
+At every push it is the moments that matter, one by one: test_points.py.
+"""
+
+import os
 
 import pytest
 
@@ -14,7 +19,19 @@ from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.reporting import build_report, report_path
 from tests.conftest import query, read_all, score_all
-from tests.faults.conftest import add_night, changed, leftovers, published, whole_models
+from tests.faults.conftest import (
+    UNTIL_PUBLISHED,
+    add_night,
+    changed,
+    copy_plant,
+    leftovers,
+    published,
+    whole_models,
+)
+from tests.faults.test_soak import content
+
+KILLS = int(os.environ.get("PWFLOW_TEST_KILLS", "10"))
+"""Kills of each kind; more of them find rarer moments."""
 
 SLICES = (
     "SELECT cluster_key, count(*), md5(string_agg((reading_id, log_density, conformity, flow_version)::VARCHAR, '|' "
@@ -42,6 +59,7 @@ writer.replace_file = replace_and_die
 TRAIN = "train_cluster_flows(plant, ['c0001', 'c0002'], reason='drift', promoted_by='night', challenge=False)"
 
 
+@pytest.mark.long
 def test_killed_at_50_moments_while_slices_are_written_each_is_wholly_old_or_wholly_new(trained_plant, kill_often):
     """Then the next run completes all of them, and leaves no working file."""
     add_night(trained_plant)
@@ -91,6 +109,7 @@ def test_killed_while_a_correction_is_taken_a_night_is_wholly_old_or_wholly_new(
     assert len(kill_often(trained_plant, code, check, times=4, seed=5)) == 4
 
 
+@pytest.mark.long
 def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the_same_files(trained_plant, kill_often):
     plant = changed(trained_plant, flow={"random_state": 1, "max_steps": 300})
     before = query(plant, REGISTRY)
@@ -110,6 +129,7 @@ def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the
     assert len(kill_often(plant, TRAIN, check, times=15, seed=1)) == 15
 
 
+@pytest.mark.long
 def test_killed_while_regimes_are_found_anew_the_set_in_force_serves(trained_plant, kill_often):
     plant = changed(trained_plant, clustering={"n_clusters": 3})
     before = query(plant, REGIMES)
@@ -144,6 +164,7 @@ def test_killed_while_a_file_is_put_in_its_place_the_next_step_removes_the_folde
     assert leftovers(plant) == []
 
 
+@pytest.mark.long
 def test_killed_while_it_publishes_analysts_find_the_old_copy_or_the_new(trained_plant, kill_often):
     before = published(trained_plant)
     add_night(trained_plant)
@@ -160,6 +181,7 @@ def test_killed_while_it_publishes_analysts_find_the_old_copy_or_the_new(trained
     assert len(kill_often(trained_plant, "publish_warehouse(plant)", check, times=10, seed=3)) == 10
 
 
+@pytest.mark.long
 def test_killed_while_drift_is_followed_or_the_report_is_made_the_next_run_completes_both(trained_plant, kill_often):
     add_night(trained_plant)
     read_all(trained_plant)
@@ -182,3 +204,30 @@ def test_killed_while_drift_is_followed_or_the_report_is_made_the_next_run_compl
         assert leftovers(plant) == []
 
     assert len(kill_often(trained_plant, code, check, times=8, seed=4)) == 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scoring": {"alpha": 0.05}},
+        {"sensors": {"temperature": {"unit": "°C", "high": 30.0}, "pressure": {"unit": "bar"}}},
+    ],
+    ids=["another alpha", "another limit"],
+)
+def test_killed_in_a_night_and_run_again_under_another_configuration_it_ends_as_if_that_had_been_so_all_night(
+    trained_plant, stem, kill_often, tmp_path_factory, changes
+):
+    add_night(trained_plant)
+    undisturbed = copy_plant(trained_plant, tmp_path_factory.mktemp("undisturbed") / "plant")
+    ended = stem.run(changed(undisturbed, **changes), UNTIL_PUBLISHED)
+    assert ended.code == 0, ended.output
+    expected = content(undisturbed)
+
+    def check(plant):
+        ended = stem.run(changed(plant, **changes), UNTIL_PUBLISHED)
+        assert ended.code == 0, ended.output
+        assert content(plant) == expected
+        assert leftovers(plant) == []
+
+    assert len(kill_often(trained_plant, UNTIL_PUBLISHED, check, times=KILLS, seed=5)) == KILLS

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from tests.conftest import plant_readings, put_file, query
-from tests.faults.conftest import NIGHT, copy_plant, leftovers, open_copy
+from tests.faults.conftest import NIGHT, UNTIL_PUBLISHED, copy_plant, leftovers, open_copy
 
 # what says when a row was made, by which run, and in which order files came, differs
 TABLES = {
@@ -60,6 +60,7 @@ def soak(plant, stem, folder, n_nights: int, kills_per_night: int) -> int:
     return kills
 
 
+@pytest.mark.long
 def test_three_nights_with_kills_end_with_the_tables_of_a_full_recomputation(trained_plant, stem, tmp_path_factory):
     assert soak(trained_plant, stem, tmp_path_factory.mktemp("soak"), 3, kills_per_night=1) >= 1
 
@@ -75,10 +76,10 @@ def test_a_backup_of_three_things_restores_the_plant_as_it_was(trained_plant, st
     """Warehouse with its ledger, model store, configuration: copied while nothing runs, put back, and on it goes."""
     backup = tmp_path_factory.mktemp("backup") / "plant"
     add_nights(trained_plant, [0])
-    assert stem.run(trained_plant, NIGHT).code == 0
+    assert stem.run(trained_plant, UNTIL_PUBLISHED).code == 0
     shutil.copytree(trained_plant.config.folder, backup)
     add_nights(trained_plant, [1])
-    assert stem.run(trained_plant, NIGHT).code == 0
+    assert stem.run(trained_plant, UNTIL_PUBLISHED).code == 0
     expected = content(trained_plant)
     for name in ("warehouse.duckdb", "warehouse.duckdb.ledger", "models", "published.duckdb"):
         path = trained_plant.config.folder / name
@@ -87,7 +88,7 @@ def test_a_backup_of_three_things_restores_the_plant_as_it_was(trained_plant, st
         shutil.copytree(found, path) if found.is_dir() else shutil.copy(found, path)
     plant = open_copy(trained_plant.config.folder)
     assert content(plant) != expected
-    ended = stem.run(plant, NIGHT)
+    ended = stem.run(plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
     assert content(plant) == expected
     assert query(plant, "SELECT count(*) FROM core.recoveries") == [(0,)]

@@ -1,4 +1,7 @@
-"""SIGKILL while a person puts another flow in force or goes back: pointer, record and slice are never at odds."""
+"""SIGKILL while a person puts another flow in force or goes back: pointer, record and slice are never at odds.
+
+At every push it is the moments that matter, one by one: test_points.py.
+"""
 
 import os
 
@@ -10,6 +13,8 @@ from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import query
 from tests.faults.conftest import NIGHT, add_night, leftovers
 from tests.pipeline.flows.test_registry import in_force, train_another
+
+pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("PWFLOW_TEST_KILLS", "10"))
 """Kills of each kind; more of them find rarer moments."""
