@@ -28,7 +28,7 @@ def test_every_benchmark_runs_in_its_smoke_mode(script, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip()

@@ -18,7 +18,7 @@ Not part of the test suite: it takes some ten minutes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -322,10 +322,12 @@ def main() -> None:
     arguments = parser.parse_args()
     days, n_timed, candidates, most_cases = 60, 20_000, (1, 2, 3, 4, 6, 8), None
     if arguments.smoke:
-        arguments.rows, arguments.max_rows, days, n_timed, candidates, most_cases = 40, 1000, 24, 200, (1, 2), 1
+        arguments.rows, arguments.max_rows, days, n_timed, candidates, most_cases = 20, 1000, 24, 50, (1, 2), 1
     print("Each cell: top-1 / top-3.\n")
     for cases in (simulated(days), wide(), real(arguments.data)):
         for case in islice(cases, most_cases):
+            if arguments.smoke:
+                case = replace(case, train=case.train[::10], judge=case.judge[::10])
             evaluate(case, arguments.rows, arguments.max_rows, n_timed, candidates)
 
 
