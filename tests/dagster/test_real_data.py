@@ -47,6 +47,7 @@ def test_skab_per_file_with_the_training_rows_of_the_published_baselines(tmp_pat
         segments=["filename"],
     )
     values = tomllib.loads(made.path.read_text()) | {"training": {"first_rows": 400}}
+    values |= {"report": {"languages": []}}
     values |= {"scoring": {"min_calibration_rows": 30}}  # the first 19 rows have no full window: some files keep few
     assert len(values["sensors"]) == 8
     config = run(tmp_path, values)
@@ -72,6 +73,7 @@ def test_skab_per_file_with_the_training_rows_of_the_published_baselines(tmp_pat
 
 
 @needs_data
+@pytest.mark.long
 def test_hydraulic_rig_by_segments(tmp_path):
     (tmp_path / "exports").mkdir()
     with duckdb.connect() as connection:

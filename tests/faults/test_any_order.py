@@ -23,6 +23,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_identifier
 from tests.conftest import (
     TRAINED,
+    copy_folder,
     examples,
     learn_all,
     merge,
@@ -123,10 +124,7 @@ def end_of(learned: Path, runs: Iterable[Iterable[Coming]], files: Sequence[pd.D
     """Return what a history of files ends with."""
     folder = learned.with_name("plant")
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(learned, folder)
-    with open_copy(folder).warehouse.transaction() as connection:  # the same file in another place
-        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(learned), str(folder)])
-    plant = open_copy(folder)
+    plant = open_copy(copy_folder(learned, folder))
     come(plant, runs, files)
     found = {}
     for table in COMPARED:
