@@ -231,3 +231,31 @@ def test_killed_in_a_night_and_run_again_under_another_configuration_it_ends_as_
         assert leftovers(plant) == []
 
     assert len(kill_often(trained_plant, UNTIL_PUBLISHED, check, times=KILLS, seed=5)) == KILLS
+
+
+CONFIRM = """
+from pwflow_core.pipeline.decisions.confirmations import confirm_event
+with plant.warehouse.snapshot() as connection:
+    [event] = connection.execute('SELECT min(event_id) FROM mart.anomaly_events').fetchone()
+confirm_event(plant, event, confirmed_by='Ada')
+"""
+
+
+@pytest.mark.long
+def test_killed_while_an_event_is_confirmed_it_is_confirmed_or_not_and_can_be_confirmed_again(
+    trained_plant, stem, kill_often
+):
+    add_night(trained_plant)
+    ended = stem.run(trained_plant, UNTIL_PUBLISHED)
+    assert ended.code == 0, ended.output
+    confirmed = "SELECT event_id, confirmed_by FROM core.confirmations"
+
+    def check(plant):
+        left = query(plant, confirmed)
+        ended = stem.run(plant, CONFIRM)
+        assert ended.code == 0, ended.output
+        [once] = query(plant, confirmed)
+        assert left in ([], [once])
+        assert leftovers(plant) == []
+
+    assert len(kill_often(trained_plant, CONFIRM, check, times=KILLS, seed=6)) == KILLS
