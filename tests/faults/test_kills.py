@@ -25,6 +25,7 @@ from tests.faults.conftest import (
     changed,
     copy_plant,
     leftovers,
+    open_copy,
     published,
     whole_models,
 )
@@ -233,29 +234,48 @@ def test_killed_in_a_night_and_run_again_under_another_configuration_it_ends_as_
     assert len(kill_often(trained_plant, UNTIL_PUBLISHED, check, times=KILLS, seed=5)) == KILLS
 
 
-CONFIRM = """
-from pwflow_core.pipeline.decisions.confirmations import confirm_event
-with plant.warehouse.snapshot() as connection:
-    [event] = connection.execute('SELECT min(event_id) FROM mart.anomaly_events').fetchone()
-confirm_event(plant, event, confirmed_by='Ada')
-"""
+BY_A_PERSON = {
+    "confirm": (
+        "from pwflow_core.pipeline.decisions.confirmations import confirm_event\n"
+        "with plant.warehouse.snapshot() as connection:\n"
+        "    [event] = connection.execute('SELECT min(event_id) FROM mart.anomaly_events').fetchone()\n"
+        "confirm_event(plant, event, confirmed_by='Ada')",
+        "SELECT event_id, confirmed_by FROM core.confirmations",
+        1,
+    ),
+    "poc": (
+        "from pwflow_core.poc import poc_path, prove_plant, write_comparison, write_page\n"
+        "found = prove_plant(plant, regimes=[1], rivals=['gaussian'], rows=1000, max_steps=20)\n"
+        "write_comparison(plant, found)\n"
+        "write_page(found, poc_path(plant.config, 'en'), 'en')",
+        "SELECT model, held_out_log_density FROM mart.model_comparison ORDER BY model",
+        2,
+    ),
+}
+"""What a person does, what it writes, and how many rows that is."""
 
 
 @pytest.mark.long
-def test_killed_while_an_event_is_confirmed_it_is_confirmed_or_not_and_can_be_confirmed_again(
-    trained_plant, stem, kill_often
+@pytest.mark.parametrize("deed", BY_A_PERSON)
+def test_killed_while_a_person_has_something_done_it_is_wholly_there_or_not_and_can_be_done_again(
+    trained_plant, stem, kill_often, deed
 ):
+    code, written, n_rows = BY_A_PERSON[deed]
     add_night(trained_plant)
     ended = stem.run(trained_plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
-    confirmed = "SELECT event_id, confirmed_by FROM core.confirmations"
+    finished = []
 
     def check(plant):
-        left = query(plant, confirmed)
-        ended = stem.run(plant, CONFIRM)
+        left = query(plant, written)
+        assert len(left) in (0, n_rows)
+        ended = stem.run(plant, code)
         assert ended.code == 0, ended.output
-        [once] = query(plant, confirmed)
-        assert left in ([], [once])
+        finished.append(query(open_copy(plant.config.folder), written))
+        assert finished[-1] == finished[0]
+        assert left in ([], finished[0])
+        assert len(finished[0]) == n_rows
+        assert all(page.read_text().rstrip().endswith("</html>") for page in plant.config.folder.glob("*.html"))
         assert leftovers(plant) == []
 
-    assert len(kill_often(trained_plant, CONFIRM, check, times=KILLS, seed=6)) == KILLS
+    assert len(kill_often(trained_plant, code, check, times=KILLS, seed=6)) == KILLS
