@@ -33,7 +33,7 @@ class TrainingHistory:
         steps: Gradient steps done at each evaluation.
         train: Weighted mean log-density of the training batches since the last evaluation, nats, raw units.
         held_out: Weighted mean log-density of the held-out rows with the averaged weights, nats, raw units.
-        best_step: Step whose weights were kept; 0 is the Gaussian start.
+        best_step: Step whose weights were kept; 0 is what it started from.
         seconds: Wall-clock seconds, shared by the clusters that trained together.
         rows: Training rows with a noticeable weight.
         rows_held_out: Held-out rows with a noticeable weight.
@@ -50,10 +50,9 @@ class TrainingHistory:
     rows_held_out: int = 0
     stopped: str = "too_few_rows"
 
-    @property
-    def is_gaussian(self) -> bool:
-        """Whether the cluster stayed a Gaussian."""
-        return self.best_step == 0
+    def document(self) -> dict[str, Any]:
+        """Return what is kept of it, as JSON holds it; seconds, which differ between equal trainings, are left out."""
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ class ClusterFlow:
 
     Attributes:
         n_features: D.
-        history: How it was trained.
+        history: How it was trained; empty for one from a file, which holds only what scores.
         shares: a, b and ε, the shares of the flow, the Gaussian and the heavy tail.
 
     """
@@ -115,7 +114,7 @@ class ClusterFlow:
     ) -> None:
         self.whitening = whitening
         self.architecture = architecture
-        self.parameters = None if history.is_gaussian else parameters
+        self.parameters = parameters
         self.history = history
         self.shares = shares
 
@@ -191,20 +190,12 @@ class ClusterFlow:
         return arrays
 
     def document(self) -> dict[str, Any]:
-        """Return what `to_bytes` writes beside the arrays.
-
-        Seconds are left out: they are the one thing that differs between two equal trainings.
-        """
-        history = {name: value for name, value in asdict(self.history).items() if name != "seconds"}
-        return {
-            "architecture": asdict(self.architecture),
-            "history": history,
-            "shares": asdict(self.shares),
-        }
+        """Return what `to_bytes` writes beside the arrays: what scores, and nothing of how it came about."""
+        return {"architecture": asdict(self.architecture), "shares": asdict(self.shares)}
 
     @classmethod
     def from_tensors(cls, arrays: dict[str, NDArray[Any]], document: dict[str, Any]) -> ClusterFlow:
-        """Build from `tensors()` and `document()`.
+        """Build from `tensors()` and `document()`; a file of release 0.1 holds the history too.
 
         Raises:
             ModelFileError: An array is missing or has the wrong shape.
@@ -212,11 +203,11 @@ class ClusterFlow:
         """
         try:
             architecture = Architecture(**document["architecture"])
-            history = TrainingHistory(**document["history"])
+            history = TrainingHistory(**document.get("history", {}))
             shares = Shares(**document["shares"])
             whitening = Whitening(*(arrays[name] for name in ("centre", "scale", "forward", "backward")))
             parameters = None
-            if not history.is_gaussian:
+            if arrays.keys() & dict(architecture.shapes).keys():
                 parts = [arrays[name].reshape(shape) for name, shape in architecture.shapes]
                 parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
         except (KeyError, TypeError, ValueError) as error:

@@ -52,10 +52,9 @@ def train_jointly(
         (parameters, log_weights), history = train_one(settings, training.judge, training.copy, training.step)
         found = [
             cluster.flow(
-                parameters[k].clone(),
+                None if history.best_step == 0 and flows[k].is_gaussian else parameters[k].clone(),
                 replace(
                     history,
-                    best_step=flows[k].history.best_step + history.best_step,
                     rows=len(cluster.u),
                     rows_held_out=len(cluster.u_held_out),
                     stopped="joint",

@@ -239,7 +239,7 @@ class PiecewiseFlow(DensityEstimator):
         finite = np.isfinite(self.mixture_.margin)
         document = {
             "method": self.seeds_.method,
-            "flows": [flow.document() for flow in self.mixture_.flows],
+            "flows": [{**flow.document(), "history": flow.history.document()} for flow in self.mixture_.flows],
             "segments": self.segments_.tolist(),
             "shared_segments": self.shared_segments_.tolist(),
             "pruning": [self.mixture_.margin, self.mixture_.floor] if finite else None,

@@ -172,7 +172,7 @@ class PreparedCluster:
     def flow(self, parameters: Tensor | None, history: TrainingHistory) -> ClusterFlow:
         """Put the cluster's density together; its held-out rows say how much of it is the flow."""
         n_features, log_flow = self.architecture.n_features, None
-        if parameters is not None and not history.is_gaussian:
+        if parameters is not None:
             views = self.architecture.views(parameters[None])
             z, log_det = forward(self.architecture, views, self.u_held_out[None])
             log_flow = log_gaussian((z[0].double() ** 2).sum(dim=1).numpy(), n_features)
@@ -202,11 +202,7 @@ class _Stack:
         self.architecture = clusters[0].architecture
         self.batch = clusters[0].batch
         self.clusters = clusters
-        self.done = [c.start.history.best_step if c.start else 0 for c in clusters]
-        self.histories = [
-            TrainingHistory(best_step=done, rows=len(c.u), rows_held_out=len(c.u_held_out))
-            for c, done in zip(clusters, self.done, strict=True)
-        ]
+        self.histories = [TrainingHistory(rows=len(c.u), rows_held_out=len(c.u_held_out)) for c in clusters]
         self.running = list(range(len(clusters)))
         self.stopping = [EarlyStopping(settings.patience) for _ in clusters]
         self.batches = [Batches(len(c.u), self.batch, random_state) for c in clusters]
@@ -263,13 +259,13 @@ class _Stack:
         weight = cluster.weight_held_out.double()
         score = float((weight * density).sum() / weight.sum())
         shift = cluster.whitening.log_det - 0.5 * self.architecture.n_features * np.log(2 * np.pi)
-        history.steps.append(self.done[i] + step)
+        history.steps.append(step)
         history.train.append(float(shift - loss) if step else float("-inf"))
         history.held_out.append(score + shift)
         if stopping.improves(score):
             self.best[i] = self.mean[row]
             if step:
-                self.histories[i] = replace(history, best_step=self.done[i] + step)
+                self.histories[i] = replace(history, best_step=step)
         if not np.isfinite(loss):
             stopping.stopped = "diverged"
         if self.on_progress is not None:
@@ -282,4 +278,6 @@ class _Stack:
         history.train[0] = history.train[1] if len(history.train) > 1 else history.held_out[0]
         if history.best_step == 0 and stopped == "patience":
             stopped = "no_gain"
-        return self.clusters[i].flow(self.best[i].cpu().clone(), replace(history, seconds=seconds, stopped=stopped))
+        cluster = self.clusters[i]
+        kept = None if history.best_step == 0 and cluster.start is None else self.best[i].cpu().clone()
+        return cluster.flow(kept, replace(history, seconds=seconds, stopped=stopped))

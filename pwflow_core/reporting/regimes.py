@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError, PwflowError
+from pwflow_core.pipeline.flows.registry import read_training_history
 from pwflow_core.pipeline.readings.features import check_columns
 from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.readings.training_rows import LARGEST_READING_ID
@@ -49,6 +50,7 @@ class RegimeStudy:
         held_out_latents: Latents of the held-out readings, shape (n, D).
         recent_latents: Latents of the recent ones, shape (n, D).
         history: How the flow was trained; None without a flow that can be loaded.
+        is_gaussian: Whether the flow is a plain Gaussian.
     """
 
     key: str
@@ -59,6 +61,7 @@ class RegimeStudy:
     held_out_latents: Array = field(default_factory=lambda: np.empty((0, 0)))
     recent_latents: Array = field(default_factory=lambda: np.empty((0, 0)))
     history: TrainingHistory | None = None
+    is_gaussian: bool = False
 
 
 def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
@@ -73,15 +76,18 @@ def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
 
 
 def load_flows(plant: Plant, facts: PlantFacts) -> tuple[dict[str, ClusterFlow], dict[str, str]]:
-    """Load the flows in force; return them by cluster key, and for the others why they cannot be loaded."""
+    """Load the flows in force with how they were trained, by cluster key, and for others why they cannot be loaded."""
     from pwflow_core.modelling import ClusterFlow
 
     flows, problems = {}, {}
     for key, version in facts.in_force.items():
         try:
-            flows[key] = ClusterFlow.from_bytes(plant.models.get(version.flow_version))
+            flows[key] = flow = ClusterFlow.from_bytes(plant.models.get(version.flow_version))
         except ModelFileError as error:
             problems[key] = str(error)
+            continue
+        with plant.warehouse.snapshot() as connection:
+            flow.history = read_training_history(connection, version.flow_version) or flow.history
     return flows, problems
 
 
@@ -114,6 +120,7 @@ def study_regimes(
                 flow.latents(study.held_out),
                 flow.latents(study.recent),
                 flow.history,
+                flow.is_gaussian,
             )
         studies.append(study)
     return studies

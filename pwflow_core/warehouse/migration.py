@@ -163,6 +163,7 @@ MIGRATIONS = (
     Migration(6, "evidence of drift follows every change of readings", fill=_forget_fingerprints),
     Migration(7, "what each regime can see gets a table"),
     Migration(8, "all is scored again, by the flows without their tails", fill=_forget_conformity),
+    Migration(9, "how flows were trained gets a table; it was part of the model file, and of its name"),
 )
 """All migrations, in the order of their layouts."""
 

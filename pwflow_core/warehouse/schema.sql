@@ -210,6 +210,9 @@ CREATE TABLE IF NOT EXISTS mart.flow_versions (
     file_deleted_at TIMESTAMP
 );
 
+-- How each flow was trained, JSON. Flows of release 0.1 have it in their model file instead.
+CREATE TABLE IF NOT EXISTS core.training_histories (flow_version VARCHAR, history VARCHAR);
+
 CREATE TABLE IF NOT EXISTS mart.anomaly_scores (
     reading_id BIGINT,
     machine_id VARCHAR,

@@ -232,7 +232,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
                         "training seconds": round(history.seconds, 1),
                         "gradient step that was kept": history.best_step,
                         "why the training stopped": words.label("stopped", history.stopped),
-                        "kind of model": "Gaussian" if history.is_gaussian else "flow",
+                        "kind of model": "Gaussian" if summary.is_gaussian else "flow",
                         "training curve": thumbnail(draw_training_small(history), f"Training of {key}"),
                         "training curve in full": inline_image(draw_training(history), f"Training of {key}"),
                         "training curve (nats)": small_table(

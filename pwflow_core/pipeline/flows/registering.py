@@ -13,7 +13,13 @@ import duckdb
 import numpy as np
 
 from pwflow_core.pipeline.flows.challenges import Challenge
-from pwflow_core.pipeline.flows.registry import FlowDecision, insert_decision, move_pointer, version_in_force
+from pwflow_core.pipeline.flows.registry import (
+    FlowDecision,
+    insert_decision,
+    move_pointer,
+    version_in_force,
+    write_training_history,
+)
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow
 from pwflow_core.pipeline.regimes.matching import CHANGED
 from pwflow_core.plant import Plant
@@ -90,6 +96,7 @@ def register_flows(
             if challenge.is_won and (hindrance := _find_hindrance(connection, key, made, before, started)):
                 challenge = Challenge(False, hindrance, challenge.recent, challenge.reference)
             _insert_version(connection, key, model_id, made, plant.config.flow.random_state, reason, now)
+            write_training_history(connection, made.version, made.flow.history)
             if challenge.is_won:
                 move_pointer(connection, key, made.version, decided_by, now)
             decisions[key] = _describe(key, made.version, challenge, before, reason, decided_by, run_id)
@@ -155,7 +162,7 @@ def _insert_version(
             "n_held_out": made.rows.n_held_out,
             "held_out_log_density": made.held_out_log_density if made.rows.n_held_out else None,
             "train_seconds": made.flow.history.seconds,
-            "is_gaussian": made.flow.history.is_gaussian,
+            "is_gaussian": made.flow.is_gaussian,
             "settings": json.dumps(asdict(made.settings) | {"started_from": made.started_from}),
             "data_hash": made.rows.hash,
             "random_state": random_state,

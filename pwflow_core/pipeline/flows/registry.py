@@ -6,9 +6,11 @@ pointer changes no score: the steps from the slices on do that, for the slice of
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -18,6 +20,9 @@ from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 
+if TYPE_CHECKING:
+    from pwflow_core.modelling import TrainingHistory
+
 __all__ = [
     "FlowDecision",
     "FlowVersion",
@@ -26,8 +31,10 @@ __all__ = [
     "list_versions",
     "move_pointer",
     "promote",
+    "read_training_history",
     "rollback",
     "version_in_force",
+    "write_training_history",
 ]
 
 _log = logging.getLogger("pwflow.registry")
@@ -205,6 +212,23 @@ def move_pointer(
 def insert_decision(connection: duckdb.DuckDBPyConnection, decision: FlowDecision, now: datetime) -> None:
     """Record a decision, in the caller's transaction."""
     insert_row(connection, "mart.flow_decisions", {"decided_at": now} | vars(decision))
+
+
+def write_training_history(connection: duckdb.DuckDBPyConnection, flow_version: str, history: TrainingHistory) -> None:
+    """Keep how a flow was trained, in the caller's transaction; of two equal flows the last training is kept."""
+    connection.execute("DELETE FROM core.training_histories WHERE flow_version = ?", [flow_version])
+    connection.execute(
+        "INSERT INTO core.training_histories (flow_version, history) VALUES (?, ?)",
+        [flow_version, json.dumps(history.document())],
+    )
+
+
+def read_training_history(connection: duckdb.DuckDBPyConnection, flow_version: str) -> TrainingHistory | None:
+    """Return how a flow was trained; None of one from before histories were kept apart from the model file."""
+    from pwflow_core.modelling import TrainingHistory
+
+    text = fetch_value(connection, "SELECT history FROM core.training_histories WHERE flow_version = ?", [flow_version])
+    return TrainingHistory(**json.loads(text)) if text else None
 
 
 def _switch(

@@ -35,11 +35,12 @@ class FlowSummary:
     """What training one flow came to.
 
     Attributes:
-        flow_version: SHA-256 of the model file.
+        flow_version: SHA-256 of the model file, which holds what scores: equal flows have one version.
         n_rows: Readings that it learned from.
         n_held_out: Readings that stopped the training.
         held_out_log_density: Their mean log-density in nats, raw units; NaN if there were none.
         history: The training curve.
+        is_gaussian: Whether the regime stayed a Gaussian.
         decision: Whether it came into force, and why.
     """
 
@@ -48,6 +49,7 @@ class FlowSummary:
     n_held_out: int
     held_out_log_density: float
     history: TrainingHistory
+    is_gaussian: bool
     decision: FlowDecision
 
 
@@ -149,6 +151,7 @@ def train_cluster_flows(
             made.rows.n_held_out,
             made.held_out_log_density,
             made.flow.history,
+            made.flow.is_gaussian,
             decisions[key],
         )
         for key, made in trained.items()

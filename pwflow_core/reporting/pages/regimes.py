@@ -159,7 +159,7 @@ def _regime(
                     note=texts("regime.training_note", why=texts.label("stopped", history.stopped)),
                 )
             )
-        if study.history.is_gaussian:
+        if study.is_gaussian:
             notes.append(texts("regime.gaussian", why=texts.label("stopped", study.history.stopped)))
     return RegimePage(
         study.key,

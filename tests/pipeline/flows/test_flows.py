@@ -1,15 +1,17 @@
 """Flows: each cluster is trained on its own readings, registered, and replaceable alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.flows import training
+from pwflow_core.pipeline.flows.registry import read_training_history
 from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
-from tests.conftest import frame, query, read_all, reopen, score_all
+from tests.conftest import frame, query, read_all, reopen, score_all, start_process
 
 IN_FORCE = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"
 HASHES = (
@@ -54,6 +56,29 @@ def test_the_same_data_and_seed_give_the_same_version(trained_plant):
         trained_plant, "SELECT flow_version, in_force, reason FROM mart.flow_versions WHERE cluster_key = 'c0001'"
     )
     assert rows == [(version, True, "drift")]
+
+
+def test_a_flow_trained_alone_in_another_process_is_the_version_that_was_trained_in_a_stack(trained_plant):
+    before = query(trained_plant, IN_FORCE)
+    process = start_process(
+        trained_plant,
+        "from pwflow_core.pipeline.flows.training import train_cluster_flows\n"
+        "train_cluster_flows(plant, ['c0002'], reason='again', promoted_by='test')",
+    )
+    assert process.wait(timeout=300) == 0, process.communicate()
+    assert query(trained_plant, IN_FORCE) == before
+    [(reason, n_versions)] = query(
+        trained_plant, "SELECT any_value(reason), count(*) FROM mart.flow_versions WHERE cluster_key = 'c0002'"
+    )
+    assert (reason, n_versions) == ("again", 1)
+
+
+def test_how_a_flow_was_trained_is_kept(trained_plant):
+    summary = retrain(trained_plant, "c0003")["c0003"]
+    with trained_plant.warehouse.snapshot() as connection:
+        kept = read_training_history(connection, summary.flow_version)
+    assert kept == replace(summary.history, seconds=0.0)
+    assert len(kept.steps) > 1
 
 
 def test_the_registry_says_what_was_trained_on_what_and_why(trained_plant):
