@@ -35,7 +35,8 @@ class ClusterFlowConfig(dg.Config):
         default=None,
         description=(
             "Learn from the readings from this time on (ISO 8601, UTC) instead of the window of [training], without "
-            "what alarmed and was not confirmed as normal. The new flow then has to be better by drift.min_gain."
+            "what alarmed and was not confirmed as normal. The new flow then has to be better by drift.min_gain. "
+            "Without it, regimes of which an open verdict says that they moved learn from the readings since then."
         ),
     )
     put_in_force: str | None = Field(
@@ -192,7 +193,11 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
     def cluster_flow(
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
     ) -> None:
-        from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
+        from pwflow_core.pipeline.flows.training import (
+            clusters_without_flow,
+            retraining_starts,
+            train_cluster_flows,
+        )
         from pwflow_core.reporting import draw_training, draw_training_small
         from pwflow_core.reporting.texts import Texts
 
@@ -212,12 +217,13 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
             if config.only_missing:
                 missing = clusters_without_flow(opened)
                 keys = [key for key in keys if key in missing]
+            start = _parse_time(config.learn_from)
             summaries = train_cluster_flows(
                 opened,
                 keys,
                 reason=reason,
                 promoted_by=by,
-                learn_from=_parse_time(config.learn_from),
+                learn_from=retraining_starts(opened, keys) if start is None else dict.fromkeys(keys, start),
                 challenge=config.challenge,
                 run_id=deciding_run(context.run),
             )

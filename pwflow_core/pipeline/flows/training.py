@@ -25,7 +25,7 @@ from pwflow_core.warehouse import utc_now
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, ClusterRows, TrainingHistory
 
-__all__ = ["FlowSummary", "clusters_without_flow", "train_cluster_flows"]
+__all__ = ["FlowSummary", "clusters_without_flow", "retraining_starts", "train_cluster_flows"]
 
 _log = logging.getLogger("pwflow.flows")
 
@@ -63,13 +63,21 @@ def clusters_without_flow(plant: Plant) -> list[str]:
         return sorted({row[0] for row in rows} | changed_regimes(connection))
 
 
+def retraining_starts(plant: Plant, keys: list[str]) -> dict[str, datetime]:
+    """Return from when on regimes learn, UTC, of which an open verdict says that they moved.
+
+    Only of those that have a flow for their readings: a first one learns from all of `[training]`.
+    """
+    return moved_since(plant, list(_champions(plant, keys)))
+
+
 def train_cluster_flows(
     plant: Plant,
     keys: list[str] | None = None,
     *,
     reason: str,
     promoted_by: str,
-    learn_from: datetime | None = None,
+    learn_from: Mapping[str, datetime] | None = None,
     challenge: bool = True,
     run_id: str | None = None,
 ) -> dict[str, FlowSummary]:
@@ -84,10 +92,10 @@ def train_cluster_flows(
         keys: Cluster keys; all in force if None.
         reason: Why, for the registry.
         promoted_by: Who or what, for the registry.
-        learn_from: Learn from the readings from this time up to now instead of the window of `[training]`, without the
-            anomalies in alarm events that nobody has confirmed as normal; then a new flow has to be better by
-            `drift.min_gain`, not only no worse. Where it is None and a verdict says that a regime moved, that regime
-            learns from the readings since then, if it has a flow for its readings.
+        learn_from: From when on some of the regimes learn, UTC, by cluster key: up to now instead of the window of
+            `[training]`, without the anomalies in alarm events that nobody has confirmed as normal. A new flow of
+            these has to be better by `drift.min_gain`, not only no worse. `retraining_starts` has what open verdicts
+            ask for.
         challenge: Whether a flow has to prove itself against the one in force at all.
         run_id: The run in which this happens, for the registry; None outside of runs.
 
@@ -102,7 +110,7 @@ def train_cluster_flows(
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     in_force = _champions(plant, keys)
-    starts = moved_since(plant, list(in_force)) if learn_from is None else dict.fromkeys(keys, learn_from)
+    starts = learn_from or {}
     windows = _windows(plant, keys, starts)
     sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:

@@ -12,7 +12,7 @@ from pwflow_core.modelling import ClusterFlow
 from pwflow_core.pipeline.decisions.confirmations import confirm_event
 from pwflow_core.pipeline.flows.challenges import Gain, compare_flows, judge_refit
 from pwflow_core.pipeline.flows.registry import rollback
-from pwflow_core.pipeline.flows.training import train_cluster_flows
+from pwflow_core.pipeline.flows.training import retraining_starts, train_cluster_flows
 from pwflow_core.pipeline.flows.training_sets import RegimeRows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.scoring.checks import check_scores
@@ -37,7 +37,8 @@ def arrive(plant, n_times=1500, seed=7, start="2024-04-01", shift=0.8, recipe="A
 
 
 def refit(plant, *keys, since=SINCE, **options):
-    return train_cluster_flows(plant, list(keys), reason="it moved", promoted_by="night", learn_from=since, **options)
+    options |= {"reason": "it moved", "promoted_by": "night", "learn_from": dict.fromkeys(keys, since)}
+    return train_cluster_flows(plant, list(keys), **options)
 
 
 def share_of_alarms(plant, keys, where) -> float:
@@ -237,7 +238,7 @@ def test_a_flow_that_is_not_finite_is_refused(trained_plant, monkeypatch):
     arrive(trained_plant)
     before = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
     monkeypatch.setattr(modelling, "train_flows", train_badly)
-    for learn_from, challenge in ((SINCE, True), (None, True), (None, False)):
+    for learn_from, challenge in (({"c0001": SINCE}, True), (None, True), (None, False)):
         summary = train_cluster_flows(
             trained_plant, ["c0001"], reason="x", promoted_by="test", learn_from=learn_from, challenge=challenge
         )["c0001"]
@@ -287,7 +288,7 @@ def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(trained
 
     monkeypatch.setattr(training, "register_flows", register_behind_a_person)
     other = reopen(trained_plant, flow={"random_state": 5})
-    made = train_cluster_flows(other, ["c0001"], reason="x", promoted_by="test", learn_from=SINCE)["c0001"].decision
+    made = refit(other, "c0001")["c0001"].decision
     assert made.decision == "refused"
     in_force = query(
         trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force AND cluster_key = 'c0001'"
@@ -375,7 +376,10 @@ def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_i
             "['c0001'] AS cluster_keys, ?::DATE AS since, 'open' AS status, 'retrain' AS answer",
             [SINCE],
         )
-    train_cluster_flows(trained_plant, ["c0001", "c0003"], reason="clicked", promoted_by="a person")
+    clicked = {"keys": ["c0001", "c0003"], "reason": "clicked", "promoted_by": "a person"}
+    starts = retraining_starts(trained_plant, clicked["keys"])
+    assert starts == {"c0001": SINCE}
+    train_cluster_flows(trained_plant, **clicked, learn_from=starts)
     first = dict(
         query(
             trained_plant,
