@@ -11,6 +11,7 @@ import pandas as pd
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
 from pwflow_core.pipeline.readings.timing import read_timing
+from pwflow_core.pipeline.scoring.detectability import SensorSight, read_sight
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.pipeline.source.source import Sensor, read_source
 from pwflow_core.plant import Plant
@@ -55,6 +56,7 @@ class PlantFacts:
         versions: `mart.flow_versions`, those in force first.
         decisions: `mart.flow_decisions`, the latest first.
         rejections: What was refused, by reason and sensor.
+        sight: What each regime in use sees, by regime and sensor.
         missing: Missing values of each sensor, by machine.
     """
 
@@ -77,6 +79,7 @@ class PlantFacts:
     versions: tuple[Version, ...]
     decisions: tuple[Decision, ...]
     rejections: tuple[Rejection, ...]
+    sight: tuple[SensorSight, ...]
     missing: dict[str, tuple[int, ...]]
 
     @property
@@ -149,6 +152,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 most=_MOST_ROWS,
             ),
             rejections=read(Rejection, read_sql(__package__, "facts_rejected.sql")),
+            sight=tuple(read_sight(connection)),
             missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
     from pwflow_core.pipeline.looking.status import PlantStatus, RegimeStatus
     from pwflow_core.pipeline.readings.recurrence import Stretch
+    from pwflow_core.pipeline.scoring.detectability import SensorSight
     from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS"]
@@ -184,6 +185,8 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
         flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
         regime_and_share = f"{regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}"
         lines.append(f"    {regime_and_share}  {flow}  {_drift_of(regime)}")
+    if found.blind:
+        lines += _describe_blind(found.blind)
     if found.stretches:
         lines += _describe_stretches(found.stretches)
     lines.append(f"  verdicts    {len(found.findings)} open")
@@ -201,6 +204,15 @@ def _drift_of(regime: RegimeStatus) -> str:
     if regime.evidence is None:
         return "drift is followed from the next night on"
     return f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
+
+
+def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
+    from pwflow_core.pipeline.looking.status import explain_blindness
+
+    lines = [f"  blind       {len({seen.cluster_key for seen in blind})} regimes; mart.detectability has all sizes"]
+    for sentence, remedy in explain_blindness(blind):
+        lines += [f"    {sentence}", f"      next: {remedy}"]
+    return lines
 
 
 def _describe_stretches(stretches: tuple[Stretch, ...]) -> list[str]:

@@ -44,6 +44,19 @@ def test_the_status_says_how_the_plant_is_and_what_to_do_next(here):
     assert f"`pwflow answer {VERDICT}`" in shown
 
 
+def test_the_status_names_what_is_blind_and_what_to_do_about_it(here):
+    with here.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "UPDATE mart.detectability SET is_blind = true, reason = 'other_regime', hidden_by = 'c0001', shift = 2.5 "
+            "WHERE cluster_key = 'c0002' AND sensor = 'coolant_flow'"
+        )
+    shown = invoke("status").stdout
+    assert (
+        "c0002 raises no alarm on some lasting shifts of coolant_flow (below 2.5 l/min): shifted readings look normal "
+        "in c0001\n      next: look at c0001 in `pwflow report`" in shown
+    )
+
+
 def test_the_status_says_why_no_drift_is_seen(here):
     with here.plant.warehouse.transaction() as connection:
         connection.execute("DELETE FROM mart.cluster_health WHERE cluster_key IN ('c0001', 'c0002')")

@@ -17,6 +17,7 @@ import pytest
 from pwflow_core.config import parse_config
 from pwflow_core.pipeline.drift.health import derive_health
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.detectability import measure_detectability
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
 from tests.conftest import DEFAULTS, TRAINED, MakeOnce, learn_all, merge, open_plant, put_file, read_all
@@ -95,6 +96,7 @@ def open_again(folder: Path) -> Plant:
 
 
 def derive_all(plant: Plant) -> None:
+    measure_detectability(plant)
     explain_anomalies(plant)
     derive_events(plant)
     derive_health(plant)

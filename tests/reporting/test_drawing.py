@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from pwflow_core.pipeline.scoring.detectability import SensorSight
 from pwflow_core.reporting.drawing.canvas import canvas
 from pwflow_core.reporting.drawing.curves import draw_drift, draw_share, training_curve_png
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map, regime_map_png
 from pwflow_core.reporting.drawing.palette import DARK, LIGHT, SERIES, STEPS
 from pwflow_core.reporting.drawing.points import add_points
+from pwflow_core.reporting.drawing.sight import draw_sight
 from pwflow_core.reporting.drawing.thumbnail import training_thumbnail
 from pwflow_core.reporting.event_facts import break_gaps
 from pwflow_core.reporting.pages.regimes import choose_pairs
@@ -32,6 +34,12 @@ def rows(n=300, d=2, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d)) * [1.0, 20.0][:d]
 
 
+def seen(sensor, shift, spike):
+    return SensorSight(
+        "c0001", "f", sensor, "bar", 240, 0.001, 2, 1.0, shift, shift, spike, spike, is_blind=shift is None, reason=None
+    )
+
+
 PICTURES = {
     "a share": lambda: draw_share(NIGHTS, [0.2] * 40, TEXTS),
     "a share of one night": lambda: draw_share(NIGHTS[:1], [0.0], TEXTS),
@@ -40,6 +48,7 @@ PICTURES = {
     "a pair": lambda: draw_pair(rows(), rows(seed=1), rows(0), ("x", "y"), ("A", ""), TEXTS),
     "a constant pair": lambda: draw_pair(rows() * 0, rows() * 0, rows(0), ("x", "y"), ("", ""), TEXTS),
     "latents": lambda: draw_latent_quantiles(rows(), rows(0), TEXTS),
+    "sight": lambda: draw_sight([seen("a", 0.4, 2.0), seen("b" * 99, 12.0, None), seen("c", None, None)], TEXTS),
     "far latents": lambda: draw_latent_quantiles(rows() * 1e9, rows(), TEXTS),
 }
 

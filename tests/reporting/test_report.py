@@ -75,8 +75,30 @@ def test_every_regime_has_its_map_share_pairs_latents_and_training_curve(reports
     _, page = reports["en"]
     n_regimes = len(query(unchanged_plant, "SELECT 1 FROM mart.clusters WHERE status = 'active'"))
     pair = TEXTS("regime.pair", y="pressure", x="temperature")
-    for title in (pair, *(TEXTS(f"regime.{name}") for name in ("map", "share", "latents", "latent_quantiles"))):
+    for title in (
+        pair,
+        *(TEXTS(f"regime.{name}") for name in ("map", "share", "sight", "latents", "latent_quantiles")),
+    ):
         assert page.text.count(title) == n_regimes
+
+
+def test_a_blind_regime_says_so_with_the_reason(eventful_plant, take_apart):
+    blind = "is_blind = true, shift = NULL, shift_sigma = NULL"
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute(
+            f"UPDATE mart.detectability SET {blind}, reason = 'other_regime', hidden_by = 'c0002' "
+            "WHERE cluster_key = 'c0001';"
+            f"UPDATE mart.detectability SET {blind}, reason = 'few_readings', spread = NULL WHERE cluster_key = 'c0003'"
+        )
+    for language in LANGUAGES:
+        texts = Texts(language)
+        target = eventful_plant.config.folder / f"{language}.html"
+        build_report(eventful_plant, target, language=language)
+        text = take_apart(target).text
+        both = texts("event.and").join(["pressure", "temperature"])
+        assert texts("blind.other_regime", sensors=both, regime="c0002") in text
+        assert texts("blind.few_readings") in text
+        assert text.count(texts("regime.sight")) == 3, "nothing was probed in one of the four"
 
 
 def test_nothing_is_drawn_while_the_warehouse_is_open(eventful_plant, monkeypatch, tmp_path):

@@ -11,12 +11,35 @@ from pwflow_core.errors import list_few
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
+from pwflow_core.pipeline.scoring.detectability import SensorSight, blind_sensors, read_sight
 from pwflow_core.pipeline.scoring.events import Event, worst_events
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql
 
-__all__ = ["Night", "PlantOverview", "PlantStatus", "RegimeStatus", "next_step", "read_status", "summarise_plant"]
+__all__ = ["Night", "PlantOverview", "PlantStatus", "RegimeStatus", "explain_blindness", "next_step", "read_status", "summarise_plant"]
+
+_REMEDIES = {
+    "few_readings": (
+        "raises no alarms: it has too few held-out readings",
+        "learn from a longer time ([training]), or from fewer regimes (clustering.n_clusters)",
+    ),
+    "other_regime": (
+        "raises no alarm on some lasting shifts of {sensors}: shifted readings look normal in {regime}",
+        "look at {regime} in `pwflow report`; if it holds transitions or a fault, leave their time out of [training], "
+        "or use fewer regimes (clustering.n_clusters)",
+    ),
+    "unjudged_regime": (
+        "raises no alarm on some lasting shifts of {sensors}: shifted readings are taken for {regime}, which judges "
+        "nothing yet",
+        "give {regime} a flow (`pwflow retrain {regime}`), or use fewer regimes (clustering.n_clusters)",
+    ),
+    "calibration": (
+        "raises no alarm on lasting shifts of {sensors}: held-out readings are as improbable",
+        "look for a fault in its readings in `pwflow report` and leave its time out of [training]; or learn from a "
+        "longer time, or allow more alarms (scoring.alpha)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -99,12 +122,14 @@ class PlantStatus(_PlantSize):
         last_night: The last day with scores; None before the first.
         regimes: The regimes in force, by key.
         findings: Verdicts on drift that want an answer, the first night first.
+        blind: What the regimes do not see: sensors whose lasting shifts of ten standard deviations raise no alarm.
         stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
     """
 
     last_night: Night | None
     regimes: tuple[RegimeStatus, ...]
     findings: tuple[StoredVerdict, ...]
+    blind: tuple[SensorSight, ...]
     stretches: tuple[Stretch, ...]
 
 
@@ -147,6 +172,7 @@ def read_status(plant: Plant) -> PlantStatus:
         size = _read_size(connection)
         regimes = connection.execute(read_sql(__package__, "status_regimes.sql"), {"channel": ALL_CHANNELS}).fetchall()
         findings = open_verdicts(connection)
+        blind = blind_sensors(read_sight(connection))
         stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
     return PlantStatus(
@@ -154,6 +180,7 @@ def read_status(plant: Plant) -> PlantStatus:
         night,
         tuple(RegimeStatus(*row) for row in regimes),
         tuple(findings),
+        tuple(seen for sensors in blind.values() for seen in sensors),
         tuple(stretches),
     )
 
@@ -204,6 +231,19 @@ def next_step(verdict: StoredVerdict, policy: str) -> str:
         where=f"{list_few(verdict.sensors) or 'the readings'} of {list_few(verdict.machine_ids)}",
         by_itself="the drift sensor answers it while `pwflow ui` runs; or now: " if policy == "retrain" else "",
     )
+
+
+def explain_blindness(blind: Sequence[SensorSight]) -> list[tuple[str, str]]:
+    """Return what each regime does not see and why, as a sentence, behind it what a person does about it."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for seen in blind:
+        size = "" if seen.shift is None else f" (below {seen.shift:.3g} {seen.unit}".rstrip() + ")"
+        groups.setdefault((seen.cluster_key, seen.reason or "", seen.hidden_by or ""), []).append(seen.sensor + size)
+    return [
+        (f"{key} {what}".format(sensors=list_few(sensors), regime=regime), remedy.format(regime=regime))
+        for (key, reason, regime), sensors in groups.items()
+        for what, remedy in [_REMEDIES[reason]]
+    ]
 
 
 def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from scipy.stats import rankdata
 
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.scoring.detectability import SensorSight
 from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map
 from pwflow_core.reporting.drawing.palette import SERIES
+from pwflow_core.reporting.drawing.sight import draw_sight
 from pwflow_core.reporting.facts import PlantFacts, nights_between
 from pwflow_core.reporting.names import clean_name, shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key
@@ -31,6 +33,7 @@ _MOST_PAIRS = 3
 _FEWEST_READINGS = 20
 _MOST_CHANNELS = 3
 _MOST_NAMED = 3
+_MOST_SENSORS = 12
 
 Array = NDArray[np.float64]
 
@@ -131,6 +134,9 @@ def _regime(
     weight = next((cluster.weight for cluster in facts.active if cluster.cluster_key == study.key), None)
     charts = [_map(study, segment, studies, texts), *_share(facts, study.key, texts)]
     notes = [problem] if problem else []
+    sight, blind = _sight(facts, study.key, texts)
+    charts += sight
+    notes += blind
     drift = _drift(facts, study.key, texts)
     if drift is not None:
         charts.append(drift)
@@ -218,6 +224,32 @@ def _drift(facts: PlantFacts, key: str, texts: Texts) -> Chart | None:
         Key("dashed", "ink", texts("legend.threshold")),
     )
     return Chart(texts("regime.drift"), picture, legend=legend, note=texts("regime.drift_note"))
+
+
+def _sight(facts: PlantFacts, key: str, texts: Texts) -> tuple[list[Chart], list[str]]:
+    """Return what a regime sees as a picture, and why it is blind, if it is."""
+    own = [seen for seen in facts.sight if seen.cluster_key == key]
+    notes = []
+    for (reason, hidden_by), group in groupby(
+        sorted((seen for seen in own if seen.is_blind), key=_blindness), key=_blindness
+    ):
+        names = [shorten_name(seen.sensor, 40) for seen in group]
+        notes.append(texts(f"blind.{reason}", sensors=texts("event.and").join(names), regime=hidden_by))
+    probed = [seen for seen in own if seen.spread is not None]
+    if not probed:
+        return [], notes
+    worst = sorted(probed, key=lambda seen: -(np.inf if seen.shift_sigma is None else seen.shift_sigma))
+    legend = (
+        Key("dot", "blue", texts("legend.shift")),
+        Key("diamond", "vermilion", texts("legend.spike")),
+        Key("dashed", "ink", texts("legend.blind")),
+    )
+    picture = draw_sight(worst[:_MOST_SENSORS], texts)
+    return [Chart(texts("regime.sight"), picture, legend=legend, note=texts("regime.sight_note"))], notes
+
+
+def _blindness(seen: SensorSight) -> tuple[str, str]:
+    return seen.reason or "", seen.hidden_by or ""
 
 
 def _pairs(facts: PlantFacts, model: ClusterModel, study: RegimeStudy, raw: list[int], texts: Texts) -> list[Chart]:
