@@ -81,16 +81,35 @@ class Evaluation:
         n_readings: Readings that were evaluated.
         n_days: Days that they cover, however many machines there are.
         n_false_alarms: Events of alarms that touch no fault.
+        n_true_alarms: Events that touch one.
+        n_healthy: Readings in no fault that have a score.
+        n_healthy_alarms: Those of them that are anomalies.
         mean_auroc_of_machines: Mean over the machines that have both kinds of readings.
         is_unseen: Whether the readings that the models learned from were left out.
+        unknown_machines: Machines of the labels that no reading comes from.
     """
 
     kinds: list[FaultKindScore]
     n_readings: int
     n_days: float
     n_false_alarms: int
+    n_true_alarms: int
+    n_healthy: int
+    n_healthy_alarms: int
     mean_auroc_of_machines: float
     is_unseen: bool
+    unknown_machines: list[str]
+
+    @property
+    def event_precision(self) -> float:
+        """Share of the events that touch a fault; NaN without events."""
+        n_events = self.n_true_alarms + self.n_false_alarms
+        return self.n_true_alarms / n_events if n_events else float("nan")
+
+    @property
+    def healthy_share_in_alarm(self) -> float:
+        """Share of the readings in no fault that are anomalies."""
+        return self.n_healthy_alarms / self.n_healthy if self.n_healthy else float("nan")
 
     @property
     def false_alarms_per_day(self) -> float:
@@ -106,6 +125,7 @@ class _Judged:
     ts: Times
     score: NDArray[np.float64]
     is_scored: Bools
+    is_anomaly: Bools
     is_stuck: Bools
     interval_seconds: float
 
@@ -140,6 +160,7 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
     """
     is_unseen = not with_training and any(plant.config.training.model_dump().values())
     with plant.warehouse.snapshot() as connection:
+        unknown = _find_unknown_machines(connection, labels)
         judged = _fetch_readings(plant, connection, labels, is_unseen)
         events = fetch_events(connection)
     faults = [(fault, rows) for fault in labels.faults if (rows := _rows_of(fault, judged)) is not None]
@@ -147,22 +168,28 @@ def evaluate_plant(plant: Plant, labels: Labels, *, with_training: bool = False)
         raise LabelsError(
             f"Expected labels of the machines {list_few(list(judged.place))} between {judged.ts.min()} and "
             f"{judged.ts.max()} UTC, but none of the {len(labels.faults):,} faults holds a reading of theirs: correct "
-            "the names of the machines or the time zone, or evaluate the training time too."
+            "the time zone, or evaluate the training time too."
         )
     is_faulty = np.zeros(len(judged.ts), dtype=np.bool_)
     for _, rows in faults:
         is_faulty[rows] = True
     of_kind = {kind: [pair for pair in faults if pair[0].kind == kind] for kind in sorted({f.kind for f, _ in faults})}
+    counts = [
+        _count_events(events.get(machine, _NO_EVENTS), judged.ts[place], _of_machine(labels, machine))
+        for machine, place in judged.place.items()
+    ]
+    is_healthy = judged.is_scored & ~is_faulty
     return Evaluation(
         kinds=[_score_kind(kind, own, judged, is_faulty, events) for kind, own in {**of_kind, TOTAL: faults}.items()],
         n_readings=len(judged.ts),
         n_days=len(np.unique(judged.ts)) * judged.interval_seconds / 86_400,
-        n_false_alarms=sum(
-            _count_false(events.get(machine, _NO_EVENTS), judged.ts[place], _of_machine(labels, machine))
-            for machine, place in judged.place.items()
-        ),
+        n_false_alarms=sum(n_false for _, n_false in counts),
+        n_true_alarms=sum(n_true for n_true, _ in counts),
+        n_healthy=int(is_healthy.sum()),
+        n_healthy_alarms=int((is_healthy & judged.is_anomaly).sum()),
         mean_auroc_of_machines=_mean_auroc(judged, is_faulty),
         is_unseen=is_unseen,
+        unknown_machines=unknown,
     )
 
 
@@ -201,17 +228,29 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     what = "that the models did not learn from" if evaluation.is_unseen else "also those that the models learned from"
     return (
         f"{evaluation.n_readings:,} readings, {what}, in {evaluation.n_days:.1f} days. "
-        f"{evaluation.n_false_alarms:,} false alarms, {evaluation.false_alarms_per_day:.2f} a day. "
+        f"{evaluation.n_false_alarms:,} false alarms, {evaluation.false_alarms_per_day:.2f} a day; of all events "
+        f"{_percent(evaluation.event_precision)} touch a fault. Of {evaluation.n_healthy:,} readings in no fault, "
+        f"{_percent(evaluation.healthy_share_in_alarm)} are anomalies. "
         f"Mean AUROC of machines {evaluation.mean_auroc_of_machines:.3f}.\n"
         "found: faults with an alarm in them. by status: further faults with a reading whose status is `stuck`. delay: "
         "median to the first alarm."
+        + (
+            f"\nThe labels name {list_few(evaluation.unknown_machines)}, which the plant does not have."
+            if evaluation.unknown_machines
+            else ""
+        )
     )
+
+
+def _percent(share: float) -> str:
+    return "none" if np.isnan(share) else f"{100 * share:.2g}%"
 
 
 def to_json(evaluation: Evaluation) -> str:
     """Return everything as JSON; what cannot be computed is null."""
     kinds = [asdict(kind) | {"recall": kind.recall} for kind in evaluation.kinds]
     document = asdict(evaluation) | {"kinds": kinds, "false_alarms_per_day": evaluation.false_alarms_per_day}
+    document |= {name: getattr(evaluation, name) for name in ("event_precision", "healthy_share_in_alarm")}
     return json.dumps(_without_nan(document), indent=2)
 
 
@@ -221,6 +260,27 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON docume
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _find_unknown_machines(connection: duckdb.DuckDBPyConnection, labels: Labels) -> list[str]:
+    """Return the machines of the labels that have no scores.
+
+    Raises:
+        LabelsError: None has.
+        NotFittedError: There are no scores yet.
+    """
+    machines = {row[0] for row in connection.execute("SELECT DISTINCT machine_id FROM mart.anomaly_scores").fetchall()}
+    if not machines:
+        raise NotFittedError("There are no scores yet: run `pwflow run` first.")
+    named = {fault.machine_id for fault in labels.faults}
+    named |= set() if labels.known is None else set(labels.known["machine_id"])
+    unknown = sorted(map(str, named - machines))
+    if named and not named & machines:
+        raise LabelsError(
+            f"Expected labels of the machines {list_few(sorted(machines))}, got {list_few(unknown)}: name the machines as "
+            "the source does."
+        )
+    return unknown
 
 
 def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels: Labels, is_unseen: bool) -> _Judged:
@@ -243,6 +303,7 @@ def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels:
     )
     query = (
         "SELECT score.machine_id, score.ts, score.anomaly_score, score.status = 'scored' AS is_scored, "
+        "coalesce(score.is_anomaly, false) AS is_anomaly, "
         f"score.status = 'stuck' AS is_stuck FROM mart.anomaly_scores AS score {training} "
         f"{'' if labels.known is None else known} ORDER BY ALL"
     )
@@ -259,6 +320,7 @@ def _fetch_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, labels:
         ts=_microseconds(frame["ts"]),
         score=frame["anomaly_score"].to_numpy(dtype=np.float64),
         is_scored=frame["is_scored"].to_numpy(dtype=np.bool_),
+        is_anomaly=frame["is_anomaly"].to_numpy(dtype=np.bool_),
         is_stuck=frame["is_stuck"].to_numpy(dtype=np.bool_),
         interval_seconds=read_block_seconds(connection) / BLOCK_READINGS,
     )
@@ -315,12 +377,12 @@ def _delay_minutes(fault: Fault, events: Events) -> float | None:
     return max(float(first / np.timedelta64(1, "m")), 0.0)
 
 
-def _count_false(events: Events, ts: Times, faults: list[Fault]) -> int:
-    """Count the events of a machine that begin in the evaluated time and touch no fault."""
-    is_false = np.isin(events.started_at, ts)
+def _count_events(events: Events, ts: Times, faults: list[Fault]) -> tuple[int, int]:
+    """Count the events of a machine that begin in the evaluated time: those that touch a fault, and the others."""
+    is_counted, is_true = np.isin(events.started_at, ts), np.zeros(len(events.started_at), dtype=np.bool_)
     for fault in faults:
-        is_false &= ~events.touching(fault.started_at, fault.ended_at)
-    return int(is_false.sum())
+        is_true |= events.touching(fault.started_at, fault.ended_at)
+    return int((is_counted & is_true).sum()), int((is_counted & ~is_true).sum())
 
 
 def _mean_auroc(judged: _Judged, is_faulty: Bools) -> float:

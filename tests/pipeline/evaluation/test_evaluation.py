@@ -7,11 +7,16 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant, tabulate_evaluation, to_json
+from pwflow_core.pipeline.evaluation.evaluation import (
+    describe_evaluation,
+    evaluate_plant,
+    tabulate_evaluation,
+    to_json,
+)
 from pwflow_core.pipeline.evaluation.labels import labels_from_column, labels_from_file, labels_of_simulation
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.source.ingest import ingest_files
-from tests.conftest import MakePlant, frame, put_file, read_all, reopen
+from tests.conftest import MakePlant, frame, put_file, query, read_all, reopen
 
 CALM = """
     UPDATE mart.anomaly_scores SET is_anomaly = false, anomaly_score = hash(reading_id) % 1000 / 1000.0
@@ -78,6 +83,28 @@ def test_alarms_outside_of_faults_are_counted_as_events(arranged):
     assert evaluation.false_alarms_per_day == pytest.approx(0.96)
     assert evaluation.n_readings == 3000
     assert not evaluation.is_unseen
+    assert evaluation.n_true_alarms == 2
+    assert evaluation.event_precision == pytest.approx(2 / 3)
+
+
+def test_alarms_among_healthy_readings_are_told_as_a_share(arranged):
+    evaluation = evaluate_plant(arranged, labels(arranged, INTERVALS))
+    assert evaluation.n_healthy_alarms == 5, "three of the false alarm, two before the jam"
+    [(n_scored,)] = query(arranged, "SELECT count(*) FROM mart.anomaly_scores WHERE status = 'scored'")
+    assert n_scored - 50 <= evaluation.n_healthy < n_scored
+    said = describe_evaluation(evaluation)
+    assert "of all events 67% touch a fault" in said
+    assert f"Of {evaluation.n_healthy:,} readings in no fault, 0.17% are anomalies" in said
+
+
+def test_machines_that_the_plant_does_not_have_are_named(arranged):
+    evaluation = evaluate_plant(arranged, labels(arranged, INTERVALS + INTERVALS.split("\n")[1].replace("1,", "9,", 1)))
+    assert evaluation.unknown_machines == ["press-9"]
+    assert describe_evaluation(evaluation).endswith("The labels name press-9, which the plant does not have.")
+    times = pd.date_range("2024-03-01 10:00", periods=25, freq="60s", tz="UTC")
+    rows = pd.DataFrame({"machine": "pump-1", "time": times, "label": 0})
+    with pytest.raises(LabelsError, match="of the machines press-1, press-2, got pump-1: name the machines"):
+        evaluate_plant(arranged, labels(arranged, rows.to_csv(index=False)))
 
 
 def test_ranks_are_those_of_judged_readings(arranged):
@@ -178,7 +205,7 @@ def test_tables_and_json_hold_every_kind(arranged):
 MISTAKES = {
     "wrong columns": ("a,b\n1,2\n", "has no column 'machine'"),
     "no label": ("machine,time\npress-1,2024-03-01T10:00:00Z\n", "rename them"),
-    "other machines": (INTERVALS.replace("press", "pump"), "correct the names of the machines"),
+    "other machines": (INTERVALS.replace("press", "pump"), "got pump-1, pump-2: name the machines as the source does"),
     "other times": (INTERVALS.replace("2024", "1999"), "none of the 4 faults holds a reading"),
     "labels of 2": ("machine,time,label\npress-1,2024-03-01T10:00:00Z,2\n", "Expected labels of 0 or 1"),
     "unreadable times": (INTERVALS.replace("2024-03-01T15:00:00Z", "noon:00Z"), "without a readable time"),
