@@ -55,6 +55,12 @@ CHECKS: tuple[Check, ...] = (
         is_blocking=False,
     ),
     Check(
+        "alarms_not_too_few",
+        "No regime has fewer alarms, on readings that it did not learn from, than alpha lets expect of normal ones, "
+        "beyond chance (Poisson, 1 in 1,000). Only warns: such a regime may miss faults.",
+        is_blocking=False,
+    ),
+    Check(
         "storage_is_whole",
         "Every model file can be used, and the warehouse lost nothing that was written into it. Only warns: what "
         "cannot be judged says so, and the rest has to come out.",

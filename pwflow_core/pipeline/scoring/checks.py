@@ -17,12 +17,13 @@ from datetime import timedelta
 import duckdb
 import numpy as np
 import pandas as pd
+from scipy.stats import poisson
 
 from pwflow_core.errors import ChecksFailedError, list_few
 from pwflow_core.modelling.calibration import calibrate, distance_from_uniform
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
-from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
+from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
@@ -37,6 +38,8 @@ __all__ = ["CheckResult", "check_scores", "explain_failed_checks", "refuse_faile
 
 _LARGEST_DISTANCE = 0.1
 _DISTANCE_FACTOR = 2.5
+_SILENCE_CHANCE = 0.001
+_STOPPING = f"({', '.join(map(str, STOPPING_FOLDS))})"
 
 Figures = dict[str, str | int | float]
 
@@ -256,6 +259,27 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     return not described, sentence, {"nights of a regime above the budget": len(described)}
 
 
+def alarms_not_too_few(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
+    """Warn of a regime with fewer alarms than normal readings alone should give: it will miss faults, too.
+
+    Tolerance: with m independent readings, chance alone gives so few alarms, by the Poisson distribution with mean
+    alpha m, in less than one of a thousand regimes.
+    """
+    regimes = connection.execute(read_sql(__package__, "checks_silence.sql", folds=_STOPPING)).fetchall()
+    described = [
+        f"{key} ({n_alarms:,} of {n_scored:,} readings, where alpha = {alpha:g} lets expect {alpha * n_scored:,.0f})"
+        for key, n_scored, n_alarms, alpha, independent in regimes
+        if poisson.cdf(n_alarms * independent, alpha * n_scored * independent) < _SILENCE_CHANCE
+    ]
+    sentence = "No regime has fewer alarms than alpha lets expect of normal readings."
+    if described:
+        sentence = (
+            f"Fewer alarms than normal readings alone should give: {list_few(described)}. Such a regime misses faults: "
+            "`pwflow status` says what it does not see; look for a fault in the time that it was calibrated on."
+        )
+    return not described, sentence, {"regimes with too few alarms": len(described)}
+
+
 def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Warn of model files that cannot be used, and of what the warehouse was found to lack in the last day."""
     keys = [
@@ -295,6 +319,7 @@ _FUNCTIONS: Mapping[str, Callable[[Plant, duckdb.DuckDBPyConnection], Finding]] 
         model_sets_agree,
         p_values_are_uniform,
         alarms_within_budget,
+        alarms_not_too_few,
         storage_is_whole,
     )
 }

@@ -222,6 +222,21 @@ def test_a_night_of_alarms_warns_and_is_published(trained_plant):
     assert published(trained_plant) != before
 
 
+def test_a_regime_that_hardly_alarms_warns_and_one_that_does_so_by_chance_does_not(trained_plant):
+    change(trained_plant, "UPDATE mart.anomaly_scores SET is_anomaly = false WHERE status = 'scored'")
+    assert results(trained_plant)["alarms_not_too_few"], "so few readings may have no alarm"
+    change(trained_plant, "UPDATE core.model_sets SET alpha = 0.5")
+    [silent] = [result for result in check_scores(trained_plant) if result.name == "alarms_not_too_few"]
+    assert not silent.passed
+    assert not silent.is_blocking
+    assert silent.sentence.startswith("Fewer alarms than normal readings alone should give: c0001 (0 of ")
+    change(
+        trained_plant,
+        "UPDATE mart.anomaly_scores SET is_anomaly = hash(reading_id) % 2 = 0 WHERE status = 'scored'",
+    )
+    assert results(trained_plant)["alarms_not_too_few"]
+
+
 def test_results_are_values(trained_plant):
     for result in check_scores(trained_plant):
         assert dataclasses.asdict(result)["sentence"].endswith(".")
