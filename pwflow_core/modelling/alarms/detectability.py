@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Faults = Callable[[Array, int, float], Array]
 
+POWER = 0.9
+"""Share of faults that have to alarm for their size to be one that is seen."""
 BLIND_SIGMA = 10.0
 """A sensor whose lasting shift of so many standard deviations raises no alarm is one that the alarm is blind to."""
 
@@ -96,7 +98,7 @@ def probe_detectability(
     *,
     shifted: Faults = add_to_column,
     spiked: Faults = add_to_column,
-    power: float = 0.9,
+    power: float = POWER,
 ) -> Detectability:
     """Probe alarms with faults of known size on normal readings.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,12 @@ from pwflow_core.warehouse import utc_now
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow, ClusterRows, TrainingHistory
 
-__all__ = ["FlowSummary", "clusters_without_flow", "retraining_starts", "train_cluster_flows"]
+__all__ = ["FlowSummary", "Objection", "clusters_without_flow", "retraining_starts", "train_cluster_flows"]
 
 _log = logging.getLogger("pwflow.flows")
+
+Objection = Callable[[Plant, str, "ClusterFlow", TrainingWindow], str]
+"""From a plant, a regime, a new flow of it and what that could learn from to a reason against it, or none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,7 @@ def train_cluster_flows(
     promoted_by: str,
     learn_from: Mapping[str, datetime] | None = None,
     challenge: bool = True,
+    object_to: Objection | None = None,
     run_id: str | None = None,
 ) -> dict[str, FlowSummary]:
     """Train the flows of some clusters together and put those in force that prove themselves.
@@ -97,6 +101,8 @@ def train_cluster_flows(
             these has to be better by `drift.min_gain`, not only no worse. `retraining_starts` has what open verdicts
             ask for.
         challenge: Whether a flow has to prove itself against the one in force at all.
+        object_to: Says why a flow must not take the place of the one in force although it describes readings well
+            enough; an empty text if nothing speaks against it.
         run_id: The run in which this happens, for the registry; None outside of runs.
 
     Raises:
@@ -136,6 +142,9 @@ def train_cluster_flows(
             outcome = challenge_champion(
                 plant, model, key, flow, version, windows[key], champion, is_refit=key in starts
             )
+        if object_to and outcome.is_won and champion not in (None, version):
+            objection = object_to(plant, key, flow, windows[key])
+            outcome = replace(outcome, is_won=False, sentence=objection) if objection else outcome
         trained[key] = TrainedFlow(
             flow=flow,
             version=version,

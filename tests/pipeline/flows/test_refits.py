@@ -17,6 +17,7 @@ from pwflow_core.pipeline.flows.training_sets import RegimeRows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.detectability import find_lost_sight, measure_detectability
 from pwflow_core.pipeline.scoring.events import derive_events
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
@@ -117,6 +118,21 @@ def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registr
     assert refused == (summary.flow_version, None, None)
     assert "the new flow is refused, the one in force stays" in caplog.text
     assert "two standard errors are asked for" in summary.decision.reason
+
+
+def test_a_flow_that_wins_but_would_see_less_is_refused(trained_plant):
+    measure_detectability(trained_plant)
+    arrive(trained_plant)
+    assert refit(trained_plant, "c0001", object_to=find_lost_sight)["c0001"].decision.decision == "promoted"
+    rollback(trained_plant, "c0001", decided_by="test", reason="once more")
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.detectability SET shift = shift / 5 WHERE sensor = 'pressure'")
+    refused = refit(trained_plant, "c0001", object_to=find_lost_sight)["c0001"].decision
+    assert refused.decision == "refused"
+    assert (
+        "it would miss lasting shifts half as large again as those that alarm now, of pressure (now" in refused.reason
+    )
+    assert refused.gain_recent > 0.02
 
 
 @pytest.mark.parametrize(("share", "decision"), [(1.01, "refused"), (0.99, "promoted")])
