@@ -16,11 +16,13 @@ from pwflow_core.reporting.expectations import Expectations
 from pwflow_core.reporting.facts import read_facts
 from pwflow_core.reporting.pages.events import make_events
 from pwflow_core.reporting.pages.glance import make_glance
+from pwflow_core.reporting.pages.history import make_history
 from pwflow_core.reporting.pages.models import make_models
 from pwflow_core.reporting.pages.quality import make_quality
 from pwflow_core.reporting.pages.regimes import choose_regimes, make_regimes
 from pwflow_core.reporting.regimes import load_flows, load_regimes, study_regimes
 from pwflow_core.reporting.rendering import make_environment, put_in_place
+from pwflow_core.reporting.stretch_facts import read_stretches
 from pwflow_core.reporting.texts import Texts
 from pwflow_core.warehouse import utc_now
 
@@ -90,6 +92,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
     facts = read_facts(plant, days or plant.config.report.days, utc_now())
     model, problem = load_regimes(plant)
     details = read_events(plant, facts, model.sensors if model else ())
+    stretches = read_stretches(plant, facts)
     flows, problems = load_flows(plant, facts) if model else ({}, {})
     sensors = [sensor.name for sensor in facts.sensors]
     expectations = Expectations(model, flows, sensors) if model and flows else None
@@ -110,6 +113,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
             known={regime.key for regime in regimes.regimes},
             glance=make_glance(facts, events.rows, words),
             events=events,
+            history=make_history(facts, stretches, words),
             regimes=regimes,
             quality=make_quality(facts, words),
             models=make_models(facts, words),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from pwflow_core.reporting.records import EventRow
 from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql
 from pwflow_core.warehouse.streaming import fetch_matrix
 
-__all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events"]
+__all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events", "read_traces"]
 
 _WORST, _LATEST, _WORST_OF_LAST_DAY = 12, 3, 3
 _MOST_SIGNALS = 3
@@ -125,27 +126,55 @@ def _read_event(
     columns: tuple[str, ...],
 ) -> EventFacts:
     started, ended = event.started_at, event.ended_at
-    interval = facts.interval_seconds if np.isfinite(facts.interval_seconds) else 60.0
-    margin = timedelta(seconds=max((ended - started).total_seconds() / 2, _MARGIN_READINGS * interval))
-    start, end = started - margin, ended + margin
-    seconds = (end - start).total_seconds()
+    start, end = _around(facts, started, ended)
     window: dict[str, object] = {"machine": event.machine_id, "start": start, "end": end}
-    bins = window | {"bin_seconds": max(seconds / _BINS, 1e-6)}
-    gap = max(5 * interval, 3 * seconds / _BINS)
     shown = [part.sensor for part in blame[:_MOST_SIGNALS]] or event.top_sensors[:_MOST_SIGNALS]
-    known = {sensor.name for sensor in facts.sensors}
-    shown = [sensor for sensor in shown if sensor in known]
+    score, traces = read_traces(connection, facts, event.machine_id, started, ended, shown)
     return EventFacts(
         event.event_id,
         event.machine_id,
         started,
         ended,
         blame,
-        _read_trace(connection, "anomaly_score", "mart.anomaly_scores", bins, gap),
-        {sensor: _read_trace(connection, quote_identifier(sensor), "core.readings", bins, gap) for sensor in shown},
-        {sensor: _read_anomalies(connection, event.machine_id, sensor, started, ended) for sensor in shown},
-        _read_readings(connection, columns, window | {"bin_seconds": max(seconds / _BAND_BINS, 1e-6)}),
+        score,
+        traces,
+        {sensor: _read_anomalies(connection, event.machine_id, sensor, started, ended) for sensor in traces},
+        _read_readings(
+            connection, columns, window | {"bin_seconds": max((end - start).total_seconds() / _BAND_BINS, 1e-6)}
+        ),
     )
+
+
+def read_traces(
+    connection: duckdb.DuckDBPyConnection,
+    facts: PlantFacts,
+    machine: str,
+    started: datetime,
+    ended: datetime,
+    sensors: Sequence[str],
+) -> tuple[Trace, dict[str, Trace]]:
+    """Return the anomaly score of a machine around a time, and what some of its sensors read, those that there are."""
+    start, end = _around(facts, started, ended)
+    seconds = (end - start).total_seconds()
+    bins = {"machine": machine, "start": start, "end": end, "bin_seconds": max(seconds / _BINS, 1e-6)}
+    gap = max(5 * _interval(facts), 3 * seconds / _BINS)
+    known = {sensor.name for sensor in facts.sensors}
+    score = _read_trace(connection, "anomaly_score", "mart.anomaly_scores", bins, gap)
+    return score, {
+        sensor: _read_trace(connection, quote_identifier(sensor), "core.readings", bins, gap)
+        for sensor in sensors
+        if sensor in known
+    }
+
+
+def _interval(facts: PlantFacts) -> float:
+    return facts.interval_seconds if np.isfinite(facts.interval_seconds) else 60.0
+
+
+def _around(facts: PlantFacts, started: datetime, ended: datetime) -> tuple[datetime, datetime]:
+    """Return a time with a margin on both sides."""
+    margin = timedelta(seconds=max((ended - started).total_seconds() / 2, _MARGIN_READINGS * _interval(facts)))
+    return started - margin, ended + margin
 
 
 def _read_trace(

@@ -22,6 +22,8 @@ from pwflow_core.reporting.records import (
     HealthRow,
     Record,
     Rejection,
+    ScoreRow,
+    StretchRow,
     Version,
     fetch_records,
 )
@@ -29,7 +31,7 @@ from pwflow_core.warehouse import quote_identifier, read_sql
 
 __all__ = ["PlantFacts", "nights_between", "read_facts"]
 
-_MOST_EVENTS, _MOST_ROWS = 300, 200
+_MOST_EVENTS, _MOST_ROWS, _MOST_SCORES = 300, 200, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,8 @@ class PlantFacts:
         health: `mart.cluster_health` of the time shown.
         verdicts: `mart.drift_verdicts`, the latest first.
         events: The worst and the latest events, the latest first.
+        highest_scores: Where there are no events, the highest score of a machine and day, the highest first.
+        stretches: `mart.unusual_stretches`, those that wait for a decision first, then the longest.
         clusters: `mart.clusters`, those in force first.
         versions: `mart.flow_versions`, those in force first.
         decisions: `mart.flow_decisions`, the latest first.
@@ -75,6 +79,8 @@ class PlantFacts:
     health: tuple[HealthRow, ...]
     verdicts: tuple[StoredVerdict, ...]
     events: tuple[EventRow, ...]
+    highest_scores: tuple[ScoreRow, ...]
+    stretches: tuple[StretchRow, ...]
     clusters: tuple[ClusterRow, ...]
     versions: tuple[Version, ...]
     decisions: tuple[Decision, ...]
@@ -114,6 +120,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
         def read(kind: type[Record], query: str, **values: object) -> tuple[Record, ...]:
             return fetch_records(connection, kind, query, values)
 
+        events = read(EventRow, read_sql(__package__, "facts_events.sql"), first=first, most=_MOST_EVENTS)
         return PlantFacts(
             name=config.plant.name,
             built_at=built_at,
@@ -133,11 +140,21 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 night=first_night,
             ),
             verdicts=tuple(recent_verdicts(connection, first_night, _MOST_ROWS)),
-            events=read(
-                EventRow,
-                read_sql(__package__, "facts_events.sql"),
+            events=events,
+            highest_scores=()
+            if events
+            else read(
+                ScoreRow,
+                "FROM mart.anomaly_scores WHERE status = 'scored' AND ts >= $first "
+                "QUALIFY row_number() OVER (PARTITION BY machine_id, ts::DATE ORDER BY anomaly_score DESC, ts) = 1 "
+                "ORDER BY anomaly_score DESC, ts LIMIT $most",
                 first=first,
-                most=_MOST_EVENTS,
+                most=_MOST_SCORES,
+            ),
+            stretches=read(
+                StretchRow,
+                "FROM mart.unusual_stretches ORDER BY status <> 'open', n_readings DESC, started_at LIMIT $most",
+                most=_MOST_ROWS,
             ),
             clusters=read(ClusterRow, "FROM mart.clusters ORDER BY status, cluster_key"),
             versions=read(

@@ -16,6 +16,8 @@ __all__ = [
     "HealthRow",
     "Record",
     "Rejection",
+    "ScoreRow",
+    "StretchRow",
     "Version",
     "fetch_records",
 ]
@@ -40,6 +42,32 @@ class EventRow:
     n_events: int
     by_peak: int
     by_time: int
+
+
+@dataclass(frozen=True)
+class StretchRow:
+    """A row of `mart.unusual_stretches`."""
+
+    stretch_id: str
+    machine_id: str
+    segment: str
+    started_at: datetime
+    ended_at: datetime
+    n_readings: int
+    top_sensors: list[str]
+    status: str
+    decided_at: datetime | None
+    decided_by: str | None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A reading and its anomaly score."""
+
+    machine_id: str
+    ts: datetime
+    anomaly_score: float
+    cluster_key: str | None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pwflow_core.pipeline.scoring.detectability import SensorSight
     from pwflow_dagster.runs import LastRun
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "describe_stretches"]
 
 
 @click.command()
@@ -188,7 +189,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     if found.blind:
         lines += _describe_blind(found.blind)
     if found.stretches:
-        lines += _describe_stretches(found.stretches)
+        lines += describe_stretches(found.stretches)
     lines.append(f"  verdicts    {len(found.findings)} open")
     for verdict in found.findings:
         lines.append(f"    {verdict.verdict_id}  {verdict.night}  {verdict.summary}")
@@ -215,7 +216,8 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
     return lines
 
 
-def _describe_stretches(stretches: tuple[Stretch, ...]) -> list[str]:
+def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
+    """Return the stretches of the history that nobody has decided about, line by line, and what to do next."""
     n_readings = sum(stretch.n_readings for stretch in stretches)
     lines = [
         f"  unusual     {len(stretches)} stretches of the history, {n_readings:,} readings: nothing learns from them"

@@ -12,6 +12,7 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
+from pwflow_dagster.cli.looking import describe_stretches
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
 from pwflow_dagster.cli.progress import shown_runs
 
@@ -134,10 +135,7 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
 def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:
     worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
-    unusual = (
-        f"\n  unusual    {plant.n_unusual:,} readings of the history, unlike the rest, were not learned from"
-        * bool(plant.n_unusual)
-    )
+    unusual = "".join(f"\n{line}" for line in describe_stretches(plant.stretches)) if plant.stretches else ""
     return f"""
 Plant {config.plant.name}, jobs {" and ".join(jobs)}
   readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}

@@ -221,6 +221,38 @@ def test_a_plant_without_events_says_so(eventful_plant, take_apart):
     assert TEXTS("events.none") in page.text
 
 
+def test_without_events_the_highest_scores_are_listed(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.anomaly_events")
+    page = built(eventful_plant, take_apart)[1]
+    assert TEXTS("events.highest") in page.text
+    highest = query(
+        eventful_plant,
+        "SELECT max(anomaly_score) FROM mart.anomaly_scores WHERE ts >= '2024-03-02' GROUP BY machine_id",
+    )
+    for (score,) in highest:
+        assert TEXTS.number(score) in page.text
+
+
+def test_an_unusual_stretch_is_drawn_with_what_to_do_and_who_decided(eventful_plant, take_apart):
+    with eventful_plant.warehouse.transaction() as connection:
+        for stretch_id, status, by in (("U-aaaaaa", "open", None), ("U-bbbbbb", "fault", "Ada: pump")):
+            connection.execute(
+                "INSERT INTO mart.unusual_stretches BY NAME SELECT $id AS stretch_id, 'press-1' AS machine_id, "
+                "'A' AS segment, TIMESTAMP '2024-03-01 10:00' AS started_at, TIMESTAMP '2024-03-01 11:00' AS ended_at, "
+                "61 AS n_readings, 9.0 AS excess, ['pressure'] AS top_sensors, $status AS status, $by AS decided_by, "
+                "TIMESTAMP '2024-03-05' AS decided_at",
+                {"id": stretch_id, "status": status, "by": by},
+            )
+    summary, page = built(eventful_plant, take_apart)
+    assert page.text.count(TEXTS("history.signals")) == 2
+    assert "pwflow approve U-aaaaaa" in page.text
+    assert "pwflow approve U-bbbbbb" not in page.text
+    assert "Ada: pump, " in page.text
+    assert {"stretch-U-aaaaaa", "stretch-U-bbbbbb"} <= set(page.attributes("id"))
+    assert summary.n_charts == page.source.count("<svg ")
+
+
 def test_readings_without_regimes_make_a_report_of_what_there_is(make_plant, take_apart):
     plant = make_plant({"first.csv": plant_readings(200)}, source={"segments": ["recipe"]})
     read_all(plant)

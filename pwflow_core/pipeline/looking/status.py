@@ -147,6 +147,7 @@ class PlantOverview(_PlantSize):
         n_alarm_days: Days of a machine with at least one anomaly.
         n_events: Events that they come to.
         n_unusual: Readings in stretches of the history unlike the rest, which nothing learned from.
+        stretches: Those of these stretches that nobody has decided about, the longest first.
         worst: The three with the largest peak scores.
     """
 
@@ -159,6 +160,7 @@ class PlantOverview(_PlantSize):
     n_alarm_days: int
     n_events: int
     n_unusual: int
+    stretches: tuple[Stretch, ...]
     worst: list[Event]
 
 
@@ -192,6 +194,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
         NotFittedError: There is no warehouse yet.
     """
     with plant.warehouse.snapshot() as connection:
+        stretches = open_stretches(connection)
         [(n_segments, n_clusters)] = connection.execute(
             "SELECT count(DISTINCT segment), count(*) FROM mart.clusters WHERE status = 'active'"
         ).fetchall()
@@ -213,7 +216,8 @@ def summarise_plant(plant: Plant) -> PlantOverview:
             alpha_in_force(connection),
             n_alarm_days,
             fetch_value(connection, "SELECT count(*) FROM mart.anomaly_events"),
-            sum(stretch.n_readings for stretch in open_stretches(connection)),
+            sum(stretch.n_readings for stretch in stretches),
+            tuple(stretches),
             worst_events(connection, 3),
         )
 

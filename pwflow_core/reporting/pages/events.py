@@ -67,12 +67,23 @@ class ListedEvent:
 
 
 @dataclass(frozen=True)
+class HighScore:
+    """The highest anomaly score of a machine on a day."""
+
+    at: str
+    machine: str
+    score: str
+    regime: str
+
+
+@dataclass(frozen=True)
 class EventsPage:
-    """Everything on the page."""
+    """Everything on the page; where there are no events, the highest scores instead."""
 
     cards: tuple[EventCard, ...]
     rows: tuple[ListedEvent, ...]
     n_events: int
+    highest: tuple[HighScore, ...]
 
 
 def make_events(
@@ -104,7 +115,11 @@ def make_events(
         )
         for event in facts.events
     ]
-    return EventsPage(tuple(cards), tuple(rows), facts.n_events)
+    highest = [
+        HighScore(texts.moment(row.ts), row.machine_id, texts.number(row.anomaly_score), row.cluster_key or "")
+        for row in facts.highest_scores
+    ]
+    return EventsPage(tuple(cards), tuple(rows), facts.n_events, tuple(highest))
 
 
 def _card(facts: PlantFacts, event: EventRow, detail: EventFacts, bands: Mapping[str, Band], texts: Texts) -> EventCard:
