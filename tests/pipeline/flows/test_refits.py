@@ -123,16 +123,24 @@ def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registr
 def test_a_flow_that_wins_but_would_see_less_is_refused(trained_plant):
     measure_detectability(trained_plant)
     arrive(trained_plant)
-    assert refit(trained_plant, "c0001", object_to=find_lost_sight)["c0001"].decision.decision == "promoted"
-    rollback(trained_plant, "c0001", decided_by="test", reason="once more")
+    asked = []
+
+    def object_to(*about):
+        asked.append(about)
+        return find_lost_sight(*about)
+
+    scale = "UPDATE mart.detectability SET shift = shift * {} WHERE sensor = 'pressure'"
     with trained_plant.warehouse.transaction() as connection:
-        connection.execute("UPDATE mart.detectability SET shift = shift / 5 WHERE sensor = 'pressure'")
-    refused = refit(trained_plant, "c0001", object_to=find_lost_sight)["c0001"].decision
+        connection.execute(scale.format(0.2))
+    refused = refit(trained_plant, "c0001", object_to=object_to)["c0001"].decision
     assert refused.decision == "refused"
     assert (
         "it would miss lasting shifts half as large again as those that alarm now, of pressure (now" in refused.reason
     )
     assert refused.gain_recent > 0.02
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(scale.format(5))
+    assert find_lost_sight(*asked[0]) == "", "as it really was, it sees no less"
 
 
 @pytest.mark.parametrize(("share", "decision"), [(1.01, "refused"), (0.99, "promoted")])
