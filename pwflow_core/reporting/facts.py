@@ -11,8 +11,8 @@ import pandas as pd
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
 from pwflow_core.pipeline.readings.timing import read_timing
-from pwflow_core.pipeline.scoring.detectability import SensorSight, read_sight
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
+from pwflow_core.pipeline.scoring.sight import SensorSight, read_sight
 from pwflow_core.pipeline.source.source import Sensor, read_source
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.records import (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
     from pwflow_core.pipeline.looking.status import PlantStatus, RegimeStatus
     from pwflow_core.pipeline.readings.recurrence import Stretch
-    from pwflow_core.pipeline.scoring.detectability import SensorSight
+    from pwflow_core.pipeline.scoring.sight import SensorSight
     from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS", "describe_stretches"]
@@ -189,7 +189,8 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     if found.blind:
         lines += _describe_blind(found.blind)
     if found.stretches:
-        lines += describe_stretches(found.stretches)
+        first, *others = describe_stretches(found.stretches)
+        lines += [f"  unusual     {first}", *others]
     lines.append(f"  verdicts    {len(found.findings)} open")
     for verdict in found.findings:
         lines.append(f"    {verdict.verdict_id}  {verdict.night}  {verdict.summary}")
@@ -219,9 +220,7 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
 def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
     """Return the stretches of the history that nobody has decided about, line by line, and what to do next."""
     n_readings = sum(stretch.n_readings for stretch in stretches)
-    lines = [
-        f"  unusual     {len(stretches)} stretches of the history, {n_readings:,} readings: nothing learns from them"
-    ]
+    lines = [f"{len(stretches)} stretches of the history, {n_readings:,} readings: nothing learns from them"]
     for stretch in stretches[:_MOST_STRETCHES]:
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M}"
         lines.append(f"    {stretch.stretch_id}  {stretch.machine_id}  {when}  {', '.join(stretch.top_sensors)}")

@@ -135,7 +135,7 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
 def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:
     worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
     unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
-    unusual = "".join(f"\n{line}" for line in describe_stretches(plant.stretches)) if plant.stretches else ""
+    unusual = "\n  unusual    " + "\n".join(describe_stretches(plant.stretches)) if plant.stretches else ""
     return f"""
 Plant {config.plant.name}, jobs {" and ".join(jobs)}
   readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}

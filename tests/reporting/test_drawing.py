@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pwflow_core.pipeline.scoring.detectability import SensorSight
+from pwflow_core.pipeline.scoring.sight import SensorSight
 from pwflow_core.reporting.drawing.canvas import canvas
 from pwflow_core.reporting.drawing.curves import draw_drift, draw_share, training_curve_png
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_pair

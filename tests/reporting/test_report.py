@@ -93,7 +93,7 @@ def test_a_blind_regime_says_so_with_the_reason(eventful_plant, take_apart):
     for language in LANGUAGES:
         texts = Texts(language)
         target = eventful_plant.config.folder / f"{language}.html"
-        build_report(eventful_plant, target, language=language)
+        build_report(eventful_plant, target, language=language, days=1)
         text = take_apart(target).text
         both = texts("event.and").join(["pressure", "temperature"])
         assert texts("blind.other_regime", sensors=both, regime="c0002") in text

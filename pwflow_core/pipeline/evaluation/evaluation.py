@@ -277,8 +277,8 @@ def _find_unknown_machines(connection: duckdb.DuckDBPyConnection, labels: Labels
     unknown = sorted(map(str, named - machines))
     if named and not named & machines:
         raise LabelsError(
-            f"Expected labels of the machines {list_few(sorted(machines))}, got {list_few(unknown)}: name the machines as "
-            "the source does."
+            f"Expected labels of the machines {list_few(sorted(machines))}, got {list_few(unknown)}: name the "
+            "machines as the source does."
         )
     return unknown
 

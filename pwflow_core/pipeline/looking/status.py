@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -11,13 +12,22 @@ from pwflow_core.errors import list_few
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
-from pwflow_core.pipeline.scoring.detectability import SensorSight, blind_sensors, read_sight
 from pwflow_core.pipeline.scoring.events import Event, worst_events
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
+from pwflow_core.pipeline.scoring.sight import SensorSight, blind_sensors, read_sight
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql
 
-__all__ = ["Night", "PlantOverview", "PlantStatus", "RegimeStatus", "explain_blindness", "next_step", "read_status", "summarise_plant"]
+__all__ = [
+    "Night",
+    "PlantOverview",
+    "PlantStatus",
+    "RegimeStatus",
+    "explain_blindness",
+    "next_step",
+    "read_status",
+    "summarise_plant",
+]
 
 _REMEDIES = {
     "few_readings": (

@@ -7,7 +7,6 @@ their segment. What a regime misses is not seen in any other figure: it raises n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from pwflow_core.pipeline.readings.training_rows import select_training_rows, tr
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.scoring.judge import ModelSet, SegmentJudge, open_judge, read_model_set
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
+from pwflow_core.pipeline.scoring.sight import SensorSight, blind_sensors, read_sight
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import insert_row, quote_columns, read_sql, utc_now
@@ -39,14 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DetectabilitySummary",
-    "SensorSight",
     "alarm_rule",
-    "blind_sensors",
     "explain_blindness",
     "find_lost_sight",
     "measure_detectability",
     "probe_regime",
-    "read_sight",
 ]
 
 _log = logging.getLogger("pwflow.detectability")
@@ -54,45 +51,6 @@ _log = logging.getLogger("pwflow.detectability")
 _MOST_READINGS, _MOST_RUNS, _FEWEST_RUNS = 480, 120, 10
 _LARGEST_LOSS = 1.5
 _MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class SensorSight:
-    """What a regime sees of a sensor.
-
-    Attributes:
-        cluster_key: The regime.
-        flow_version: Its flow.
-        sensor: The sensor.
-        unit: Its unit.
-        n_readings: Held-out readings that were probed with.
-        alpha: The false-alarm rate per reading.
-        min_readings: Anomalies in a row that are an event.
-        spread: Its standard deviation in the regime, raw units; None if the regime has too few readings to be probed.
-        shift: Smallest lasting shift that alarms with 90% probability, raw units; None if none does.
-        shift_sigma: The same over the spread; None likewise, or where the sensor is constant.
-        spike: Smallest spike that alarms with 90% probability, raw units; None if none does.
-        spike_sigma: The same over the spread.
-        is_blind: Whether some lasting shifts of ten times the spread or more raise no alarm.
-        reason: Why: few_readings, other_regime, unjudged_regime or calibration; None where it is not blind.
-        hidden_by: Regime that shifted readings are taken for; None where it is their own, or that does not matter.
-    """
-
-    cluster_key: str
-    flow_version: str
-    sensor: str
-    unit: str
-    n_readings: int
-    alpha: float
-    min_readings: int
-    spread: float | None = None
-    shift: float | None = None
-    shift_sigma: float | None = None
-    spike: float | None = None
-    spike_sigma: float | None = None
-    is_blind: bool = True
-    reason: str | None = "few_readings"
-    hidden_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,22 +148,6 @@ def find_lost_sight(plant: Plant, key: str, flow: ClusterFlow, window: TrainingW
         if lost
         else ""
     )
-
-
-def read_sight(connection: duckdb.DuckDBPyConnection) -> list[SensorSight]:
-    """Return what every regime in use sees of every sensor, by regime and sensor."""
-    names = ", ".join(SensorSight.__dataclass_fields__)
-    rows = connection.execute(f"SELECT {names} FROM mart.detectability ORDER BY cluster_key, sensor").fetchall()
-    return [SensorSight(*row) for row in rows]
-
-
-def blind_sensors(sight: Iterable[SensorSight]) -> dict[str, list[SensorSight]]:
-    """Return what is blind, by regime."""
-    blind: dict[str, list[SensorSight]] = {}
-    for of_sensor in sight:
-        if of_sensor.is_blind:
-            blind.setdefault(of_sensor.cluster_key, []).append(of_sensor)
-    return blind
 
 
 def _changed_segments(connection: duckdb.DuckDBPyConnection, plant: Plant, models: ModelSet) -> list[str]:

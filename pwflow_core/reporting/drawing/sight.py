@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pwflow_core.modelling.alarms.detectability import BLIND_SIGMA
-from pwflow_core.pipeline.scoring.detectability import SensorSight
+from pwflow_core.pipeline.scoring.sight import SensorSight
 from pwflow_core.reporting.drawing.canvas import canvas
 from pwflow_core.reporting.drawing.palette import colour
 from pwflow_core.reporting.names import fit_name

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
-from pwflow_core.pipeline.scoring.detectability import SensorSight
+from pwflow_core.pipeline.scoring.sight import SensorSight
 from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
 from pwflow_core.reporting.drawing.maps import draw_regime_map

@@ -11,14 +11,13 @@ from pwflow_core.pipeline.readings.faulty import SensorFaults
 from pwflow_core.pipeline.readings.features import FeatureSet
 from pwflow_core.pipeline.regimes.model import SegmentClusters, load_cluster_model
 from pwflow_core.pipeline.scoring.detectability import (
-    blind_sensors,
     explain_blindness,
     measure_detectability,
     probe_regime,
-    read_sight,
 )
 from pwflow_core.pipeline.scoring.judge import JudgedRegime, SegmentJudge, open_judge, read_model_set
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP, derive_scores
+from pwflow_core.pipeline.scoring.sight import blind_sensors, read_sight
 from pwflow_core.warehouse.progress import read_progress
 from tests.conftest import frame, query, reopen
 
