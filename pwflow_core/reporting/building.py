@@ -91,7 +91,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
     texts = {language: Texts(language) for language in targets}
     facts = read_facts(plant, days or plant.config.report.days, utc_now())
     model, problem = load_regimes(plant)
-    details = read_events(plant, facts, model.sensors if model else ())
+    details = read_events(plant, facts, model.columns if model else ())
     stretches = read_stretches(plant, facts)
     flows, problems = load_flows(plant, facts) if model else ({}, {})
     sensors = [sensor.name for sensor in facts.sensors]

@@ -29,7 +29,7 @@ class Expectations:
 
     def __init__(self, model: ClusterModel, flows: Mapping[str, ClusterFlow], sensors: list[str]) -> None:
         self._model, self._flows = model, flows
-        self._groups = features_by_sensor(model.sensors, sensors)
+        self._groups = features_by_sensor(model.columns, sensors)
         self._attributors: dict[str, SensorAttributor | None] = {}
 
     def bands(self, readings: EventReadings) -> dict[str, Band]:

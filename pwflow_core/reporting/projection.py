@@ -70,7 +70,7 @@ def fit_plane(weights: Array, means: Array, covariances: Array) -> Plane:
 
 def raw_columns(model: ClusterModel, sensors: list[str]) -> list[int]:
     """Return which columns of the model are sensors themselves, not features made from them."""
-    return [columns[0] for columns in features_by_sensor(model.sensors, sensors).values()]
+    return [columns[0] for columns in features_by_sensor(model.columns, sensors).values()]
 
 
 def plane_of(part: SegmentClusters, raw: list[int]) -> Plane:

@@ -69,7 +69,7 @@ def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
     try:
         _, model = load_cluster_model(plant)
         with plant.warehouse.snapshot() as connection:
-            check_columns(connection, model.sensors)
+            check_columns(connection, model.columns)
     except PwflowError as error:
         return None, str(error)
     return model, ""
@@ -103,14 +103,14 @@ def study_regimes(
         flows: Their flows, by cluster key; those that there are.
         keys: The regimes to study.
     """
-    held_out, recent = _sample_readings(plant, facts, model.sensors, keys)
-    nothing = np.empty((0, len(model.sensors)))
+    held_out, recent = _sample_readings(plant, facts, model.columns, keys)
+    nothing = np.empty((0, len(model.columns)))
     studies = []
     for number, key in enumerate(keys):
         part, _ = model.locate(key)
         study = RegimeStudy(key, part.segment, held_out.get(key, nothing), recent.get(key, nothing))
         flow = flows.get(key)
-        if flow is not None and flow.n_features == len(model.sensors):
+        if flow is not None and flow.n_features == len(model.columns):
             study = RegimeStudy(
                 key,
                 part.segment,

@@ -19,7 +19,7 @@ def facts(eventful_plant):
 
 def test_a_thinned_signal_keeps_the_extremes_of_every_stretch(eventful_plant, facts):
     model, _ = load_regimes(eventful_plant)
-    events = read_events(eventful_plant, facts, model.sensors)
+    events = read_events(eventful_plant, facts, model.columns)
     assert len(events) == len(choose_events(facts)) > 3
     for event in events.values():
         margin = timedelta(minutes=40)
@@ -49,7 +49,7 @@ def test_ordinary_readings_mostly_lie_in_the_expected_band(eventful_plant, facts
     assert problems == {}
     expectations = Expectations(model, flows, [sensor.name for sensor in facts.sensors])
     inside = []
-    for event in read_events(eventful_plant, facts, model.sensors).values():
+    for event in read_events(eventful_plant, facts, model.columns).values():
         for place, band in enumerate(expectations.bands(event.readings).values()):
             observed = event.readings.X[:, place]
             inside.append((band.low <= observed) & (observed <= band.high))

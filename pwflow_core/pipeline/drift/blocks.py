@@ -150,7 +150,7 @@ def _copy_rows(
     copy_out(connection, rows, values, places)
     copy_out(
         connection,
-        f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.model_readings "
+        f"SELECT reading_id, {quote_columns(model.columns)} FROM core.model_readings "
         f"SEMI JOIN read_parquet({quote_literal(str(places))}) AS wanted USING (reading_id)",
         {},
         readings,
@@ -160,12 +160,12 @@ def _copy_rows(
 def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: int, folder: Path) -> FreshBlocks:
     places, readings = _files(folder, followed)
     results = folder / f"{followed.cluster_key}.results.parquet"
-    flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.sensors))
-    channels = [f"channel_{position}" for position in range(1 + len(model.sensors))]
+    flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.columns))
+    channels = [f"channel_{position}" for position in range(1 + len(model.columns))]
     sensors = [f"sensor_{position}" for position in range(n_sensors)]
     with plant.threads(), plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
         spool = Spool(writer, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
-        for reading_id, X in read_chunks(reader, readings, model.sensors, plant.config.compute.chunk_rows):
+        for reading_id, X in read_chunks(reader, readings, model.columns, plant.config.compute.chunk_rows):
             found = flow.evaluate(X)
             values = np.column_stack([found.tempered_conformity, found.latents])
             spool.append(

@@ -90,7 +90,7 @@ def follow_drift(plant: Plant, *, run_id: str | None = None) -> DriftSummary:
     """
     model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
-        n_sensors = sum(sensor.name in model.sensors for sensor in read_source(connection).sensors)
+        n_sensors = sum(sensor.name in model.columns for sensor in read_source(connection).sensors)
     threshold = plant_threshold(plant, model)
     histories = []
     for fresh in fresh_blocks(plant, model, n_sensors):

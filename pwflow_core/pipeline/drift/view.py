@@ -134,7 +134,7 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
     ).fetchall()
     nights = [row[0] for row in stale]
     known = {sensor.name: sensor for sensor in read_source(connection).sensors}
-    sensors = [SensorName(name, known[name].unit) for name in model.sensors if name in known]
+    sensors = [SensorName(name, known[name].unit) for name in model.columns if name in known]
     if not nights:
         return PlantView([], threshold, sensors, [], [], None, None, pd.DataFrame(), pd.DataFrame())
     levels, usual_levels = _read_levels(connection, model_id, [s.name for s in sensors], learned, nights, timezone)

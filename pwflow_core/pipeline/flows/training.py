@@ -130,7 +130,7 @@ def train_cluster_flows(
         _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
     champions = in_force if challenge else {}
-    begun = {key: load_champion(plant, key, in_force[key], len(model.sensors)) for key in starts if key in in_force}
+    begun = {key: load_champion(plant, key, in_force[key], len(model.columns)) for key in starts if key in in_force}
     rows = [_split(model, key, training, begun.get(key)) for key, training in sets.items()]
     _log.info("training %d flows on %s readings", len(keys), f"{sum(len(r.X) for r in rows):,}")
     flows = train_flows(rows, list(settings.values()), random_state=plant.config.flow.random_state)

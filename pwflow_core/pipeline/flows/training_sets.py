@@ -139,11 +139,11 @@ def fetch_rows(
     bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
     X, others = fetch_matrix(
         connection,
-        f"SELECT fold, ts, responsibility, {quote_columns(model.sensors)}, "
+        f"SELECT fold, ts, responsibility, {quote_columns(model.columns)}, "
         f"dense_rank() OVER (ORDER BY {_BLOCK}) - 1 AS block "
         f"FROM {eligible} AND reading_id <= $bound ORDER BY machine_id, ts",
         _values(plant, connection, key, window) | {"bound": bound},
-        model.sensors,
+        model.columns,
     )
     times = others["ts"]
     return RegimeRows(

@@ -50,7 +50,7 @@ def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, As
     model_id, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
-        check_columns(connection, model.sensors)
+        check_columns(connection, model.columns)
         latest = read_progress(connection, "readings").batch_id
         done = {key: read_progress(connection, ASSIGN_STEP, key) for key in keys}
     since = {key: p.batch_id if p.model == model_id else 0 for key, p in done.items()}
@@ -81,14 +81,14 @@ def _assign_segment(
         with plant.warehouse.snapshot() as connection:
             copy_out(
                 connection,
-                f"SELECT reading_id, {quote_columns(model.sensors)} FROM core.model_readings "
+                f"SELECT reading_id, {quote_columns(model.columns)} FROM core.model_readings "
                 f"WHERE quality IN {JUDGED} AND segment = $segment AND batch_id > $since AND batch_id <= $latest",
                 {"segment": part.segment, "since": since, "latest": latest},
                 rows,
             )
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
             spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
-            for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
+            for reading_id, X in read_chunks(reader, rows, model.columns, plant.config.compute.chunk_rows):
                 candidates, shares = share_among_clusters(part.seeds, X)
                 given = candidates & wanted
                 if since == 0:  # the others share the readings of a regime that is assigned afresh with it

@@ -238,7 +238,7 @@ def _add_regimes(
     settle: Callable[[Sequence[str], duckdb.DuckDBPyConnection], None] | None = None,
 ) -> list[str]:
     model_id, model = load_cluster_model(plant)
-    needed = max(30, 2 * (len(model.sensors) + 1), 5 * plant.config.scoring.min_calibration_rows)
+    needed = max(30, 2 * (len(model.columns) + 1), 5 * plant.config.scoring.min_calibration_rows)
     with plant.warehouse.snapshot() as connection:
         used = [row[0] for row in connection.execute("SELECT cluster_key FROM mart.clusters").fetchall()]
         readings = {segment: _fetch(connection, model, segment, periods) for segment, periods in found.items()}
@@ -280,7 +280,7 @@ def _fetch(
 ) -> _Found:
     """Fetch the readings of the periods that are improbable in their regime, and how many there are beside others."""
     if not periods:
-        return _Found(np.empty((0, len(model.sensors))), 0, 0.0)
+        return _Found(np.empty((0, len(model.columns))), 0, 0.0)
     everything = TrainingConfig()
     eligible = select_training_rows(everything, with_unusual=True)
     rows = (
@@ -291,7 +291,7 @@ def _fetch(
     )
     values = training_window(everything) | {"segment": segment}
     learnable = (
-        f"SELECT {quote_columns(model.sensors, 'reading.')} FROM {rows} AND fold IN {TRAINING_FOLDS} "
+        f"SELECT {quote_columns(model.columns, 'reading.')} FROM {rows} AND fold IN {TRAINING_FOLDS} "
         "ORDER BY reading.machine_id, reading.ts"
     )
     beside = (
@@ -299,7 +299,7 @@ def _fetch(
         "AND ts BETWEEN (SELECT min(started_at) FROM periods) AND (SELECT max(ended_at) FROM periods)"
     )
     with registered(connection, periods=pd.DataFrame([vars(period) for period in periods])):
-        X, _ = fetch_matrix(connection, learnable, values, model.sensors)
+        X, _ = fetch_matrix(connection, learnable, values, model.columns)
         n_rows = fetch_value(connection, f"SELECT count(*) FROM {rows}", values)
         n_all = fetch_value(connection, beside, values)
     return _Found(X, n_rows, n_rows / max(n_all, 1))
@@ -329,7 +329,7 @@ def _locate_segment(model: ClusterModel, segment: str) -> SegmentClusters | None
 
 def _with_segment(model: ClusterModel, changed: SegmentClusters) -> ClusterModel:
     others = [part for part in model.segments if part.segment != changed.segment]
-    return ClusterModel(model.sensors, tuple(sorted([*others, changed], key=lambda part: part.segment)))
+    return ClusterModel(model.columns, tuple(sorted([*others, changed], key=lambda part: part.segment)))
 
 
 def _put(

@@ -235,7 +235,7 @@ def _least_share(plant: Plant, size: int) -> float:
 
 def _part_before(previous: ClusterModel | None, segment: str, sensors: list[str]) -> SegmentClusters | None:
     """Return the regimes that a segment had, unless the models saw other columns then."""
-    if previous is None or previous.sensors != tuple(sensors):
+    if previous is None or previous.columns != tuple(sensors):
         return None
     return next((part for part in previous.segments if part.segment == segment), None)
 

@@ -62,7 +62,7 @@ def minted_keys(used: Sequence[str]) -> Iterator[str]:
 
 def regimes_to_assign(before: ClusterModel | None, now: ClusterModel) -> frozenset[str]:
     """Return the keys of the segments in which anything differs: candidates depend on all regimes of a segment."""
-    known = {part.segment: part for part in before.segments} if before and before.sensors == now.sensors else {}
+    known = {part.segment: part for part in before.segments} if before and before.columns == now.columns else {}
     return frozenset(key for part in now.segments if not _is_same(known.get(part.segment), part) for key in part.keys)
 
 

@@ -44,11 +44,11 @@ class ClusterModel:
     """The regimes of a plant.
 
     Attributes:
-        sensors: Names of the columns that the models see: the sensors, then the features over time.
+        columns: Names of the columns that the models see: the sensors, then the features over time.
         segments: One entry per segment that has enough readings.
     """
 
-    sensors: tuple[str, ...]
+    columns: tuple[str, ...]
     segments: tuple[SegmentClusters, ...]
 
     @property
@@ -73,7 +73,7 @@ class ClusterModel:
         described = [
             {"segment": part.segment, "keys": list(part.keys), "method": part.seeds.method} for part in self.segments
         ]
-        return pack(_KIND, arrays, {"sensors": list(self.sensors), "segments": described})
+        return pack(_KIND, arrays, {"sensors": list(self.columns), "segments": described})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ClusterModel:

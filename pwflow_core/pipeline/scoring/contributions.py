@@ -88,10 +88,10 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
     with working_folder(plant.warehouse.path.parent, "explain") as folder:
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
-            check_columns(connection, model.sensors)
-            _copy_unexplained(connection, list(units), model.sensors, folder)
+            check_columns(connection, model.columns)
+            _copy_unexplained(connection, list(units), model.columns, folder)
             mixtures = _read_mixtures(connection, folder / _ANOMALIES)
-        groups = features_by_sensor(model.sensors, list(units))
+        groups = features_by_sensor(model.columns, list(units))
         _explain(plant, model, mixtures, list(groups.values()), folder)
         summary = _write(plant, [(sensor, units[sensor]) for sensor in groups], folder)
     _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
@@ -165,7 +165,7 @@ def _explain(
                 _log.warning("anomalies in segment %s stay unexplained: %s", mixture.segment, error)
                 continue
             for reading_id, X in read_chunks(
-                reader, folder / "part.parquet", model.sensors, plant.config.compute.chunk_rows
+                reader, folder / "part.parquet", model.columns, plant.config.compute.chunk_rows
             ):
                 found = attributor.attribute(_completed(X, model, mixture.segment))
                 n_sensors = found.share.shape[1]

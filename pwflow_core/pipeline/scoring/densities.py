@@ -73,7 +73,7 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
     _, model = load_cluster_model(plant)
     keys = check_cluster_keys(model.keys, keys)
     with plant.warehouse.snapshot() as connection:
-        check_columns(connection, model.sensors)
+        check_columns(connection, model.columns)
         pinned = dict(
             connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
@@ -111,12 +111,12 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
-            _copy_missing(connection, key, version, model.sensors, rows)
-        flow = load_flow(plant, key, version, len(model.sensors))
+            _copy_missing(connection, key, version, model.columns, rows)
+        flow = load_flow(plant, key, version, len(model.columns))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
             spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
-            for reading_id, X in read_chunks(reader, rows, model.sensors, plant.config.compute.chunk_rows):
+            for reading_id, X in read_chunks(reader, rows, model.columns, plant.config.compute.chunk_rows):
                 started = time.perf_counter()
                 found = flow.evaluate(complete_rows(X, mean, covariance))
                 spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)

@@ -196,7 +196,7 @@ def _probe_segment(plant: Plant, model: ClusterModel, models: ModelSet, segment:
 
 def _open_faults(connection: duckdb.DuckDBPyConnection, plant: Plant, model: ClusterModel) -> SensorFaults:
     timing = read_timing(connection, plant.config)
-    return SensorFaults(model.sensors, read_features(connection), timing.interval_seconds if timing else 1.0)
+    return SensorFaults(model.columns, read_features(connection), timing.interval_seconds if timing else 1.0)
 
 
 def alarm_rule(alpha: float, min_readings: int) -> AlarmRule:
@@ -279,10 +279,10 @@ def _fetch_runs(
         "detectability.sql",
         training_rows=select_training_rows(window),
         calibration_folds=str(CALIBRATION_FOLDS),
-        columns=quote_columns(model.sensors, "reading."),
+        columns=quote_columns(model.columns, "reading."),
     )
     values = training_window(window) | {"cluster_key": key, "flow_version": version}
-    return _spaced(fetch_matrix(connection, query, values, model.sensors)[0], length)
+    return _spaced(fetch_matrix(connection, query, values, model.columns)[0], length)
 
 
 def _spaced(X: NDArray[np.float64], length: int) -> NDArray[np.float64]:

@@ -146,7 +146,7 @@ def open_judge(plant: Plant, model: ClusterModel, models: ModelSet, segment: str
     for key, pin in pinned.items():
         calibration = calibrations[key]
         is_judging = calibration is not None and calibration.n_rows >= models.min_calibration_rows
-        flow = load_flow(plant, key, pin.flow_version, len(model.sensors))
+        flow = load_flow(plant, key, pin.flow_version, len(model.columns))
         regimes[key] = JudgedRegime(pin.weight, flow, calibration if is_judging else None)
     [part] = [part for part in model.segments if part.segment == segment]
     return SegmentJudge(part, regimes)

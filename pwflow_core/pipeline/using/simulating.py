@@ -67,7 +67,7 @@ def sample_readings(
     if segment is not None and part.segment != segment:
         raise RegimeError(f"{cluster_key} is a regime of segment {part.segment!r}, not of {segment!r}: leave one out.")
     with plant.warehouse.snapshot() as connection:
-        names = [sensor.name for sensor in read_source(connection).sensors if sensor.name in model.sensors]
+        names = [sensor.name for sensor in read_source(connection).sensors if sensor.name in model.columns]
         versions = dict(
             connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
@@ -80,8 +80,8 @@ def sample_readings(
     drawn = []
     with plant.threads():
         for key, count in [drawn for drawn in zip(keys, counts.tolist(), strict=True) if drawn[1]]:
-            X = load_flow(plant, key, versions[key], len(model.sensors)).sample(count, rng)
-            drawn.append(pd.DataFrame(X, columns=list(model.sensors))[names].assign(cluster_key=key))
+            X = load_flow(plant, key, versions[key], len(model.columns)).sample(count, rng)
+            drawn.append(pd.DataFrame(X, columns=list(model.columns))[names].assign(cluster_key=key))
     frame = pd.concat(drawn, ignore_index=True).assign(segment=part.segment)
     with plant.warehouse.scratch() as scratch, registered(scratch, drawn=frame[["segment", "cluster_key", *names]]):
         export_query(scratch, "FROM drawn", target)

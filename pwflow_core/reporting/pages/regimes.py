@@ -257,13 +257,13 @@ def _pairs(facts: PlantFacts, model: ClusterModel, study: RegimeStudy, raw: list
     charts = []
     for a, b in choose_pairs(study.sampled[:, raw]):
         columns = [raw[a], raw[b]]
-        names = (clean_name(model.sensors[columns[0]]), clean_name(model.sensors[columns[1]]))
+        names = (clean_name(model.columns[columns[0]]), clean_name(model.columns[columns[1]]))
         picture = draw_pair(
             study.sampled[:, columns],
             study.held_out[:, columns],
             study.recent[:, columns],
             names,
-            (units.get(model.sensors[columns[0]], ""), units.get(model.sensors[columns[1]], "")),
+            (units.get(model.columns[columns[0]], ""), units.get(model.columns[columns[1]], "")),
             texts,
         )
         legend = (

@@ -126,7 +126,7 @@ def test_assignments_are_those_of_the_model(trained_plant):
         "SELECT * FROM core.readings WHERE quality = 'ok' AND segment = ? ORDER BY reading_id",
         part.segment,
     )
-    share = part.seeds.responsibilities(readings[list(model.sensors)].to_numpy())
+    share = part.seeds.responsibilities(readings[list(model.columns)].to_numpy())
     for position, key in enumerate(part.keys):
         stored = frame(
             trained_plant, "SELECT * FROM core.cluster_assignments WHERE cluster_key = ? ORDER BY reading_id", key
@@ -240,5 +240,5 @@ def test_a_cluster_model_comes_back_from_its_file_as_it_was(trained_plant):
     data = model.to_bytes()
     assert data == trained_plant.models.get(model_id)
     again = ClusterModel.from_bytes(data)
-    assert (again.sensors, again.keys) == (model.sensors, model.keys)
+    assert (again.columns, again.keys) == (model.columns, model.keys)
     assert again.to_bytes() == data

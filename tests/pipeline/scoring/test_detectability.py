@@ -39,7 +39,7 @@ def test_the_judge_gives_the_p_values_and_regimes_that_scoring_gave(trained_plan
     assert len(scored) > 2500
     for part in model.segments:
         rows = scored[scored.segment == part.segment]
-        judged = open_judge(trained_plant, model, models, part.segment).judge(rows[list(model.sensors)].to_numpy())
+        judged = open_judge(trained_plant, model, models, part.segment).judge(rows[list(model.columns)].to_numpy())
         np.testing.assert_allclose(judged.p_value, rows.p_value, rtol=1e-9)
         assert [part.keys[position] for position in judged.regime] == rows.cluster_key.tolist()
 
