@@ -167,7 +167,7 @@ def test_the_help_tells_the_story_in_one_screen(tmp_path):
     assert "130" in " ".join(lines)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.long), "SIGTERM"])
 def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(tmp_path, name):
     (tmp_path / "pwflow.toml").write_text(
         CONFIG + 'timestamp = "time"\n[clustering]\nn_clusters = 1\n[flow]\nmax_steps = 100\n'

@@ -77,7 +77,12 @@ def runs_of(plant):
 
 
 @pytest.mark.parametrize(
-    "point", ["before the run is made", "before the run is launched", "before the tick is written"]
+    "point",
+    [
+        pytest.param("before the run is made", marks=pytest.mark.long),
+        pytest.param("before the run is launched", marks=pytest.mark.long),
+        "before the tick is written",
+    ],
 )
 def test_a_daemon_that_is_killed_in_a_tick_neither_loses_nor_repeats_the_run(waiting, point):
     models = waiting.query("SELECT count(*) FROM core.cluster_models")[0][0]

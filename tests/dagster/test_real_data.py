@@ -25,6 +25,7 @@ def run(folder: Path, values: dict) -> PlantConfig:
     return config
 
 
+@pytest.mark.long
 @needs_data
 def test_skab_per_file_with_the_training_rows_of_the_published_baselines(tmp_path):
     with duckdb.connect() as connection:

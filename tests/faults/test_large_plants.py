@@ -73,6 +73,7 @@ def wide_plant(make_plant):
     return make
 
 
+@pytest.mark.long
 def test_500_sensors_are_learned_scored_explained_and_reported_within_a_bound_of_memory(wide_plant, stem):
     """With 400 MB for DuckDB each step takes 600 MB more at most, the report 1.5 GB; the faulty sensor is named."""
     plant = wide_plant("400MB")
@@ -99,6 +100,7 @@ def test_a_step_that_does_not_fit_the_memory_limit_says_so_and_writes_nothing(wi
     assert derive_readings(wide_plant("400MB")).n_readings == 1500
 
 
+@pytest.mark.long
 def test_a_hundred_times_the_readings_in_one_night_are_scored_within_a_bound_of_memory(trained_plant, stem):
     """With 400 MB for DuckDB the night takes 500 MB more at most, its report included; with 20 MB it is refused."""
     table = many_readings()
