@@ -145,13 +145,12 @@ COMMANDS = (answer, dismiss, approve, confirm, promote, rollback)
 
 def _describe(decision: FlowDecision) -> str:
     version, before = decision.flow_version[:12], (decision.previous_version or "none")[:12]
-    made = (
-        f"the new flow {version}… is no better, {before}… stays in force"
-        if decision.decision == "refused"
-        else f"flow {version}… is in force instead of {before}…"
-    )
-    if decision.gain_recent is not None:
-        made += f"; gain on {decision.n_recent:,} recent held-out readings: {decision.gain_recent:+.2f} nats each"
+    if decision.decision == "refused":
+        made = f"the new flow {version}… is refused, {before}… stays in force: {decision.reason.removesuffix('.')}"
+    else:
+        made = f"flow {version}… is in force instead of {before}…"
+        if decision.gain_recent is not None:
+            made += f"; gain on {decision.n_recent:,} recent held-out readings: {decision.gain_recent:+.2f} nats each"
     return f"{decision.cluster_key}: {made}."
 
 

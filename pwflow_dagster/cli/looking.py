@@ -220,7 +220,8 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
 def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
     """Return the stretches of the history that nobody has decided about, line by line, and what to do next."""
     n_readings = sum(stretch.n_readings for stretch in stretches)
-    lines = [f"{len(stretches)} stretches of the history, {n_readings:,} readings: nothing learns from them"]
+    named = "1 stretch" if len(stretches) == 1 else f"{len(stretches)} stretches"
+    lines = [f"{named} of the history, {n_readings:,} readings: nothing learns from them"]
     for stretch in stretches[:_MOST_STRETCHES]:
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M}"
         lines.append(f"    {stretch.stretch_id}  {stretch.machine_id}  {when}  {', '.join(stretch.top_sensors)}")
