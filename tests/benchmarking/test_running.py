@@ -33,6 +33,7 @@ def test_every_model_is_measured_in_full(name):
     assert found["n_parameters"] > 5
 
 
+@pytest.mark.long
 def test_models_are_run_one_by_one_and_say_how_soon_they_match_the_single_flow():
     data, lines = from_target("two_moons", 300), []
     results = run_benchmark(data, ["gmm", "single", "piecewise"], max_steps=32, on_progress=lines.append)

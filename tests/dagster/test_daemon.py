@@ -96,6 +96,7 @@ def test_a_daemon_that_is_killed_in_a_tick_neither_loses_nor_repeats_the_run(wai
     assert waiting.query("SELECT count(*) FROM core.cluster_models") == [(models + 1,)]
 
 
+@pytest.mark.long
 def test_two_daemons_at_once_answer_once(waiting):
     models = waiting.query("SELECT count(*) FROM core.cluster_models")[0][0]
     with daemon(waiting), daemon(waiting):

@@ -90,6 +90,7 @@ def test_500_sensors_are_learned_scored_explained_and_reported_within_a_bound_of
     assert blamed[0][1] >= 15
 
 
+@pytest.mark.long
 def test_a_step_that_does_not_fit_the_memory_limit_says_so_and_writes_nothing(wide_plant):
     plant = wide_plant("400MB")
     ingest_files(plant)

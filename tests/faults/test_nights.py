@@ -107,6 +107,7 @@ def start_at_once(folder, configurations: Sequence[str], start: str) -> None:
     assert leftovers(plant) == []
 
 
+@pytest.mark.long
 def test_of_four_nights_at_once_each_ends_green_or_names_the_holder_and_nothing_is_lost(learned):
     """Those that wait for long enough are green; what the others left undone the next night does."""
     start_at_once(learned, 2 * ["pwflow.toml", "impatient.toml"], "2024-04-01")
