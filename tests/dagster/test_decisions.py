@@ -191,6 +191,7 @@ def test_a_refit_from_a_time_that_is_none_is_refused_with_a_sentence(plant):
     assert "got 'yesterday'" in sentence
 
 
+@pytest.mark.long
 def test_promote_rollback_and_confirm_on_the_command_line(retrained):
     plant = retrained.plant
     write_config(plant)
@@ -257,6 +258,7 @@ def propose_a_regime(plant) -> None:
         )
 
 
+@pytest.mark.long
 def test_an_approved_verdict_becomes_a_regime_of_its_own_by_one_click(plant):
     propose_a_regime(plant)
     before = dict(plant.query(SLICE_HASHES))

@@ -161,6 +161,7 @@ def test_files_that_share_no_reading_end_with_the_tables_of_one_load(learned, at
     assert end_of(learned, runs, APART) == at_once
 
 
+@pytest.mark.long
 @LAW
 @given(runs=histories())
 def test_of_files_that_share_readings_those_that_came_first_are_kept_and_a_corrected_file_comes_anew(learned, runs):

@@ -59,6 +59,7 @@ def run_recorded(folder, *program: str, proxy: str) -> tuple[subprocess.Complete
     return done, recorded.read_text().splitlines() if recorded.exists() else []
 
 
+@pytest.mark.long
 def test_a_night_a_report_and_a_proof_of_concept_open_no_connection(folder):
     """Each succeeds where there is no network, asks for no address, and a proxy that listens hears nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
