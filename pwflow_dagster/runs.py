@@ -310,7 +310,7 @@ def switch_flow(
 
     Raises:
         UnknownClusterError: There is no such regime in force.
-        NotFittedError: There is no warehouse yet.
+        NotFittedError: The plant has not been run yet.
     """
     with runner.plant.warehouse.snapshot() as connection:
         check_cluster_keys(tuple(active_cluster_keys(connection)), [cluster_key])
@@ -344,7 +344,7 @@ def approve_regime(
 
     Raises:
         UnknownVerdictError: No verdict has this id, or it does not propose a new regime.
-        UnknownStretchError: There is no such stretch.
+        UnknownStretchError: No stretch has this id.
         RegimeError: It has been answered already, or there are too few readings of such a regime.
         NotFittedError: There is no warehouse, or there are no regimes yet.
     """

@@ -77,8 +77,8 @@ class Evaluation:
         """How well each reading conforms to the flow alone, nats, shape (N,): what p-values are made from.
 
         Its log-density under the flow. The Gaussian and the tail of the blend protect the density where readings
-        drift, but they fill the holes of a regime too, and a reading in such a hole is no normal one; and with a tail
-        a sensor that is off by 20 standard deviations would cost no more than one that is off by 8.
+        drift, but they also fill the holes of a regime, where no normal reading lies. And with a tail, a sensor that
+        is off by 20 standard deviations would cost hardly more than one that is off by 8.
         """
         return np.asarray(self.log_det + log_gaussian(self._squared_radius, self.latents.shape[1]))
 

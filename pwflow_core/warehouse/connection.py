@@ -105,7 +105,7 @@ class Warehouse:
         """Open the file for reading; writers wait until the block ends, so keep it short.
 
         Raises:
-            NotFittedError: There is no warehouse yet.
+            NotFittedError: The plant has not been run yet.
             WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
             WarehouseDamagedError: The file cannot be read any more.
             WarehouseVersionError: A newer release wrote the file.

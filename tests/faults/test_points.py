@@ -152,5 +152,6 @@ def test_killed_at_a_point_that_matters_a_step_run_again_ends_as_if_undisturbed(
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_point_a_step_run_again_ends_as_if_undisturbed(stages, stem, step):
     stage = stages[step]
+    assert stage.points, "the step passes points at which it can be killed"
     for number in range(1, len(stage.points) + 1):
         die_and_run_again(stage, stem, number)

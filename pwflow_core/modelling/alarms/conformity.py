@@ -66,6 +66,6 @@ class Conformity:
             for k in range(n_clusters):
                 rows = np.flatnonzero(left[:, k] & (-found >= self.rare if left is not asked else True))
                 if len(rows):
-                    own = self.mixture.flows[k].evaluate(X[rows]).conformity + log_weight[k]
+                    own = self.mixture.flows[k].evaluate(X[rows]).tempered_conformity + log_weight[k]
                     found[rows] = np.logaddexp(found[rows], own)
         return -found

@@ -109,8 +109,8 @@ def probe_detectability(
     Arguments:
         p_values: What judges, from readings (N, D) to p-values (N,); NaN where it does not.
         runs: Normal readings that taught nothing, in runs of neighbours in time, raw units, shape (R, length, D).
-        spread: Standard deviation of each sensor, raw units, shape (S,). Of a constant one, whose 0 is no unit to try
-            sizes in, a thousandth of its value is taken instead.
+        spread: Standard deviation of each sensor, raw units, shape (S,). For a constant sensor a thousandth
+            of its value is used instead.
         rule: When a run alarms.
         shifted: Readings after a lasting shift, from readings (N, D), the sensor and the shift in raw units.
         spiked: Readings with a spike, likewise.

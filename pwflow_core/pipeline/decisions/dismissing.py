@@ -13,9 +13,9 @@ def dismiss(plant: Plant, finding_id: str, *, by: Decider, reason: str = "") -> 
     """Dismiss a verdict, or call an unusual stretch of the history (U-…) a fault; return what was done, as a sentence.
 
     Raises:
-        UnknownVerdictError: There is no such verdict.
+        UnknownVerdictError: No verdict has this id.
         VerdictStatusError: The verdict has been answered or dismissed already, or a run is answering it.
-        UnknownStretchError: There is no such stretch.
+        UnknownStretchError: No stretch has this id.
     """
     if is_stretch_id(finding_id):
         stretch = decide_stretch(plant, finding_id, is_normal=False, decided_by=by.name, reason=reason)

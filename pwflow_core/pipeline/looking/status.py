@@ -178,7 +178,7 @@ def read_status(plant: Plant) -> PlantStatus:
     """Read how a plant is.
 
     Raises:
-        NotFittedError: There is no warehouse yet.
+        NotFittedError: The plant has not been run yet.
     """
     with plant.warehouse.snapshot() as connection:
         size = _read_size(connection)
@@ -201,7 +201,7 @@ def summarise_plant(plant: Plant) -> PlantOverview:
     """Count what is in the warehouse.
 
     Raises:
-        NotFittedError: There is no warehouse yet.
+        NotFittedError: The plant has not been run yet.
     """
     with plant.warehouse.snapshot() as connection:
         stretches = open_stretches(connection)

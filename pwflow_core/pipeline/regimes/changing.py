@@ -131,7 +131,7 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
     are found the next time.
 
     Raises:
-        UnknownStretchError: There is no such stretch.
+        UnknownStretchError: No stretch has this id.
         NotFittedError: There are no regimes yet.
         RegimeError: Another run changed the regimes meanwhile; nothing is recorded.
     """

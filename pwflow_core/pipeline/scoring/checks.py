@@ -71,7 +71,7 @@ def check_scores(plant: Plant) -> list[CheckResult]:
     """Run every check on the scores as they are now.
 
     Raises:
-        NotFittedError: There is no warehouse yet.
+        NotFittedError: The plant has not been run yet.
     """
     with plant.warehouse.snapshot() as connection:
         return _run(plant, connection, CHECKS)
