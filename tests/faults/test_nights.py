@@ -77,7 +77,7 @@ def learned(tmp_path_factory):
 
 
 def start_at_once(folder, configurations: Sequence[str], start: str) -> int:
-    """Start nights at the same moment on a day that has just come, and look at what they left; return how many were green."""
+    """Start nights at the same moment on a new day, look at what they left, and return how many were green."""
     plant = Plant.open(load_config(folder / "pwflow.toml"))
     [(n_before,)] = query(plant, "SELECT count(*) FROM mart.anomaly_scores")
     put_file(folder / "data" / f"{start}.csv", plant_readings(60, seed=7, start=start))
