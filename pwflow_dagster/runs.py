@@ -43,6 +43,7 @@ from pwflow_dagster.names import (
     verdict_tags,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
+from pwflow_dagster.run_records import is_active
 
 __all__ = [
     "TOO_SHORT",
@@ -239,9 +240,12 @@ def answer_verdict(runner: Runner, verdict_id: str) -> RunOutcome:
     given_up: list[str] = []
     if verdict.status == "requested":
         claimed_in = verdict.run_id or ""
-        run = runner.instance.get_run_by_id(claimed_in)
-        if run is not None and not run.is_finished:
-            raise RegimeError(f"Run {claimed_in[:8]} is answering the verdict {verdict_id}: wait for it to end.")
+        record = runner.instance.get_run_record_by_id(claimed_in)
+        if record is not None and is_active(record, datetime.now(UTC)):
+            raise RegimeError(
+                f"Run {claimed_in[:8]} is answering the verdict {verdict_id}: wait for it to end. If it was killed, "
+                "terminate it in `pwflow ui` under Runs, or wait for 12 hours."
+            )
         given_up = [claimed_in]
     elif verdict.status != "open":
         raise RegimeError(f"The verdict {verdict_id} is {verdict.status} already: there is nothing left to answer.")

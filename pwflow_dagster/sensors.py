@@ -28,6 +28,7 @@ from pwflow_dagster.names import (
     op_config,
     verdict_tags,
 )
+from pwflow_dagster.run_records import is_active
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
@@ -39,9 +40,7 @@ REGIMES_SENSOR = "regimes"
 
 _MOST_ATTEMPTS = 3
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=10))
-_LONGEST_RUN = timedelta(hours=12)
 _WAIT_SECONDS = 5.0
-_ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -178,8 +177,8 @@ def _open(config: PlantConfig) -> Plant:
 
 def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime) -> _Attempts:
     records = instance.get_run_records(dg.RunsFilter(tags=tags))
-    active = [record for record in records if _is_active(record, now)]
-    ended = [record for record in records if not _is_active(record, now)]
+    active = [record for record in records if is_active(record, now)]
+    ended = [record for record in records if not is_active(record, now)]
     return _Attempts(
         tuple(record.dagster_run.run_id for record in ended),
         active[0].dagster_run.run_id if active else None,
@@ -189,14 +188,9 @@ def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime)
 
 def _active_run(instance: dg.DagsterInstance, job: str, now: datetime) -> str | None:
     for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=5):
-        if _is_active(record, now):
+        if is_active(record, now):
             return str(record.dagster_run.run_id)
     return None
-
-
-def _is_active(record: dg.RunRecord, now: datetime) -> bool:
-    """Whether a run may still do something; one that was killed stays under way on record, but not for ever."""
-    return record.dagster_run.status not in _ENDED and now - record.update_timestamp < _LONGEST_RUN
 
 
 def _digest(parts: Sequence[str]) -> str:

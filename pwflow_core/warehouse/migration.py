@@ -153,6 +153,7 @@ def _forget_conformity(connection: duckdb.DuckDBPyConnection) -> None:
     for table in ("component_log_density", "calibration", "calibration_steps"):
         connection.execute(f"DELETE FROM core.{quote_identifier(table)}")
     connection.execute("DELETE FROM core.progress WHERE step IN ('score', 'scores')")
+    connection.execute("DELETE FROM mart.detectability")
 
 
 MIGRATIONS = (

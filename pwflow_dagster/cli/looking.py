@@ -177,7 +177,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     if night := found.last_night:
         lines.append(
             f"  last night  {night.night}: {night.n_readings:,} readings, {night.n_unjudged:,} not judged, "
-            f"{night.n_anomalies:,} anomalies, {night.n_events} events"
+            f"{_count(night.n_anomalies, 'anomaly', 'anomalies')}, {_count(night.n_events, 'event', 'events')}"
         )
         lines += [f"              {summary}" for summary in night.summaries]
     lines.append(f"  regimes     {len(found.regimes)}; evidence of drift is in units of log10, against its threshold")
@@ -211,7 +211,8 @@ def _drift_of(regime: RegimeStatus) -> str:
 def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
     from pwflow_core.pipeline.looking.status import explain_blindness
 
-    lines = [f"  blind       {len({seen.cluster_key for seen in blind})} regimes; mart.detectability has all sizes"]
+    n_regimes = len({seen.cluster_key for seen in blind})
+    lines = [f"  blind       {_count(n_regimes, 'regime', 'regimes')}; mart.detectability has all sizes"]
     for sentence, remedy in explain_blindness(blind):
         lines += [f"    {sentence}", f"      next: {remedy}"]
     return lines
@@ -220,7 +221,7 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
 def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
     """Return the stretches of the history that nobody has decided about, line by line, and what to do next."""
     n_readings = sum(stretch.n_readings for stretch in stretches)
-    named = "1 stretch" if len(stretches) == 1 else f"{len(stretches)} stretches"
+    named = _count(len(stretches), "stretch", "stretches")
     lines = [f"{named} of the history, {n_readings:,} readings: nothing learns from them"]
     for stretch in stretches[:_MOST_STRETCHES]:
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M}"
@@ -232,3 +233,7 @@ def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
         *lines,
         f"      next: `pwflow approve {first}` if that is a normal way of running, else `pwflow dismiss {first}`",
     ]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

@@ -1,8 +1,13 @@
 """Answers to verdicts on drift: as few runs as there are neighbours, and none that waits for another."""
 
-import duckdb
+from datetime import timedelta
 
-from pwflow_core.pipeline.decisions.verdicts import Decider
+import dagster as dg
+import duckdb
+import pytest
+
+from pwflow_core.errors import RegimeError
+from pwflow_core.pipeline.decisions.verdicts import Decider, claim_verdicts
 from pwflow_dagster.names import ANSWER_DRIFT, RETRAIN_CLUSTER, verdict_tags
 from pwflow_dagster.runs import answer_verdict, answer_verdicts
 from tests.dagster.conftest import add_verdict, tick
@@ -63,4 +68,17 @@ def test_the_sensor_knows_of_a_run_that_a_person_started(plant):
         outcome = answer_verdict(plant.runner(instance), IDS[0])
         assert instance.get_run_by_id(outcome.run_id).tags.items() >= verdict_tags([IDS[0]]).items()
         assert tick(plant, instance).skip_message == "No verdict on drift is open."
+    assert statuses(plant) == {IDS[0]: "done"}
+
+
+def test_a_verdict_whose_run_was_killed_is_waited_for_but_not_for_ever(plant, monkeypatch):
+    add_verdict(plant, "c0002", verdict_id=IDS[0])
+    killed = "11111111-0000-0000-0000-000000000000"
+    claim_verdicts(plant.plant, [IDS[0]], by=Decider("kim", killed))
+    with plant.instance() as instance:
+        instance.add_run(dg.DagsterRun(job_name=ANSWER_DRIFT, run_id=killed, status=dg.DagsterRunStatus.STARTED))
+        with pytest.raises(RegimeError, match=r"Run 11111111 is answering .* If it was killed, terminate it"):
+            answer_verdict(plant.runner(instance), IDS[0])
+        monkeypatch.setattr("pwflow_dagster.run_records._LONGEST_RUN", timedelta(0))
+        assert answer_verdict(plant.runner(instance), IDS[0]).error is None
     assert statuses(plant) == {IDS[0]: "done"}
