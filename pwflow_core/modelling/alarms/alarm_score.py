@@ -65,7 +65,7 @@ class AlarmScore:
         for part in fields(Margins):
             tensors[f"margins.{part.name}"] = getattr(self.views.margins, part.name)
         for v, nearest in enumerate(self.views.neighbours):
-            for name in ("centre", "forward", "references"):
+            for name in ("centre", "forward", "references", "marks"):
                 tensors[f"neighbours{v}.{name}"] = getattr(nearest, name)
         for v, scale in enumerate(self.scales):
             tensors |= {f"scale{v}.statistic": scale.statistic, f"scale{v}.surprise": scale.surprise}
@@ -166,7 +166,7 @@ def fit_alarm_score(
 
 def _neighbours(arrays: dict[str, NDArray[Any]]) -> tuple[Neighbours, Neighbours, Neighbours]:
     first, second, third = (
-        Neighbours(*(arrays[f"neighbours{v}.{name}"] for name in ("centre", "forward", "references"))) for v in range(3)
+        Neighbours(*(arrays[f"neighbours{v}.{name}"] for name in ("centre", "forward", "references", "marks"))) for v in range(3)
     )
     return first, second, third
 

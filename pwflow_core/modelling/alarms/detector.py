@@ -16,12 +16,13 @@ from pwflow_core.modelling.alarms.resolution import Resolution
 from pwflow_core.modelling.alarms.views import Views
 from pwflow_core.modelling.attribution import SensorAttributor
 from pwflow_core.modelling.piecewise import PiecewiseFlow
-from pwflow_core.modelling.validation import FEWEST_ROWS_TO_SPLIT, as_groups, as_weights, check_finite, held_out_blocks
+from pwflow_core.modelling.validation import as_groups, as_weights, check_finite, distinct_rows, held_out_blocks
 
 Array = NDArray[np.float64]
 
-_FOLDS = 5
+_FOLDS = 3
 _FEWEST_TO_FOLD = 20
+_FEWEST_TO_SPLIT = 500
 _FEWEST_BLOCKS = 10
 
 
@@ -29,8 +30,8 @@ class AlarmDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Flag readings that are unlike normal operation, by the alarm score.
 
     The density of a `PiecewiseFlow` is one of several views; see `AlarmScore`. A fifth of fewer than
-    1,000 readings, 15% of fewer than 5,000 and a tenth of more teach nothing and calibrate; below 200 readings all
-    calibrate, each by models that were fitted without it.
+    1,000 readings, 15% of fewer than 5,000 and a tenth of more teach nothing and calibrate; below 500 readings all
+    calibrate, each by models that were fitted without it, and below 20 by one that was fitted with it.
 
     Arguments:
         density: The density to fit, a `PiecewiseFlow`; None for the defaults without a shared flow.
@@ -79,11 +80,11 @@ class AlarmDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         used = weight > 0
         rows = _Rows(matrix[used], weight[used], None if group is None else group[used])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        fit = self._fit_many
+        if len(rows.X) < _FEWEST_TO_SPLIT:
+            rows, fit = rows.distinct(), self._fit_few
         self.resolution_ = Resolution.fit(rows.X)
-        if len(rows.X) < FEWEST_ROWS_TO_SPLIT:
-            self._fit_few(rows, seed)
-        else:
-            self._fit_many(rows, seed)
+        fit(rows, seed)
         self.offset_ = float(np.log(self.alpha))
         return self
 
@@ -115,8 +116,9 @@ class AlarmDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         density = PiecewiseFlow(shared_flow=False) if self.density is None else clone(self.density)
         if self.density is None or self.random_state is not None:
             density.set_params(random_state=seed)
-        noise = np.random.default_rng(seed).standard_normal(rows.X.shape) * self.resolution_.floor
-        density.fit(rows.X + noise, sample_weight=rows.weight)
+        noise = np.empty(rows.X.shape)
+        noise[np.lexsort(rows.X.T)] = np.random.default_rng(seed).standard_normal(rows.X.shape)
+        density.fit(rows.X + noise * self.resolution_.floor, sample_weight=rows.weight)
         return density, Views.fit(density.mixture_, rows.X, rows.weight, self.resolution_.floor)
 
     def score_samples(self, X: object) -> Array:
@@ -168,6 +170,15 @@ class _Rows:
             return self.block
         repeats = (self.X[1:] == self.X[:-1]).all(axis=1)
         return np.cumsum(np.append(False, ~repeats)) if repeats.any() else None
+
+    def distinct(self) -> _Rows:
+        """Return each reading once with the weight of all its repeats; too few to fold are ordered by their values."""
+        groups = () if self.block is None else (self.block,)
+        pick, total, _ = distinct_rows(self.X, self.weight, *groups, max_rows=len(self.X))
+        if len(pick) < _FEWEST_TO_FOLD:
+            order = np.lexsort(self.X[pick].T)
+            pick, total = pick[order], total[order]
+        return _Rows(self.X[pick], total, None if self.block is None else self.block[pick])
 
     def taken(self, keep: NDArray[np.bool_]) -> _Rows:
         return _Rows(self.X[keep], self.weight[keep], None if self.block is None else self.block[keep])

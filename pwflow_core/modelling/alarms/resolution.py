@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _MOST_VALUES = 20_000
+_FEWEST_ROWS = 20  # that tell how well a sensor repeats itself
 _ON_STEP = 0.01  # of a step: how far a difference may lie from a whole number of steps
 _REPEATABILITY = 0.01  # share of the usual difference of neighbouring readings that relations may not be finer than
 _COARSEST = 0.1  # of the spread: a coarser step is a state, which teaches its own width
@@ -34,11 +35,11 @@ class Resolution:
         """Find the steps and floors of readings in the order in which they came, shape (N, D).
 
         The floor is what a step adds, step / √12, at most a tenth of the sensor's standard deviation, and a hundredth
-        of the usual difference of two neighbouring readings.
+        of the usual difference of two neighbouring readings, where there are at least 20.
         """
         step = np.array([step_of(X[:, d]) for d in range(X.shape[1])])
         spread = X.std(axis=0)
-        change = np.median(np.abs(np.diff(X, axis=0)), axis=0) if len(X) > 1 else np.zeros(X.shape[1])
+        change = np.median(np.abs(np.diff(X, axis=0)), axis=0) if len(X) >= _FEWEST_ROWS else np.zeros(X.shape[1])
         size = np.abs(X).max(axis=0)
         smallest = np.where(spread > 1e-12 * size, _SMALLEST * spread, _SMALLEST * np.where(size > 0, size, 1.0))
         by_step = np.minimum(step / np.sqrt(12), _COARSEST * spread)

@@ -66,8 +66,8 @@ class Views:
             whitening_matrix(X[some], weight[some], regime, floor, _RIDGE),
             whitening_matrix(score, weight[some], regime, rank_floor, _RIDGE),
         )
-        scaled, white = (Neighbours.fit(X, forward, _MOST_REFERENCES) for forward in maps[:2])
-        ranked = Neighbours.fit(score, maps[2], _MOST_REFERENCES)
+        scaled, white = (Neighbours.fit(X, weight, forward, _MOST_REFERENCES) for forward in maps[:2])
+        ranked = Neighbours.fit(score, weight[some], maps[2], _MOST_REFERENCES)
         return cls(Conformity.fit(mixture, X, margins.spread), margins, (scaled, white, ranked))
 
     def statistics(self, X: Array) -> Array:
