@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pwflow_core import PiecewiseFlow
+from pwflow_core import PiecewiseFlow, PiecewiseFlowDetector
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.alarms import VIEWS, AlarmRule, AlarmScore, Resolution, probe_detectability
-from pwflow_core.modelling.alarms.detector import AlarmDetector
 from pwflow_core.modelling.alarms.faults import KINDS, inject_faults
 from pwflow_core.modelling.alarms.resolution import step_of
 from pwflow_core.modelling.alarms.scale import SurpriseScale
@@ -77,7 +76,7 @@ ODD = [
 
 
 def fit(x, **options):
-    return AlarmDetector(PiecewiseFlow(flow=BRIEF, shared_flow=False), random_state=0).fit(x, **options)
+    return PiecewiseFlowDetector(PiecewiseFlow(flow=BRIEF, shared_flow=False), random_state=0).fit(x, **options)
 
 
 @pytest.fixture(scope="module")

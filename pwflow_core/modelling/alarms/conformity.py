@@ -12,7 +12,7 @@ from pwflow_core.modelling.mixture import FlowMixture
 Array = NDArray[np.float64]
 
 _FURTHEST = 1e9  # standard deviations beyond the box
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 1 << 16
 _RARE_SHARE = 0.02
 
 

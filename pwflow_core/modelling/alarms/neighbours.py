@@ -63,7 +63,7 @@ class Neighbours:
         pick = np.linspace(0, len(X) - 1, n_rows).round().astype(np.intp)
         centre = np.median(X, axis=0)
         mapped = np.clip((X[pick] - centre) @ forward, -_FURTHEST, _FURTHEST).astype(np.float32)
-        own = np.where(once, marks, np.uint64(0))[twin[pick]]
+        own = np.where(once & (n_rows > _SUBSETS), marks, np.uint64(0))[twin[pick]]  # never the only one of a set
         return cls(centre, forward, *(np.stack([part[i::_SUBSETS] for i in range(_SUBSETS)]) for part in (mapped, own)))
 
     def distance(self, X: Array) -> Array:
