@@ -166,7 +166,8 @@ def fit_alarm_score(
 
 def _neighbours(arrays: dict[str, NDArray[Any]]) -> tuple[Neighbours, Neighbours, Neighbours]:
     first, second, third = (
-        Neighbours(*(arrays[f"neighbours{v}.{name}"] for name in ("centre", "forward", "references", "marks"))) for v in range(3)
+        Neighbours(*(arrays[f"neighbours{v}.{name}"] for name in ("centre", "forward", "references", "marks")))
+        for v in range(3)
     )
     return first, second, third
 

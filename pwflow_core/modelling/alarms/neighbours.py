@@ -84,7 +84,6 @@ class Neighbours:
         own = np.einsum("ne,ne->n", mapped[:n_rows, :-1], mapped[:n_rows, :-1])
         return np.asarray(np.sqrt(np.maximum(nearest[:, :n_rows] + own, 0.0)).mean(axis=0), dtype=np.float64)
 
-
     def _itself(self, X: Array) -> NDArray[np.intp]:
         """Return which reference each reading is, or -1, shape (N,)."""
         ordered = self.marks.ravel()[self._by_mark]
