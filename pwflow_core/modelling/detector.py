@@ -136,7 +136,7 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def p_values(self, X: object) -> Array:
-        """Return the chance that a normal reading is as unusual, shape (N,), above 0 and at most 1; see `AlarmScore`."""
+        """Return the chance that a normal reading is as unusual, shape (N,), above 0 and at most 1."""
         check_is_fitted(self)
         return self.alarm_score_.p_values(self._check(X))
 
