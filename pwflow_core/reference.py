@@ -1,4 +1,4 @@
-"""The reference of configuration, tables and verdicts, as Markdown, made from the code that it describes."""
+"""The reference of configuration, tables, verdicts and Python API, as Markdown, made from the code it describes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.decisions.kinds import KINDS
 from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 
-__all__ = ["describe_configuration", "describe_tables", "describe_verdicts"]
+__all__ = ["describe_configuration", "describe_python", "describe_tables", "describe_verdicts"]
 
 _NAMED = {"sensors": "sensors.NAME", "clusters": "flow.clusters.KEY"}
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -80,6 +80,40 @@ def describe_verdicts() -> str:
         *(f"| `{kind.name}` | {kind.says} | {kind.answer} | {kind.acts} |" for kind in KINDS),
     ]
     return "\n".join(lines) + "\n"
+
+
+def describe_python() -> str:
+    """Return the classes and functions that Python users call, with their docstrings."""
+    from pwflow_core import PiecewiseFlow, PiecewiseFlowDetector, plots
+    from pwflow_core.modelling import FlowSettings
+
+    lines = [
+        "# Python",
+        "",
+        "What to import, and what it does. `import pwflow_core` is quick: PyTorch is loaded when an estimator is first "
+        "used. N is the number of readings, D of sensors, K of clusters.",
+    ]
+    for kind in (PiecewiseFlow, PiecewiseFlowDetector, FlowSettings):
+        module = "pwflow_core.modelling" if kind is FlowSettings else "pwflow_core"
+        lines += _describe_callable(f"{module}.{kind.__name__}", kind, "##")
+        for name, method in vars(kind).items():
+            if not name.startswith("_") and callable(getattr(kind, name)) and kind is not FlowSettings:
+                lines += _describe_callable(name, getattr(kind, name), "###", is_class=isinstance(method, classmethod))
+    lines += ["", "## pwflow_core.plots", "", inspect.cleandoc(plots.__doc__ or "")]
+    for name in plots.__all__:
+        lines += _describe_callable(name, getattr(plots, name), "###")
+    return "\n".join(lines) + "\n"
+
+
+def _describe_callable(name: str, described: Any, level: str, *, is_class: bool = False) -> list[str]:  # noqa: ANN401
+    parameters = inspect.signature(described).parameters.values()
+    shown = [str(p.replace(annotation=inspect.Parameter.empty)) for p in parameters if p.name != "self"]
+    stars = [i for i, p in enumerate(parameters) if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    if stars:
+        shown.insert(stars[0] - (1 if next(iter(parameters)).name == "self" else 0), "*")
+    call = f"{name}({', '.join(shown)})"
+    lines = ["", f"{level} {name}", "", "```text", f"{'classmethod ' if is_class else ''}{call}", "```", "", "```text"]
+    return [*lines, inspect.cleandoc(described.__doc__ or ""), "```"]
 
 
 def _describe_section(name: str, section: type[BaseModel], holder: FieldInfo) -> list[str]:

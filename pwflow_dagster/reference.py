@@ -1,4 +1,4 @@
-"""`python -m pwflow_dagster.reference FOLDER`: write the reference of configuration, tables, verdicts and commands."""
+"""`python -m pwflow_dagster.reference FOLDER`: write the pages that are made from the code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pwflow_core.reference import describe_configuration, describe_tables, describe_verdicts
+from pwflow_core.reference import describe_configuration, describe_python, describe_tables, describe_verdicts
 from pwflow_dagster.cli import main
 
 __all__ = ["make_reference"]
@@ -20,6 +20,7 @@ def make_reference() -> dict[str, str]:
         "tables.md": describe_tables(),
         "verdicts.md": describe_verdicts(),
         "commands.md": _describe_commands(),
+        "python.md": describe_python(),
     }
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from pwflow_core.modelling.alarms.alarm_score import fit_alarm_score
+from pwflow_core.modelling.alarms.alarm_score import AlarmScore, fit_alarm_score
 from pwflow_core.modelling.alarms.resolution import Resolution
 from pwflow_core.modelling.alarms.views import Views
 from pwflow_core.modelling.attribution import SensorAttributor
+from pwflow_core.modelling.estimator import checked_rows
 from pwflow_core.modelling.piecewise import PiecewiseFlow
-from pwflow_core.modelling.validation import as_groups, as_weights, check_finite, distinct_rows, held_out_blocks
+from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.modelling.validation import as_groups, as_weights, distinct_rows, held_out_blocks
 
 Array = NDArray[np.float64]
 
@@ -37,13 +41,17 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     Arguments:
         density: The density to fit, a `PiecewiseFlow`; None for the defaults without a shared flow.
         alpha: Share of normal readings that may be flagged.
+        contamination: Instead of `alpha`, the share of the training rows that is flagged, above 0 and at most 0.5, as
+            in scikit-learn and PyOD: for training rows of which that share are known to be outliers.
         random_state: Seed of the density.
 
     Attributes:
         density_: The fitted `PiecewiseFlow`.
         resolution_: What each sensor resolves.
         alarm_score_: The fitted `AlarmScore`.
-        offset_: log(alpha): scores below it are flagged.
+        offset_: Scores below it are flagged: log(alpha), or what `contamination` of the training rows lie below.
+        decision_scores_: −log p of the training rows, nats, shape (N,): the higher, the more unusual, as in PyOD.
+        labels_: 1 for training rows that are flagged, else 0, shape (N,), as in PyOD.
 
     """
 
@@ -52,10 +60,12 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         density: PiecewiseFlow | None = None,
         *,
         alpha: float = 0.01,
+        contamination: float | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.density = density
         self.alpha = alpha
+        self.contamination = contamination
         self.random_state = random_state
 
     def fit(self, X: object, y: object = None, sample_weight: object = None, *, blocks: object = None) -> Self:
@@ -69,13 +79,12 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 alike: whole stretches calibrate, and count as the independent readings that they are worth.
 
         Raises:
-            ValueError: NaN or infinite values (named by row and column), bad weights, blocks or alpha, no rows.
+            ValueError: A wrong parameter, a column of text (named), NaN or infinite values (named by row and column),
+                bad weights or blocks, no rows.
 
         """
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"Expected alpha between 0 and 1, got {self.alpha!r}.")
-        matrix: Array = validate_data(self, X, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
+        self._check_parameters()
+        matrix = checked_rows(self, X, reset=True)
         weight = as_weights(sample_weight, len(matrix))
         group = None if blocks is None else np.unique(as_groups(blocks, len(matrix), weight), return_inverse=True)[1]
         used = weight > 0
@@ -86,8 +95,20 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             rows, fit = rows.distinct(), self._fit_few
         self.resolution_ = Resolution.fit(rows.X)
         fit(rows, seed)
+        scores = -self.alarm_score_.surprises(matrix)
         self.offset_ = float(np.log(self.alpha))
+        if self.contamination is not None:
+            self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self.decision_scores_, self.labels_ = -scores, (scores < self.offset_).astype(np.int64)
         return self
+
+    def _check_parameters(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"Expected alpha between 0 and 1, got {self.alpha!r}.")
+        if self.contamination is not None and not 0 < self.contamination <= 0.5:
+            raise ValueError(f"Expected contamination above 0 and at most 0.5, or None, got {self.contamination!r}.")
+        if self.density is not None and not isinstance(self.density, PiecewiseFlow):
+            raise ValueError(f"Expected density to be a PiecewiseFlow or None, got {self.density!r}.")
 
     def _fit_many(self, rows: _Rows, seed: int) -> None:
         """Split the readings: some teach, others calibrate."""
@@ -140,20 +161,81 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self.alarm_score_.p_values(self._check(X))
 
-    def contributions(self, X: object) -> Array:
-        """Tell how much each sensor is to blame, shape (N, D), at least 0.
+    def contributions(self, X: object) -> Array | pd.DataFrame:
+        """Tell how much each sensor contributes to a reading being unusual, at least 0.
 
         The contributions of a reading add up to its anomaly score, -log10 of its p-value.
+
+        Arguments:
+            X: Readings in raw units, shape (N, D).
+
+        Returns:
+            Contributions, shape (N, D). For a data frame: a frame with its index and, below `contribution`,
+            `observed`, `expected`, `low` and `high`, one column per sensor; `low` and `high` are the 5% and 95%
+            quantiles of what was expected given the other sensors.
+
         """
         check_is_fitted(self)
-        attributor = SensorAttributor(self.density_.weights_, self.density_.flows_)
-        share = attributor.attribute(self._check(X)).share
-        return np.asarray(-np.log10(self.p_values(X))[:, None] * share)
+        matrix = self._check(X)
+        found = SensorAttributor(self.density_.weights_, self.density_.flows_).attribute(matrix)
+        contribution: Array = -np.log10(self.alarm_score_.p_values(matrix))[:, None] * found.share
+        if not isinstance(X, pd.DataFrame):
+            return contribution
+        parts = {"contribution": contribution} | {
+            name: getattr(found, name) for name in ("observed", "expected", "low", "high")
+        }
+        frames = {name: pd.DataFrame(part, X.index, X.columns) for name, part in parts.items()}
+        return cast("pd.DataFrame", pd.concat(frames, axis=1))
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector with its parameters as one safetensors file; of a seed, only a number is kept."""
+        check_is_fitted(self)
+        tensors: dict[str, NDArray[Any]] = {
+            "density": np.frombuffer(self.density_.to_bytes(), np.uint8),
+            "alarm_score": np.frombuffer(self.alarm_score_.to_bytes(), np.uint8),
+            "resolution.step": self.resolution_.step,
+            "resolution.floor": self.resolution_.floor,
+            "decision_scores": self.decision_scores_,
+        }
+        document = {
+            "density": None if self.density is None else self.density.described_parameters(),
+            "alpha": self.alpha,
+            "contamination": self.contamination,
+            "random_state": int(self.random_state) if isinstance(self.random_state, int | np.integer) else None,
+            "offset": self.offset_,
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+        }
+        Path(path).write_bytes(pack("piecewise_flow_detector", tensors, document))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a detector that `save` wrote; it has the same parameters and scores bit-equal.
+
+        Raises:
+            ModelFileError: The file is damaged or of another kind.
+
+        """
+        arrays, document = unpack(Path(path).read_bytes(), "piecewise_flow_detector")
+        template = document["density"]
+        model = cls(
+            None if template is None else PiecewiseFlow.from_described(template),
+            alpha=document["alpha"],
+            contamination=document["contamination"],
+            random_state=document["random_state"],
+        )
+        model.density_ = PiecewiseFlow.from_bytes(arrays["density"].tobytes())
+        model.alarm_score_ = AlarmScore.from_bytes(arrays["alarm_score"].tobytes(), model.density_.mixture_)
+        model.resolution_ = Resolution(arrays["resolution.step"], arrays["resolution.floor"])
+        model.offset_ = document["offset"]
+        model.decision_scores_ = arrays["decision_scores"]
+        model.labels_ = (-model.decision_scores_ < model.offset_).astype(np.int64)
+        model.n_features_in_ = model.density_.n_features_in_
+        if document["feature_names"]:
+            model.feature_names_in_ = np.array(document["feature_names"], dtype=object)
+        return model
 
     def _check(self, X: object) -> Array:
-        matrix: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
-        return matrix
+        return checked_rows(self, X, reset=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,13 @@
-"""What the density estimators have in common: the interface of scikit-learn, and how they check and thin rows."""
+"""What the estimators have in common: the interface of scikit-learn, how rows are checked, what a fit says."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,9 +16,9 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pwflow_core.modelling.validation import check_finite
+from pwflow_core.modelling.validation import check_columns_are_numbers, check_finite
 
-__all__ = ["DensityEstimator"]
+__all__ = ["DensityEstimator", "as_threads", "checked_rows", "speaking"]
 
 Array = NDArray[np.float64]
 
@@ -44,6 +49,47 @@ class DensityEstimator(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self, X: object, *, reset: bool = False) -> Array:
         if not reset:
             check_is_fitted(self)
-        matrix: NDArray[Any] = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        check_finite(matrix, getattr(self, "feature_names_in_", None))
-        return matrix
+        return checked_rows(self, X, reset=reset)
+
+
+def checked_rows(estimator: BaseEstimator, X: object, *, reset: bool) -> Array:
+    """Return readings as a matrix of finite numbers, shape (N, D), and learn or check the names of the columns.
+
+    Raises:
+        ValueError: A column of text (named), NaN or infinite values (named by row and column), or other columns than in
+            the fit.
+
+    """
+    check_columns_are_numbers(X)
+    matrix: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
+    check_finite(matrix, getattr(estimator, "feature_names_in_", None))
+    return matrix
+
+
+@contextmanager
+def speaking(verbose: bool) -> Iterator[None]:
+    """Write what is logged in the block to standard error too, if `verbose`."""
+    log, handler = logging.getLogger("pwflow"), logging.StreamHandler(sys.stderr)
+    level = log.level
+    if verbose:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def as_threads(n_jobs: int | None, otherwise: int) -> int:
+    """Return the threads that `n_jobs` asks for: -1 is all cores, None what is said otherwise.
+
+    Raises:
+        ValueError: `n_jobs` is 0 or below -1.
+
+    """
+    if n_jobs is None:
+        return otherwise
+    if n_jobs < -1 or n_jobs == 0:
+        raise ValueError(f"Expected n_jobs of at least 1, -1 for all cores, or None, got {n_jobs!r}.")
+    return (os.cpu_count() or 1) if n_jobs == -1 else n_jobs

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +24,8 @@ from pwflow_core.modelling.rows import TrainingData
 from pwflow_core.modelling.settings import FitSettings, FlowSettings, for_all_readings
 from pwflow_core.modelling.training import ClusterRows, train_flows
 from pwflow_core.modelling.validation import paired_gain
+
+_log = logging.getLogger("pwflow.fit")
 
 Array = NDArray[np.float64]
 Refine = Literal["em", "joint"] | None
@@ -86,17 +89,28 @@ def fit_piecewise(
     random_state = clusters.random_state
     worth = _worth_trying(data, clusters)
     first_look = settings if len(worth) == 1 else _brief(settings)
-    tried = [_start(seeds, data, first_look, random_state) for seeds in worth]
+    tried = []
+    for seeds in worth:
+        tried.append(_start(seeds, data, first_look, random_state))
+        _tell(f"{seeds.n_clusters} clusters", tried[-1], data)
     best = tried[int(np.argmax([data.weight[data.held_out] @ model.log_held_out(data) for model in tried]))]
     if len(tried) > 1:
         best = _maximise(best, data, settings, random_state, data.share(best.log_joint(data.X)))
+        _tell(f"{len(best.flows)} clusters, trained to the end", best, data)
     if clusters.method == "gmm" and refine is not None:
         best = _refine(best, data, settings, random_state)
     if refine == "joint" and data.held_out.any() and (data.fixed < 0).all():
         best = _refine_jointly(best, data, settings, random_state)
     if shared and len(tried) > 1 and tried[-1].seeds.n_clusters == 1:
         best = _share(best, tried[-1].seeds, data, for_all_readings(settings), random_state)
+        _log.info("share of a flow over all readings: %.2f", best.shared_weight)
     return best
+
+
+def _tell(what: str, model: Piecewise, data: TrainingData) -> None:
+    if _log.isEnabledFor(logging.INFO) and data.held_out.any():
+        mean = np.average(model.log_held_out(data), weights=data.weight[data.held_out])
+        _log.info("%s: held-out log-density %.3f nats", what, mean)
 
 
 def choose_clusters(

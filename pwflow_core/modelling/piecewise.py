@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from pwflow_core.modelling.clustering import ClusterSeeds, joined
-from pwflow_core.modelling.estimator import DensityEstimator
+from pwflow_core.modelling.estimator import DensityEstimator, as_threads, speaking
 from pwflow_core.modelling.fitting import Piecewise, Refine, fit_piecewise
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.mixture import FlowMixture, Rule, log_joint
@@ -53,6 +53,8 @@ class PiecewiseFlow(DensityEstimator):
             of fewer than 5,000 rows and 10% of more.
         max_rows: Most rows to learn from; more are thinned evenly.
         random_state: Seed; None draws one.
+        n_jobs: Threads for training, -1 for all cores; None for those of `flow`, which are one by default.
+        verbose: Whether to write to standard error what is tried, and what it reaches.
 
     Attributes:
         weights_: Share of each cluster, shape (K,); they sum to 1.
@@ -82,6 +84,8 @@ class PiecewiseFlow(DensityEstimator):
         held_out: float | None = None,
         max_rows: int = 200_000,
         random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.candidates = candidates
@@ -93,6 +97,8 @@ class PiecewiseFlow(DensityEstimator):
         self.held_out = held_out
         self.max_rows = max_rows
         self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(
         self,
@@ -115,14 +121,16 @@ class PiecewiseFlow(DensityEstimator):
                 first, then clustered inside.
 
         Raises:
-            ValueError: NaN or infinite values (named by row and column), bad weights, no rows.
+            ValueError: A wrong parameter, a column of text (named), NaN or infinite values (named by row and column),
+                bad weights, no rows.
 
         """
+        settings = self._settings()
         X = self._check(X, reset=True)
         weight = as_weights(sample_weight, len(X))
         if self.refine not in ("em", "joint", None):
             raise ValueError(f"Expected refine 'em', 'joint' or None, got {self.refine!r}.")
-        if self.refine == "joint" and (self.flow or FlowSettings()).kind == "auto":
+        if self.refine == "joint" and settings.kind == "auto":
             raise ValueError("Expected one kind of flow for refine 'joint', got 'auto'; choose 'affine' or 'spline'.")
         if labels is not None and segments is not None:
             raise ValueError("Expected labels or segments, got both; put the segment into the labels.")
@@ -135,10 +143,10 @@ class PiecewiseFlow(DensityEstimator):
         for name in names:
             mine = group[pick] == name
             n_rows = int(mine.sum())
-            fraction = self.held_out or (0.15 if n_rows < 5000 else 0.1)
-            held_out[mine] = held_out_blocks(n_rows, fraction, seed)
+            held_out[mine] = held_out_blocks(n_rows, self._share_held_out(n_rows), seed)
             data = TrainingData(X[pick][mine], total[mine], held_out[mine], fixed[pick][mine])
-            models.append(self._fit_segment(data, seed))
+            with speaking(self.verbose):
+                models.append(self._fit_segment(data, settings, seed))
             shares.append(total[mine].sum() / total.sum())
         self.segments_ = np.repeat(names, [len(model.flows) for model in models])
         self.seeds_ = joined([model.seeds for model in models], shares)
@@ -150,17 +158,67 @@ class PiecewiseFlow(DensityEstimator):
         apart = np.repeat(1 - taken, [len(model.flows) for model in models])
         self.held_out_ = (twin >= 0) & held_out[twin]
         judge = X[pick][held_out] if held_out.any() else X[pick]
-        some = judge[:: max(1, len(judge) // _CALIBRATION_ROWS)]
         weights = np.concatenate([self.weights_ * apart, (shares * taken)[taken > 0]])
-        self.mixture_ = self._mixture(weights).calibrated(some, seed)
+        self.mixture_ = self._mixture(weights).calibrated(_some(judge), seed)
         return self
+
+    def fit_cluster(self, cluster: int, X: object, sample_weight: object = None) -> Self:
+        """Train the flow of one cluster again, on readings of that cluster alone.
+
+        All other flows and all weights stay as they are, to the last bit. It costs what that cluster's flow costs in
+        `fit`.
+
+        Arguments:
+            cluster: Which one, 0 to K − 1.
+            X: Readings of that cluster, raw units, shape (N, D), such as `X[model.predict(X) == cluster]`.
+            sample_weight: Row weights, shape (N,).
+
+        Raises:
+            ValueError: There is no such cluster, or as `fit`.
+
+        """
+        check_is_fitted(self)
+        if not isinstance(cluster, int | np.integer) or not 0 <= cluster < len(self.flows_):
+            raise ValueError(f"Expected a cluster from 0 to {len(self.flows_) - 1}, got {cluster!r}.")
+        settings, X = self._settings(), self._check(X)
+        pick, total, _ = distinct_rows(X, as_weights(sample_weight, len(X)), max_rows=self.max_rows)
+        seed = self._seed()
+        held_out = held_out_blocks(len(pick), self._share_held_out(len(pick)), seed)
+        data = TrainingData.unlabelled(X[pick], total, held_out)
+        with speaking(self.verbose):
+            one = fit_piecewise(data, FitSettings(1, random_state=seed), settings, refine=None, shared=False)
+        means, covariances = self.seeds_.means.copy(), self.seeds_.covariances.copy()
+        means[cluster], covariances[cluster] = one.seeds.means[0], one.seeds.covariances[0]
+        self.seeds_ = replace(self.seeds_, means=means, covariances=covariances)
+        self.flows_ = [one.flows[0] if k == cluster else flow for k, flow in enumerate(self.flows_)]
+        rows = X[pick][held_out] if held_out.any() else X[pick]
+        self.mixture_ = self._mixture(self.mixture_.weights).calibrated(_some(rows), seed)
+        return self
+
+    def _settings(self) -> FlowSettings:
+        """Return how flows are trained.
+
+        Raises:
+            ValueError: `flow` or `n_jobs` is not what it should be.
+
+        """
+        if self.flow is not None and not isinstance(self.flow, FlowSettings):
+            raise ValueError(
+                f"Expected flow to be FlowSettings or None, got {self.flow!r}; "
+                "for example `FlowSettings(kind='spline')` from pwflow_core.modelling."
+            )
+        settings = self.flow or FlowSettings()
+        return replace(settings, threads=as_threads(self.n_jobs, settings.threads))
+
+    def _share_held_out(self, n_rows: int) -> float:
+        return self.held_out or (0.15 if n_rows < 5000 else 0.1)
 
     def _mixture(self, weights: Array, margin: float = np.inf, floor: float = np.inf) -> FlowMixture:
         return FlowMixture(weights, self.flows_ + self.shared_flows_, margin, floor, len(self.shared_flows_))
 
-    def _fit_segment(self, data: TrainingData, seed: int) -> Piecewise:
+    def _fit_segment(self, data: TrainingData, settings: FlowSettings, seed: int) -> Piecewise:
         clusters = FitSettings(self.n_clusters, self.candidates, self.clustering, self.selection, random_state=seed)
-        return fit_piecewise(data, clusters, self.flow or FlowSettings(), refine=self.refine, shared=self.shared_flow)
+        return fit_piecewise(data, clusters, settings, refine=self.refine, shared=self.shared_flow)
 
     def score_samples(self, X: object, *, rule: Rule = "pruned", segments: object = None) -> Array:
         """Evaluate the log-density of each reading.
@@ -230,7 +288,21 @@ class PiecewiseFlow(DensityEstimator):
         return drawn[order], source[order]
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted model as one safetensors file."""
+        """Write the fitted model with its parameters as one safetensors file; of a seed, only a number is kept."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model that `save` wrote; it has the same parameters and scores bit-equal.
+
+        Raises:
+            ModelFileError: The file is damaged or of another kind.
+
+        """
+        return cls.from_bytes(Path(path).read_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` writes."""
         check_is_fitted(self)
         tensors: dict[str, NDArray[Any]] = {"weights": self.weights_, "mixture_weights": self.mixture_.weights}
         tensors |= {f"seeds.{name}": array for name, array in self.seeds_.tensors().items()}
@@ -238,6 +310,7 @@ class PiecewiseFlow(DensityEstimator):
             tensors |= {f"flow{k}.{name}": array for name, array in flow.tensors().items()}
         finite = np.isfinite(self.mixture_.margin)
         document = {
+            "parameters": self.described_parameters(),
             "method": self.seeds_.method,
             "flows": [{**flow.document(), "history": flow.history.document()} for flow in self.mixture_.flows],
             "segments": self.segments_.tolist(),
@@ -245,18 +318,13 @@ class PiecewiseFlow(DensityEstimator):
             "pruning": [self.mixture_.margin, self.mixture_.floor] if finite else None,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
-        Path(path).write_bytes(pack("piecewise_flow", tensors, document))
+        return pack("piecewise_flow", tensors, document)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a model that `save` wrote; it scores bit-equal.
-
-        Raises:
-            ModelFileError: The file is damaged or of another kind.
-
-        """
-        arrays, document = unpack(Path(path).read_bytes(), "piecewise_flow")
-        model = cls()
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` returned; see `load`."""
+        arrays, document = unpack(data, "piecewise_flow")
+        model = cls.from_described(document.get("parameters", {}))  # a file of release 0.1 holds none
         model.weights_ = arrays["weights"]
         model.seeds_ = ClusterSeeds.from_tensors(_under("seeds.", arrays), document["method"])
         flows = [
@@ -270,6 +338,30 @@ class PiecewiseFlow(DensityEstimator):
         if document["feature_names"]:
             model.feature_names_in_ = np.array(document["feature_names"], dtype=object)
         return model
+
+    def described_parameters(self) -> dict[str, Any]:
+        """Return the parameters as JSON has them; of a seed, only a number."""
+        found = {name: value.item() if isinstance(value, np.generic) else value for name, value in vars(self).items()}
+        found = {name: found[name] for name in self.get_params(deep=False)}
+        found["flow"] = None if self.flow is None else asdict(self.flow)
+        found["candidates"] = [int(k) for k in self.candidates]
+        if not isinstance(found["random_state"], int):
+            found["random_state"] = None
+        return found
+
+    @classmethod
+    def from_described(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return an unfitted model with parameters from `described_parameters`."""
+        found = dict(parameters)
+        if found.get("flow") is not None:
+            found["flow"] = FlowSettings(**found["flow"])
+        if "candidates" in found:
+            found["candidates"] = tuple(found["candidates"])
+        return cls(**found)
+
+
+def _some(rows: Array) -> Array:
+    return rows[:: max(1, len(rows) // _CALIBRATION_ROWS)]
 
 
 def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

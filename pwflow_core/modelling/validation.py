@@ -42,6 +42,47 @@ def as_matrix(
     return matrix
 
 
+def check_columns_are_numbers(X: object) -> None:
+    """Refuse a data frame with a column that does not hold numbers; anything else passes.
+
+    Raises:
+        ValueError: Names up to five such columns, each with a value.
+
+    """
+    columns: Any = getattr(X, "columns", None)
+    if columns is None or not hasattr(X, "dtypes"):
+        return
+    wrong = [(name, value) for name in columns for value in [_not_a_number(X[name])] if value is not None]  # type: ignore[index]
+    if wrong:
+        shown = ", ".join(f"{name!r} (such as {value!r})" for name, value in wrong[:5])
+        raise ValueError(
+            f"Expected numbers in every column, got something else in {shown}: leave these columns out; a process "
+            "condition goes into `segments` of `PiecewiseFlow.fit`."
+        )
+
+
+def _not_a_number(column: Any) -> object:  # noqa: ANN401 - a column of any kind of frame
+    """Return the first value of a column that is no number; None if there is none."""
+    values = np.asarray(column)
+    if values.dtype.kind in "biuf":
+        return None
+    if values.dtype.kind in "mM":
+        return str(values[0]) if len(values) else None
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return next(value for value in values.tolist() if not _is_number(value))
+    return None
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def check_finite(matrix: Array, names: Sequence[str] | None = None) -> None:
     """Refuse NaN and infinity.
 
