@@ -6,6 +6,7 @@ configuration from a folder of exports lives in `onboarding`.
 
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
 from pwflow_core.config.sections import (
+    DATE_IN_PATH,
     RESERVED_COLUMNS,
     ClusterFlowConfig,
     ClusteringConfig,
@@ -27,10 +28,12 @@ from pwflow_core.config.sections import (
     SourceConfig,
     TrainingConfig,
     WarehouseConfig,
+    path_expression,
 )
 
 __all__ = [
     "CONFIG_VARIABLE",
+    "DATE_IN_PATH",
     "DEFAULT_FILE",
     "RESERVED_COLUMNS",
     "ClusterFlowConfig",
@@ -56,4 +59,5 @@ __all__ = [
     "load_config",
     "locate_config",
     "parse_config",
+    "path_expression",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from zoneinfo import available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
+    "DATE_IN_PATH",
     "RESERVED_COLUMNS",
     "ClusterFlowConfig",
     "ClusteringConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "SourceConfig",
     "TrainingConfig",
     "WarehouseConfig",
+    "path_expression",
 ]
 
 Language = Literal["en", "ja"]
@@ -51,6 +54,7 @@ RESERVED_COLUMNS = frozenset(
         "file_id",
         "row_number",
         "refused_values",
+        "bad_quality",
         "cluster_key",
         "responsibility",
         "instant",
@@ -61,6 +65,18 @@ RESERVED_COLUMNS = frozenset(
     }
 )
 """Column names that stand beside the sensors in tables and queries, so that a sensor must not take them."""
+
+
+DATE_IN_PATH = (
+    r"(?:(?:19|20)\d\d[-_.]?W\d\d|(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
+    r"(?:[T_ -]?\d\d[-:_.h]?\d\d(?:[-:_.]?\d\d)?)?Z?|(?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)?\d\d)"
+)
+"""What `{date}` stands for in `source.path_columns`: a day, a month, a week, a day with its time."""
+
+
+def path_expression(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression that `source.path_columns` means."""
+    return re.compile(pattern.replace("{date}", DATE_IN_PATH))
 
 
 class _Section(BaseModel):
@@ -99,12 +115,57 @@ class SourceConfig(_Section):
     """Machine column; `filename` if every machine has files of its own; without it there is one machine."""
     segments: tuple[str, ...] = ()
     """Columns of known process conditions (recipe, product). `filename` names the file."""
+    layout: Literal["wide", "long"] = "wide"
+    """`wide` has a column per sensor, `long` a row per value: which sensor it is stands in the column `tag`."""
+    tag: str | None = None
+    """Where `layout` is `long`: the column that names the sensor. What it holds are the columns of [sensors]."""
+    value: str | tuple[str, ...] | None = None
+    """Where `layout` is `long`: the column of the value; of several, the first that holds one counts."""
+    quality: str | None = None
+    """Where `layout` is `long`: the column that says whether the value is good."""
+    good_quality: tuple[str, ...] = ("Good", "192")
+    """What a quality column says of a good value. `192` stands for 192 to 255, a word for all that begin with it. Any
+    other quality makes the value missing; an empty one does not."""
+    nanoseconds: str | None = None
+    """Column of the nanoseconds that belong to a time in whole seconds."""
+    path_columns: str | None = None
+    """Regular expression whose named groups are columns too, found in the path of a file below `path`. With
+    `(?P<pump>[^/]+)_{date}`, `machine` may be `pump`."""
+    encoding: str | None = None
+    """Encoding of the CSV files, such as `cp932` or `cp1252`. UTF-8 needs none, nor does what begins with a byte order
+    mark."""
     delimiter: str | None = None
     """CSV delimiter; sniffed where it is not given."""
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers in CSV files."""
 
     _zone = field_validator("timezone")(lambda zone: None if zone is None else _known_zone(zone))
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            return encoding and codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"expected an encoding such as 'cp932' or 'utf-16', got {encoding!r}") from None
+
+    @field_validator("path_columns")
+    @classmethod
+    def _named_groups(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and not path_expression(pattern).groupindex:
+                raise ValueError(f"expected a named group such as (?P<machine>[^/]+), got {pattern!r}")
+        except re.error as error:
+            raise ValueError(f"expected a regular expression, got {pattern!r}: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _complete_layout(self) -> SourceConfig:
+        if self.layout == "long" and (self.tag is None or self.value is None):
+            raise ValueError("layout = 'long' needs tag and value: the columns that name the sensor and hold its value")
+        if self.layout == "wide" and (unused := [key for key in ("tag", "value", "quality") if getattr(self, key)]):
+            raise ValueError(f"expected {' and '.join(unused)} with layout = 'long' only, got layout = 'wide'")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
@@ -121,6 +182,11 @@ class SourceConfig(_Section):
             return ()
         return (self.path,) if isinstance(self.path, str) else self.path
 
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """Names of the columns that `path_columns` finds in the path of a file."""
+        return tuple(path_expression(self.path_columns).groupindex) if self.path_columns else ()
+
 
 class SensorConfig(_Section):
     """One sensor: its column in the source, its unit, and what it can physically read."""
@@ -133,6 +199,12 @@ class SensorConfig(_Section):
     """Lowest reading that is physically possible, in `unit`; lower ones are refused."""
     high: float | None = None
     """Highest reading that is physically possible, in `unit`; higher ones are refused."""
+    timestamp: str | None = None
+    """Column with the times of this sensor, where it has one of its own."""
+    quality: str | None = None
+    """Column that says whether the value is good, see `source.good_quality`."""
+    hold_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Between its values, the last one holds for at most this long, in seconds: for a sensor with times of its own."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SensorConfig:

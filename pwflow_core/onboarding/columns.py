@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.warehouse import quote_literal
 
-__all__ = ["ColumnProfile", "Steps", "find_decimal", "measure_steps", "profile_columns"]
+__all__ = ["ColumnProfile", "Steps", "find_decimal", "measure_steps", "number_of", "profile_columns"]
 
 _COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
 _POINT_NUMBER = r"^[+-]?\d+\.\d+([eE][+-]?\d+)?$"
@@ -87,7 +87,7 @@ def profile_columns(sample: Sample, decimal: str) -> dict[str, ColumnProfile]:
     Adds the table `numbered`: the sample with each column once more, as a finite number, called `n` + key.
     """
     flat = [c for c in sample.columns if c.is_number or c.is_text]
-    as_numbers = "".join(f", {_number(column, decimal)} AS n{column.key}" for column in flat)
+    as_numbers = "".join(f", {number_of(column, decimal)} AS n{column.key}" for column in flat)
     sample.connection.table("sample").project(f"*{as_numbers}").create("numbered")
     profiles: dict[str, ColumnProfile] = {}
     for start in range(0, len(flat), 40):
@@ -141,7 +141,8 @@ def _measures(key: str) -> str:
     )
 
 
-def _number(column: SampledColumn, decimal: str) -> str:
+def number_of(column: SampledColumn, decimal: str) -> str:
+    """Return the SQL of the finite number in a column of the sample; NULL where it holds none."""
     value = f"{column.key}::DOUBLE"
     if column.is_text:
         text = f"replace({column.key}, ',', '.')" if decimal == "," else column.key

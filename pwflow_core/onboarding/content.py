@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,7 +46,18 @@ class Content:
         self._unpacked = unpacked
         self._size = path.stat().st_size if unpacked is None else len(unpacked)
         self._head = self._read(0, _HEAD_BYTES).removeprefix(_BOM)
+        self._header: bytes | None = None
         _check_text(path, self._head)
+
+    def use_header(self, names: Sequence[str], delimiter: str) -> None:
+        """Have these names stand for the header; what is read after it begins at the line that `skip` says."""
+        quoted = delimiter.join('"' + name.replace('"', '""') + '"' for name in names)
+        self._header = quoted.encode() + (b"\r\n" if b"\r\n" in self._head else b"\n")
+
+    @property
+    def start(self) -> bytes:
+        """The first bytes."""
+        return self._head
 
     def text(self, n_lines: int) -> str:
         """Return the first lines."""
@@ -55,6 +66,8 @@ class Content:
 
     def header(self, skip: int) -> bytes:
         """Return the record with the column names, which may go over several lines."""
+        if self._header is not None:
+            return self._header
         lines = self._head.splitlines(keepends=True)[skip:]
         header = b""
         for line in lines:
@@ -87,7 +100,7 @@ class Content:
 
     def _body(self, skip: int) -> bytes:
         lines = b"".join(self._head.splitlines(keepends=True)[skip:])
-        return lines[len(self.header(skip)) :]
+        return lines if self._header is not None else lines[len(self.header(skip)) :]
 
     def _rest(self, skip: int) -> int:
         """Return the number of bytes after the header."""

@@ -13,6 +13,7 @@ from statistics import mode
 
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding.content import Content
+from pwflow_core.onboarding.layout import is_named
 
 __all__ = ["check_header", "find_dialect", "find_header"]
 
@@ -29,31 +30,57 @@ def find_dialect(content: Content) -> tuple[str, int]:
         counts = [n for _, n in _field_counts(content, delimiter)]
         usual = mode(counts) if counts else 1
         if usual > 1:
-            first = counts[0] == usual
+            first = counts[0] in (usual, usual - 1)
             scores.append((round(counts.count(usual) / len(counts), 2), first, -rank, delimiter))
     delimiter = max(scores)[-1] if scores else ","
     return delimiter, find_header(content, delimiter)
 
 
 def find_header(content: Content, delimiter: str) -> int:
-    """Return the number of lines before the header."""
-    counts = _field_counts(content, delimiter)
-    usual = mode([n for _, n in counts]) if counts else 1
-    return next((line for line, n in counts if n == usual), 0) if usual > 1 else 0
+    """Return the number of lines before the header.
+
+    Rows may end with a delimiter that the header lacks, and lines that begin with # are remarks.
+    """
+    records = _records(content, delimiter)
+    usual = mode([len(fields) for _, fields in records]) if records else 1
+    if usual <= 1:
+        return 0
+    for place, (line, fields) in enumerate(records):
+        following = [others for _, others in records[place + 1 :] if len(others) == usual]
+        is_short = len(fields) == usual - 1 and following and not any(others[-1].strip() for others in following)
+        if len(fields) != usual and not (is_short and is_named(fields)):
+            continue
+        if fields[0].startswith("#") and (named := _named_below(records[place + 1 :], usual)) is not None:
+            return named
+        return line
+    return 0
+
+
+def _named_below(records: list[tuple[int, list[str]]], usual: int) -> int | None:
+    """Return the line of the first record that is no remark, if it could be a header."""
+    for line, fields in records:
+        if not fields[0].startswith("#") and len(fields) == usual:
+            return line if is_named(fields) else None
+    return None
 
 
 def _field_counts(content: Content, delimiter: str) -> list[tuple[int, int]]:
     """Return (line where the record starts, number of fields) of the first records."""
+    return [(line, len(fields)) for line, fields in _records(content, delimiter)]
+
+
+def _records(content: Content, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return (line where the record starts, its fields) of the first records."""
     reader = csv.reader(io.StringIO(content.text(_SNIFFED_LINES), newline=""), delimiter=delimiter)
-    counts, line = [], 0
+    records, line = [], 0
     try:
         for record in reader:
             if record:
-                counts.append((line, len(record)))
+                records.append((line, record))
             line = reader.line_num
     except csv.Error:
         pass
-    return counts
+    return records
 
 
 def check_header(path: Path, names: list[str]) -> None:
@@ -66,7 +93,7 @@ def check_header(path: Path, names: list[str]) -> None:
     """
     data = [name for name in names if _DATA.fullmatch(name)]
     counted = {name for name in data if name.isdigit()} >= {str(i) for i in range(1, len(data))}
-    if (2 * len(data) > len(names) and not counted) or any(_DATE.match(name) for name in data):
+    if (2 * len(data) > len(names) and not counted) or any(_DATE.match(name) for name in names):
         raise SourceError(
             f"Expected a first line with column names in {path}, got values ({', '.join(names[:4])}): add a "
             "header line to the export."

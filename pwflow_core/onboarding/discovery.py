@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,16 @@ import duckdb
 
 from pwflow_core.errors import SourceError
 from pwflow_core.files import escape_glob
+from pwflow_core.opening import is_packed, list_members
 
 __all__ = ["FoundFiles", "find_exports"]
 
-_SUFFIX = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz)?$", re.IGNORECASE)
-_KINDS = {"csv": "CSV", "tsv": "TSV", "txt": "text", "parquet": "Parquet", "pq": "Parquet", "parq": "Parquet"}
+_SUFFIX = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq|xlsx|xlsm|zip)(\.gz)?$", re.IGNORECASE)
+_TEXT = "text"
+_KINDS = {
+    "csv": "CSV", "tsv": "TSV", "txt": _TEXT, "parquet": "Parquet", "pq": "Parquet", "parq": "Parquet",
+    "xlsx": "Excel", "xlsm": "Excel", "zip": "ZIP",
+}  # fmt: skip
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -51,7 +57,7 @@ def find_exports(target: Path, folder: Path) -> FoundFiles:
     target = Path(os.path.normpath(target.expanduser().absolute()))
     folder = Path(os.path.normpath(folder.absolute()))
     if target.is_file():
-        return FoundFiles((target,), (_pattern(target, folder),), ())
+        return FoundFiles(_unpacked([target]), (_pattern(target, folder),), ())
     if target.is_dir():
         return _in_folder(target, folder)
     if _WILD.search(str(target)):
@@ -62,35 +68,60 @@ def find_exports(target: Path, folder: Path) -> FoundFiles:
                 "and put it in quotes so that the shell does not expand it."
             )
         pattern = target.relative_to(folder).as_posix() if target.is_relative_to(folder) else str(target)
-        return FoundFiles(files, (pattern,), ())
+        return FoundFiles(_unpacked(files), (pattern,), ())
     raise SourceError(f"Expected a file, a folder or a glob, but there is no {target}: correct the path and run again.")
 
 
 def _in_folder(target: Path, folder: Path) -> FoundFiles:
     # DuckDB lists the files, so that what is looked at here is what the written pattern will match.
-    everything = _glob(f"{escape_glob(target)}/**/*")
+    everything = [file for file in _glob(f"{escape_glob(target)}/**/*") if not _is_hidden(file, target)]
     kinds: dict[str, list[Path]] = defaultdict(list)
+    others: dict[str, list[Path]] = defaultdict(list)
     for file in everything:
         if match := _SUFFIX.search(file.name):
             kinds[_KINDS[match[1].lower()]].append(file)
+        else:
+            others[file.suffix.lower() or "no ending"].append(file)
     if not kinds:
         seen = ", ".join(sorted({file.suffix or file.name for file in everything})[:6])
         got = f"only {seen}" if seen else "nothing"
         raise SourceError(
-            f"Expected CSV or Parquet files (.csv, .csv.gz, .tsv, .parquet) in {target}, got {got}: name the "
-            "folder that holds the exports, or export them in one of these formats."
+            f"Expected CSV, Excel or Parquet files (.csv, .csv.gz, .tsv, .xlsx, .zip, .parquet) in {target}, got "
+            f"{got}: name the folder that holds the exports, or export them in one of these formats."
         )
-    rank = sorted(kinds, key=lambda kind: (kind != "text", len(kinds[kind])), reverse=True)
-    chosen, others = kinds[rank[0]], rank[1:]
+    if _TEXT in kinds and len(kinds) > 1:  # notes beside the exports
+        others[".txt"] = kinds.pop(_TEXT)
+    if (parquet := kinds.pop("Parquet", None)) and kinds:  # mostly the same readings once more
+        n_others = sum(map(len, kinds.values()))
+        if len(parquet) > n_others:
+            others |= {f".{kind.lower()}": files for kind, files in kinds.items()}
+            kinds.clear()
+        else:
+            others[".parquet"] = parquet
+    if parquet and not kinds:
+        kinds["Parquet"] = parquet
+    chosen = sorted(file for files in kinds.values() for file in files)
     endings = sorted({_ending(file) for file in chosen})
     patterns = tuple(_pattern(target, folder, f"**/*{ending}") for ending in endings)
-    assumptions = [f"Reads the {len(chosen):,} {rank[0]} files in {target} and in the folders below it."]
-    for kind in others:
-        example = kinds[kind][0].relative_to(target)
-        assumptions.append(
-            f"Leaves out {len(kinds[kind])} {kind} file(s), such as {str(example)!r}: a plant reads one kind."
-        )
-    return FoundFiles(tuple(chosen), patterns, tuple(assumptions))
+    read = ", ".join(f"{len(kinds[kind]):,} {kind}" for kind in sorted(kinds, key=lambda kind: -len(kinds[kind])))
+    assumptions = [f"Reads the {read} files in {target} and in the folders below it."]
+    for ending, files in sorted(others.items()):
+        example = files[0].relative_to(target)
+        assumptions.append(f"Does not read {len(files)} file(s) with {ending}, such as {str(example)!r}.")
+    return FoundFiles(_unpacked(chosen), patterns, tuple(assumptions))
+
+
+def _unpacked(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the files, with the exports inside of archives in the place of these."""
+    found: list[Path] = []
+    for file in files:
+        members = [file / name for name, _, _ in list_members(file)] if is_packed(file) else []
+        found += members or [file]
+    return tuple(found)
+
+
+def _is_hidden(file: Path, target: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(target).parts)
 
 
 def _ending(file: Path) -> str:

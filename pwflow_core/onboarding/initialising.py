@@ -10,9 +10,10 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 from pwflow_core.config import DEFAULT_FILE, parse_config
-from pwflow_core.errors import ConfigurationError, SourceError
+from pwflow_core.errors import ConfigurationError
 from pwflow_core.onboarding.discovery import find_exports
-from pwflow_core.onboarding.inspection import Inspection, inspect_source
+from pwflow_core.onboarding.findings import Inspection
+from pwflow_core.onboarding.inspection import inspect_source
 from pwflow_core.onboarding.writing import write_config
 from pwflow_core.storage import replacing
 
@@ -78,8 +79,6 @@ def initialise(
         ignore=ignore,
         guess_segments=segments is None,
     )
-    if inspection.skip_lines:
-        raise SourceError(_explain_late_header(exports.files[0], inspection))
     text = write_config(inspection, patterns=exports.patterns, name=name or "plant", timezone=timezone)
     parse_config(tomllib.loads(text), name=str(path), folder=path.absolute().parent)
     _replace(path, text)
@@ -104,15 +103,6 @@ def _check_arguments(path: Path, name: str | None, timezone: str | None, *, over
         raise ConfigurationError(
             f"Expected an IANA time zone such as 'UTC' or 'Europe/Berlin', got {timezone!r}: correct --timezone."
         )
-
-
-def _explain_late_header(path: Path, inspection: Inspection) -> str:
-    n = inspection.skip_lines
-    return (
-        f"Expected the column names in the first line of {path}, got {n} other line(s) before them: delete these "
-        f"lines, or in pwflow.toml set source.sql = '''SELECT * FROM read_csv('FILES', skip = {n})''' instead "
-        "of source.path."
-    )
 
 
 def _replace(path: Path, text: str) -> None:

@@ -9,14 +9,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, measure_steps, profile_columns
+from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
+from pwflow_core.onboarding.long_inspection import (
+    about_channels,
+    about_quality,
+    find_holds,
+    inspect_long,
+    only_value,
+    share_times,
+)
 from pwflow_core.onboarding.names import guess_unit, name_sensors
-from pwflow_core.onboarding.roles import find_machine, is_segment, reject_long_format, why_not_a_sensor
+from pwflow_core.onboarding.paths import find_path_columns
+from pwflow_core.onboarding.roles import find_machine, is_segment, why_not_a_sensor
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
+from pwflow_core.onboarding.shapes import LongShape, Quality, find_channels, find_long, find_quality
 from pwflow_core.onboarding.timestamps import (
     TimeColumn,
     check_split_time,
@@ -27,77 +37,7 @@ from pwflow_core.onboarding.timestamps import (
 
 __all__ = ["FILE_NAME_COLUMN", "FoundSensor", "Inspection", "inspect_source"]
 
-FILE_NAME_COLUMN = "filename"
-"""A segment "column" that stands for the name of the file."""
 _MOST_SENTENCES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSensor:
-    """A column that holds measurements.
-
-    Attributes:
-        name: Name of the sensor; differs from the column where that name cannot be used.
-        column: Column in the exports.
-        unit: Unit that the name of the column spells out, else empty.
-        low_seen: Lowest value in the sample.
-        high_seen: Highest value in the sample.
-        remark: What to know about it, or empty.
-    """
-
-    name: str
-    column: str
-    unit: str
-    low_seen: float
-    high_seen: float
-    remark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What was found in exports.
-
-    Attributes:
-        delimiter: CSV delimiter; None for Parquet.
-        skip_lines: Lines before the header of a CSV file.
-        decimal: Decimal separator of numbers in CSV files.
-        timestamp: Timestamp column.
-        timestamp_format: strptime format, `unix_s` or `unix_ms`; None for ISO 8601.
-        is_naive: Whether timestamps carry no offset, so that the configuration must name a time zone.
-        machine: Machine column, or None.
-        segments: Columns of process conditions, given or sure.
-        segment_candidates: Columns that may be process conditions, with what they hold.
-        sensors: Columns with measurements, in the order of the file.
-        ignored: Every other column, with the reason.
-        optional: Those ignored columns that could be used as sensors all the same.
-        interval_seconds: Median time between two readings of one machine, or None.
-        first: Earliest timestamp in the sample (UTC, or as written if naive).
-        last: Latest timestamp in the sample.
-        n_files: Files there are.
-        n_files_read: Files looked into.
-        n_rows_read: Rows looked at.
-        assumptions: What was assumed, one sentence each, the doubtful ones saying what to check.
-    """
-
-    delimiter: str | None
-    skip_lines: int
-    decimal: str
-    timestamp: str
-    timestamp_format: str | None
-    is_naive: bool
-    machine: str | None
-    segments: tuple[str, ...]
-    segment_candidates: dict[str, str]
-    sensors: tuple[FoundSensor, ...]
-    ignored: dict[str, str]
-    optional: frozenset[str]
-    interval_seconds: float | None
-    first: datetime | None
-    last: datetime | None
-    n_files: int
-    n_files_read: int
-    n_rows_read: int
-    assumptions: tuple[str, ...]
 
 
 def inspect_source(
@@ -111,6 +51,7 @@ def inspect_source(
     segments: Sequence[str] = (),
     ignore: Sequence[str] = (),
     guess_segments: bool = True,
+    encoding: str | None = None,
 ) -> Inspection:
     """Look at a sample of the files and decide what their columns mean; what is given is not guessed.
 
@@ -124,12 +65,13 @@ def inspect_source(
         segments: Columns of known process conditions; `filename` stands for the name of the file.
         ignore: Columns to leave out.
         guess_segments: Whether to look for process conditions where none are given.
+        encoding: Encoding of text that is not UTF-8.
 
     Raises:
         SourceError: A file cannot be read or is empty, a given column does not exist, or there is no
             timestamp or no numeric column.
     """
-    with draw_sample(files, delimiter) as sample:
+    with draw_sample(files, delimiter, encoding) as sample:
         if len(sample.columns) == 1:
             raise SourceError(
                 f"Expected several columns in {sample.files[0].path}, got one, {sample.columns[0].name!r}: export "
@@ -152,13 +94,25 @@ def inspect_source(
         found_decimal = decimal or find_decimal(sample)
         profiles = profile_columns(sample, found_decimal)
         by_file = machine == FILE_NAME_COLUMN
-        machine_column, machine_assumptions = (
-            (None, ("Every file is a machine of its own.",))
-            if by_file
-            else _machine(sample, profiles, time, times, named)
-        )
+        left_out = {column.name for column in named["ignore"]}
+        quality = find_quality(sample, profiles, {t.column.name for t in times} | left_out)
+        channels = find_channels(sample, times, profiles)
+        path = None if machine else find_path_columns(files, lambda places: share_times(sample, files, places))
+        shape = None if channels else find_long(sample, profiles, time, times, quality, machine)
+        if shape is None and path is not None and (value := only_value(profiles, time, times, quality, left_out)):
+            shape, path = LongShape("tag", (value,), None, None), path.called("tag")
+        if path is not None and path.name == "part":
+            path = path.called("machine")
+        if shape is not None:
+            return inspect_long(sample, files, time, shape, quality, path, found_decimal, left_out)
+        if path is not None:
+            machine_column, machine_assumptions = None, (path.sentence,)
+        elif by_file:
+            machine_column, machine_assumptions = None, ("Every file is a machine of its own.",)
+        else:
+            machine_column, machine_assumptions = _machine(sample, profiles, time, times, named, quality)
         steps = measure_steps(sample, list(profiles.values()), machine_column)
-        roles = _Roles(sample, profiles, steps, time, times, machine_column, named)
+        roles = _Roles(sample, profiles, steps, time, times, machine_column, named, quality, channels)
         if segments:
             chosen_segments = tuple(
                 FILE_NAME_COLUMN if name == FILE_NAME_COLUMN else _column(sample, name, "segments").name
@@ -176,7 +130,7 @@ def inspect_source(
             timestamp=time.column.name,
             timestamp_format=time.format,
             is_naive=time.is_naive,
-            machine=FILE_NAME_COLUMN if by_file else machine_column.name if machine_column else None,
+            machine=FILE_NAME_COLUMN if by_file else path.name if path else machine_column and machine_column.name,
             segments=chosen_segments,
             segment_candidates=roles.segment_candidates(chosen_segments),
             sensors=sensors,
@@ -194,8 +148,13 @@ def inspect_source(
                 *machine_assumptions,
                 *([f"Numbers are written with a decimal comma, as in 1{found_decimal}5."] * (found_decimal == ",")),
                 *(roles.about_segments(chosen_segments) if not segments else ()),
+                *about_channels(channels),
+                *about_quality(quality),
                 *_about_sensors(sensors, ignored, profiles),
             ),
+            good_quality=quality.good,
+            path_columns=path.pattern if path else None,
+            encoding=sample.encoding,
         )
 
 
@@ -218,11 +177,11 @@ def _machine(
     time: TimeColumn,
     times: list[TimeColumn],
     named: dict[str, list[SampledColumn]],
+    quality: Quality,
 ) -> tuple[SampledColumn | None, tuple[str, ...]]:
     if named["machine"]:
         return named["machine"][0], ()
-    reject_long_format(sample, profiles, time)
-    taken = {c.name for columns in named.values() for c in columns} | {t.column.name for t in times}
+    taken = {c.name for columns in named.values() for c in columns} | {t.column.name for t in times} | quality.columns
     found = find_machine(sample, profiles, time, taken | {time.column.name})
     return found.column, found.assumptions
 
@@ -238,10 +197,12 @@ class _Roles:
     times: list[TimeColumn]
     machine: SampledColumn | None
     named: dict[str, list[SampledColumn]]
+    quality: Quality
+    channels: dict[str, str]
 
     @property
     def _reserved(self) -> set[str]:
-        reserved = {self.time.column.name, *(column.name for column in self.named["ignore"])}
+        reserved = {self.time.column.name, *(column.name for column in self.named["ignore"]), *self.quality.columns}
         return reserved | {self.machine.name} if self.machine else reserved
 
     @property
@@ -286,7 +247,7 @@ class _Roles:
             name = column.name
             if name in left_out:
                 ignored[name] = "is left out on request"
-            elif name in segments or name in self._reserved:
+            elif name in segments or name in self._reserved or name in self.channels.values():
                 continue
             elif name in other_times or (column.type.startswith("TIME") and name not in self.profiles):
                 ignored[name] = "holds times"
@@ -303,10 +264,11 @@ class _Roles:
                     ignored[name] = reason
                     optional |= {name} if is_optional else set()
         names = name_sensors(profile.name for profile in kept)
-        sensors = tuple(self._sensor(profile, names[profile.name]) for profile in kept)
+        holds = find_holds(self.sample, self.time, self.machine, kept, self.channels, self.times)
+        sensors = tuple(self._sensor(profile, names[profile.name], holds) for profile in kept)
         return sensors, ignored, frozenset(optional)
 
-    def _sensor(self, profile: ColumnProfile, name: str) -> FoundSensor:
+    def _sensor(self, profile: ColumnProfile, name: str, holds: dict[str, float]) -> FoundSensor:
         steps = self.steps[profile.name]
         remark = ""
         if profile.n_numbers < profile.n:
@@ -317,8 +279,17 @@ class _Roles:
             remark = "never goes down in the sample: take it out if it is a totaliser"
         elif profile.n_distinct <= 5 and steps.n >= 100 and steps.changed <= 0.1:
             remark = f"takes only {profile.n_distinct} values ({_values(profile)}): perhaps a segment"
+        own_time = self.channels.get(profile.name)
         return FoundSensor(
-            name, profile.name, guess_unit(profile.name), profile.low or 0.0, profile.high or 0.0, remark
+            name,
+            profile.name,
+            guess_unit(profile.name),
+            profile.low or 0.0,
+            profile.high or 0.0,
+            remark,
+            None if own_time == self.time.column.name else own_time,
+            self.quality.of.get(profile.name, self.quality.of.get("")),
+            holds.get(profile.name),
         )
 
 

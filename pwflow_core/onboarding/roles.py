@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pwflow_core.errors import SourceError, list_few
+from pwflow_core.errors import list_few
 from pwflow_core.onboarding.columns import ColumnProfile, Steps
-from pwflow_core.onboarding.names import guess_unit, has_word, only_words
+from pwflow_core.onboarding.names import guess_unit, has_word, only_words, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.timestamps import TimeColumn
 from pwflow_core.onboarding.vocabulary import (
@@ -16,13 +16,12 @@ from pwflow_core.onboarding.vocabulary import (
     COUNTERS,
     LABELS,
     MACHINES,
-    POINTS,
     QUANTITIES,
-    READ_VALUES,
     SEGMENTS,
+    STATES,
 )
 
-__all__ = ["Machines", "find_machine", "is_segment", "reject_long_format", "why_not_a_sensor"]
+__all__ = ["Machines", "find_machine", "is_segment", "why_not_a_sensor"]
 
 _MOST_MACHINES = 1_000
 _MOST_SEGMENTS = 20
@@ -60,6 +59,8 @@ def find_machine(
     repeated = _repeated(sample, time, None)
     best: tuple[float, ColumnProfile] | None = None
     for profile in candidates:
+        if is_state(profile) or (repeated <= 0.01 and _comes_back(sample, profile)):
+            continue
         named = only_words(profile.name, MACHINES, BESIDE_MACHINE)
         few = 1 < profile.n_distinct <= (200 if named or not profile.is_numeric else 20)
         left = _repeated(sample, time, profile.column) if repeated > 0.2 and few else 1.0
@@ -75,26 +76,21 @@ def find_machine(
     return Machines(best[1].column, (f"Column {best[1].name!r} tells the machines apart ({shown}): check this.",))
 
 
-def reject_long_format(sample: Sample, profiles: dict[str, ColumnProfile], time: TimeColumn) -> None:
-    """Raise if every row holds one value of one sensor.
+def is_state(profile: ColumnProfile) -> bool:
+    """Whether the values of a column are words for what a machine does, such as Running and Stopped."""
+    texts = [value.lower().strip() for value in profile.values]
+    said = [text in STATES or set(words(text)) <= STATES for text in texts]
+    return not profile.is_numeric and len(texts) > 1 and sum(said) > len(texts) / 2
 
-    Raises:
-        SourceError: So it is; the message gives the SQL that makes columns of it.
-    """
-    numeric = [p for p in profiles.values() if p.is_numeric and p.name != time.column.name]
-    value = next((p for p in numeric if has_word(p.name, READ_VALUES)), None)
-    point = next(
-        (p for p in profiles.values() if has_word(p.name, POINTS) and not p.is_numeric and p.n_distinct > 1),
-        None,
-    )
-    if value is None or point is None or len(numeric) > 2:
-        return
-    quoted = ['"' + name.replace('"', '""') + '"' for name in (point.name, value.name, time.column.name)]
-    raise SourceError(
-        f"Expected a column per sensor, but {sample.files[0].path} has one row per value of {point.name!r}: "
-        f"in pwflow.toml, set source.sql = '''PIVOT read_csv('FILES') ON {quoted[0]} USING "
-        f"first({quoted[1]}) GROUP BY {quoted[2]}''' instead of source.path."
-    )
+
+def _comes_back(sample: Sample, profile: ColumnProfile) -> bool:
+    """Whether values last for many rows, go away and come back, as states do, and machines in turn do not."""
+    before = f"lag({profile.column.key}) OVER (PARTITION BY file, block ORDER BY row)"
+    rows = sample.connection.table("sample").project(f"{profile.column.key} IS DISTINCT FROM {before} AS is_new")
+    n_runs = rows.aggregate("count(*) FILTER (is_new)").fetchall()[0][0]
+    n_blocks = sample.aggregate("count(DISTINCT (file, block))")[0]
+    few = 1 < profile.n_distinct <= _FEW_VALUES and not profile.is_numeric
+    return bool(few and n_runs <= 0.1 * sample.n_rows and n_runs - n_blocks >= 2 * profile.n_distinct)
 
 
 def is_segment(profile: ColumnProfile, steps: Steps, n_rows: int) -> tuple[bool, bool]:
@@ -104,7 +100,7 @@ def is_segment(profile: ColumnProfile, steps: Steps, n_rows: int) -> tuple[bool,
     """
     lasting = steps.n > 0 and steps.changed <= 0.1 and profile.n * 2 > n_rows
     few = 2 <= profile.n_distinct <= _MOST_SEGMENTS and profile.n >= _ENOUGH_ROWS
-    telling = has_word(profile.name, SEGMENTS)
+    telling = has_word(profile.name, SEGMENTS) or is_state(profile)
     if has_word(profile.name, LABELS) or only_words(profile.name, CALENDAR, ()):
         return False, False
     if profile.is_numeric and not profile.is_whole:

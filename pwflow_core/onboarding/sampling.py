@@ -19,15 +19,19 @@ from pwflow_core.errors import SourceError, first_line
 from pwflow_core.files import escape_glob, is_number_type, is_parquet
 from pwflow_core.onboarding.content import Content, open_content
 from pwflow_core.onboarding.dialect import check_header, find_dialect, find_header
+from pwflow_core.onboarding.encodings import find_encoding
+from pwflow_core.onboarding.layout import EMPTY_COLUMN, find_layout
+from pwflow_core.opening import is_packed, is_spreadsheet, plain_file, split_member
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
-__all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample"]
+__all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample", "open_whole"]
 
 _FILES = 6
 _ROWS = 20_000
 _CELLS = 2_000_000
 _SPREAD_BLOCKS = 4
 _HEADERS = 60
+_MOST_COPIED_BYTES = 1 << 26
 _MISSING_WORDS = ("nan", "null", "na", "n/a", "none", "-", "--", "#n/a", "\\n")
 
 
@@ -36,8 +40,12 @@ class SampledFile:
     """A file that was looked at: its columns as DuckDB names them, with their types."""
 
     path: Path
+    plain: Path
+    """The file itself, or a plain copy of it."""
     types: dict[str, str]
     skip_lines: int = 0
+    names: tuple[str, ...] = ()
+    """Names of the columns, where the first line does not have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,7 @@ class Sample:
     n_rows: int
     delimiter: str | None
     assumptions: tuple[str, ...]
+    encoding: str | None = None
 
     def aggregate(self, measures: str, table: str = "sample") -> tuple[Any, ...]:
         """Return aggregates over all rows of a table, as one row."""
@@ -96,20 +105,29 @@ class Sample:
 
 
 @contextmanager
-def draw_sample(files: Sequence[Path], delimiter: str | None) -> Iterator[Sample]:
+def draw_sample(files: Sequence[Path], delimiter: str | None, encoding: str | None = None) -> Iterator[Sample]:
     """Look into the files; the database is closed with the block.
 
     Arguments:
         files: The exports, in order.
         delimiter: CSV delimiter, or None to find it.
+        encoding: Encoding of text that is not UTF-8, or None to find it.
 
     Raises:
         SourceError: A file cannot be read, or none of them has a row.
     """
     filled, assumptions = _without_empty(files)
-    with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
+    if encoding is None:
+        encoding, text = find_encoding(_spread(filled, _FILES))
+        assumptions += [f"Text that is not UTF-8 is in {encoding} ({text!r}): check this."] * bool(encoding)
+    with (
+        duckdb.connect(":memory:", config={"threads": "1"}) as connection,
+        tempfile.TemporaryDirectory(prefix="pwflow") as folder,
+    ):
         connection.execute("SET TimeZone = 'UTC'")
-        looked = [_Look.at(connection, path, delimiter) for path in _spread(filled, _FILES)]
+        opening = _Opening(Path(folder), encoding)
+        looked, broken = _look_at_all(connection, _spread(filled, _FILES), delimiter, opening)
+        assumptions += broken
         looked = [look for look in looked if look.has_rows] or looked[:1]
         if not looked[0].has_rows:
             raise SourceError(
@@ -118,7 +136,7 @@ def draw_sample(files: Sequence[Path], delimiter: str | None) -> Iterator[Sample
             )
         looked, odd = _of_one_layout(looked)
         assumptions += odd
-        columns, n_headers = _columns(connection, looked, filled)
+        columns, n_headers = _columns(connection, looked, filled, opening)
         n_rows = _load(connection, looked, columns)
         yield Sample(
             connection,
@@ -128,14 +146,63 @@ def draw_sample(files: Sequence[Path], delimiter: str | None) -> Iterator[Sample
             n_rows,
             looked[0].delimiter,
             tuple(assumptions),
+            encoding,
         )
+
+
+def _look_at_all(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], delimiter: str | None, opening: _Opening
+) -> tuple[list[_Look], list[str]]:
+    """Return the files with rows, and a sentence on each spreadsheet or archive that cannot be read."""
+    looked, broken = [], []
+    for path in files:
+        try:
+            looked.append(_Look.at(connection, path, delimiter, opening))
+        except SourceError as error:
+            if len(files) == 1 or not (is_spreadsheet(path) or is_packed(path)):
+                raise
+            broken.append(f"Does not read {path}, which will be refused: {str(error).partition(': ')[0]}.")
+    if not looked:
+        raise SourceError(broken[0])
+    return looked, broken
+
+
+def open_whole(
+    connection: duckdb.DuckDBPyConnection, path: Path, sample: Sample, columns: Sequence[SampledColumn], folder: Path
+) -> str | None:
+    """Return the query of all rows of a file, with some of the columns as they are in the sample.
+
+    Returns:
+        None if the file lacks one of them.
+
+    Raises:
+        SourceError: The file cannot be read.
+    """
+    folder.mkdir()
+    opening = _Opening(folder, sample.encoding, None)
+    look = _Look.at(connection, path, sample.delimiter, opening)
+    names = {name.lower(): name for name in look.file.types}
+    if any(column.name.lower() not in names for column in columns):
+        return None
+    select = ", ".join(f"{_as_sampled(column, names[column.name.lower()])} AS {column.key}" for column in columns)
+    where = quote_literal(escape_glob(look.file.plain))
+    if look.content is None:
+        return f"SELECT {select} FROM read_parquet({where}, hive_partitioning = false)"
+    header = "header = true, skip = 0"
+    if look.file.names:
+        quoted = ", ".join(map(quote_literal, look.file.names))
+        header = f"header = false, skip = {look.file.skip_lines:d}, names = [{quoted}]"
+    return (
+        f"SELECT {select} FROM read_csv({where}, all_varchar = true, {header}, "
+        f"delim = {quote_literal(look.delimiter or ',')}, ignore_errors = true, hive_partitioning = false)"
+    )
 
 
 def _without_empty(files: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if not files:
         raise SourceError("Expected at least one file of readings, got none: correct source.path.")
     try:
-        filled = [path for path in files if path.stat().st_size > 0]
+        filled = [path for path in files if split_member(path)[0].stat().st_size > 0]
     except OSError as error:
         raise SourceError(
             f"{error.filename} cannot be read: {error.strerror}. Correct the path and run again."
@@ -156,6 +223,22 @@ def _spread(files: Sequence[Path], n: int) -> list[Path]:
     return [files[round(i * (len(files) - 1) / (n - 1))] for i in range(n)]
 
 
+@dataclass(slots=True)
+class _Opening:
+    """Where plain copies of the files go that are not plain."""
+
+    folder: Path
+    encoding: str | None
+    most_bytes: int | None = _MOST_COPIED_BYTES
+    n_opened: int = 0
+
+    def plain(self, path: Path) -> Path:
+        self.n_opened += 1
+        own = self.folder / str(self.n_opened)
+        own.mkdir()
+        return Path(plain_file(str(path), own, self.encoding, self.most_bytes))
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """A file opened for a look: how it is read, and whether there is anything in it."""
@@ -166,25 +249,30 @@ class _Look:
     content: Content | None = None
 
     @classmethod
-    def at(cls, connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> _Look:
-        if is_parquet(path):
+    def at(cls, connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None, opening: _Opening) -> _Look:
+        plain = opening.plain(path)
+        if is_parquet(plain):
             with _naming(path):
-                relation = connection.read_parquet(escape_glob(path))
+                relation = connection.read_parquet(escape_glob(plain), hive_partitioning=False)
                 types = dict(zip(relation.columns, map(str, relation.types), strict=True))
-                return cls(SampledFile(path, types), bool(relation.limit(1).fetchall()))
-        content = open_content(path)
+                return cls(SampledFile(path, plain, types), bool(relation.limit(1).fetchall()))
+        content = open_content(plain)
         found, skip = (delimiter, 0) if delimiter else find_dialect(content)
         if delimiter:
             skip = find_header(content, delimiter)
+        names: tuple[str, ...] = ()
+        if layout := find_layout(content.start, found, skip):
+            skip, names = layout.skip_lines, layout.names
+            content.use_header(layout.names, found)
         header = content.header(skip)
         with _naming(path), tempfile.TemporaryDirectory() as folder:
             excerpt = Path(folder) / "excerpt.csv"
             excerpt.write_bytes(header + content.head(skip, 2))
             relation = _read_csv(connection, excerpt, found)
-            types = dict.fromkeys(relation.columns, "VARCHAR")
+            types = {name: "VARCHAR" for name in relation.columns if not name.startswith(EMPTY_COLUMN)}
             has_rows = bool(relation.limit(1).fetchall())
         check_header(path, list(types))
-        return cls(SampledFile(path, types, skip), has_rows, found, content)
+        return cls(SampledFile(path, plain, types, skip, names), has_rows, found, content)
 
     def insert(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
         with _naming(self.file.path):
@@ -211,14 +299,14 @@ class _Look:
                 rows.project(f"{place}, {select}").insert_into("sample")
 
     def _insert_parquet(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
-        path = escape_glob(self.file.path)
-        n_total = int(connection.read_parquet(path).aggregate("count(*)").fetchall()[0][0])
+        path = escape_glob(self.file.plain)
+        n_total = int(connection.read_parquet(path, hive_partitioning=False).aggregate("count(*)").fetchall()[0][0])
         if any(name.lower() == "file_row_number" for name in self.file.types):
-            rows = connection.read_parquet(path).limit(n_rows)
+            rows = connection.read_parquet(path, hive_partitioning=False).limit(n_rows)
             rows.project(f"{number}, 0, row_number() OVER (), {select}").insert_into("sample")
             return
         for block, (start, count) in enumerate(_ranges(n_total, n_rows)):
-            rows = connection.read_parquet(path, file_row_number=True).filter(
+            rows = connection.read_parquet(path, file_row_number=True, hive_partitioning=False).filter(
                 f"file_row_number >= {start} AND file_row_number < {start + count}"
             )
             rows.project(f"{number}, {block}, file_row_number, {select}").insert_into("sample")
@@ -274,14 +362,14 @@ def _of_one_layout(looked: list[_Look]) -> tuple[list[_Look], list[str]]:
 
 
 def _columns(
-    connection: duckdb.DuckDBPyConnection, looked: list[_Look], files: Sequence[Path]
+    connection: duckdb.DuckDBPyConnection, looked: list[_Look], files: Sequence[Path], opening: _Opening
 ) -> tuple[tuple[SampledColumn, ...], int]:
     """Return the columns of all files looked at; more files than are sampled have their header compared."""
     headers = [{name.lower() for name in look.file.types} for look in looked]
     seen = {look.file.path for look in looked}
     for path in _spread(files, _HEADERS):
-        if path not in seen:
-            look = _Look.at(connection, path, looked[0].delimiter)
+        if path not in seen and not is_spreadsheet(path) and not is_packed(path):
+            look = _Look.at(connection, path, looked[0].delimiter, opening)
             if look.has_rows:
                 headers.append({name.lower() for name in look.file.types})
     names: dict[str, str] = {}

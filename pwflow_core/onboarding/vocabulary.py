@@ -10,9 +10,12 @@ __all__ = [
     "LABELS",
     "MACHINES",
     "POINTS",
+    "QUALITIES",
+    "QUALITY_VALUES",
     "QUANTITIES",
     "READ_VALUES",
     "SEGMENTS",
+    "STATES",
     "SURE_TIMES",
     "TIMES",
     "UNITS",
@@ -33,8 +36,24 @@ MACHINES = _set(
     "well machineid unitid assetid deviceid equipmentid",
 )
 BESIDE_MACHINE = _set("id no nr num number name key code tag serial sn")
-POINTS = _set("tag tagname sensor signal variable parameter point channel metric attribute item")
-READ_VALUES = _set("value val wert reading measurement messwert v")
+POINTS = _set(
+    "tag tagname tagid sensor sensorid signal signalname variable varname parameter point pointid pointname channel",
+    "metric attribute item itemid itemname series alias field kks messstelle kanal kanalname signalbezeichnung",
+    "propertyalias ポイント タグ タグ名 測定点 信号名",
+)
+READ_VALUES = _set("value val wert reading measurement messwert v varvalue values float vvalue 値 計測値 測定値")
+QUALITIES = _set("quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit qds qos 品質")
+QUALITY_VALUES = _set(
+    "good bad uncertain ok valid invalid questionable substituted doubtful suspect stale gut schlecht unsicher",
+    "ungültig gültig normal error fail failed comm_fail timeout g b u true false 正常 異常 不良 良 無効 有効",
+)
+STATES = _set(
+    "running stopped run stop on off idle standby open closed opened close auto automatic manual fault alarm ready",
+    "starting stopping active inactive enabled disabled start maintenance service ok heating cooling pause paused hold",
+    "an aus ein läuft steht gestoppt betrieb stillstand bereit störung wartung hand automatik offen geschlossen zu",
+    "運転 停止 運転中 停止中 待機 手動 自動 点検 開 閉 オン オフ",
+    "marche arrêt arret producing loaded unloaded load unload",
+)
 CALENDAR = _set(
     "year month day hour minute second week weekday quarter jahr monat stunde minute sekunde woche wochentag",
     "of in the",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 
-from pwflow_core.onboarding.inspection import FILE_NAME_COLUMN, FoundSensor, Inspection
+from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
 from pwflow_core.onboarding.toml import toml_comment, toml_key, toml_table, toml_value
 from pwflow_core.onboarding.tour import render_tour
 
@@ -79,7 +79,12 @@ def _source(inspection: Inspection, patterns: Sequence[str], timezone: str | Non
         lines.append(_setting("machine", inspection.machine, "column that tells machines apart"))
     else:
         lines.append(_setting("machine", "COLUMN", "the column that tells machines apart, if any", off=True))
+    if inspection.path_columns:
+        lines.append(_setting("path_columns", inspection.path_columns, "what is found in the path of a file"))
+    lines += _shape(inspection)
     lines += _segments(inspection)
+    if inspection.encoding:
+        lines.append(_setting("encoding", inspection.encoding, "of the CSV files"))
     if inspection.delimiter is not None:
         lines.append(_setting("delimiter", inspection.delimiter, "between the columns of the CSV files"))
         lines.append(_setting("decimal", inspection.decimal, "decimal separator in the CSV files"))
@@ -90,6 +95,24 @@ def _source(inspection: Inspection, patterns: Sequence[str], timezone: str | Non
         "# simulated_days = 60",
     ]
     return "\n".join(lines)
+
+
+def _shape(inspection: Inspection) -> list[str]:
+    lines = []
+    if inspection.layout == "long":
+        value = inspection.value[0] if len(inspection.value) == 1 else list(inspection.value)
+        lines += [
+            _setting("layout", "long", "a row per value, not a column per sensor"),
+            _setting("tag", inspection.tag, "column that names the sensor"),
+            _setting("value", value, "column of the value"),
+        ]
+        if inspection.quality:
+            lines.append(_setting("quality", inspection.quality, "column that says whether the value is good"))
+    if inspection.good_quality:
+        lines.append(_setting("good_quality", list(inspection.good_quality), "any other quality makes a value missing"))
+    if inspection.nanoseconds:
+        lines.append(_setting("nanoseconds", inspection.nanoseconds, "belong to the time"))
+    return lines
 
 
 def _segments(inspection: Inspection) -> list[str]:
@@ -130,6 +153,9 @@ def _sensor(sensor: FoundSensor) -> str:
         values["column"] = sensor.column
     if sensor.unit:
         values["unit"] = sensor.unit
+    for key in ("timestamp", "quality", "hold_seconds"):
+        if getattr(sensor, key) is not None:
+            values[key] = getattr(sensor, key)
     setting = f"{toml_key(sensor.name)} = {toml_table(values)}"
     low, high = _wide(sensor.low_seen, sensor.high_seen)
     unit = f" {sensor.unit}" if sensor.unit else ""

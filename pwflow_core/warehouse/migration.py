@@ -156,6 +156,10 @@ def _forget_conformity(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DELETE FROM mart.detectability")
 
 
+def _add_bad_quality(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE ingest.raw_readings ADD COLUMN IF NOT EXISTS bad_quality MAP(VARCHAR, VARCHAR)")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -165,6 +169,7 @@ MIGRATIONS = (
     Migration(7, "what each regime can see gets a table"),
     Migration(8, "all is scored again, by the flows without their tails", fill=_forget_conformity),
     Migration(9, "how flows were trained gets a table; it was part of the model file, and of its name"),
+    Migration(10, "rows of one machine and time with different sensors are put together", alter=_add_bad_quality),
 )
 """All migrations, in the order of their layouts."""
 

@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS ingest.raw_readings (
     ts VARCHAR,
     machine_id VARCHAR,
     segment VARCHAR,
-    refused_values MAP(VARCHAR, VARCHAR)
+    refused_values MAP(VARCHAR, VARCHAR),
+    bad_quality MAP(VARCHAR, VARCHAR)
 );
 
 CREATE TABLE IF NOT EXISTS ingest.malformed_lines (
@@ -46,6 +47,13 @@ CREATE TABLE IF NOT EXISTS core.readings (
     reason VARCHAR,
     fold TINYINT,
     batch_id BIGINT,
+    file_id BIGINT,
+    row_number BIGINT
+);
+
+-- The rows of a reading that was put together from several: rows of one machine and time with different sensors.
+CREATE TABLE IF NOT EXISTS core.merged_rows (
+    reading_id BIGINT,
     file_id BIGINT,
     row_number BIGINT
 );
@@ -460,6 +468,7 @@ COMMENT ON COLUMN ingest.raw_readings.ts IS 'Timestamp as it arrived';
 COMMENT ON COLUMN ingest.raw_readings.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN ingest.raw_readings.segment IS 'Values of the segment columns, joined by " / "';
 COMMENT ON COLUMN ingest.raw_readings.refused_values IS 'Values that are not numbers, with their text, by sensor';
+COMMENT ON COLUMN ingest.raw_readings.bad_quality IS 'Values that the source itself calls bad, as "value (quality)", by sensor';
 
 COMMENT ON TABLE core.cluster_assignments IS 'Candidate regimes of every reading: the regimes that could have produced it';
 COMMENT ON COLUMN core.cluster_assignments.cluster_key IS 'Operating regime';
@@ -585,7 +594,7 @@ COMMENT ON COLUMN mart.rejected_readings.machine_id IS 'Machine, as the source n
 COMMENT ON COLUMN mart.rejected_readings.ts IS 'Timestamp as it arrived';
 COMMENT ON COLUMN mart.rejected_readings.sensor IS 'Sensor whose value was refused; NULL if the whole row was';
 COMMENT ON COLUMN mart.rejected_readings.value IS 'Refused value or line, as text';
-COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, duplicate, malformed_line, not_a_number, infinite, below_limit or above_limit';
+COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, duplicate, malformed_line, not_a_number, infinite, below_limit, above_limit or bad_quality';
 COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
 COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
 COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';

@@ -12,6 +12,7 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.errors import SourceError
 from pwflow_core.files import HAS_OFFSET
 from pwflow_core.pipeline.readings.features import FeatureSet, read_features, settle_features, update_features
+from pwflow_core.pipeline.readings.merging import merging_script
 from pwflow_core.pipeline.readings.quality import settle_quality, update_quality
 from pwflow_core.pipeline.readings.timing import pin_interval
 from pwflow_core.pipeline.source.source import Sensor, Source, read_source
@@ -113,6 +114,7 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
         is_naive=_is_naive(source),
         refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
         valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
+        merging=merging_script(connection, source.sensors),
     )
     run_script(connection, script, {"now": now})
 

@@ -1,12 +1,19 @@
 -- From raw rows to readings, in one transaction. Expects the temporary tables `gone_files` and `fresh_files`
 -- (file_id). Everything that was made from a gone file is taken back, everything in a fresh one is read.
 
--- A row that was refused as the duplicate of a reading that goes away gets its chance again.
+-- A row that was refused as the duplicate of a reading that goes away, in full or in part, gets its chance again.
 INSERT INTO fresh_files
+WITH touched AS (
+    SELECT file_id FROM gone_files
+    UNION
+    SELECT together.file_id
+    FROM core.merged_rows AS together
+    SEMI JOIN (SELECT reading_id FROM core.merged_rows SEMI JOIN gone_files USING (file_id)) USING (reading_id)
+)
 SELECT DISTINCT rejected.file_id
 FROM mart.rejected_readings AS rejected
 WHERE rejected.reason = 'duplicate'
-  AND rejected.kept_file_id IN (SELECT file_id FROM gone_files)
+  AND rejected.kept_file_id IN (SELECT file_id FROM touched)
   AND rejected.file_id NOT IN (SELECT file_id FROM fresh_files)
   AND rejected.file_id NOT IN (SELECT file_id FROM gone_files);
 
@@ -51,33 +58,7 @@ SELECT
 FROM parsed
 WHERE instant IS NULL OR machine_id IS NULL;
 
--- One row per machine and time: the first that arrived is kept.
-INSERT INTO refused_rows
-WITH repeated AS (
-    SELECT reading_id
-    FROM parsed
-    WHERE instant IS NOT NULL AND machine_id IS NOT NULL
-    GROUP BY reading_id
-    HAVING count(*) > 1
-), ranked AS (
-    SELECT
-        file_id, row_number, machine_id, ts_text, reading_id,
-        row_number() OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS place,
-        first_value(file_id) OVER (PARTITION BY reading_id ORDER BY file_id, row_number) AS kept_file_id
-    FROM parsed
-    WHERE reading_id IN (SELECT reading_id FROM repeated)
-)
-SELECT
-    ranked.file_id, ranked.row_number, ranked.machine_id, ranked.ts_text, 'duplicate',
-    coalesce(kept.file_id, ranked.kept_file_id)
-FROM ranked
-LEFT JOIN core.readings AS kept USING (reading_id)
-WHERE ranked.place > 1 OR kept.reading_id IS NOT NULL
-UNION ALL
-SELECT parsed.file_id, parsed.row_number, parsed.machine_id, parsed.ts_text, 'duplicate', kept.file_id
-FROM parsed
-ANTI JOIN repeated USING (reading_id)
-JOIN core.readings AS kept USING (reading_id);
+/*merging*/
 
 INSERT INTO mart.rejected_readings BY NAME
 SELECT

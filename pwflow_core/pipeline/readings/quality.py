@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
@@ -37,9 +37,18 @@ _MOST_RESTING_VALUES = 3
 
 def quality_settings(config: PlantConfig) -> str:
     """Return, as JSON, the configuration under which stuck limits stay what they are."""
-    return json.dumps(
-        {"quality": config.quality.model_dump(), "training": config.training.model_dump(mode="json")}, sort_keys=True
-    )
+    settings: dict[str, object] = {
+        "quality": config.quality.model_dump(),
+        "training": config.training.model_dump(mode="json"),
+    }
+    if holds := _holds(config):
+        settings["hold_seconds"] = holds
+    return json.dumps(settings, sort_keys=True)
+
+
+def _holds(config: PlantConfig) -> dict[str, float]:
+    """Return for how many seconds the last value of a sensor holds, by sensor."""
+    return {name: sensor.hold_seconds for name, sensor in config.sensors.items() if sensor.hold_seconds is not None}
 
 
 def settle_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> list[str] | None:
@@ -83,12 +92,19 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
         "DELETE FROM core.filled_values WHERE reading_id IN "
         "(SELECT reading_id FROM changed ANTI JOIN core.readings USING (reading_id))"
     )
-    for touched in touched_chunks(connection, config, reach * timing.gap_seconds, len(sensors)):
-        run_script(connection, _quality_script(config.quality, sensors, watched, timing, touched))
+    holds = _holds(config)
+    reach_seconds = max([reach * timing.gap_seconds, *holds.values()])
+    for touched in touched_chunks(connection, config, reach_seconds, len(sensors)):
+        run_script(connection, _quality_script(config.quality, holds, sensors, watched, timing, touched))
 
 
 def _quality_script(
-    quality: QualityConfig, sensors: Sequence[str], watched: Sequence[str], timing: Timing, touched: Touched
+    quality: QualityConfig,
+    holds: Mapping[str, float],
+    sensors: Sequence[str],
+    watched: Sequence[str],
+    timing: Timing,
+    touched: Touched,
 ) -> str:
     names = [quote_identifier(sensor) for sensor in sensors]
     return read_sql(
@@ -97,14 +113,30 @@ def _quality_script(
         with_context=touched.with_context,
         touched=touched.readings,
         gap_seconds=repr(timing.gap_seconds),
-        changes="".join(f"{_change(quote_identifier(s))} AS change_{i}, " for i, s in enumerate(watched)),
-        still="".join(
-            f"place - max(change_{i}) OVER (machine ROWS UNBOUNDED PRECEDING) AS still_{i}, "
-            for i in range(len(watched))
+        own_places="".join(
+            f", count({quote_identifier(s)}) OVER (machine ROWS UNBOUNDED PRECEDING) AS place_{i}"
+            for i, s in enumerate(watched)
+            if s in holds
         ),
-        fills=", ".join(f"{_fill(quality, name)} AS fill_{i}" for i, name in enumerate(names)),
+        changes="".join(
+            f"{_change(quote_identifier(s), _place(i, s, holds))} AS change_{i}, " for i, s in enumerate(watched)
+        ),
+        still="".join(
+            f"{_place(i, s, holds)} - max(change_{i}) OVER (machine ROWS UNBOUNDED PRECEDING) AS still_{i}, "
+            for i, s in enumerate(watched)
+        ),
+        fills=", ".join(
+            f"{_hold(name, holds[s]) if s in holds else _fill(quality, name)} AS fill_{i}"
+            for i, (s, name) in enumerate(zip(sensors, names, strict=True))
+        ),
         stuck=_name_each(watched, (_is_stuck(i, quote_identifier(s)) for i, s in enumerate(watched))),
-        filled=_name_each(sensors, (f"{n} IS NULL AND fill_{i} IS NOT NULL" for i, n in enumerate(names))),
+        filled=_name_each(
+            [s for s in sensors if s not in holds],
+            (f"{n} IS NULL AND fill_{i} IS NOT NULL" for i, n in enumerate(names) if sensors[i] not in holds),
+        ),
+        is_held=" OR ".join(
+            ["false", *(f"({n} IS NULL AND fill_{i} IS NOT NULL)" for i, n in enumerate(names) if sensors[i] in holds)]
+        ),
         missing=_name_each(sensors, (f"{n} IS NULL AND fill_{i} IS NULL" for i, n in enumerate(names))),
         max_missing=str(min(quality.max_missing_sensors, len(sensors) - 1)),
         fill_columns=", ".join(f"CASE WHEN {n} IS NULL THEN fill_{i} END AS {n}" for i, n in enumerate(names)),
@@ -147,7 +179,12 @@ def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, ti
         )
     for sensor in read_source(connection).sensors if machines else ():
         connection.execute(
-            read_sql(__package__, "stuck_limits.sql", sensor=quote_identifier(sensor.name)),
+            read_sql(
+                __package__,
+                "stuck_limits.sql",
+                sensor=quote_identifier(sensor.name),
+                own="value IS NOT NULL" if sensor.name in _holds(config) else "true",
+            ),
             {
                 "sensor": sensor.name,
                 "gap_seconds": timing.gap_seconds,
@@ -181,11 +218,23 @@ def _select_limits(watched: Sequence[str]) -> str:
     return f"SELECT machine_id{columns} FROM core.stuck_limits GROUP BY machine_id"
 
 
-def _change(name: str) -> str:
+def _change(name: str, place: str) -> str:
     return (
         f"CASE WHEN is_gap OR ({name} IS NOT NULL AND {name} IS DISTINCT FROM lag({name} IGNORE NULLS) OVER machine) "
-        "THEN place END"
+        f"THEN {place} END"
     )
+
+
+def _place(position: int, sensor: str, holds: Mapping[str, float]) -> str:
+    """Return the SQL of how many readings there were; of a sensor with times of its own, only those with a value."""
+    return f"place_{position}" if sensor in holds else "place"
+
+
+def _hold(name: str, seconds: float) -> str:
+    """Return the SQL of the last value of a sensor with times of its own, as long as it holds."""
+    before = "OVER (machine ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+    when = f"last_value(CASE WHEN {name} IS NOT NULL THEN epoch(ts) END IGNORE NULLS) {before}"
+    return f"CASE WHEN epoch(ts) - {when} <= {seconds!r} THEN last_value({name} IGNORE NULLS) {before} END"
 
 
 def _is_stuck(position: int, name: str) -> str:

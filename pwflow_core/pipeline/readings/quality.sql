@@ -9,7 +9,7 @@ WITH timed AS (
         *,
         row_number() OVER machine AS place,
         coalesce(epoch(ts) - epoch(lag(ts) OVER machine) > /*gap_seconds*/, true) AS is_gap,
-        segment IS DISTINCT FROM lag(segment) OVER machine AS is_switch
+        segment IS DISTINCT FROM lag(segment) OVER machine AS is_switch/*own_places*/
     FROM (/*with_context*/)
     WINDOW machine AS (PARTITION BY machine_id ORDER BY ts)
 ), stepped AS (
@@ -33,7 +33,8 @@ WITH timed AS (
         followed.*,
         list_filter([/*stuck*/]::VARCHAR[], lambda name: name IS NOT NULL) AS stuck_sensors,
         list_filter([/*filled*/]::VARCHAR[], lambda name: name IS NOT NULL) AS filled_sensors,
-        list_filter([/*missing*/]::VARCHAR[], lambda name: name IS NOT NULL) AS missing_sensors
+        list_filter([/*missing*/]::VARCHAR[], lambda name: name IS NOT NULL) AS missing_sensors,
+        (/*is_held*/) AS is_held
     FROM followed
     LEFT JOIN limits USING (machine_id)
     SEMI JOIN (/*touched*/) AS touched USING (reading_id)
@@ -62,7 +63,7 @@ WITH timed AS (
                 END
             WHEN 'missing' THEN 'missing: ' || array_to_string(missing_sensors, ', ')
         END AS new_reason,
-        new_quality IN ('filled', 'partial') AND len(filled_sensors) > 0 AS is_filled
+        new_quality IN ('ok', 'filled', 'partial') AND (len(filled_sensors) > 0 OR is_held) AS is_filled
     FROM decided
 )
 SELECT reading_id, quality, reason, new_quality, new_reason, is_filled, /*fill_columns*/

@@ -4,7 +4,7 @@
 
 INSERT INTO core.stuck_limits BY NAME
 WITH past AS (
-    SELECT machine_id, ts, /*sensor*/ AS value FROM core.readings SEMI JOIN history USING (reading_id)
+    SELECT machine_id, ts, /*sensor*/ AS value FROM core.readings SEMI JOIN history USING (reading_id) WHERE /*own*/
 ), steps AS (
     SELECT
         *,

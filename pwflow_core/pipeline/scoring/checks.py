@@ -117,7 +117,7 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
     }
     files = connection.execute(read_sql(__package__, "checks_balance.sql"), values).fetchall()
     wrong = [path for path, *_, is_balanced in files if not is_balanced]
-    names = ("ingested", "scored", "unjudged", "waiting", "rejected", "lost", "scored twice")
+    names = ("ingested", "scored", "unjudged", "waiting", "merged", "rejected", "lost", "scored twice")
     totals: Figures = {
         name: int(total) for name, total in zip(names, np.sum([row[1:-1] for row in files], axis=0), strict=True)
     }

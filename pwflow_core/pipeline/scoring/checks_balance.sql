@@ -18,6 +18,12 @@ WITH files AS (
     GROUP BY file_id
 ), accepted AS (
     SELECT file_id, count(*) AS n_readings FROM core.readings GROUP BY file_id
+), merged AS (
+    SELECT merged.file_id, count(*) AS n_merged
+    FROM core.merged_rows AS merged
+    ANTI JOIN core.readings AS reading
+        ON reading.file_id = merged.file_id AND reading.row_number = merged.row_number
+    GROUP BY merged.file_id
 ), judged AS (
     SELECT
         reading.file_id,
@@ -38,6 +44,7 @@ WITH files AS (
         coalesce(n_scored, 0) AS n_scored,
         coalesce(n_unjudged, 0) AS n_unjudged,
         coalesce(n_waiting, 0) AS n_waiting,
+        coalesce(n_merged, 0) AS n_merged,
         coalesce(n_refused, 0) AS n_refused,
         coalesce(n_lost, 0) AS n_lost,
         coalesce(n_joined - n_readings, 0) AS n_twice,
@@ -45,14 +52,15 @@ WITH files AS (
         CASE WHEN is_replaced THEN coalesce(n_malformed, 0) ELSE coalesce(n_refused_lines, 0) END AS n_refused_lines
     FROM files
     FULL JOIN accepted USING (file_id)
+    LEFT JOIN merged USING (file_id)
     LEFT JOIN raw USING (file_id)
     LEFT JOIN lines USING (file_id)
     LEFT JOIN refused USING (file_id)
     LEFT JOIN judged USING (file_id)
 )
 SELECT
-    path, n_rows, n_scored, n_unjudged, n_waiting, n_refused, n_lost, n_twice,
+    path, n_rows, n_scored, n_unjudged, n_waiting, n_merged, n_refused, n_lost, n_twice,
     n_raw = n_rows AND n_lost = 0 AND n_twice = 0 AND n_malformed = n_refused_lines
-        AND n_rows = n_scored + n_unjudged + n_waiting + n_refused AS is_balanced
+        AND n_rows = n_scored + n_unjudged + n_waiting + n_merged + n_refused AS is_balanced
 FROM counted
 ORDER BY path;

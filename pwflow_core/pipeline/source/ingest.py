@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
+from pwflow_core.opening import list_members, split_member
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
     FileState,
@@ -200,8 +201,11 @@ def _look(
 def _content_of_file(file: FileState) -> str:
     if "://" in file.path:
         return f"{file.size_bytes}-{file.modified_at.isoformat()}"
+    archive, member = split_member(file.path)
+    if member:
+        return next(checksum for name, _, checksum in list_members(archive) if name == member)
     try:
-        with Path(file.path).open("rb") as stream:
+        with archive.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SourceError(f"{file.path} cannot be read: {error.strerror}.") from None

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import duckdb
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_remote
+from pwflow_core.opening import is_packed, list_members, looks_like_export, split_member
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
 from pwflow_core.warehouse import in_utc
@@ -36,21 +37,24 @@ __all__ = [
 
 SOURCE_FACT = "source"
 FILE_NAME_COLUMN = "filename"
-_EXPORT = re.compile(r"\.(csv|tsv|txt|parquet|pq|parq)(\.gz|\.zst)?$", re.IGNORECASE)
-"""What a folder is searched for; a glob takes what it matches."""
 _ESCAPED = re.compile(r"\[([*?\[])\]")
 _ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """One sensor: its name, its column in the source, its unit and physical limits (in that unit)."""
+    """One sensor: its name, its column in the source, its unit and physical limits (in that unit).
+
+    In a long layout the column is what the tag column says. It may have a time column and a quality column of its own.
+    """
 
     name: str
     column: str
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    timestamp: str | None = None
+    quality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,14 @@ class Source:
         sensors: The sensors, in order.
         delimiter: CSV delimiter, or None to sniff it.
         decimal: Decimal separator in CSV files.
+        layout: `wide`, or `long` with a row per value.
+        tag: Column that names the sensor of a long layout.
+        value: Columns that may hold its value.
+        quality: Column that says whether that is good.
+        good_quality: What a quality column says of a good value.
+        nanoseconds: Column of the nanoseconds that belong to the timestamp.
+        path_columns: Regular expression whose named groups are columns found in the path.
+        encoding: Encoding of CSV files that are not UTF-8.
     """
 
     timestamp: str
@@ -76,6 +88,14 @@ class Source:
     sensors: tuple[Sensor, ...]
     delimiter: str | None
     decimal: str
+    layout: str = "wide"
+    tag: str | None = None
+    value: tuple[str, ...] = ()
+    quality: str | None = None
+    good_quality: tuple[str, ...] = ()
+    nanoseconds: str | None = None
+    path_columns: str | None = None
+    encoding: str | None = None
 
     @property
     def hash(self) -> str:
@@ -83,15 +103,29 @@ class Source:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Return the source as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the source as JSON, without what is not used: a new key with a default is no other source."""
+        values = _used(self) | {"sensors": [_used(sensor) for sensor in self.sensors]}
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Source:
         """Return the source that `to_json` wrote."""
         values = json.loads(text)
         sensors = tuple(Sensor(**sensor) for sensor in values.pop("sensors"))
-        return cls(sensors=sensors, segments=tuple(values.pop("segments")), **values)
+        lists = {name: tuple(values.pop(name, ())) for name in ("segments", "value", "good_quality")}
+        return cls(sensors=sensors, **lists, **values)
+
+
+_ALWAYS = frozenset({"unit", "low", "high"})
+"""Keys with a default that have been in the fingerprint from the first."""
+
+
+def _used(item: Source | Sensor) -> dict[str, object]:
+    return {
+        field.name: getattr(item, field.name)
+        for field in fields(item)
+        if field.default is MISSING or field.name in _ALWAYS or getattr(item, field.name) != field.default
+    }
 
 
 @dataclass(frozen=True)
@@ -125,8 +159,9 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     base = _fixed_folder(where)
                     paths = [path for path in paths if not _is_hidden(path, base)]
                     if config.resolve_path(pattern).is_dir():
-                        paths = [path for path in paths if _EXPORT.search(path)]
-                    files = [look_at_file(path) for path in paths if not Path(path).is_dir()]
+                        paths = [path for path in paths if looks_like_export(path) or is_packed(path)]
+                    paths = [member for path in paths if not Path(path).is_dir() for member in _members(path)]
+                    files = [look_at_file(path) for path in paths]
             except (duckdb.Error, OSError) as error:
                 if "No files found" not in str(error):
                     raise SourceError(
@@ -143,9 +178,19 @@ def find_files(config: PlantConfig) -> list[FileState]:
     return [found[path] for path in sorted(found)]
 
 
+def _members(path: str) -> list[str]:
+    """Return the exports in an archive, or the file itself; an archive that cannot be read is refused like a file."""
+    if not is_packed(path):
+        return [path]
+    try:
+        return [f"{path}/{name}" for name, _, _ in list_members(Path(path))] or [path]
+    except SourceError:
+        return [path]
+
+
 def look_at_file(path: str) -> FileState:
-    """Return the state of a local file as it is now."""
-    status = Path(path).stat()
+    """Return the state of a local file as it is now; of what is inside an archive, that of the archive."""
+    status = split_member(path)[0].stat()
     return FileState(path, status.st_size, in_utc(datetime.fromtimestamp(status.st_mtime, UTC)))
 
 
@@ -209,20 +254,23 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         config.delimiter,
     )
     named = tuple(
-        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high) for name, sensor in sensors.items()
+        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high, sensor.timestamp, sensor.quality)
+        for name, sensor in sensors.items()
     )
     if timestamp is None or not named:
         earlier = _earlier_source(plant)
         if earlier is None:
             from pwflow_core.onboarding import inspect_source
 
+            beside = (FILE_NAME_COLUMN, *config.path_names)
             seen = inspect_source(
                 [Path(file.path) for file in files],
                 delimiter=delimiter,
                 decimal=config.decimal,
                 timestamp=timestamp,
-                machine=None if config.machine == FILE_NAME_COLUMN else config.machine,
-                segments=[column for column in config.segments if column != FILE_NAME_COLUMN],
+                machine=None if config.machine in beside else config.machine,
+                segments=[column for column in config.segments if column not in beside],
+                encoding=config.encoding,
             )
             named = named or tuple(Sensor(s.name, s.column, s.unit) for s in seen.sensors)
             timestamp = timestamp or seen.timestamp
@@ -241,6 +289,14 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         sensors=named,
         delimiter=delimiter,
         decimal=config.decimal,
+        layout=config.layout,
+        tag=config.tag,
+        value=(config.value,) if isinstance(config.value, str) else config.value or (),
+        quality=config.quality,
+        good_quality=config.good_quality if config.quality or any(sensor.quality for sensor in named) else (),
+        nanoseconds=config.nanoseconds,
+        path_columns=config.path_columns,
+        encoding=config.encoding,
     )
 
 

@@ -6,36 +6,53 @@ warehouse is held only for the insert.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
 
 from pwflow_core.errors import MissingColumnError, SourceError, first_line
-from pwflow_core.files import escape_glob, is_number_type, is_parquet
-from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source
+from pwflow_core.files import escape_glob, is_number_type, is_parquet, is_remote
+from pwflow_core.onboarding.layout import find_layout
+from pwflow_core.opening import open_bytes, plain_file
+from pwflow_core.pipeline.source.expressions import (
+    NO_SEGMENT,
+    NO_SEGMENT_VALUE,
+    ONLY_MACHINE,
+    SEGMENT_JOINT,
+    Context,
+    bad_quality_sql,
+    columns_of,
+    is_good_sql,
+    machine_sql,
+    number_sql,
+    path_values,
+    segment_sql,
+    timestamp_sql,
+)
+from pwflow_core.pipeline.source.long import Staged, stage_long
+from pwflow_core.pipeline.source.source import Sensor, Source
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal
 
-__all__ = ["QUERY_PATH", "Staged", "stage_file", "stage_query"]
+__all__ = [
+    "NO_SEGMENT",
+    "NO_SEGMENT_VALUE",
+    "ONLY_MACHINE",
+    "QUERY_PATH",
+    "SEGMENT_JOINT",
+    "Staged",
+    "stage_file",
+    "stage_query",
+]
 
-SEGMENT_JOINT = " / "
-ONLY_MACHINE = "machine"
-NO_SEGMENT = "all"
 QUERY_PATH = "source.sql"
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A file that was read: where its rows wait, how many, and the lines that are no rows."""
-
-    rows_file: Path
-    n_rows: int
-    malformed: list[tuple[int, str, str]] = field(default_factory=list)
+_HEAD_BYTES = 1 << 16
 
 
 def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source: Source, target: Path) -> Staged:
-    """Read one CSV or Parquet file into `target`, a Parquet file of raw readings.
+    """Read one export into `target`, a Parquet file (or a folder of them) of raw readings.
 
     Arguments:
         scratch: An in-memory database.
@@ -47,22 +64,24 @@ def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source
     Raises:
         SourceError: The file cannot be read, is empty, or lacks a column; the message says which.
     """
-    where = quote_literal(escape_glob(path))
-    if is_parquet(path):
-        return _stage(scratch, f"read_parquet({where})", path, label, source, target)
-    for table in ("rejected_scans", "rejected_lines"):
-        scratch.execute(f"DROP TABLE IF EXISTS {table}")
-    delimiter = f", delim = {quote_literal(source.delimiter)}" if source.delimiter else ""
-    reader = (
-        f"read_csv({where}, all_varchar = true, header = true, skip = 0, store_rejects = true, "
-        f"rejects_scan = 'rejected_scans', rejects_table = 'rejected_lines'{delimiter})"
-    )
-    staged = _stage(scratch, reader, path, label, source, target)
-    malformed = scratch.execute(
-        "SELECT line, any_value(csv_line), string_agg(DISTINCT error_message, '; ') "
-        "FROM rejected_lines GROUP BY line ORDER BY line"
-    ).fetchall()
-    return Staged(staged.rows_file, staged.n_rows, malformed)
+    known = path_values(source, label)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="plain") as folder:
+        plain = plain_file(path, Path(folder), source.encoding)
+        where = quote_literal(escape_glob(plain))
+        if is_parquet(plain):
+            return _stage(scratch, f"read_parquet({where}, hive_partitioning = false)", path, label, source, target)
+        for table in ("rejected_scans", "rejected_lines"):
+            scratch.execute(f"DROP TABLE IF EXISTS {table}")
+        reader = (
+            f"read_csv({where}, all_varchar = true, store_rejects = true, rejects_scan = 'rejected_scans', "
+            f"rejects_table = 'rejected_lines', hive_partitioning = false, {_layout(plain, source, known)})"
+        )
+        staged = _stage(scratch, reader, path, label, source, target)
+        malformed = scratch.execute(
+            "SELECT line, any_value(csv_line), string_agg(DISTINCT error_message, '; ') "
+            "FROM rejected_lines GROUP BY line ORDER BY line"
+        ).fetchall()
+        return Staged(staged.rows_file, staged.n_rows, [*malformed, *staged.malformed])
 
 
 def stage_query(scratch: duckdb.DuckDBPyConnection, query: str, source: Source, target: Path) -> Staged:
@@ -70,15 +89,34 @@ def stage_query(scratch: duckdb.DuckDBPyConnection, query: str, source: Source, 
     return _stage(scratch, f"({query.rstrip().rstrip(';')}\n)", QUERY_PATH, QUERY_PATH, source, target)
 
 
+def _layout(plain: str, source: Source, known: Mapping[str, str]) -> str:
+    """Return the options of `read_csv` that say where the header is and what is between the columns."""
+    delimiter = f", delim = {quote_literal(source.delimiter)}" if source.delimiter else ""
+    ordinary = f"header = true, skip = 0{delimiter}"
+    if not source.delimiter or is_remote(plain) or plain.lower().endswith(".zst"):
+        return ordinary
+    with open_bytes(plain) as stream:
+        head = stream.read(_HEAD_BYTES)
+    layout = find_layout(head, source.delimiter, columns_of(source, known))
+    if layout is None:
+        return ordinary
+    names = ", ".join(map(quote_literal, layout.names))
+    return f"header = false, skip = {layout.skip_lines:d}, names = [{names}]{delimiter}"
+
+
 def _stage(
     scratch: duckdb.DuckDBPyConnection, reader: str, path: str, label: str, source: Source, target: Path
 ) -> Staged:
     try:
         types = {row[0]: row[1] for row in scratch.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
-        _check_columns(types, path, source)
-        select = _select(reader, types, label, source)
-        scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
-        n_rows = fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)])
+        known = path_values(source, label)
+        _check_columns(types, path, source, known)
+        if source.layout == "long":
+            staged = stage_long(scratch, reader, types, source, Context(label, known), target)
+        else:
+            select = _select(reader, types, Context(label, known), source)
+            scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
+            staged = Staged(target, fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)]))
     except duckdb.Error as error:
         if full := explain_full_disk(error, target.parent):
             raise full from None
@@ -86,16 +124,13 @@ def _stage(
         if path == QUERY_PATH:
             what, remedy = "a query that DuckDB runs", "Correct source.sql in pwflow.toml."
         raise SourceError(f"Expected {what}, but {path} cannot be read: {first_line(error)}. {remedy}") from None
-    if not n_rows:
+    if not staged.n_rows:
         raise SourceError(f"Expected rows in {path}, got none: export it again, or remove the empty file.")
-    return Staged(target, n_rows)
+    return staged
 
 
-def _check_columns(types: dict[str, str], path: str, source: Source) -> None:
-    wanted = [source.timestamp, *(sensor.column for sensor in source.sensors)]
-    wanted += [column for column in source.segments if column != FILE_NAME_COLUMN]
-    wanted += [source.machine] if source.machine not in (None, FILE_NAME_COLUMN) else []
-    missing = [column for column in wanted if column not in types]
+def _check_columns(types: dict[str, str], path: str, source: Source, known: Mapping[str, str]) -> None:
+    missing = [column for column in columns_of(source, known) if column not in types]
     if missing:
         raise MissingColumnError(
             f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, types))}. "
@@ -104,57 +139,60 @@ def _check_columns(types: dict[str, str], path: str, source: Source) -> None:
         )
 
 
-def _select(reader: str, types: dict[str, str], label: str, source: Source) -> str:
+def _select(reader: str, types: dict[str, str], context: Context, source: Source) -> str:
+    """Return the query of raw readings; sensors with a time column of their own have rows of their own."""
+    times = dict.fromkeys(sensor.timestamp or source.timestamp for sensor in source.sensors)
+    if len(times) == 1:
+        return _select_at(next(iter(times)), reader, types, context, source, "row_number() OVER ()")
+    parts = []
+    for i, time in enumerate(times, start=1 - len(times)):
+        place = f"{len(times)} * row_number() OVER () + {i}"
+        rows = _select_at(time, reader, types, context, source, place)
+        parts.append(f"SELECT * FROM ({rows}) WHERE nullif(trim(ts), '') IS NOT NULL")
+    return " UNION ALL ".join(parts)
+
+
+def _select_at(time: str, reader: str, types: dict[str, str], context: Context, source: Source, place: str) -> str:
+    own = [sensor for sensor in source.sensors if (sensor.timestamp or source.timestamp) == time]
     columns = [
-        "row_number() OVER () AS row_number",
-        f"{quote_identifier(source.timestamp)}::VARCHAR AS ts",
-        f"{_machine(source, label)} AS machine_id",
-        f"{_segment(source, label)} AS segment",
-        f"{_refused_values(types, source)} AS refused_values",
-        *(f"{_number(types, sensor.column, source)} AS {quote_identifier(sensor.name)}" for sensor in source.sensors),
+        f"{place} AS row_number",
+        f"{timestamp_sql(source, time)} AS ts",
+        f"{machine_sql(source, context)} AS machine_id",
+        f"{segment_sql(source, context)} AS segment",
+        f"{_texts([_refused(types, s, source) for s in own if not is_number_type(types[s.column])])} AS refused_values",
+        f"{_texts([_bad(s, source) for s in own if s.quality])} AS bad_quality",
     ]
+    for sensor in source.sensors:
+        number = _good_number(types, sensor, source) if sensor in own else "NULL::DOUBLE"
+        columns.append(f"{number} AS {quote_identifier(sensor.name)}")
     return f"SELECT {', '.join(columns)} FROM {reader}"
 
 
-def _machine(source: Source, label: str) -> str:
-    if source.machine is None:
-        return quote_literal(ONLY_MACHINE)
-    if source.machine == FILE_NAME_COLUMN:
-        return quote_literal(label)
-    return f"{quote_identifier(source.machine)}::VARCHAR"
+def _good_number(types: dict[str, str], sensor: Sensor, source: Source) -> str:
+    number = number_sql(types, sensor.column, source)
+    if not sensor.quality:
+        return number
+    return f"CASE WHEN {is_good_sql(sensor.quality, source)} THEN {number} END"
 
 
-def _segment(source: Source, label: str) -> str:
-    if not source.segments:
-        return quote_literal(NO_SEGMENT)
-    parts = [
-        quote_literal(label)
-        if column == FILE_NAME_COLUMN
-        else f"coalesce(nullif(trim({quote_identifier(column)}::VARCHAR), ''), 'unknown')"
-        for column in source.segments
-    ]
-    return f"concat_ws({quote_literal(SEGMENT_JOINT)}, {', '.join(parts)})"
-
-
-def _number(types: dict[str, str], column: str, source: Source) -> str:
-    name = quote_identifier(column)
-    if is_number_type(types[column]):
-        return f"{name}::DOUBLE"
-    text = f"trim({name}::VARCHAR)"
-    if source.decimal == ",":
-        text = f"replace({text}, ',', '.')"
-    return f"TRY_CAST({text} AS DOUBLE)"
-
-
-def _refused_values(types: dict[str, str], source: Source) -> str:
-    entries = [
+def _refused(types: dict[str, str], sensor: Sensor, source: Source) -> str:
+    good = f" AND {is_good_sql(sensor.quality, source)}" if sensor.quality else ""
+    return (
         f"{{'k': {quote_literal(sensor.name)}, "
-        f"'v': CASE WHEN {_number(types, sensor.column, source)} IS NULL THEN "
+        f"'v': CASE WHEN {number_sql(types, sensor.column, source)} IS NULL{good} THEN "
         f" nullif(trim({quote_identifier(sensor.column)}::VARCHAR), '') END}}"
-        for sensor in source.sensors
-        if not is_number_type(types[sensor.column])
-    ]
+    )
+
+
+def _bad(sensor: Sensor, source: Source) -> str:
+    return (
+        f"{{'k': {quote_literal(sensor.name)}, "
+        f"'v': {bad_quality_sql(quote_identifier(sensor.column), sensor.quality or '', source)}}}"
+    )
+
+
+def _texts(entries: list[str]) -> str:
     if not entries:
         return "NULL::MAP(VARCHAR, VARCHAR)"
-    refused = f"list_filter([{', '.join(entries)}], lambda entry: entry.v IS NOT NULL)"
-    return f"CASE WHEN len({refused}) > 0 THEN map_from_entries({refused}) END"
+    given = f"list_filter([{', '.join(entries)}], lambda entry: entry.v IS NOT NULL)"
+    return f"CASE WHEN len({given}) > 0 THEN map_from_entries({given}) END"

@@ -237,24 +237,25 @@ messy_files = st.lists(st.lists(line, min_size=1, max_size=8), min_size=1, max_s
 )
 @given(nights=st.lists(messy_files, min_size=1, max_size=2))
 def test_every_row_that_arrived_is_a_reading_or_refused_once(nights):
-    """Raw rows + malformed lines = readings + refusals of whole rows; and no machine and time twice."""
+    """Raw rows + malformed lines = readings + further parts of readings + refusals of whole rows; no time twice."""
     with TemporaryDirectory() as folder:
         plant = open_plant(Path(folder), {"source": {"timezone": None}})
         for night, files in enumerate(nights):
             for number, lines in enumerate(files):  # the second night replaces files of the first
                 put_file(Path(folder) / "data" / f"{number}.csv", csv("2024-01-01T09:00:00Z,m9,1,1", *lines))
             read_all(plant)
-            [(raw, malformed, readings, refused, distinct, keys)] = query(
+            [(raw, malformed, readings, parts, refused, distinct, keys)] = query(
                 plant,
                 """
                 SELECT (SELECT count(*) FROM ingest.raw_readings), (SELECT count(*) FROM ingest.malformed_lines),
                        (SELECT count(*) FROM core.readings),
+                       (SELECT count(*) - count(DISTINCT reading_id) FROM core.merged_rows),
                        (SELECT count(*) FROM mart.rejected_readings WHERE sensor IS NULL),
                        (SELECT count(DISTINCT (machine_id, ts)) FROM core.readings),
                        (SELECT count(DISTINCT reading_id) FROM core.readings)
                 """,
             )
-            assert raw + malformed == readings + refused, night
+            assert raw + malformed == readings + parts + refused, night
             assert readings == distinct == keys
 
 

@@ -1,0 +1,78 @@
+"""In which encoding the text of an export is, if it is not UTF-8: found by trial."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from pwflow_core.errors import SourceError
+from pwflow_core.files import is_parquet
+from pwflow_core.opening import has_byte_order_mark, is_spreadsheet, open_bytes
+
+__all__ = ["find_encoding"]
+
+_HEAD_BYTES = 1 << 18
+_EAST_ASIAN = ("HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH", "IDEOGRAPHIC")
+_SIGNS = frozenset("℃℉㎥㎡㎏㎝㎜Ωμ°・ー、。（）％№℡〜△○●")
+
+
+def find_encoding(files: Sequence[Path]) -> tuple[str | None, str]:
+    """Return the encoding of the files that are not UTF-8 and do not name theirs, None if there are none.
+
+    With it comes the first piece of text that is written in it, for a person to look at.
+    """
+    for path in files:
+        if is_parquet(path) or is_spreadsheet(path) or path.name.lower().endswith(".zst"):
+            continue
+        with open_bytes(path) as stream:
+            head = stream.read(_HEAD_BYTES)
+        if has_byte_order_mark(head) or _decodes(head, "utf-8"):
+            continue
+        encoding = _guess(head, path)
+        text = head.decode(encoding, errors="ignore")
+        line = next((line for line in text.splitlines() if not line.isascii()), "")
+        return encoding, line.strip()[:60]
+    return None, ""
+
+
+def _guess(head: bytes, path: Path) -> str:
+    if b"\0" in head:
+        even, odd = head[::2].count(0), head[1::2].count(0)
+        if max(even, odd) > len(head) // 8:
+            return "utf-16-le" if odd > even else "utf-16-be"
+        raise SourceError(
+            f"Expected CSV text, got binary data in {path}: export it as CSV UTF-8, or give a Parquet file the ending "
+            ".parquet."
+        )
+    if _decodes(head, "cp932") and _is_east_asian(head.decode("cp932", errors="ignore")):
+        return "cp932"
+    if _decodes(head, "euc_jp") and _is_east_asian(head.decode("euc_jp", errors="ignore")):
+        return "euc_jp"
+    return "cp1252" if _decodes(head, "cp1252") else "latin-1"
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    """Whether the bytes are text in an encoding; the last letter may be cut."""
+    try:
+        head.decode(encoding)
+    except UnicodeDecodeError as error:
+        return len(head) >= _HEAD_BYTES and error.start >= len(head) - 4
+    return True
+
+
+def _is_east_asian(text: str) -> bool:
+    """Whether most letters beyond ASCII are Japanese; single bytes of Western text come out as halfwidth kana."""
+    letters = [letter for letter in text if ord(letter) > 127]
+    usual = sum(
+        letter in _SIGNS or unicodedata.name(letter, "").startswith(_EAST_ASIAN)
+        for letter in letters
+        if not unicodedata.name(letter, "").startswith("HALFWIDTH")
+    )
+    halfwidth = sum(unicodedata.name(letter, "").startswith("HALFWIDTH") for letter in letters)
+    neighbours = sum(
+        unicodedata.name(a, "").startswith("HALFWIDTH") and unicodedata.name(b, "").startswith("HALFWIDTH")
+        for a, b in pairwise(text)
+    )
+    return usual + (halfwidth if 2 * neighbours > halfwidth else 0) > 0.6 * len(letters)

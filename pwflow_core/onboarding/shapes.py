@@ -1,0 +1,318 @@
+"""The shape of exports: a row per value, a time per channel, quality beside the values.
+
+What is found here becomes `source.layout` and the keys beside it; what single columns mean is decided in `roles`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from pwflow_core.onboarding.columns import ColumnProfile
+from pwflow_core.onboarding.names import has_word, only_words, words
+from pwflow_core.onboarding.sampling import Sample
+from pwflow_core.onboarding.timestamps import TimeColumn
+from pwflow_core.onboarding.vocabulary import (
+    BESIDE_MACHINE,
+    COUNTERS,
+    LABELS,
+    MACHINES,
+    POINTS,
+    QUALITIES,
+    QUALITY_VALUES,
+    READ_VALUES,
+    TIMES,
+)
+
+__all__ = ["LongShape", "Quality", "find_channels", "find_long", "find_quality", "repeated_share"]
+
+_MOST_TAGS = 20_000
+_MOST_QUALITIES = 30
+_GOOD = re.compile(r"good|ok|valid|gut|gültig|正常|良|有効|true|g$|normal")
+_OPC = (0, 4, 8, 12, 16, 20, 24, 28, 64, 68, 80, 84, 88, 192, 216)
+_NANOSECONDS = frozenset({"nano", "nanos", "nanosecond", "nanoseconds", "ns", "nanosec"})
+_TYPES = frozenset({"type", "datatype", "unit", "einheit", "format", "単位"})
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The columns that say how good values are.
+
+    Attributes:
+        columns: All of them.
+        of: The one that belongs to a column, by that column; the key "" is that of whole rows.
+        good: What they say of good values.
+    """
+
+    columns: frozenset[str] = frozenset()
+    of: Mapping[str, str] = field(default_factory=dict)
+    good: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LongShape:
+    """A row per value.
+
+    Attributes:
+        tag: Column that names the sensor.
+        value: Columns that may hold the value.
+        machine: Column that tells machines apart, or None.
+        nanoseconds: Column of the nanoseconds that belong to the time, or None.
+    """
+
+    tag: str
+    value: tuple[str, ...]
+    machine: str | None
+    nanoseconds: str | None
+
+
+def repeated_share(sample: Sample, time: TimeColumn, keys: Sequence[str] = ()) -> float:
+    """Return the part of the rows whose time (and further columns, by key) is not new inside their file."""
+    key = f"(file, {', '.join([time.instant, *keys])})"
+    timed = f"FILTER ({time.instant} IS NOT NULL)"
+    n, n_distinct = sample.aggregate(f"count(*) {timed}, count(DISTINCT {key}) {timed}")
+    return float(1 - n_distinct / n) if n else 0.0
+
+
+def find_quality(sample: Sample, profiles: Mapping[str, ColumnProfile], taken: Collection[str]) -> Quality:
+    """Find the columns that say how good the values of other columns are."""
+    found = {
+        name: profile
+        for name, profile in profiles.items()
+        if name not in taken and 0 < profile.n_distinct <= _MOST_QUALITIES and _is_quality(profile, profiles)
+    }
+    if not found:
+        return Quality()
+    others = [name for name in profiles if name not in found and name not in taken]
+    owners = {name: _owner(name, others, list(profiles)) for name in found}
+    rows = [name for name, owner in owners.items() if owner is None]
+    of = {owner: name for name, owner in owners.items() if owner is not None}
+    if rows:
+        of[""] = max(rows, key=lambda name: _is_told(found[name]))
+    used = set(of.values())
+    good = dict.fromkeys(
+        word for name, profile in found.items() if name in used for word in _good_words(sample, profile)
+    )
+    return Quality(frozenset(found), of, tuple(good))
+
+
+def _is_quality(profile: ColumnProfile, profiles: Mapping[str, ColumnProfile]) -> bool:
+    named = has_word(profile.name, QUALITIES)
+    near = _stem(profile.name, ("q", "status", "state", "st", "flag", "ok")) in {n.lower() for n in profiles}
+    if not (named or near):
+        return False
+    if not profile.values:
+        return named and (profile.is_whole or not profile.is_numeric)
+    if profile.is_numeric:
+        opc = set(map(float, _numbers(profile))) <= set(map(float, _OPC))
+        return profile.is_whole and (named or opc)
+    texts = [value.lower() for value in profile.values]
+    return named or all(set(words(value)) & QUALITY_VALUES or value in QUALITY_VALUES for value in texts)
+
+
+def _numbers(profile: ColumnProfile) -> list[float]:
+    found = []
+    for value in profile.values:
+        try:
+            found.append(float(value))
+        except ValueError:
+            continue
+    return found
+
+
+def _stem(name: str, endings: Collection[str]) -> str:
+    """Return a name without a last word of `endings`, in lower case, else nothing."""
+    match = re.fullmatch(rf"(.+?)[\s._\-/:]+({'|'.join(map(re.escape, endings))})", name.lower())
+    return match[1] if match else ""
+
+
+def _owner(name: str, others: Sequence[str], order: Sequence[str]) -> str | None:
+    """Return the column whose values a quality column is about; None if it is about the whole row."""
+    bare = [word for word in words(name) if word not in QUALITIES | {"q", "status", "state", "st", "flag", "ok"}]
+    own = [other for other in others if bare and list(words(other))[: len(bare)] == bare]
+    own = own or [other for other in others if bare and list(words(other)) == bare[-len(words(other)) :]]
+    if own:
+        return min(own, key=len)
+    before = order[order.index(name) - 1] if order.index(name) else ""
+    n_qualities = sum(has_word(column, QUALITIES) for column in order)
+    return before if before in others and n_qualities > 1 and _alternate(order) else None
+
+
+def _alternate(order: Sequence[str]) -> bool:
+    """Whether every quality column stands behind a column of another kind."""
+    kinds = [has_word(name, QUALITIES) for name in order]
+    return not any(a and b for a, b in pairwise(kinds))
+
+
+def _is_told(profile: ColumnProfile) -> tuple[bool, bool, int]:
+    texts = [value.lower() for value in profile.values]
+    return any(_GOOD.match(text) for text in texts), any(n >= 192 for n in _numbers(profile)), profile.n_distinct
+
+
+def _good_words(sample: Sample, profile: ColumnProfile) -> list[str]:
+    """Return what a quality column says of good values."""
+    if profile.is_numeric:
+        if (profile.high or 0) >= 192:
+            return ["192"]
+        usual = sample.aggregate(f"mode(n{profile.column.key})", "numbered")[0]
+        return [f"{usual:g}"]
+    values = profile.values or (str(sample.aggregate(f"mode({profile.column.key}::VARCHAR)")[0]),)
+    good = [value for value in values if _GOOD.match(value.lower()) and not value.lower().startswith("invalid")]
+    mixed = ["192"] if any(n >= 192 for n in _numbers(profile)) else []
+    return good + mixed or [str(sample.aggregate(f"mode({profile.column.key}::VARCHAR)")[0])]
+
+
+def find_long(
+    sample: Sample,
+    profiles: Mapping[str, ColumnProfile],
+    time: TimeColumn,
+    times: Sequence[TimeColumn],
+    quality: Quality,
+    machine: str | None = None,
+) -> LongShape | None:
+    """Find out whether every row holds one value of one sensor, and where.
+
+    It does if a column is called like a name of sensors and there is one column of values, or if a column of another
+    name tells apart rows of one time whose only number is called `value` or the like.
+    """
+    taken = {time.column.name, *(t.column.name for t in times), *quality.columns}
+    nanoseconds = next((n for n, p in profiles.items() if n not in taken and _is_nanoseconds(p, time)), None)
+    taken |= {nanoseconds} if nanoseconds else set()
+    numbers = [p for n, p in profiles.items() if n not in taken and p.is_numeric and not _is_beside(p)]
+    values = [p for p in numbers if has_word(p.name, READ_VALUES)]
+    names = [
+        p
+        for n, p in profiles.items()
+        if n not in taken
+        and p not in values
+        and 1 <= p.n_distinct <= _MOST_TAGS
+        and p.n >= 0.9 * sample.n_rows
+        and (not p.is_numeric or p.is_whole)
+        and not has_word(n, LABELS | _TYPES)
+    ]
+    tags = [p for p in names if has_word(p.name, POINTS)]
+    numbers = [p for p in numbers if p not in tags and p not in values and p.name != machine]
+    if not values:
+        values = [p for p in numbers if tags] if len(numbers) == 1 else []
+        numbers = []
+    if not values or any(p.n_distinct > 1 and not p.is_whole for p in numbers):
+        return None
+    tag = _choose_tag(sample, time, tags)
+    if tag is None:
+        tag = _telling(sample, time, [p for p in names if not _is_machine(p.name) and p.n_distinct > 1])
+    if tag is None:
+        return None
+    found = machine or _machine_beside(sample, profiles, time, tag, taken | {p.name for p in values})
+    return LongShape(tag.name, tuple(p.name for p in values), found, nanoseconds)
+
+
+def _is_nanoseconds(profile: ColumnProfile, time: TimeColumn) -> bool:
+    return (
+        bool(set(words(profile.name)) & _NANOSECONDS)
+        and profile.is_whole
+        and time.format == "unix_s"
+        and (profile.low or 0) >= 0
+        and (profile.high or 0) < 1e9
+    )
+
+
+def _is_beside(profile: ColumnProfile) -> bool:
+    """Whether a number stands beside the value: the number of a row, another form of the time, a constant."""
+    counts = only_words(profile.name, COUNTERS, POINTS | BESIDE_MACHINE | {"numericid", "numeric"})
+    return (
+        counts
+        or has_word(profile.name, TIMES)
+        or has_word(profile.name, _TYPES)
+        or (profile.low == profile.high and not has_word(profile.name, READ_VALUES))
+        or profile.name.lower() in ("table", "result")
+    )
+
+
+def _is_machine(name: str) -> bool:
+    return only_words(name, MACHINES, BESIDE_MACHINE)
+
+
+def _choose_tag(sample: Sample, time: TimeColumn, tags: Sequence[ColumnProfile]) -> ColumnProfile | None:
+    """Return the column that best tells apart the rows of one time, text before numbers."""
+    if not tags:
+        return None
+    return min(
+        tags,
+        key=lambda p: (
+            p.n_distinct == 1,
+            round(repeated_share(sample, time, [p.column.key]), 2),
+            _is_machine(p.name),
+            p.is_numeric,
+            -p.n_distinct,
+        ),
+    )
+
+
+def _telling(sample: Sample, time: TimeColumn, names: Sequence[ColumnProfile]) -> ColumnProfile | None:
+    """Return the column without which times repeat, and with which they do not."""
+    if repeated_share(sample, time) <= 0.2:
+        return None
+    apart = [p for p in names if repeated_share(sample, time, [p.column.key]) <= 0.02]
+    return min(apart, key=lambda p: (p.is_numeric, p.n_distinct), default=None)
+
+
+def _machine_beside(
+    sample: Sample,
+    profiles: Mapping[str, ColumnProfile],
+    time: TimeColumn,
+    tag: ColumnProfile,
+    taken: Collection[str],
+) -> str | None:
+    """Return the column that tells machines apart whose tags have the same names."""
+    others = [
+        p
+        for n, p in profiles.items()
+        if n not in taken and n != tag.name and 1 < p.n_distinct <= 1_000 and p.n == sample.n_rows
+        and (not p.is_numeric or p.is_whole) and not has_word(n, LABELS | _TYPES)
+    ]  # fmt: skip
+    named = [p for p in others if _is_machine(p.name)]
+    if named:
+        return named[0].name
+    if repeated_share(sample, time, [tag.column.key]) <= 0.02:
+        return None
+    apart = [p for p in others if repeated_share(sample, time, [tag.column.key, p.column.key]) <= 0.02]
+    apart = [p for p in apart if not p.is_numeric] or apart
+    return min(apart, key=lambda p: p.n_distinct).name if apart else None
+
+
+def find_channels(sample: Sample, times: Sequence[TimeColumn], profiles: Mapping[str, ColumnProfile]) -> dict[str, str]:
+    """Return the time column of each column of values, where every one has its own; empty if they share one.
+
+    A time column belongs to the columns behind it, or to the one that its name contains.
+    """
+    if len(times) < 2:
+        return {}
+    one, *others = times
+    apart = [
+        float(sample.aggregate(f"coalesce(avg(({one.instant} IS DISTINCT FROM {t.instant})::INT), 0.0)")[0])
+        for t in others
+    ]
+    if max(apart) < 0.2:
+        return {}
+    names = [column.name for column in sample.columns]
+    own = {t.column.name for t in times}
+    channels: dict[str, str] = {}
+    current = None
+    for name in names:
+        if name in own:
+            current = name
+        elif name in profiles and profiles[name].is_numeric:
+            said = [t for t in own if _says(t, name)]
+            if said:
+                channels[name] = max(said, key=len)
+            elif current is not None:
+                channels[name] = current
+    return channels if own <= set(channels.values()) else {}
+
+
+def _says(time: str, name: str) -> bool:
+    """Whether the name of a time column contains that of a column of values."""
+    bare = [word for word in words(time) if word not in TIMES]
+    return bool(bare) and bare == list(words(name))[: len(bare)]
