@@ -205,6 +205,10 @@ class SensorConfig(_Section):
     """Column that says whether the value is good, see `source.good_quality`."""
     hold_seconds: Annotated[float, Field(gt=0)] | None = None
     """Between its values, the last one holds for at most this long, in seconds: for a sensor with times of its own."""
+    period: Annotated[float, Field(gt=0)] | None = None
+    """Of an angle: a full turn in `unit`, such as 360. Its values then go on over the jump from 359 to 0."""
+    cut: float = 0.0
+    """Of an angle with a `period`: its values are shown from here to a turn more. Best where it hardly ever is."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SensorConfig:

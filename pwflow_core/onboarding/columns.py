@@ -66,6 +66,10 @@ class Steps:
     up: float
     one_up: float
     """Steps of exactly +1."""
+    far_down: float = 0.0
+    """Steps down by more than half of what the column spans."""
+    far_up: float = 0.0
+    """Steps up by more than half of what the column spans."""
 
 
 def find_decimal(sample: Sample) -> str:
@@ -103,20 +107,23 @@ def profile_columns(sample: Sample, decimal: str) -> dict[str, ColumnProfile]:
     return profiles
 
 
-def measure_steps(sample: Sample, columns: list[ColumnProfile], machine: SampledColumn | None) -> dict[str, Steps]:
+def measure_steps(
+    sample: Sample, columns: list[ColumnProfile], machine: SampledColumn | None, *, newest_first: bool = False
+) -> dict[str, Steps]:
     """Return how the columns go on in time, by column name; machines are kept apart."""
+    order = "row DESC" if newest_first else "row"
     steps: dict[str, Steps] = {}
     apart = f"file, block, {machine.key}" if machine else "file, block"
     for start in range(0, len(columns), 40):
         part = columns[start : start + 40]
         pairs = ", ".join(
-            f"{_value(p)} AS now{i}, lag({_value(p)}) OVER (PARTITION BY {apart} ORDER BY row) AS before{i}"
+            f"{_value(p)} AS now{i}, lag({_value(p)}) OVER (PARTITION BY {apart} ORDER BY {order}) AS before{i}"
             for i, p in enumerate(part)
         )
         measures = ", ".join(_step_measures(profile, i) for i, profile in enumerate(part))
         row = sample.connection.table("numbered").project(pairs).aggregate(measures).fetchall()[0]
         for i, profile in enumerate(part):
-            n, *counts = row[i * 5 : i * 5 + 5]
+            n, *counts = row[i * 7 : i * 7 + 7]
             steps[profile.name] = Steps(n, *(count / max(n, 1) for count in counts))
     return steps
 
@@ -127,9 +134,16 @@ def _value(profile: ColumnProfile) -> str:
 
 def _step_measures(profile: ColumnProfile, i: int) -> str:
     now, before = f"now{i}", f"before{i}"
-    tests = [f"{now} <> {before}", "false", "false", "false"]
+    tests = [f"{now} <> {before}", "false", "false", "false", "false", "false"]
     if profile.is_numeric:
-        tests[1:] = [f"{now} < {before}", f"{now} > {before}", f"{now} = {before} + 1"]
+        far = ((profile.high or 0.0) - (profile.low or 0.0)) / 2
+        tests[1:] = [
+            f"{now} < {before}",
+            f"{now} > {before}",
+            f"{now} = {before} + 1",
+            f"{now} < {before} - {far!r}",
+            f"{now} > {before} + {far!r}",
+        ]
     counts = ", ".join(f"count(*) FILTER ({test})" for test in tests)
     return f"count(*) FILTER ({now} IS NOT NULL AND {before} IS NOT NULL), {counts}"
 

@@ -25,6 +25,8 @@ class FoundSensor:
         timestamp: Its own time column, or None.
         quality: Column that says how good its values are, or None.
         hold_seconds: How long its last value should hold, where it has times of its own.
+        period: Of an angle: what a full turn is, in its unit; None if it is none.
+        cut: Of an angle: where its values begin again, where it is hardly ever.
     """
 
     name: str
@@ -36,6 +38,8 @@ class FoundSensor:
     timestamp: str | None = None
     quality: str | None = None
     hold_seconds: float | None = None
+    period: float | None = None
+    cut: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pwflow_core.errors import SourceError
+from pwflow_core.onboarding.angles import find_period, wrap_of
 from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, measure_steps, profile_columns
 from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
 from pwflow_core.onboarding.long_inspection import (
@@ -106,12 +107,13 @@ def inspect_source(
         if shape is not None:
             return inspect_long(sample, files, time, shape, quality, path, found_decimal, left_out)
         if path is not None:
-            machine_column, machine_assumptions = None, (path.sentence,)
+            machine_column, about_machine = None, [path.sentence]
         elif by_file:
-            machine_column, machine_assumptions = None, ("Every file is a machine of its own.",)
+            machine_column, about_machine = None, ["Every file is a machine of its own."]
         else:
-            machine_column, machine_assumptions = _machine(sample, profiles, time, times, named, quality)
-        steps = measure_steps(sample, list(profiles.values()), machine_column)
+            machine_column, about_machine = _machine(sample, profiles, time, times, named, quality)
+        newest_first = time.ordered < 0.5
+        steps = measure_steps(sample, list(profiles.values()), machine_column, newest_first=newest_first)
         roles = _Roles(sample, profiles, steps, time, times, machine_column, named, quality, channels)
         if segments:
             chosen_segments = tuple(
@@ -130,7 +132,7 @@ def inspect_source(
             timestamp=time.column.name,
             timestamp_format=time.format,
             is_naive=time.is_naive,
-            machine=FILE_NAME_COLUMN if by_file else path.name if path else machine_column and machine_column.name,
+            machine=FILE_NAME_COLUMN if by_file else path.name if path else _name_of(machine_column),
             segments=chosen_segments,
             segment_candidates=roles.segment_candidates(chosen_segments),
             sensors=sensors,
@@ -144,8 +146,9 @@ def inspect_source(
             n_rows_read=sample.n_rows,
             assumptions=(
                 *sample.assumptions,
+                *(["The newest reading comes first in the files."] * newest_first),
                 *_about_time(time, times, is_given=timestamp is not None),
-                *machine_assumptions,
+                *about_machine,
                 *([f"Numbers are written with a decimal comma, as in 1{found_decimal}5."] * (found_decimal == ",")),
                 *(roles.about_segments(chosen_segments) if not segments else ()),
                 *about_channels(channels),
@@ -171,6 +174,10 @@ def _column(sample: Sample, name: str, option: str) -> SampledColumn:
     return column
 
 
+def _name_of(column: SampledColumn | None) -> str | None:
+    return None if column is None else column.name
+
+
 def _machine(
     sample: Sample,
     profiles: dict[str, ColumnProfile],
@@ -178,12 +185,12 @@ def _machine(
     times: list[TimeColumn],
     named: dict[str, list[SampledColumn]],
     quality: Quality,
-) -> tuple[SampledColumn | None, tuple[str, ...]]:
+) -> tuple[SampledColumn | None, list[str]]:
     if named["machine"]:
-        return named["machine"][0], ()
+        return named["machine"][0], []
     taken = {c.name for columns in named.values() for c in columns} | {t.column.name for t in times} | quality.columns
     found = find_machine(sample, profiles, time, taken | {time.column.name})
-    return found.column, found.assumptions
+    return found.column, list(found.assumptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +284,8 @@ class _Roles:
             remark += " and will be refused"
         elif steps.n >= 100 and steps.down == 0 and steps.up > 0:
             remark = "never goes down in the sample: take it out if it is a totaliser"
+        elif period := find_period(profile, steps):
+            remark = f"is an angle: {period:g} is the same as 0, and the jump between them does not count"
         elif profile.n_distinct <= 5 and steps.n >= 100 and steps.changed <= 0.1:
             remark = f"takes only {profile.n_distinct} values ({_values(profile)}): perhaps a segment"
         own_time = self.channels.get(profile.name)
@@ -290,6 +299,7 @@ class _Roles:
             None if own_time == self.time.column.name else own_time,
             self.quality.of.get(profile.name, self.quality.of.get("")),
             holds.get(profile.name),
+            **wrap_of(self.sample, profile, steps),
         )
 
 

@@ -32,13 +32,13 @@ def share_times(sample: Sample, files: Sequence[Path], places: Sequence[int]) ->
             if not times:
                 return False
             time = choose_timestamp(one, times)
+            if time.first is None or time.last is None:
+                return False
             spans.append((time.first, time.last))
             rows = one.connection.table("sample").project(f"{time.instant} AS instant").limit(_MOST_INSTANTS)
             instants.append({row[0] for row in rows.fetchall()} - {None})
     for (first, last), own in zip(spans[1:], instants[1:], strict=True):
         start, end = spans[0]
-        if None in (first, last, start, end):
-            continue
         shared = (min(last, end) - max(first, start)).total_seconds()
         shortest = min(last - first, end - start).total_seconds()
         few = min(len(own), len(instants[0]))

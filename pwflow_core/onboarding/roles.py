@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pwflow_core.errors import list_few
+from pwflow_core.onboarding.angles import is_wrapping_counter
 from pwflow_core.onboarding.columns import ColumnProfile, Steps
 from pwflow_core.onboarding.names import guess_unit, has_word, only_words, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
@@ -71,7 +72,7 @@ def find_machine(
         if best is None or score > best[0]:
             best = score, profile
     if best is None:
-        return Machines(None, _without_machine(sample, time, repeated))
+        return Machines(None, _without_machine(sample, time, repeated, profiles))
     shown = _some(best[1].values) if best[1].values else f"{best[1].n_distinct} values"
     return Machines(best[1].column, (f"Column {best[1].name!r} tells the machines apart ({shown}): check this.",))
 
@@ -87,8 +88,8 @@ def _comes_back(sample: Sample, profile: ColumnProfile) -> bool:
     """Whether values last for many rows, go away and come back, as states do, and machines in turn do not."""
     before = f"lag({profile.column.key}) OVER (PARTITION BY file, block ORDER BY row)"
     rows = sample.connection.table("sample").project(f"{profile.column.key} IS DISTINCT FROM {before} AS is_new")
-    n_runs = rows.aggregate("count(*) FILTER (is_new)").fetchall()[0][0]
-    n_blocks = sample.aggregate("count(DISTINCT (file, block))")[0]
+    n_runs = int(rows.aggregate("count(*) FILTER (is_new)").fetchall()[0][0])
+    n_blocks = int(sample.aggregate("count(DISTINCT (file, block))")[0])
     few = 1 < profile.n_distinct <= _FEW_VALUES and not profile.is_numeric
     return bool(few and n_runs <= 0.1 * sample.n_rows and n_runs - n_blocks >= 2 * profile.n_distinct)
 
@@ -133,6 +134,8 @@ def why_not_a_sensor(profile: ColumnProfile, steps: Steps, n_rows: int, n_header
         return f"is always {profile.low:g}", True
     if _is_counter(profile, steps):
         return f"counts up ({profile.low:.10g} to {profile.high:.10g})", True
+    if is_wrapping_counter(profile, steps):
+        return f"counts up and begins again ({profile.low:.10g} to {profile.high:.10g})", True
     few = profile.is_whole and profile.n_distinct <= _FEW_VALUES and n_rows >= _ENOUGH_ROWS
     if few and not _is_quantity(profile.name):
         return f"takes only {profile.n_distinct} whole values ({_shown(profile)})", True
@@ -166,7 +169,26 @@ def _repeated(sample: Sample, time: TimeColumn, machine: SampledColumn | None) -
     return float(1 - n_distinct / n) if n else 0.0
 
 
-def _without_machine(sample: Sample, time: TimeColumn, repeated: float) -> tuple[str, ...]:
+def _complement(sample: Sample, time: TimeColumn, profiles: dict[str, ColumnProfile]) -> bool:
+    """Whether hardly any two rows of one time both have a value in the same column."""
+    numbers = [p for p in profiles.values() if p.is_numeric and p.name != time.column.name]
+    if not numbers:
+        return False
+    repeats = ", ".join(
+        f"count(n{p.column.key}) - count(DISTINCT (file, {time.instant})) FILTER (n{p.column.key} IS NOT NULL)"
+        for p in numbers
+    )
+    return bool(max(sample.aggregate(repeats, "numbered")) <= 0.01 * sample.n_rows)
+
+
+def _without_machine(
+    sample: Sample, time: TimeColumn, repeated: float, profiles: dict[str, ColumnProfile]
+) -> tuple[str, ...]:
+    if repeated > 0.01 and _complement(sample, time, profiles):
+        return (
+            "Rows of one time hold different columns: they are put together to one reading. No column tells machines "
+            "apart.",
+        )
     if repeated > 0.01:
         return (
             f"Timestamps repeat in {repeated:.0%} of the rows and no column tells machines apart: only the "

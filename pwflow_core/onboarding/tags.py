@@ -164,7 +164,7 @@ def scan_tags(
             f"Expected rows with a time and the name of a sensor in {files[0]}, got none: name the columns with "
             "source.timestamp and source.tag in pwflow.toml."
         )
-    return [FoundTag(*row[:6], bool(row[6]), *row[7:]) for row in rows], doubts
+    return [FoundTag(*row) for row in rows], doubts
 
 
 def _affordable(files: Sequence[Path]) -> tuple[list[tuple[int, Path]], list[str]]:

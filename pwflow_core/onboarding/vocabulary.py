@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ANGLES",
     "BESIDE_MACHINE",
     "CALENDAR",
     "COUNTERS",
@@ -42,6 +43,10 @@ POINTS = _set(
     "propertyalias ポイント タグ タグ名 測定点 信号名",
 )
 READ_VALUES = _set("value val wert reading measurement messwert v varvalue values float vvalue 値 計測値 測定値")
+ANGLES = _set(
+    "angle angles winkel deg degree degrees grad azimuth azimut heading bearing direction dir wd winddir richtung",
+    "windrichtung kurs course yaw orientation phase phi theta 角度 風向 方位",
+)
 QUALITIES = _set("quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit qds qos 品質")
 QUALITY_VALUES = _set(
     "good bad uncertain ok valid invalid questionable substituted doubtful suspect stale gut schlecht unsicher",

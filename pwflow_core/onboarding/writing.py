@@ -153,7 +153,7 @@ def _sensor(sensor: FoundSensor) -> str:
         values["column"] = sensor.column
     if sensor.unit:
         values["unit"] = sensor.unit
-    for key in ("timestamp", "quality", "hold_seconds"):
+    for key in ("timestamp", "quality", "hold_seconds", "period", "cut"):
         if getattr(sensor, key) is not None:
             values[key] = getattr(sensor, key)
     setting = f"{toml_key(sensor.name)} = {toml_table(values)}"

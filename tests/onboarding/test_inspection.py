@@ -146,12 +146,14 @@ def test_interleaved_machines_are_found_by_name_or_by_repeated_times(write_csv, 
     assert seen.interval_seconds == 180
 
 
-def test_same_times_in_several_files_are_pointed_out(write_csv, wave):
+def test_same_times_in_several_files_make_machines_of_them(write_csv, wave):
     def line(i, t):
         return f"{t},{wave(i)}"
 
     files = [write_csv(f"pump{k}.csv", "ts,x", line) for k in range(2)]
-    assert any("same times" in sentence for sentence in inspect_source(files).assumptions)
+    found = inspect_source(files)
+    assert found.machine == "machine"
+    assert any("tells the machine (pump0, pump1)" in sentence for sentence in found.assumptions)
 
 
 def test_column_missing_in_some_files_is_no_sensor(write_csv, wave):

@@ -164,7 +164,13 @@ def _valid(sensor: Sensor) -> str:
     value = _finite(sensor)
     tests = [f"{value} >= {sensor.low!r}"] if sensor.low is not None else []
     tests += [f"{value} <= {sensor.high!r}"] if sensor.high is not None else []
-    return f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
+    valid = f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
+    return _within_turn(valid, sensor.period, sensor.cut) if sensor.period else valid
+
+
+def _within_turn(value: str, period: float, cut: float) -> str:
+    """Return the SQL of an angle from `cut` to a turn more, so that it goes on over the jump from 359 to 0."""
+    return f"({value} - {period!r} * floor(({value} - {cut!r}) / {period!r}))"
 
 
 def _refusal(sensor: Sensor) -> str:

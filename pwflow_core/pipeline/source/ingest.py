@@ -13,14 +13,15 @@ import duckdb
 
 from pwflow_core.errors import SourceError
 from pwflow_core.opening import list_members, split_member
+from pwflow_core.pipeline.source.renaming import find_predecessor, may_be_renamed, rename, rename_known
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
     FileState,
     Source,
     find_files,
+    know_files,
     label_files,
     look_at_file,
-    name_files,
     settle_source,
 )
 from pwflow_core.pipeline.source.staging import QUERY_PATH, Staged, stage_file, stage_query
@@ -94,10 +95,12 @@ def ingest_files(plant: Plant) -> IngestSummary:
     is_query = plant.config.source.sql is not None
     files = [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))] if is_query else _files(plant)  # noqa: DTZ001 - naive UTC
     source = settle_source(plant, files)
-    known = _prepare(plant, source)
+    names, labels = know_files(plant.config, files), label_files(plant.config, files)
+    known = _prepare(plant, source, names)
+    vanished = {} if is_query else {n: k for n, k in known.items() if n not in names.values()}
+    moved = _by_content(vanished) if may_be_renamed(source) else {}
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    names, labels = name_files(files), label_files(plant.config, files)
     with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
         for position, file in enumerate(files):
@@ -107,6 +110,10 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 counts["unchanged"] += 1
                 if earlier.reason:
                     refused[name] = earlier.reason
+                continue
+            if not earlier and moved and (old := _find_moved(plant, file, name, moved, source)):
+                vanished.pop(old)
+                counts["unchanged"] += 1
                 continue
             arrival = _look(plant, file, labels[file.path], source, earlier, folder / f"{position}.parquet")
             if arrival.staged:
@@ -119,11 +126,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 counts["unchanged"] += 1
             waiting.append(arrival)
             if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
-                _insert(plant, source, waiting, names)
+                _insert(plant, source, waiting, names, vanished)
                 waiting = []
                 _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
         if waiting:
-            _insert(plant, source, waiting, names)
+            _insert(plant, source, waiting, names, vanished)
     if refused and len(refused) == len(files):
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
@@ -156,20 +163,46 @@ def _files(plant: Plant) -> list[FileState]:
     return find_files(plant.config.model_copy(update={"source": source}))
 
 
-def _prepare(plant: Plant, source: Source) -> dict[str, _KnownFile]:
-    """Make room for the sensors, and return the files that were read before."""
+def _prepare(plant: Plant, source: Source, names: dict[str, str]) -> dict[str, _KnownFile]:
+    """Make room for the sensors, and return the files that were read before, by name."""
     with plant.warehouse.transaction() as connection:
+        rename_known(connection, names)
         add_sensor_columns(connection, [(sensor.name, sensor.unit) for sensor in source.sensors])
         write_fact(connection, SOURCE_FACT, source.to_json())
         return _known_files(connection)
 
 
-def _known_files(connection: duckdb.DuckDBPyConnection) -> dict[str, _KnownFile]:
+def _known_files(connection: duckdb.DuckDBPyConnection, names: list[str] | None = None) -> dict[str, _KnownFile]:
+    """Return the files that were read before, by name: all, or some of them."""
+    some = "" if names is None else " AND path IN (SELECT unnest(?))"
     rows = connection.execute(
         "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason "
-        "FROM ingest.files WHERE superseded_in IS NULL"
+        f"FROM ingest.files WHERE superseded_in IS NULL{some}",
+        [] if names is None else [names],
     ).fetchall()
     return {row[0]: _KnownFile(*row[1:]) for row in rows}
+
+
+def _by_content(vanished: dict[str, _KnownFile]) -> dict[tuple[int, str], str]:
+    """Return the names of files that were read and are gone, by size and content."""
+    return {(k.size_bytes, k.content_hash): name for name, k in vanished.items() if k.status == "ingested"}
+
+
+def _find_moved(
+    plant: Plant, file: FileState, name: str, moved: dict[tuple[int, str], str], source: Source
+) -> str | None:
+    """Return the name under which a new file was read before, if it is gone there; the new name takes its place."""
+    if file.size_bytes not in {size for size, _ in moved}:
+        return None
+    old = moved.pop((file.size_bytes, _content_of_file(file)), None)
+    if old is not None:
+        with plant.warehouse.transaction() as connection:
+            rename(connection, old, name)
+            connection.execute(
+                "UPDATE ingest.files SET modified_at = ? WHERE path = ? AND superseded_in IS NULL",
+                [file.modified_at, name],
+            )
+    return old
 
 
 def _is_same(known: _KnownFile, file: FileState) -> bool:
@@ -216,7 +249,13 @@ def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
     return "-".join(map(str, row or ()))
 
 
-def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[str, str]) -> None:
+def _insert(
+    plant: Plant,
+    source: Source,
+    arrivals: list[_Arrival],
+    names: dict[str, str],
+    vanished: dict[str, _KnownFile],
+) -> None:
     """Insert whole files in one transaction; a file that was read before, by its name, is replaced.
 
     Each transaction has a number of its own: what the readings step saw between two of them stays apart.
@@ -228,7 +267,7 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[
             "FROM ingest.files"
         ).fetchone()
         file_id, number = row or (0, 1)
-        known = _known_files(connection)
+        known = _known_files(connection, [names[arrival.state.path] for arrival in arrivals])
         for arrival in arrivals:
             name = names[arrival.state.path]
             earlier = known.get(name)
@@ -240,6 +279,8 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[
                 )
                 continue
             file_id += 1
+            if not earlier and arrival.staged and vanished:
+                earlier = _take_place(connection, arrival.staged.rows_file, vanished)
             if earlier and (arrival.staged or earlier.status == "refused"):
                 connection.execute(
                     "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?", [number, earlier.file_id]
@@ -276,3 +317,12 @@ def _insert(plant: Plant, source: Source, arrivals: list[_Arrival], names: dict[
                     now,
                 ],
             )
+
+
+def _take_place(
+    connection: duckdb.DuckDBPyConnection, rows_file: Path, vanished: dict[str, _KnownFile]
+) -> _KnownFile | None:
+    """Return the file that a new one takes the place of: it is gone, and the new one has its readings, corrected."""
+    file_id = find_predecessor(connection, rows_file, [k.file_id for k in vanished.values() if k.status == "ingested"])
+    found = next((name for name, k in vanished.items() if k.file_id == file_id), None)
+    return vanished.pop(found) if found is not None else None

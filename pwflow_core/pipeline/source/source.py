@@ -28,6 +28,7 @@ __all__ = [
     "Sensor",
     "Source",
     "find_files",
+    "know_files",
     "label_files",
     "look_at_file",
     "name_files",
@@ -55,6 +56,8 @@ class Sensor:
     high: float | None = None
     timestamp: str | None = None
     quality: str | None = None
+    period: float | None = None
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ class Source:
         """Return the source that `to_json` wrote."""
         values = json.loads(text)
         sensors = tuple(Sensor(**sensor) for sensor in values.pop("sensors"))
-        lists = {name: tuple(values.pop(name, ())) for name in ("segments", "value", "good_quality")}
-        return cls(sensors=sensors, **lists, **values)
+        for name in ("segments", "value", "good_quality"):
+            values[name] = tuple(values.pop(name, ()))
+        return cls(sensors=sensors, **values)
 
 
 _ALWAYS = frozenset({"unit", "low", "high"})
@@ -204,6 +208,12 @@ def name_files(files: list[FileState]) -> dict[str, str]:
     }
 
 
+def know_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
+    """Return what each file is known by in the warehouse: its path below `source.path`, wherever that folder lies."""
+    names, labels = name_files(files), label_files(config, files)
+    return {path: name if is_remote(path) else labels[path] or name for path, name in names.items()}
+
+
 def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """Return the name of each file for readers: its path below the fixed part of the configured paths.
 
@@ -254,7 +264,17 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         config.delimiter,
     )
     named = tuple(
-        Sensor(name, sensor.column or name, sensor.unit, sensor.low, sensor.high, sensor.timestamp, sensor.quality)
+        Sensor(
+            name,
+            sensor.column or name,
+            sensor.unit,
+            sensor.low,
+            sensor.high,
+            sensor.timestamp,
+            sensor.quality,
+            sensor.period,
+            sensor.cut,
+        )
         for name, sensor in sensors.items()
     )
     if timestamp is None or not named:
