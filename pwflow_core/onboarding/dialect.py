@@ -20,7 +20,7 @@ __all__ = ["check_header", "find_dialect", "find_header"]
 _DELIMITERS = (";", "\t", "|", ",")
 _SNIFFED_LINES = 100
 _DATA = re.compile(r"[+-]?\d[\d.,:/ T+-]*(_\d+)?")
-_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}\b")
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)")
 
 
 def find_dialect(content: Content) -> tuple[str, int]:
@@ -30,7 +30,7 @@ def find_dialect(content: Content) -> tuple[str, int]:
         counts = [n for _, n in _field_counts(content, delimiter)]
         usual = mode(counts) if counts else 1
         if usual > 1:
-            first = counts[0] in (usual, usual - 1)
+            first = 1 < counts[0] <= usual
             scores.append((round(counts.count(usual) / len(counts), 2), first, -rank, delimiter))
     delimiter = max(scores)[-1] if scores else ","
     return delimiter, find_header(content, delimiter)
@@ -47,7 +47,7 @@ def find_header(content: Content, delimiter: str) -> int:
         return 0
     for place, (line, fields) in enumerate(records):
         following = [others for _, others in records[place + 1 :] if len(others) == usual]
-        is_short = len(fields) == usual - 1 and following and not any(others[-1].strip() for others in following)
+        is_short = len(fields) < usual and following and not any(any(others[len(fields) :]) for others in following)
         if len(fields) != usual and not (is_short and is_named(fields)):
             continue
         if fields[0].startswith("#") and (named := _named_below(records[place + 1 :], usual)) is not None:

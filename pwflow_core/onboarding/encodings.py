@@ -28,7 +28,7 @@ def find_encoding(files: Sequence[Path]) -> tuple[str | None, str]:
             continue
         with open_bytes(path) as stream:
             head = stream.read(_HEAD_BYTES)
-        if has_byte_order_mark(head) or _decodes(head, "utf-8"):
+        if has_byte_order_mark(head) or (b"\0" not in head and _decodes(head, "utf-8")):
             continue
         encoding = _guess(head, path)
         text = head.decode(encoding, errors="ignore")

@@ -17,6 +17,7 @@ from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, m
 from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
 from pwflow_core.onboarding.long_inspection import (
     about_channels,
+    about_holding,
     about_quality,
     find_holds,
     inspect_long,
@@ -152,6 +153,7 @@ def inspect_source(
                 *([f"Numbers are written with a decimal comma, as in 1{found_decimal}5."] * (found_decimal == ",")),
                 *(roles.about_segments(chosen_segments) if not segments else ()),
                 *about_channels(channels),
+                *about_holding([sensor for sensor in sensors if sensor.hold_seconds], len(sensors)),
                 *about_quality(quality),
                 *_about_sensors(sensors, ignored, profiles),
             ),

@@ -16,7 +16,15 @@ from pwflow_core.onboarding.tags import FoundTag, hold_of, scan_tags
 from pwflow_core.onboarding.timestamps import TimeColumn, choose_timestamp, find_time_columns
 from pwflow_core.onboarding.vocabulary import READ_VALUES
 
-__all__ = ["about_channels", "about_quality", "find_holds", "inspect_long", "only_value", "share_times"]
+__all__ = [
+    "about_channels",
+    "about_holding",
+    "about_quality",
+    "find_holds",
+    "inspect_long",
+    "only_value",
+    "share_times",
+]
 
 _MOST_INSTANTS = 5_000
 _SHARED = 0.2

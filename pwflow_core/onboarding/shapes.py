@@ -270,9 +270,9 @@ def _machine_beside(
         p
         for n, p in profiles.items()
         if n not in taken and n != tag.name and 1 < p.n_distinct <= 1_000 and p.n == sample.n_rows
-        and (not p.is_numeric or p.is_whole) and not has_word(n, LABELS | _TYPES)
+        and (not p.is_numeric or p.is_whole) and not has_word(n, LABELS)
     ]  # fmt: skip
-    named = [p for p in others if _is_machine(p.name)]
+    named = [p for p in others if _is_machine(p.name) and not has_word(p.name, _TYPES)]
     if named:
         return named[0].name
     if repeated_share(sample, time, [tag.column.key]) <= 0.02:

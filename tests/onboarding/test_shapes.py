@@ -134,7 +134,7 @@ def test_a_long_export_becomes_one_reading_per_machine_and_time(tmp_path, kind):
 
 
 WIDE: dict[str, tuple[Files, dict[str, dict[str, int]]]] = {
-    "a delimiter behind each row": ({"a.csv": table(HEAD.replace(",", ";"), lambda i, t: wide(i, t, ";") + ";")}, ALL_OK),
+    "a last delimiter": ({"a.csv": table(HEAD.replace(",", ";"), lambda i, t: wide(i, t, ";") + ";")}, ALL_OK),
     "two delimiters behind": ({"a.csv": table(HEAD, lambda i, t: wide(i, t) + ",,")}, ALL_OK),
     "units below the header": ({"a.csv": table("time,temp,press,flow\n,°C,bar,l/min", wide)}, ALL_OK),
     "lines above and below": (
@@ -232,7 +232,7 @@ def test_sensors_with_time_columns_of_their_own_are_joined_by_time(tmp_path, nam
     columns = ", ".join(f'"{name}"' for name in sensors(plant))
     at_ten = query(plant, f"SELECT {columns} FROM core.readings WHERE ts = '2026-03-01 00:30:00'")
     assert at_ten == [(VALUES["temp"][60], VALUES["press"][30], VALUES["flow"][20])]
-    assert counts(plant)["machine"]["ok"] >= 2 * N
+    assert counts(plant)["machine"]["ok"] >= N
 
 
 def test_the_last_value_of_a_sensor_with_times_of_its_own_holds_for_a_written_time(tmp_path):

@@ -199,9 +199,9 @@ def test_a_malformed_line_is_kept_and_costs_only_itself(make_plant):
 def test_a_file_name_with_glob_characters_is_read_itself_and_not_what_it_matches(make_plant):
     plant = make_plant({"run[1].csv": minutes(2), "run1.csv": minutes(3, start=5)}, source={"path": "data/*.csv"})
     ingest_files(plant)
-    assert query(plant, "SELECT path[-10:], n_rows FROM ingest.files ORDER BY n_rows") == [
+    assert query(plant, "SELECT path, n_rows FROM ingest.files ORDER BY n_rows") == [
         ("run[1].csv", 2),
-        ("a/run1.csv", 3),
+        ("run1.csv", 3),
     ]
 
 
