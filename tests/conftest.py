@@ -6,9 +6,10 @@ A test is in one of three tiers, by its mark:
     (none)   `make test`       what a change has to pass, the quick ones too; at most 12 minutes on two cores
     long     `make test-all`   all of it, for the night: random kills, the soak, browsers, whole benchmarks
 
-A whole file is marked with `pytestmark`. What runs is chosen by `-m`, and pyproject.toml leaves out what is long:
-`pytest -m long tests/faults/test_soak.py` runs it, `pytest -m ""` runs everything. In `make test-all` Hypothesis also
-tries more examples, by its profile `night`.
+A test that is too long says why that is no loss at a push: `long(reason="30 CPU s: ...")`; CONTRIBUTING.md has the ways
+to make it cheaper first. A whole file is marked with `pytestmark`. What runs is chosen by `-m`, and pyproject.toml
+leaves out what is long: `pytest -m long tests/faults/test_soak.py` runs it, `pytest -m ""` runs everything. In
+`make test-all` Hypothesis also tries more examples, by its profile `night`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
+from tests.processes import REPOSITORY, Stem
 
 Content = str | bytes | pd.DataFrame
 MakePlant = Callable[..., Plant]
@@ -47,7 +48,6 @@ MakeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 settings.register_profile("night")
 
-REPOSITORY = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 DEFAULTS: dict[str, Any] = {
@@ -63,6 +63,11 @@ TRAINED: dict[str, Any] = {
     "clustering": {"n_clusters": 2},
     "scoring": {"alpha": 0.01},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest file: no core has it alone at the end, and another makes the plants that most ask for."""
+    items.sort(key=lambda item: item.path.name != "test_points.py")
 
 
 def examples(n_push: int, n_night: int) -> int:
@@ -202,6 +207,14 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 
 @pytest.fixture(scope="session")
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stem]:
+    """Return the process that others are forked from."""
+    made = Stem(tmp_path_factory.mktemp("stem"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
 def _trained_folder(make_once: MakeOnce) -> Path:
     def make(folder: Path) -> None:
         put_file(folder / "data" / "first.parquet", plant_readings())
@@ -259,14 +272,14 @@ def start_process(plant: Plant, code: str) -> subprocess.Popen[str]:
     )
 
 
-def kill_at(plant: Plant, module: str, function: str, code: str) -> None:
+def kill_at(stem: Stem, plant: Plant, module: str, function: str, code: str) -> None:
     """Run `code` in another process that is killed with SIGKILL when it first calls `module.function`."""
     trap = f"""
+import importlib, signal
 setattr(importlib.import_module({module!r}), {function!r}, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
 """
-    process = start_process(plant, trap + code)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors
+    ended = stem.run(plant, trap + code)
+    assert ended.was_killed, ended.output
 
 
 def config_of(**changes: Any) -> PlantConfig:

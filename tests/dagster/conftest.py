@@ -27,6 +27,13 @@ SLICE_HASHES = """
 """
 UNCHALLENGED = {"ops": {"small__cluster_flow": {"config": {"challenge": False, "reason": "another seed"}}}}
 """Puts in force what comes out of a training, better or not: which seed wins depends on the processor."""
+SETTINGS = {
+    "telemetry": {"enabled": False},
+    "compute_logs": {  # else each step starts four processes that copy its output
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    },
+}
 CONFIG = """
 [plant]
 name = "small"
@@ -39,6 +46,7 @@ segments = ["recipe"]
 n_clusters = 2
 [flow]
 max_rows = 1000
+max_steps = 300
 [warehouse]
 url = "duckdb:///warehouse.duckdb"
 published = "published.duckdb"
@@ -61,7 +69,7 @@ class DagsterPlant:
         return Plant.open(self.config)
 
     def instance(self) -> dg.DagsterInstance:
-        return dg.DagsterInstance.local_temp(str(self.folder / "dagster"), overrides={"telemetry": {"enabled": False}})
+        return dg.DagsterInstance.local_temp(str(self.folder / "dagster"), overrides=SETTINGS)
 
     def runner(self, instance: dg.DagsterInstance) -> Runner:
         return Runner(self.config, instance, build(self.config).resolve_job_def)

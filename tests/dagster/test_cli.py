@@ -1,8 +1,7 @@
-"""The command line as a newcomer uses it: real processes, real mistakes."""
+"""The command line as a newcomer uses it: processes of their own, real mistakes."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,13 +10,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.processes import clean_environment
+
 
 def pwflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
     return subprocess.run(
         [sys.executable, "-m", "pwflow_dagster", *arguments],
         cwd=folder,
-        env=environment,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -86,20 +86,31 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_newcomers_mistake_ends_in_one_sentence_and_a_non_zero_exit(mistake, tmp_path):
+AT_NIGHT = pytest.mark.long(reason="4 CPU s each: two mistakes reach a run at each push, and the core says all of them")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(mistake, marks=AT_NIGHT)
+        if mistake in ("no numeric column", "naive timestamps", "an empty file")
+        else mistake
+        for mistake in MISTAKES
+    ],
+)
+def test_a_newcomers_mistake_ends_in_one_sentence_and_a_non_zero_exit(mistake, stem, tmp_path):
     files, arguments, expected = MISTAKES[mistake]
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    done = pwflow(tmp_path, *arguments)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
-    [message] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    done = stem.command(tmp_path, *arguments)
+    assert done.code == 1, done.output + done.errors
+    assert expected in done.errors
+    assert "Traceback" not in done.errors
+    [message] = [line for line in done.errors.splitlines() if line.startswith("Error: ")]
     assert len(message) < 600
 
 
-def test_own_data_in_three_commands(tmp_path):
+def test_own_data_in_three_commands(stem, tmp_path):
     """A folder of CSV files becomes published scores, and the configuration runs as init wrote it."""
     folder = tmp_path / "exports"
     folder.mkdir()
@@ -123,32 +134,32 @@ def test_own_data_in_three_commands(tmp_path):
                 )
             )
         (folder / f"day{day}.csv").write_text("\n".join(lines) + "\n")
-    made = pwflow(tmp_path, "init", "exports", "--timezone", "Europe/Berlin")
-    assert made.returncode == 0, made.stderr
-    assert "Assumed:" in made.stdout
-    done = pwflow(tmp_path, "run")
-    assert done.returncode == 0, done.stderr
-    assert "readings   4,320 from 1 machines" in done.stdout
-    assert "\n  events     " in done.stdout
+    made = stem.command(tmp_path, "init", "exports", "--timezone", "Europe/Berlin")
+    assert made.code == 0, made.errors
+    assert "Assumed:" in made.output
+    done = stem.command(tmp_path, "run")
+    assert done.code == 0, done.errors
+    assert "readings   4,320 from 1 machines" in done.output
+    assert "\n  events     " in done.output
     published = tmp_path / ".pwflow" / "published.duckdb"
-    assert str(published) in done.stdout
+    assert str(published) in done.output
     with duckdb.connect(str(published), read_only=True) as connection:
         [(first, scored)] = connection.execute("SELECT min(ts), count(p_value) FROM mart.anomaly_scores").fetchall()
     assert f"{first:%Y-%m-%d %H:%M}" == "2023-12-31 23:00"
     assert scored > 4000
-    asked = pwflow(tmp_path, "sql", "SELECT count(*) AS n FROM mart.readings")
-    assert asked.stdout.split() == ["n", "4320"]
+    asked = stem.command(tmp_path, "sql", "SELECT count(*) AS n FROM mart.readings")
+    assert asked.output.split() == ["n", "4320"]
     (tmp_path / "labels.csv").write_text("machine,start,end,kind\nP1,2024-01-02T10:00Z,2024-01-02T10:30Z,leak\n")
-    judged = pwflow(tmp_path, "evaluate", "labels.csv")
-    assert judged.returncode == 0, judged.stderr
-    assert "leak" in judged.stdout
-    assert "false alarms" in judged.stdout
-    empty = pwflow(tmp_path, "sql", "SELECT NULL::VARCHAR AS decided_by, NULL::INTEGER AS n")
-    assert empty.stdout.split() == ["decided_by", "n", "NULL", "NULL"]
-    days = pwflow(tmp_path, "sql", "SELECT DATE '2026-01-19' AS week UNION ALL SELECT NULL ORDER BY week")
-    assert days.stdout.split() == ["week", "2026-01-19", "NULL"]
-    refused = pwflow(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
-    assert refused.returncode == 1
+    judged = stem.command(tmp_path, "evaluate", "labels.csv")
+    assert judged.code == 0, judged.errors
+    assert "leak" in judged.output
+    assert "false alarms" in judged.output
+    empty = stem.command(tmp_path, "sql", "SELECT NULL::VARCHAR AS decided_by, NULL::INTEGER AS n")
+    assert empty.output.split() == ["decided_by", "n", "NULL", "NULL"]
+    days = stem.command(tmp_path, "sql", "SELECT DATE '2026-01-19' AS week UNION ALL SELECT NULL ORDER BY week")
+    assert days.output.split() == ["week", "2026-01-19", "NULL"]
+    refused = stem.command(tmp_path, "sql", "COPY (SELECT 1) TO 'out.csv'")
+    assert refused.code == 1
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -168,16 +179,15 @@ def test_the_help_tells_the_story_in_one_screen(tmp_path):
 
 
 @pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.long), "SIGTERM"])
-def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(tmp_path, name):
+def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(stem, tmp_path, name):
     (tmp_path / "pwflow.toml").write_text(
         CONFIG + 'timestamp = "time"\n[clustering]\nn_clusters = 1\n[flow]\nmax_steps = 100\n'
     )
     (tmp_path / "data.csv").write_text(ROWS)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
     with subprocess.Popen(
         [sys.executable, "-m", "pwflow_dagster", "run"],
         cwd=tmp_path,
-        env=environment,
+        env=clean_environment(),
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -193,6 +203,6 @@ def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(tmp_pa
     assert "Interrupted. What was finished is kept" in rest
     assert "Traceback" not in rest
     assert "DagsterExecutionInterruptedError" not in rest
-    done = pwflow(tmp_path, "run")
-    assert done.returncode == 0, done.stderr
-    assert "readings   600 from 1 machines" in done.stdout
+    done = stem.command(tmp_path, "run")
+    assert done.code == 0, done.errors
+    assert "readings   600 from 1 machines" in done.output

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import pty
-import subprocess
-import sys
+import threading
+from pathlib import Path
 
 import pandas as pd
 from click.testing import CliRunner
@@ -155,8 +156,11 @@ def test_no_run_answers_what_only_a_person_can(here):
     assert f"No run can answer {VERDICT}" in refusal("answer", VERDICT)
 
 
-def test_results_come_as_json_where_a_program_asks(here):
-    document = json.loads(invoke("run", "--json").stdout)
+def test_results_come_as_json_where_a_program_asks_and_progress_as_plain_lines_in_its_log(here, caplog):
+    with caplog.at_level(logging.INFO, logger="pwflow"):
+        document = json.loads(invoke("run", "--json").stdout)
+    assert "nightly_scoring: 11 steps" in caplog.messages
+    assert any(message.startswith("anomaly_scores: ") for message in caplog.messages)
     assert [run["job"] for run in document["runs"]] == ["nightly_scoring"]
     assert document["result"]["n_machines"] == 3
     [row] = json.loads(invoke("sql", "--json", "SELECT count(*) AS n, max(ts) AS last FROM mart.readings").stdout)
@@ -165,28 +169,26 @@ def test_results_come_as_json_where_a_program_asks(here):
     assert written["size_bytes"] == (here.folder / "r.html").stat().st_size
 
 
-def test_progress_is_a_bar_on_a_terminal(here):
+def test_progress_is_a_bar_on_a_terminal(here, stem):
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pwflow_dagster", "run"], stdout=subprocess.DEVNULL, stderr=theirs
-    )
-    os.close(theirs)
     shown = b""
+
+    def read() -> None:
+        nonlocal shown
+        with contextlib.suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 4096):
+                shown += part
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
-        while part := os.read(ours, 4096):
-            shown += part
-    except OSError:  # the other end is closed
-        pass
-    assert process.wait() == 0
+        done = stem.command(here.folder, "run", environment=os.environ, errors=Path(os.ttyname(theirs)))
+    finally:
+        os.close(theirs)
+    reader.join(timeout=30)
+    assert done.code == 0
     text = shown.decode()
     assert "nightly_scoring  [####" in text
     steps = [line for line in text.split("\r") if "nightly_scoring" in line]
     assert len(steps) > 10
     assert "[########################]" in steps[-1]
-
-
-def test_in_a_log_progress_is_plain_lines(here, caplog):
-    with caplog.at_level(logging.INFO, logger="pwflow"):
-        invoke("run")
-    assert "nightly_scoring: 11 steps" in caplog.messages
-    assert any(message.startswith("anomaly_scores: ") for message in caplog.messages)

@@ -174,7 +174,13 @@ def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monk
     assert (metadata["decision"].value, metadata["why"].value) == ("refused", "materialized in Dagster: it is worse")
 
 
-@pytest.mark.parametrize("learn_from", ["2026-01-06T00:00:00", "2026-01-06T01:00:00+01:00"])
+@pytest.mark.parametrize(
+    "learn_from",
+    [
+        pytest.param("2026-01-06T00:00:00", marks=pytest.mark.long(reason="8 CPU s: the one with an offset says more")),
+        "2026-01-06T01:00:00+01:00",
+    ],
+)
 def test_a_refit_from_a_time_on_can_be_asked_for_in_the_launchpad(plant, learn_from):
     config = {"ops": {"small__cluster_flow": {"config": {"learn_from": learn_from, "reason": "wear"}}}}
     assert materialize(plant, "retrain_cluster", partition_key="c0001", run_config=config).success
@@ -357,6 +363,7 @@ def test_from_every_score_one_query_leads_to_its_flow_and_to_who_promoted_it(ret
     assert set(of_it.reason) == {"rolled back in Dagster"}
 
 
+@pytest.mark.long(reason="8 CPU s: a rollback is clicked by others, what is kept is held by tests of the model store")
 def test_a_model_store_that_cannot_delete_does_not_stop_publication(retrained, monkeypatch):
     from pwflow_core.model_store import ModelStore
     from pwflow_core.pipeline.flows import retention

@@ -143,6 +143,7 @@ def test_all_other_commands_are_run_by_the_tests_named_here():
         assert f'"{verb}"' in tests[file], f"{file} does not run {verb}"
 
 
+@pytest.mark.long(reason="20 CPU s: its commands are each run by another test")
 def test_the_tutorial_repairs_a_drift(here):
     """Its commands in order, on a smaller plant with a verdict as the demo raises it."""
     add_verdict(here, "c0002")

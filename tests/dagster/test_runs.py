@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import duckdb
+import pytest
 
 from pwflow_dagster.definitions import build
 from pwflow_dagster.partitions import partition_range_tags
@@ -138,6 +139,7 @@ def test_the_schedule_asks_for_one_run_over_all_clusters(plant):
     assert request.tags["dagster/asset_partition_range_end"] == "c0004"
 
 
+@pytest.mark.long(reason="15 CPU s: the two jobs that it joins are run for every test here")
 def test_the_whole_path_job_needs_no_partition(plant):
     plant.config.warehouse_path.unlink()
     result = materialize(plant, "whole_path")

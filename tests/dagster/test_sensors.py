@@ -144,6 +144,7 @@ def test_run_configuration_of_a_request_is_valid_for_the_job(plant):
     assert dg.validate_run_config(job, json.loads(json.dumps(request.run_config)))
 
 
+@pytest.mark.long(reason="12 CPU s: three failures on record are told apart at each push")
 def test_a_refit_that_really_fails_three_times_leaves_the_old_flow_in_force(plant, monkeypatch):
     monkeypatch.setattr("pwflow_dagster.sensors._PAUSES", (timedelta(0),))
     before = plant.query("SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0002' AND in_force")

@@ -27,7 +27,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from pwflow_core.simulation import write_exports
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY, Stem, clean_environment
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 PASSWORD = "three blind mice"  # noqa: S105 - of this test
@@ -42,6 +42,7 @@ machine = "machine"
 n_clusters = 2
 [flow]
 max_rows = 1000
+max_steps = 300
 [report]
 languages = []
 """
@@ -92,20 +93,18 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def ui(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Start `pwflow ui` on a plant that has been run once; return its port."""
     folder = tmp_path_factory.mktemp("shown")
     write_exports(folder, days=1)
     (folder / "pwflow.toml").write_text(CONFIG)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
-    program = [sys.executable, "-m", "pwflow_dagster"]
-    done = subprocess.run([*program, "run"], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = stem.command(folder, "run")
+    assert done.code == 0, done.errors
     port = free_port()
     with subprocess.Popen(
-        [*program, "ui", "--port", str(port)],
+        [sys.executable, "-m", "pwflow_dagster", "ui", "--port", str(port)],
         cwd=folder,
-        env=environment,
+        env=clean_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

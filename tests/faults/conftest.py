@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
 import random
-import select
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +16,8 @@ import pytest
 
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import describe_table, quote_identifier, quote_literal
-from tests.conftest import REPOSITORY, TRAINED, copy_folder, merge, open_plant, plant_readings, put_file
+from tests.conftest import TRAINED, copy_folder, merge, open_plant, plant_readings, put_file
+from tests.processes import Stem
 
 UNTIL_PUBLISHED = """
 ingest_files(plant)
@@ -61,64 +56,6 @@ RELEASE_0_1 = OldLayout(
 )
 LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"))
 OLD_LAYOUTS = {"release 0.1": RELEASE_0_1, "layout 3": LAYOUT_3}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended: its exit code (negative: the signal), its seconds, what it printed."""
-
-    code: int
-    seconds: float
-    output: str
-
-    @property
-    def was_killed(self) -> bool:
-        return self.code == -signal.SIGKILL
-
-
-class Stem:
-    """Runs code on a plant in processes of its own, and kills them on demand; see `stem.py`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("stem.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-        assert self._read() == "ready"
-
-    def run(self, plant: Plant, code: str, *, kill_after: float | None = None, file_limit: int | None = None) -> Ended:
-        """Run code to its end, or kill it with SIGKILL after so many seconds; no file may grow beyond `file_limit`."""
-        output = self._folder / "output.txt"
-        task = {"folder": str(plant.config.folder), "code": code, "output": str(output), "file_limit": file_limit}
-        self._process.stdin.write(json.dumps(task) + "\n")
-        self._process.stdin.flush()
-        pid = int(self._read())
-        if kill_after is not None and not select.select([self._process.stdout], [], [], kill_after)[0]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        status, seconds = json.loads(self._read())
-        text = output.read_text() if output.exists() else ""
-        output.unlink(missing_ok=True)
-        return Ended(status, seconds, text)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(timeout=120)
-
-    def _read(self) -> str:
-        return self._process.stdout.readline().strip()
-
-
-@pytest.fixture(scope="session")
-def stem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stem]:
-    """Return the process that others are forked from."""
-    made = Stem(tmp_path_factory.mktemp("stem"))
-    yield made
-    made.close()
 
 
 Check = Callable[[Plant], None]

@@ -25,14 +25,13 @@ from tests.conftest import plant_readings, put_file, query
 from tests.faults.conftest import (
     NIGHT,
     UNTIL_PUBLISHED,
-    Ended,
-    Stem,
     add_night,
     copy_plant,
     leftovers,
     published,
     whole_models,
 )
+from tests.processes import Ended, Stem
 
 FAILS = """
 import sys
@@ -44,7 +43,7 @@ except StorageFullError as error:
     sys.stdout.flush()
     os._exit(7)
 """
-LONG = pytest.mark.long
+LONG = pytest.mark.long(reason="7 CPU s each: a step that takes in, one that derives and one that publishes stay")
 READING_STATE = (
     "SELECT (SELECT sum(hash(r)) FROM core.readings AS r), (SELECT sum(hash(s)) FROM mart.anomaly_scores AS s)"
 )
@@ -125,7 +124,10 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    [step if step in ("ingesting", "scoring", "publishing") else pytest.param(step, marks=LONG) for step in STEPS],
+)
 def test_while_a_step_runs_it_fails_with_the_path_and_leaves_what_was_there(small_disk, trained_plant, stem, step):
     plant = on(small_disk, trained_plant)
     code, left_bytes = STEPS[step]
@@ -151,7 +153,8 @@ def test_while_a_step_runs_it_fails_with_the_path_and_leaves_what_was_there(smal
 
 
 @pytest.mark.parametrize(
-    "left_bytes", [pytest.param(2_000_000, marks=LONG), 700_000, pytest.param(100_000, marks=LONG), 0]
+    "left_bytes",
+    [pytest.param(2_000_000, marks=LONG), 700_000, pytest.param(100_000, marks=LONG), pytest.param(0, marks=LONG)],
 )
 def test_whenever_it_is_full_in_a_night_it_fails_with_the_path_and_the_next_run_completes(
     small_disk, trained_plant, stem, left_bytes

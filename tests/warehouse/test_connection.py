@@ -89,9 +89,9 @@ def test_a_snapshot_before_any_write_says_what_to_run(make_plant):
     assert not plant.warehouse.path.exists(), "asking makes no file"
 
 
-def test_a_warehouse_whose_first_run_was_killed_counts_as_none(make_plant):
+def test_a_warehouse_whose_first_run_was_killed_counts_as_none(make_plant, stem):
     plant = make_plant()
-    kill_at(plant, "pwflow_core.warehouse.migration", "read_sql", "with plant.warehouse.transaction(): pass")
+    kill_at(stem, plant, "pwflow_core.warehouse.migration", "read_sql", "with plant.warehouse.transaction(): pass")
     assert plant.warehouse.path.exists()
     with pytest.raises(NotFittedError, match="pwflow run"), plant.warehouse.snapshot():
         pass

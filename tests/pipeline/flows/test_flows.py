@@ -11,7 +11,7 @@ from pwflow_core.pipeline.flows import training
 from pwflow_core.pipeline.flows.registry import read_training_history
 from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
-from tests.conftest import frame, query, read_all, reopen, score_all, start_process
+from tests.conftest import frame, query, read_all, reopen, score_all
 
 IN_FORCE = "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"
 HASHES = (
@@ -58,14 +58,10 @@ def test_the_same_data_and_seed_give_the_same_version(trained_plant):
     assert rows == [(version, True, "drift")]
 
 
-def test_a_flow_trained_alone_in_another_process_is_the_version_that_was_trained_in_a_stack(trained_plant):
+def test_a_flow_trained_alone_in_another_process_is_the_version_that_was_trained_in_a_stack(trained_plant, stem):
     before = query(trained_plant, IN_FORCE)
-    process = start_process(
-        trained_plant,
-        "from pwflow_core.pipeline.flows.training import train_cluster_flows\n"
-        "train_cluster_flows(plant, ['c0002'], reason='again', promoted_by='test')",
-    )
-    assert process.wait(timeout=300) == 0, process.communicate()
+    ended = stem.run(trained_plant, "train_cluster_flows(plant, ['c0002'], reason='again', promoted_by='test')")
+    assert ended.code == 0, ended.output
     assert query(trained_plant, IN_FORCE) == before
     [(reason, n_versions)] = query(
         trained_plant, "SELECT any_value(reason), count(*) FROM mart.flow_versions WHERE cluster_key = 'c0002'"

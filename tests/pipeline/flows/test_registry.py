@@ -181,7 +181,7 @@ def test_a_flow_of_other_sensors_is_not_promoted(trained_plant):
         promote(trained_plant, "c0002", other, decided_by="a", reason="x")
 
 
-def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_plant):
+def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_plant, stem):
     old = in_force(trained_plant)
     train_another(trained_plant)
     before = registry(trained_plant)
@@ -189,7 +189,7 @@ def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_pl
         "from pwflow_core.pipeline.flows.registry import promote; "
         f"promote(plant, 'c0002', {old!r}, decided_by='a', reason='x')"
     )
-    kill_at(trained_plant, "pwflow_core.pipeline.flows.registry", "insert_decision", code)
+    kill_at(stem, trained_plant, "pwflow_core.pipeline.flows.registry", "insert_decision", code)
     assert registry(trained_plant) == before
 
 

@@ -77,7 +77,7 @@ def test_a_cluster_without_a_flow_is_said_to_have_none(trained_plant):
     assert summaries["c0001"].flow_version is not None
 
 
-def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_completes(trained_plant):
+def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_completes(trained_plant, stem):
     """The kill comes inside the transaction of the first cluster, after its old slice was deleted and rows inserted."""
     before = frame(trained_plant, SLICES)
     with trained_plant.warehouse.transaction() as connection:
@@ -85,7 +85,7 @@ def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_c
     everything = "FROM core.component_log_density ORDER BY ALL"
     old = query(trained_plant, everything)
     code = "from pwflow_core.pipeline.scoring.densities import score_slices; list(score_slices(plant))"
-    kill_at(trained_plant, "pwflow_core.pipeline.scoring.densities", "write_progress", code)
+    kill_at(stem, trained_plant, "pwflow_core.pipeline.scoring.densities", "write_progress", code)
     assert query(trained_plant, everything) == old
     list(score_slices(trained_plant))
     after = frame(trained_plant, SLICES)

@@ -322,9 +322,9 @@ CRASHES = {
 
 
 @pytest.mark.parametrize(("module", "function", "code"), CRASHES.values(), ids=CRASHES)
-def test_a_killed_process_loses_nothing_and_the_next_run_completes(make_plant, module, function, code):
+def test_a_killed_process_loses_nothing_and_the_next_run_completes(make_plant, stem, module, function, code):
     plant = make_plant({"a.csv": minutes(3), "b.csv": minutes(2, start=3)})
-    kill_at(plant, module, function, code)
+    kill_at(stem, plant, module, function, code)
     read_all(plant)
     assert len(raw_rows(plant)) == 5
     assert frame(plant, "SELECT temperature FROM core.readings ORDER BY ts").temperature.tolist() == [

@@ -1,7 +1,7 @@
-"""A process that has imported everything and forks a copy of itself for each run that is to be killed.
+"""A process that has imported everything and forks a copy of itself for each run: to be killed, or just to start soon.
 
-It reads one JSON line per run (the folder of a plant and code), answers with the id of the copy, and, when that has
-ended, with how. Nothing is opened before the fork, so a copy is a process like any other.
+It reads one JSON line per run (a folder, and code on the plant there or the words of a command), answers with the id of
+the copy, and, when that has ended, with how. Nothing is opened before the fork, so a copy is a process like any other.
 """
 
 import contextlib
@@ -9,13 +9,25 @@ import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 
-PRELOADED = ("duckdb", "torch", "sklearn.mixture", "sklearn.cluster", "scipy.optimize", "pandas", "hypothesis")
+PRELOADED = (
+    "duckdb",
+    "torch",
+    "sklearn.mixture",
+    "sklearn.cluster",
+    "scipy.optimize",
+    "pandas",
+    "hypothesis",
+    "pwflow_dagster.cli",
+    "pwflow_dagster.definitions",
+    "pwflow_dagster.runs",
+)
 STEPS = {
     "pipeline.source.ingest": ("ingest_files",),
     "pipeline.readings.deriving": ("derive_readings",),
@@ -42,6 +54,16 @@ def run(folder: Path, code: str, names: dict[str, object]) -> None:
     exec(code, {**names, "plant": Plant.open(config), "os": os})  # noqa: S102 - the code of a test
 
 
+def command(folder: Path, words: list[str], environment: dict[str, str]) -> None:
+    """Do what `python -m pwflow_dagster` does with these words."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["pwflow", *words]
+    sys.path[0] = ""
+    runpy.run_module("pwflow_dagster", run_name="__main__")
+
+
 def main() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
@@ -58,14 +80,21 @@ def main() -> None:
         if pid == 0:
             status = 1
             with contextlib.suppress(BaseException), Path(task["output"]).open("w") as output:
+                errors = Path(task["errors"]).open("w") if task["errors"] else output  # noqa: SIM115 - ends with us
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
+                os.dup2(errors.fileno(), 2)
                 if task["file_limit"] is not None:
                     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                     resource.setrlimit(resource.RLIMIT_FSIZE, (task["file_limit"],) * 2)
                 try:
-                    run(Path(task["folder"]), task["code"], names)
+                    if task["words"] is None:
+                        run(Path(task["folder"]), task["code"], names)
+                    else:
+                        command(Path(task["folder"]), task["words"], task["environment"])
                     status = 0
+                except SystemExit as end:
+                    status = end.code if isinstance(end.code, int) else int(end.code is not None)
                 except BaseException:
                     traceback.print_exc()
                 sys.stdout.flush()
