@@ -14,7 +14,10 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("case", RIGHT)
+ONE_MODE = pytest.mark.long(reason="12 CPU s: its rule is held on figures in test_recommendation.py")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=ONE_MODE) if case == "one mode" else case for case in RIGHT])
 def test_the_recommendation_is_right_where_the_answer_is_known(case, compare):
     _, found = compare(case)
     assert (found.recommendation.code, found.recommendation.model) == RIGHT[case]

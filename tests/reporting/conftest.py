@@ -20,8 +20,11 @@ from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.detectability import measure_detectability
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
+from pwflow_core.reporting import LANGUAGES, build_report
 from tests.conftest import DEFAULTS, TRAINED, MakeOnce, learn_all, merge, open_plant, put_file, read_all
 
+AT_NIGHT = pytest.mark.long(reason="5 CPU s and more: names are put into the page by the same code in every language")
+ENGLISH_FIRST = ["en", *(pytest.param(code, marks=AT_NIGHT) for code in LANGUAGES if code != "en")]
 LONG = "vibration of the front bearing " * 16
 HOSTILE = {
     "<script>alert('sensor')</script>": {"unit": "</script><b>°C"},
@@ -145,6 +148,21 @@ def hostile_plant(make_once: MakeOnce) -> Plant:
         derive_all(plant)
 
     return open_again(make_once("hostile", make))
+
+
+@pytest.fixture(scope="session")
+def hostile_report(hostile_plant: Plant, make_once: MakeOnce) -> Callable[[str], Path]:
+    """Return a function that has the report of that plant in a language, written once."""
+
+    def find(language: str) -> Path:
+        def make(folder: Path) -> None:
+            summary = build_report(hostile_plant, folder / "report.html", language=language)
+            assert summary.n_events_shown > 3
+            assert summary.n_charts > 20
+
+        return make_once(f"hostile-report-{language}", make) / "report.html"
+
+    return find
 
 
 @pytest.fixture(scope="session")

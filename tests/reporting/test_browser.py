@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from pwflow_core.reporting import LANGUAGES, build_report
 from tests.conftest import CHROMIUM
+from tests.reporting.conftest import ENGLISH_FIRST
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-LONG = pytest.mark.long
+LONG = pytest.mark.long(reason="2 CPU s each: the page in light colours stays")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 OVERLAPPING = """() => {
@@ -37,11 +37,9 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module", params=["en", *(pytest.param(code, marks=LONG) for code in LANGUAGES if code != "en")])
-def report(request, hostile_plant, tmp_path_factory):
-    target = tmp_path_factory.mktemp("report") / "report.html"
-    build_report(hostile_plant, target, language=request.param)
-    return target
+@pytest.fixture(scope="module", params=ENGLISH_FIRST)
+def report(request, hostile_report):
+    return hostile_report(request.param)
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=LONG)])

@@ -14,6 +14,7 @@ from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report
 from pwflow_core.reporting.drawing.canvas import Canvas
 from pwflow_core.reporting.texts import Texts
 from tests.conftest import plant_readings, query, read_all, reopen
+from tests.reporting.conftest import ENGLISH_FIRST
 
 TEXTS = Texts("en")
 
@@ -149,7 +150,7 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
     assert TEXTS("legend.threshold") in page.text
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ENGLISH_FIRST)
 def test_a_finding_that_asks_somebody_is_told_from_a_regime_that_moved(language, eventful_plant, take_apart):
     with eventful_plant.warehouse.transaction() as connection:
         connection.execute(

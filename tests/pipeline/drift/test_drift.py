@@ -128,7 +128,7 @@ def test_a_second_look_changes_nothing(plant):
 
 
 def test_nights_one_by_one_come_to_what_they_come_to_at_once(plant):
-    whole = days(LEARNED_DAYS, 6)
+    whole = days(LEARNED_DAYS, 3)
     day = pd.to_datetime(whole.ts).dt.date
     for number, night in enumerate(sorted(day.unique())):
         arrive(plant, whole[day == night], f"night-{number}")
@@ -137,7 +137,7 @@ def test_nights_one_by_one_come_to_what_they_come_to_at_once(plant):
     forget(plant)
     follow_drift(plant)
     assert query(plant, STATES) == one_by_one
-    assert len(one_by_one) == 2 * 6
+    assert len(one_by_one) == 2 * 3
 
 
 def test_late_readings_and_a_clock_that_jumps_back_change_their_own_night_and_those_after_it(plant):

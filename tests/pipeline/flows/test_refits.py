@@ -1,8 +1,10 @@
 """Refits: a regime is learned again from what it has been lately, and takes over only if that is proven better."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +14,26 @@ from pwflow_core.modelling import ClusterFlow
 from pwflow_core.pipeline.decisions.confirmations import confirm_event
 from pwflow_core.pipeline.flows.challenges import Gain, compare_flows, judge_refit
 from pwflow_core.pipeline.flows.registry import rollback
-from pwflow_core.pipeline.flows.training import retraining_starts, train_cluster_flows
+from pwflow_core.pipeline.flows.training import FlowSummary, retraining_starts, train_cluster_flows
 from pwflow_core.pipeline.flows.training_sets import RegimeRows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, TRAINING_FOLDS
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.detectability import find_lost_sight, measure_detectability
 from pwflow_core.pipeline.scoring.events import derive_events
-from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
+from pwflow_core.plant import Plant
+from tests.conftest import (
+    TRAINED,
+    copy_folder,
+    frame,
+    open_plant,
+    plant_readings,
+    put_file,
+    query,
+    read_all,
+    reopen,
+    score_all,
+)
 
 SINCE = datetime(2024, 4, 1)  # noqa: DTZ001 - UTC, as everywhere in the warehouse
 OF_A = ["c0001", "c0002"]
@@ -72,15 +86,46 @@ def learnable(plant, key, folds) -> tuple[int, int]:
     return counts
 
 
-def test_a_flow_that_describes_the_moved_regime_better_takes_over_and_says_by_how_much(trained_plant):
-    arrive(trained_plant)
-    summary = refit(trained_plant, "c0001")["c0001"]
+@dataclass
+class Refitted:
+    """A plant whose recipe A moved and whose c0001 was then refitted, and what came of it."""
+
+    plant: Plant
+    summary: FlowSummary
+
+
+@pytest.fixture(scope="module")
+def _moved_folder(_trained_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("moved") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    arrive(open_plant(folder, TRAINED))
+    return folder
+
+
+@pytest.fixture
+def moved_plant(_moved_folder, tmp_path) -> Plant:
+    """A copy of a plant whose recipe A moved."""
+    return open_plant(copy_folder(_moved_folder, tmp_path / "moved"), TRAINED)
+
+
+@pytest.fixture(scope="module")
+def _refitted(_moved_folder, tmp_path_factory) -> Refitted:
+    plant = open_plant(copy_folder(_moved_folder, tmp_path_factory.mktemp("refitted") / "plant"), TRAINED)
+    return Refitted(plant, refit(plant, "c0001")["c0001"])
+
+
+@pytest.fixture
+def refitted(_refitted, tmp_path) -> Refitted:
+    copy = copy_folder(_refitted.plant.config.folder, tmp_path / "refitted")
+    return Refitted(open_plant(copy, TRAINED), _refitted.summary)
+
+
+def test_a_flow_that_describes_the_moved_regime_better_takes_over_and_says_by_how_much(refitted):
+    plant, summary = refitted.plant, refitted.summary
     assert summary.decision.decision == "promoted"
-    old, new = frame(trained_plant, VERSIONS, "c0001").itertuples()
+    old, new = frame(plant, VERSIONS, "c0001").itertuples()
     assert (old.in_force, new.in_force) == (False, True)
-    [decision] = frame(
-        trained_plant, "SELECT * FROM mart.flow_decisions WHERE previous_version IS NOT NULL"
-    ).itertuples()
+    [decision] = frame(plant, "SELECT * FROM mart.flow_decisions WHERE previous_version IS NOT NULL").itertuples()
     assert (decision.flow_version, decision.previous_version) == (new.flow_version, old.flow_version)
     assert decision.gain_recent > 2 * decision.gain_recent_error > 0
     assert decision.gain_recent > 0.02
@@ -94,11 +139,9 @@ def test_a_flow_that_describes_the_moved_regime_better_takes_over_and_says_by_ho
     assert new.random_state == 0
 
 
-def test_a_challenge_is_judged_on_readings_on_which_nothing_was_chosen(trained_plant):
-    arrive(trained_plant)
-    decision = refit(trained_plant, "c0001")["c0001"].decision
-    n_calibrating, n_flagged = learnable(trained_plant, "c0001", CALIBRATION_FOLDS)
-    assert decision.n_recent == n_calibrating - n_flagged > 100
+def test_a_challenge_is_judged_on_readings_on_which_nothing_was_chosen(refitted):
+    n_calibrating, n_flagged = learnable(refitted.plant, "c0001", CALIBRATION_FOLDS)
+    assert refitted.summary.decision.n_recent == n_calibrating - n_flagged > 100
 
 
 def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registry(trained_plant, caplog):
@@ -120,9 +163,8 @@ def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registr
     assert "two standard errors are asked for" in summary.decision.reason
 
 
-def test_a_flow_that_wins_but_would_see_less_is_refused(trained_plant):
-    measure_detectability(trained_plant)
-    arrive(trained_plant)
+def test_a_flow_that_wins_but_would_see_less_is_refused(moved_plant):
+    measure_detectability(moved_plant)
     asked = []
 
     def object_to(*about):
@@ -130,25 +172,23 @@ def test_a_flow_that_wins_but_would_see_less_is_refused(trained_plant):
         return find_lost_sight(*about)
 
     scale = "UPDATE mart.detectability SET shift = shift * {} WHERE sensor = 'pressure'"
-    with trained_plant.warehouse.transaction() as connection:
+    with moved_plant.warehouse.transaction() as connection:
         connection.execute(scale.format(0.2))
-    refused = refit(trained_plant, "c0001", object_to=object_to)["c0001"].decision
+    refused = refit(moved_plant, "c0001", object_to=object_to)["c0001"].decision
     assert refused.decision == "refused"
     assert (
         "it would miss lasting shifts half as large again as those that alarm now, of pressure (now" in refused.reason
     )
     assert refused.gain_recent > 0.02
-    with trained_plant.warehouse.transaction() as connection:
+    with moved_plant.warehouse.transaction() as connection:
         connection.execute(scale.format(5))
     assert find_lost_sight(*asked[0]) == "", "as it really was, it sees no less"
 
 
 @pytest.mark.parametrize(("share", "decision"), [(1.01, "refused"), (0.99, "promoted")])
-def test_a_refit_needs_a_margin(trained_plant, share, decision):
-    arrive(trained_plant)
-    made = refit(trained_plant, "c0001")["c0001"].decision
-    rollback(trained_plant, "c0001", decided_by="test", reason="once more")
-    plant = reopen(trained_plant, drift={"min_gain": share * made.gain_recent})
+def test_a_refit_needs_a_margin(refitted, share, decision):
+    rollback(refitted.plant, "c0001", decided_by="test", reason="once more")
+    plant = reopen(refitted.plant, drift={"min_gain": share * refitted.summary.decision.gain_recent})
     assert refit(plant, "c0001")["c0001"].decision.decision == decision
 
 
@@ -157,18 +197,16 @@ def test_a_refit_needs_more_than_chance():
     assert judge_refit(Gain(500, 0.1, 0.049), None, 0.0).is_won
 
 
-def test_anomalies_in_alarm_events_are_not_learned_from_until_a_person_confirms_them(trained_plant):
-    arrive(trained_plant)
-    n_all, n_flagged = learnable(trained_plant, "c0001", TRAINING_FOLDS)
+def test_anomalies_in_alarm_events_are_not_learned_from_until_a_person_confirms_them(refitted):
+    plant, summary = refitted.plant, refitted.summary
+    n_all, n_flagged = learnable(plant, "c0001", TRAINING_FOLDS)
     assert n_flagged > 20
-    summary = refit(trained_plant, "c0001")["c0001"]
     assert summary.n_rows + summary.n_held_out == n_all - n_flagged
-    events = query(trained_plant, "SELECT event_id FROM mart.anomaly_events WHERE started_at >= ?", SINCE)
-    for (event_id,) in events:
-        confirm_event(trained_plant, event_id, confirmed_by="Ada")
-        confirm_event(trained_plant, event_id, confirmed_by="Ada")
-    assert query(trained_plant, "SELECT count(*) FROM core.confirmations") == [(len(events),)]
-    again = refit(trained_plant, "c0001")["c0001"]
+    events = query(plant, "SELECT event_id FROM mart.anomaly_events WHERE started_at >= ?", SINCE)
+    for (event_id,) in [*events, events[0]]:
+        confirm_event(plant, event_id, confirmed_by="Ada")
+    assert query(plant, "SELECT count(*) FROM core.confirmations") == [(len(events),)]
+    again = refit(plant, "c0001")["c0001"]
     assert again.n_rows + again.n_held_out == n_all
 
 
@@ -234,19 +272,18 @@ def test_fresh_readings_of_the_moved_regime_alarm_at_the_budget_after_the_refit(
     assert failed == [], "the moved regime is checked on its own window"
 
 
-def test_a_version_that_comes_back_has_its_old_calibration(trained_plant):
+def test_a_version_that_comes_back_has_its_old_calibration(refitted):
+    plant = refitted.plant
     calibrations = "FROM core.calibration WHERE cluster_key = 'c0001' ORDER BY calibrated_at"
-    arrive(trained_plant)
-    [first] = query(trained_plant, calibrations)
-    refit(trained_plant, "c0001")
-    score_all(trained_plant)
-    rollback(trained_plant, "c0001", decided_by="test", reason="x")
-    score_all(trained_plant)
-    assert query(trained_plant, calibrations)[0] == first
-    assert len(query(trained_plant, calibrations)) == 2
+    [first] = query(plant, calibrations)
+    score_all(plant)
+    rollback(plant, "c0001", decided_by="test", reason="x")
+    score_all(plant)
+    assert query(plant, calibrations)[0] == first
+    assert len(query(plant, calibrations)) == 2
 
 
-def test_a_flow_that_is_not_finite_is_refused(trained_plant, monkeypatch):
+def test_a_flow_that_is_not_finite_is_refused(moved_plant, monkeypatch):
     import torch
 
     from pwflow_core import modelling
@@ -259,18 +296,16 @@ def test_a_flow_that_is_not_finite_is_refused(trained_plant, monkeypatch):
             flow.parameters = torch.full_like(flow.parameters, float("nan"))
         return flows
 
-    arrive(trained_plant)
-    before = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
+    before = query(moved_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
     monkeypatch.setattr(modelling, "train_flows", train_badly)
     for learn_from, challenge in (({"c0001": SINCE}, True), (None, True), (None, False)):
         summary = train_cluster_flows(
-            trained_plant, ["c0001"], reason="x", promoted_by="test", learn_from=learn_from, challenge=challenge
+            moved_plant, ["c0001"], reason="x", promoted_by="test", learn_from=learn_from, challenge=challenge
         )["c0001"]
         assert summary.decision.decision == "refused"
         assert "no finite log-density" in summary.decision.reason
     assert (
-        query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key")
-        == before
+        query(moved_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force ORDER BY cluster_key") == before
     )
 
 
@@ -299,24 +334,21 @@ def test_a_person_who_retrains_gets_no_worse_flow_unless_it_is_forced(trained_pl
     assert better.decision.gain_recent > 0.5
 
 
-def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(trained_plant, monkeypatch):
+def test_a_flow_that_is_promoted_while_another_is_trained_stays_in_force(refitted, monkeypatch):
     from pwflow_core.pipeline.flows import training
 
-    arrive(trained_plant)
-    first = refit(trained_plant, "c0001")["c0001"].decision
+    plant, first = refitted.plant, refitted.summary.decision
     register = training.register_flows
 
     def register_behind_a_person(*arguments):
-        rollback(trained_plant, "c0001", decided_by="Ada", reason="no")
+        rollback(plant, "c0001", decided_by="Ada", reason="no")
         return register(*arguments)
 
     monkeypatch.setattr(training, "register_flows", register_behind_a_person)
-    other = reopen(trained_plant, flow={"random_state": 5})
+    other = reopen(plant, flow={"random_state": 5})
     made = refit(other, "c0001")["c0001"].decision
     assert made.decision == "refused"
-    in_force = query(
-        trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force AND cluster_key = 'c0001'"
-    )
+    in_force = query(plant, "SELECT flow_version FROM mart.flow_versions WHERE in_force AND cluster_key = 'c0001'")
     assert in_force == [(first.previous_version,)]
 
 
@@ -392,21 +424,20 @@ def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(tra
     assert 0 < calibrated <= of_other
 
 
-def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_it_has_been_since(trained_plant):
-    arrive(trained_plant)
-    with trained_plant.warehouse.transaction() as connection:
+def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_it_has_been_since(moved_plant):
+    with moved_plant.warehouse.transaction() as connection:
         connection.execute(
             "INSERT INTO mart.drift_verdicts BY NAME SELECT 'moved' AS verdict_id, 'regime_moved' AS verdict, "
             "['c0001'] AS cluster_keys, ?::DATE AS since, 'open' AS status, 'retrain' AS answer",
             [SINCE],
         )
     clicked = {"keys": ["c0001", "c0003"], "reason": "clicked", "promoted_by": "a person"}
-    starts = retraining_starts(trained_plant, clicked["keys"])
+    starts = retraining_starts(moved_plant, clicked["keys"])
     assert starts == {"c0001": SINCE}
-    train_cluster_flows(trained_plant, **clicked, learn_from=starts)
+    train_cluster_flows(moved_plant, **clicked, learn_from=starts)
     first = dict(
         query(
-            trained_plant,
+            moved_plant,
             "SELECT cluster_key, arg_max(trained_from, trained_at) FROM mart.flow_versions GROUP BY cluster_key",
         )
     )
@@ -414,13 +445,11 @@ def test_a_person_who_retrains_a_regime_of_an_open_verdict_retrains_it_on_what_i
     assert first["c0003"] < SINCE
 
 
-def test_a_refit_goes_on_from_the_flow_in_force_and_the_registry_says_so(trained_plant):
-    [(before,)] = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = 'c0001'")
-    arrive(trained_plant)
-    refit(trained_plant, "c0001")
+def test_a_refit_goes_on_from_the_flow_in_force_and_the_registry_says_so(refitted):
+    plant, before = refitted.plant, refitted.summary.decision.previous_version
     [(settings,)] = query(
-        trained_plant,
+        plant,
         "SELECT settings FROM mart.flow_versions WHERE cluster_key = 'c0001' ORDER BY trained_at DESC LIMIT 1",
     )
-    old = ClusterFlow.from_bytes(trained_plant.models.get(before))
+    old = ClusterFlow.from_bytes(plant.models.get(before))
     assert json.loads(settings)["started_from"] == (None if old.is_gaussian else before)

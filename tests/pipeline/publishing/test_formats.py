@@ -45,6 +45,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*.parquet")}
 
 
+@pytest.mark.long(reason="15 CPU s and a download: the storage format is named in one line of publishing.py")
 def test_a_duckdb_of_early_2025_opens_the_published_file(trained_plant, old_python):
     publish_warehouse(trained_plant)
     done = subprocess.run(

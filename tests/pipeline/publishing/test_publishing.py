@@ -61,7 +61,7 @@ def test_readers_go_on_while_new_copies_are_published(trained_plant):
     put_file(trained_plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
     read_all(trained_plant)
     score_all(trained_plant)
-    for _ in range(6):
+    for _ in range(3):
         publish_warehouse(trained_plant)
     after = published(trained_plant, QUERY)[0][0]
     for process in (keeps, afresh):

@@ -1,5 +1,7 @@
 """Features over time: what a window is, what it never reaches across, and that only what a change touches moves."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,19 @@ from pwflow_core.pipeline.readings.training_rows import select_training_rows, tr
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
 from pwflow_core.pipeline.source.ingest import ingest_files
-from tests.conftest import frame, learn_all, open_plant, put_file, query, read_all, reopen, score_all
+from tests.conftest import (
+    TRAINED,
+    copy_folder,
+    frame,
+    learn_all,
+    merge,
+    open_plant,
+    put_file,
+    query,
+    read_all,
+    reopen,
+    score_all,
+)
 
 FEATURES = {"windows": [4], "statistics": ["mean", "std", "slope"], "lags": [1], "differences": [2]}
 FIVE = {"windows": [5], "statistics": ["mean"]}
@@ -84,13 +98,28 @@ def test_readings_that_come_night_by_night_get_the_features_of_one_load(make_pla
     pd.testing.assert_frame_equal(frame(plant, columns), frame(other, columns), rtol=1e-9)
 
 
-def test_a_late_reading_moves_the_scores_of_those_within_the_window_behind_it_and_no_others(trained_plant):
-    plant = reopen(trained_plant, features=FIVE)
-    folder = plant.config.folder / "data"
+@pytest.fixture(scope="module")
+def _five_folder(_trained_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("five") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, merge(TRAINED, {"features": FIVE}))
+    derive_readings(plant)
+    learn_all(plant)
+    return folder
+
+
+@pytest.fixture
+def five_plant(_five_folder, tmp_path):
+    """A copy of a plant that has learned with features of five readings."""
+    return open_plant(copy_folder(_five_folder, tmp_path / "five"), merge(TRAINED, {"features": FIVE}))
+
+
+def test_a_late_reading_moves_the_scores_of_those_within_the_window_behind_it_and_no_others(five_plant):
+    plant, folder = five_plant, five_plant.config.folder / "data"
     table = steady(60).drop(index=30)
     put_file(folder / "night.csv", table)
     read_all(plant)
-    learn_all(plant)
+    score_all(plant)
     scores = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
     before = frame(plant, scores)
     put_file(folder / "late.csv", steady(60).loc[[30]])
@@ -107,10 +136,8 @@ def test_a_late_reading_moves_the_scores_of_those_within_the_window_behind_it_an
     pd.testing.assert_frame_equal(after.loc[untouched.index], untouched, check_exact=True)
 
 
-def test_a_reading_whose_window_is_not_full_is_scored_but_never_learned_from(trained_plant):
-    plant = reopen(trained_plant, features=FIVE)
-    derive_readings(plant)
-    learn_all(plant)
+def test_a_reading_whose_window_is_not_full_is_scored_but_never_learned_from(five_plant):
+    plant = five_plant
     statuses = dict(
         query(
             plant,
@@ -191,16 +218,15 @@ def test_what_auto_decided_stays_until_the_configuration_changes(make_plant):
     np.testing.assert_array_equal(lagged[lagged.machine_id == "m1"].pressure__lag_3[3:], steady(300).pressure[:-3])
 
 
-def test_other_features_want_other_regimes_and_models_do_not_score_without_their_own(trained_plant):
+def test_other_features_want_other_regimes_and_models_do_not_score_without_their_own(trained_plant, five_plant):
     assert not needs_cluster_model(trained_plant)
     plant = reopen(trained_plant, features=FIVE)
     assert needs_cluster_model(plant)  # the run that follows a change of the configuration learns already
     derive_readings(plant)
     assert needs_cluster_model(plant)
     score_all(plant)  # the models in force go on with the columns that they know
-    learn_all(plant)
-    assert not needs_cluster_model(plant)
-    back = reopen(trained_plant, features={"windows": []})
+    assert not needs_cluster_model(five_plant)
+    back = reopen(five_plant, features={"windows": []})
     derive_readings(back)
     with pytest.raises(SchemaMismatchError, match=r"2 of them .'temperature__mean_5' first. are no longer"):
         assign_readings(back)

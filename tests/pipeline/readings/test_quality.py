@@ -282,7 +282,7 @@ def test_each_bad_row_ends_in_the_status_that_it_should_and_every_row_is_account
 
 
 def test_a_constant_sensor_is_learned_and_scored(make_plant):
-    plant = make_plant({"a.csv": minutes(np.full(3000, 4.2))})
+    plant = make_plant({"a.csv": minutes(np.full(3000, 4.2))}, clustering={"candidates": [1, 2]})
     read_all(plant)
     learn_all(plant)
     assert query(plant, "SELECT status, count(*) FROM mart.anomaly_scores GROUP BY status") == [("scored", 3000)]

@@ -1,5 +1,7 @@
 """A history that holds a fault: it is found, it teaches and calibrates nothing, and a person has the last word."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from pwflow_core.pipeline.regimes import changing
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.changing import approve_stretch, update_weights
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
-from tests.conftest import learn_all, open_plant, query, read_all, score_all
+from tests.conftest import copy_folder, learn_all, open_plant, put_file, query, read_all, score_all
 
 CONFIG = {"clustering": {"n_clusters": 2}, "flow": {"min_rows": 100_000}}
 FROM, TO = "2024-03-06 10:00", "2024-03-06 20:00"
@@ -34,11 +36,26 @@ def history(days=12, seed=3):
     return readings
 
 
+@pytest.fixture(scope="module")
+def _folders(tmp_path_factory) -> dict[str, Path]:
+    """The plant that has read its history, and the same one that has learned from it."""
+    home = tmp_path_factory.mktemp("recurrence")
+    put_file(home / "read" / "data" / "a.parquet", history())
+    read_all(open_plant(home / "read", CONFIG))
+    learn_all(open_plant(copy_folder(home / "read", home / "learned"), CONFIG))
+    return {name: home / name for name in ("read", "learned")}
+
+
 @pytest.fixture
-def plant(make_plant):
-    plant = make_plant({"a.parquet": history()}, **CONFIG)
-    read_all(plant)
-    return plant
+def plant(_folders, tmp_path):
+    return open_plant(copy_folder(_folders["read"], tmp_path / "plant"), CONFIG)
+
+
+@pytest.fixture
+def learned(_folders, tmp_path):
+    """A plant in which a regime may be small."""
+    folder = copy_folder(_folders["learned"], tmp_path / "learned")
+    return open_plant(folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
 
 
 def share_flagged(plant):
@@ -57,17 +74,16 @@ def test_the_stretch_is_found_and_named(plant):
     assert [again.stretch_id for again in screen_history(plant)] == [stretch.stretch_id]
 
 
-def test_what_was_wrong_once_is_not_learned_and_alarms(plant):
-    learn_all(plant)
+def test_what_was_wrong_once_is_not_learned_and_alarms(learned):
+    plant = learned
     assert share_flagged(plant) > 0.95
     others = query(plant, "SELECT avg(is_anomaly::INT) FROM mart.anomaly_scores WHERE machine_id = 'press-2'")
     assert others[0][0] < 0.01
     assert read_status(plant).stretches[0].machine_id == "press-1"
 
 
-def test_what_a_person_calls_normal_gets_a_regime_of_its_own_and_the_others_stay(plant):
-    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
-    learn_all(plant)
+def test_what_a_person_calls_normal_gets_a_regime_of_its_own_and_the_others_stay(learned):
+    plant = learned
     before = query(plant, "SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force ORDER BY 1")
     [stretch] = screen_history(plant)
     [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim", reason="a trial")
@@ -84,9 +100,8 @@ def test_what_a_person_calls_normal_gets_a_regime_of_its_own_and_the_others_stay
     assert read_status(plant).stretches == ()
 
 
-def test_an_approval_that_ends_half_way_leaves_nothing_and_the_next_try_adds_one_regime(plant, monkeypatch):
-    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
-    learn_all(plant)
+def test_an_approval_that_ends_half_way_leaves_nothing_and_the_next_try_adds_one_regime(learned, monkeypatch):
+    plant = learned
     [stretch] = screen_history(plant)
     regimes = "SELECT cluster_key FROM mart.clusters ORDER BY cluster_key"
     before = query(plant, regimes)
@@ -105,9 +120,8 @@ def test_an_approval_that_ends_half_way_leaves_nothing_and_the_next_try_adds_one
     assert query(plant, regimes) == [*before, (key,)]
 
 
-def test_an_approval_beside_another_change_of_the_regimes_is_refused_and_nothing_is_recorded(plant, monkeypatch):
-    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
-    learn_all(plant)
+def test_an_approval_beside_another_change_of_the_regimes_is_refused_and_nothing_is_recorded(learned, monkeypatch):
+    plant = learned
     [stretch] = screen_history(plant)
     segment = stretch.segment
     make = changing._with_regime
@@ -123,9 +137,8 @@ def test_an_approval_beside_another_change_of_the_regimes_is_refused_and_nothing
     assert query(plant, "SELECT status, cluster_key FROM mart.unusual_stretches") == [("open", None)]
 
 
-def test_the_last_word_counts_for_a_stretch_with_a_regime_too(plant):
-    plant = open_plant(plant.config.folder, CONFIG | {"scoring": {"min_calibration_rows": 10}})
-    learn_all(plant)
+def test_the_last_word_counts_for_a_stretch_with_a_regime_too(learned):
+    plant = learned
     [stretch] = screen_history(plant)
     [key] = approve_stretch(plant, stretch.stretch_id, approved_by="kim")
     decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="lee")
@@ -133,8 +146,8 @@ def test_the_last_word_counts_for_a_stretch_with_a_regime_too(plant):
     assert query(plant, "SELECT status, decided_by FROM mart.unusual_stretches") == [("normal", "kim")]
 
 
-def test_a_normal_stretch_too_short_for_a_regime_is_learned_from_the_next_time(plant):
-    learn_all(plant)
+def test_a_normal_stretch_too_short_for_a_regime_is_learned_from_the_next_time(learned):
+    plant = open_plant(learned.config.folder, CONFIG)
     [stretch] = screen_history(plant)
     assert approve_stretch(plant, stretch.stretch_id, approved_by="kim") == []
     assert needs_cluster_model(plant)
@@ -142,8 +155,8 @@ def test_a_normal_stretch_too_short_for_a_regime_is_learned_from_the_next_time(p
     assert not needs_cluster_model(plant)
 
 
-def test_what_a_person_calls_a_fault_stays_left_out_and_is_not_asked_about_again(plant):
-    learn_all(plant)
+def test_what_a_person_calls_a_fault_stays_left_out_and_is_not_asked_about_again(learned):
+    plant = open_plant(learned.config.folder, CONFIG)
     [stretch] = screen_history(plant)
     decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="kim")
     assert not needs_cluster_model(plant)

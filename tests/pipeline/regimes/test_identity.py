@@ -1,5 +1,6 @@
 """Identity: a regime that is found again is the same regime; any other one is said to be split, merged or new."""
 
+import shutil
 from datetime import datetime
 from itertools import permutations
 
@@ -14,7 +15,18 @@ from pwflow_core.pipeline.regimes.changing import Period, add_regime, approve_ve
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model, needs_cluster_model
 from pwflow_core.pipeline.regimes.matching import count_shared, match_regimes, relate_regimes
 from pwflow_core.pipeline.regimes.model import load_cluster_model
-from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
+from tests.conftest import (
+    TRAINED,
+    copy_folder,
+    frame,
+    open_plant,
+    plant_readings,
+    put_file,
+    query,
+    read_all,
+    reopen,
+    score_all,
+)
 
 OTHERS = """
     SELECT cluster_key, reading_id, log_density, conformity, flow_version, scored_at FROM core.component_log_density
@@ -160,60 +172,72 @@ def arrive_with_a_new_regime(plant, n_new=400):
     score_all(plant)
 
 
+@pytest.fixture(scope="module")
+def _hot_folder(_trained_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hot") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    arrive_with_a_new_regime(open_plant(folder, TRAINED))
+    return folder
+
+
+@pytest.fixture
+def hot_plant(_hot_folder, tmp_path):
+    """A copy of a trained plant in which a new regime has arrived."""
+    return open_plant(copy_folder(_hot_folder, tmp_path / "hot"), TRAINED)
+
+
 def periods(machine="press-2"):
     return [Period(machine, SEEN, datetime(2024, 4, 3))]  # noqa: DTZ001
 
 
-def test_an_approved_regime_gets_a_key_a_flow_and_a_slice_and_the_others_stay_byte_equal(trained_plant):
-    arrive_with_a_new_regime(trained_plant)
+def test_an_approved_regime_gets_a_key_a_flow_and_a_slice_and_the_others_stay_byte_equal(hot_plant):
     alarming = (
         "SELECT avg(is_anomaly::INT) FROM mart.anomaly_scores JOIN core.readings USING (reading_id) "
         "WHERE temperature BETWEEN 55 AND 65 AND status = 'scored'"
     )
-    [(before,)] = query(trained_plant, alarming)
+    [(before,)] = query(hot_plant, alarming)
     assert before > 0.99
-    ids = [row[0] for row in query(trained_plant, "SELECT reading_id FROM core.readings")]
-    slices, versions = query(trained_plant, OTHERS, ids), dict(query(trained_plant, VERSIONS))
-    _, old = load_cluster_model(trained_plant)
-    key = add_regime(trained_plant, "A", periods(), approved_by="Ada", reason="the new tool")
+    ids = [row[0] for row in query(hot_plant, "SELECT reading_id FROM core.readings")]
+    slices, versions = query(hot_plant, OTHERS, ids), dict(query(hot_plant, VERSIONS))
+    _, old = load_cluster_model(hot_plant)
+    key = add_regime(hot_plant, "A", periods(), approved_by="Ada", reason="the new tool")
     assert key == "c0005"
-    assert not needs_cluster_model(trained_plant), "no later run takes the regimes for outdated"
-    assert clusters_without_flow(trained_plant) == [key]
-    summaries = assign_readings(trained_plant)
+    assert not needs_cluster_model(hot_plant), "no later run takes the regimes for outdated"
+    assert clusters_without_flow(hot_plant) == [key]
+    summaries = assign_readings(hot_plant)
     assert summaries[key].n_new > 300
     assert sum(summary.n_new for other, summary in summaries.items() if other != key) == 0
-    train_cluster_flows(trained_plant, [key], reason="approved", promoted_by="Ada")
-    score_all(trained_plant)
-    assert query(trained_plant, OTHERS, ids) == slices
-    assert {k: v for k, v in query(trained_plant, VERSIONS) if k != key} == versions
-    _, new = load_cluster_model(trained_plant)
+    train_cluster_flows(hot_plant, [key], reason="approved", promoted_by="Ada")
+    score_all(hot_plant)
+    assert query(hot_plant, OTHERS, ids) == slices
+    assert {k: v for k, v in query(hot_plant, VERSIONS) if k != key} == versions
+    _, new = load_cluster_model(hot_plant)
     for known in old.keys:
         (was, i), (now, j) = old.locate(known), new.locate(known)
         assert was.seeds.means[i].tobytes() == now.seeds.means[j].tobytes()
         assert was.seeds.covariances[i].tobytes() == now.seeds.covariances[j].tobytes()
-    weights = frame(trained_plant, "SELECT segment, sum(weight) AS total FROM mart.clusters GROUP BY segment")
+    weights = frame(hot_plant, "SELECT segment, sum(weight) AS total FROM mart.clusters GROUP BY segment")
     assert weights.total.to_numpy() == pytest.approx(1.0)
-    [(after,)] = query(trained_plant, alarming)
+    [(after,)] = query(hot_plant, alarming)
     assert after < 0.05
-    assert query(trained_plant, "SELECT DISTINCT status FROM mart.anomaly_scores WHERE status = 'thin'") == []
-    assert query(trained_plant, "SELECT relation FROM mart.cluster_lineage WHERE cluster_key = 'c0005'") == [("new",)]
+    assert query(hot_plant, "SELECT DISTINCT status FROM mart.anomaly_scores WHERE status = 'thin'") == []
+    assert query(hot_plant, "SELECT relation FROM mart.cluster_lineage WHERE cluster_key = 'c0005'") == [("new",)]
 
 
-def test_responsibilities_make_room_for_an_added_regime_as_if_all_had_been_assigned_anew(trained_plant):
-    arrive_with_a_new_regime(trained_plant)
-    key = add_regime(trained_plant, "A", periods(), approved_by="Ada", reason="x")
-    assign_readings(trained_plant, [key])
+def test_responsibilities_make_room_for_an_added_regime_as_if_all_had_been_assigned_anew(hot_plant):
+    key = add_regime(hot_plant, "A", periods(), approved_by="Ada", reason="x")
+    assign_readings(hot_plant, [key])
     totals = query(
-        trained_plant,
+        hot_plant,
         "SELECT min(total), max(total) FROM (SELECT sum(responsibility) AS total FROM core.cluster_assignments "
         "GROUP BY reading_id)",
     )
     assert totals[0] == pytest.approx((1.0, 1.0), abs=1e-6)
-    by_part = frame(trained_plant, "SELECT * FROM core.cluster_assignments")
-    with trained_plant.warehouse.transaction() as connection:
+    by_part = frame(hot_plant, "SELECT * FROM core.cluster_assignments")
+    with hot_plant.warehouse.transaction() as connection:
         connection.execute("DELETE FROM core.progress WHERE step = 'assign'")
-    assign_readings(trained_plant)
-    at_once = frame(trained_plant, "SELECT * FROM core.cluster_assignments")
+    assign_readings(hot_plant)
+    at_once = frame(hot_plant, "SELECT * FROM core.cluster_assignments")
     both = by_part.merge(at_once, on=["cluster_key", "reading_id"], how="outer", suffixes=("", "_anew")).fillna(0.0)
     np.testing.assert_allclose(both.responsibility, both.responsibility_anew, atol=1e-6)
 
@@ -246,17 +270,16 @@ def insert_verdict(plant, verdict_id="v1", verdict="new_regime", status="open"):
         )
 
 
-def test_approving_a_verdict_adds_its_regime_and_marks_it_done_once(trained_plant):
-    arrive_with_a_new_regime(trained_plant)
-    insert_verdict(trained_plant)
-    assert approve_verdict(trained_plant, "v1", approved_by="Ada") == ["c0005"]
-    assert query(trained_plant, "SELECT status, decided_by FROM mart.drift_verdicts") == [("done", "Ada")]
-    assert query(trained_plant, "SELECT segment, found_from FROM mart.clusters WHERE cluster_key = 'c0005'") == [
+def test_approving_a_verdict_adds_its_regime_and_marks_it_done_once(hot_plant):
+    insert_verdict(hot_plant)
+    assert approve_verdict(hot_plant, "v1", approved_by="Ada") == ["c0005"]
+    assert query(hot_plant, "SELECT status, decided_by FROM mart.drift_verdicts") == [("done", "Ada")]
+    assert query(hot_plant, "SELECT segment, found_from FROM mart.clusters WHERE cluster_key = 'c0005'") == [
         ("A", SEEN)
     ]
-    assert query(trained_plant, "SELECT reason FROM core.cluster_models WHERE in_force") == [("press-2 runs hot",)]
+    assert query(hot_plant, "SELECT reason FROM core.cluster_models WHERE in_force") == [("press-2 runs hot",)]
     with pytest.raises(RegimeError, match="is done already"):
-        approve_verdict(trained_plant, "v1", approved_by="Ada")
+        approve_verdict(hot_plant, "v1", approved_by="Ada")
 
 
 def test_what_cannot_be_approved_is_said(trained_plant):

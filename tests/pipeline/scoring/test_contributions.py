@@ -1,5 +1,7 @@
 """Contributions: every anomaly explained once, by the flows that scored it, and only while it is one."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,20 @@ from pwflow_core.pipeline.scoring import contributions
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
-from tests.conftest import frame, kill_at, learn_all, plant_readings, put_file, query, read_all, reopen, score_all
+from tests.conftest import (
+    TRAINED,
+    copy_folder,
+    frame,
+    kill_at,
+    learn_all,
+    open_plant,
+    plant_readings,
+    put_file,
+    query,
+    read_all,
+    reopen,
+    score_all,
+)
 
 ALL = "SELECT * FROM mart.sensor_contributions ORDER BY reading_id, sensor"
 ANOMALIES = "SELECT reading_id, anomaly_score, scored_at FROM mart.anomaly_scores WHERE is_anomaly ORDER BY reading_id"
@@ -26,11 +41,20 @@ def add_faulty_night(plant, seed=7):
     score_all(plant)
 
 
+@pytest.fixture(scope="module")
+def _explained_folder(_trained_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explained") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
+    add_faulty_night(plant)
+    explain_anomalies(plant)
+    return folder
+
+
 @pytest.fixture
-def explained_plant(trained_plant):
-    add_faulty_night(trained_plant)
-    explain_anomalies(trained_plant)
-    return trained_plant
+def explained_plant(_explained_folder, tmp_path):
+    """A copy of a plant with a faulty night, whose anomalies have been explained."""
+    return open_plant(copy_folder(_explained_folder, tmp_path / "explained"), TRAINED)
 
 
 def test_every_anomaly_has_one_row_per_sensor_and_nothing_else_has_any(explained_plant):
@@ -159,12 +183,12 @@ def test_anomalies_that_another_run_scored_again_meanwhile_are_not_explained_by_
     assert explain_anomalies(trained_plant).n_new == len(frame(trained_plant, ANOMALIES))
 
 
-def test_a_process_killed_while_it_writes_leaves_what_was_there(explained_plant):
+def test_a_process_killed_while_it_writes_leaves_what_was_there(explained_plant, stem):
     before = query(explained_plant, ALL)
     with explained_plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.anomaly_scores SET scored_at = scored_at + INTERVAL 1 HOUR")
     code = "from pwflow_core.pipeline.scoring.contributions import explain_anomalies; explain_anomalies(plant)"
-    kill_at(explained_plant, "pwflow_core.pipeline.scoring.contributions", "_summarise", code)
+    kill_at(stem, explained_plant, "pwflow_core.pipeline.scoring.contributions", "_summarise", code)
     assert query(explained_plant, ALL) == before
 
 
