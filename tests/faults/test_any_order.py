@@ -146,7 +146,7 @@ LAW = settings(
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
-    max_examples=examples(3, 100),
+    max_examples=examples(2, 100),
 )
 
 

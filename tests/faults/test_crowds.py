@@ -13,7 +13,7 @@ from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import query, read_all, reopen, score_all, start_process
-from tests.faults.conftest import NIGHT, add_night, leftovers, published
+from tests.faults.conftest import NIGHT, UNTIL_PUBLISHED, add_night, leftovers, published
 
 AT_ONCE = """
 import sys, traceback
@@ -62,10 +62,15 @@ def test_ten_that_ingest_and_read_at_once_take_each_row_once(trained_plant, stem
     assert leftovers(plant) == []
 
 
-def test_two_whole_nights_at_once_end_as_one(trained_plant, stem):
+@pytest.mark.parametrize(
+    "night",
+    [UNTIL_PUBLISHED, pytest.param(NIGHT, marks=pytest.mark.long(reason="10 CPU s: two reports more"))],
+    ids=["until published", "with the report"],
+)
+def test_two_whole_nights_at_once_end_as_one(trained_plant, stem, night):
     plant = reopen(trained_plant, warehouse={"wait_seconds": 100.0})
     add_night(plant)
-    at_once(stem, plant, 2, NIGHT)
+    at_once(stem, plant, 2, night)
     assert published(plant)[0][0] == 3120
     for table, key in (
         ("mart.anomaly_scores", "reading_id"),
@@ -97,7 +102,9 @@ def test_a_holder_that_hangs_is_named_and_waited_for_no_longer_than_configured(m
         connection.execute("INSERT INTO core.plant_facts VALUES ('free', '')")
 
 
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.long(reason="10 CPU s: a later moment is met at each push")), 3]
+)
 def test_regimes_found_anew_while_slices_are_scored_mix_no_models(trained_plant, after):
     """What was pinned is finished or left, and the next run has one model set."""
     add_night(trained_plant)

@@ -79,6 +79,7 @@ def test_a_regime_of_five_readings_is_a_gaussian_that_judges_nothing_and_the_oth
     assert query(plant_with_five, STATUSES) == [("c0001", "scored", 1500, 1500), ("c0002", "thin", 5, 0)]
 
 
+@pytest.mark.long(reason="10 CPU s: the regime of five readings stays")
 def test_a_regime_whose_readings_went_away_stops_no_night_and_says_so_when_it_is_to_be_learned(plant_with_five, stem):
     """The export of its five readings is corrected: they were usual ones."""
     put_file(plant_with_five.config.folder / "data" / "far.csv", readings(6, "2024-03-06", 20))
@@ -93,6 +94,7 @@ def test_a_regime_whose_readings_went_away_stops_no_night_and_says_so_when_it_is
     assert query(plant_with_five, "FROM mart.flow_versions ORDER BY ALL") == before
 
 
+@pytest.mark.long(reason="12 CPU s: readings without a whole window are held in tests/pipeline/readings")
 def test_of_a_night_after_a_pause_all_readings_are_scored_and_those_with_whole_windows_are_evidence(make_plant, stem):
     """The windows of the first nineteen readings after a pause are not whole; of the first night none is."""
     plant = make_plant(

@@ -85,7 +85,7 @@ def test_every_export_of_the_corpus_is_taken_or_refused_with_a_sentence(tmp_path
     assert {outcome.is_taken for outcome in outcomes} == {True, False}
 
 
-@settings(FUZZ, max_examples=examples(150, 3000))
+@settings(FUZZ, max_examples=examples(100, 3000))
 @given(data=mutated(EXPORTS, PIECES))
 def test_a_mutated_export_is_taken_or_refused_with_a_sentence(data):
     with TemporaryDirectory() as folder:
@@ -93,7 +93,7 @@ def test_a_mutated_export_is_taken_or_refused_with_a_sentence(data):
     assert outcome.is_taken or outcome.is_refused, outcome
 
 
-@settings(FUZZ, max_examples=examples(300, 5000))
+@settings(FUZZ, max_examples=examples(200, 5000))
 @given(data=mutated(CONFIGURATIONS, WORDS))
 def test_a_mutated_configuration_is_valid_or_refused_with_a_sentence_that_names_the_file(data):
     with TemporaryDirectory() as folder:
@@ -106,7 +106,7 @@ def test_a_mutated_configuration_is_valid_or_refused_with_a_sentence_that_names_
     assert isinstance(outcome, PlantConfig) or "pwflow.toml" in outcome
 
 
-@settings(FUZZ, max_examples=examples(12, 150))
+@settings(FUZZ, max_examples=examples(6, 150))
 @given(nights=st.lists(st.lists(mutated(EXPORTS, PIECES), min_size=1, max_size=3), min_size=1, max_size=2))
 def test_whatever_arrives_each_row_is_a_reading_or_refused_once(nights):
     """From files to readings, night after night, beside a file that is whole."""

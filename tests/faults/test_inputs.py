@@ -159,6 +159,7 @@ def test_a_sensor_in_another_unit_alarms_and_changes_no_model(trained_plant, ste
     assert published(trained_plant)[0][0] == 3120
 
 
+@pytest.mark.long(reason="12 CPU s: a night of the schedule's zone is held in tests/pipeline/drift/test_health.py")
 def test_nights_of_23_and_25_hours_and_a_leap_day_have_all_their_hours_once(trained_plant, stem):
     times = pd.concat(
         [

@@ -150,9 +150,24 @@ def test_killed_while_regimes_are_found_anew_the_set_in_force_serves(trained_pla
     assert len(kill_often(plant, "fit_cluster_model(plant)", check, times=10, seed=2)) == 10
 
 
-@pytest.mark.parametrize("next_step", [fit_cluster_model, collect_model_files])
-@pytest.mark.parametrize("moment", ["os.fsync", "shutil.rmtree"], ids=["before it is there", "when it is there"])
-@pytest.mark.parametrize("writer", ["model_store", "warehouse.ledger"])
+AT_NIGHT = pytest.mark.long(
+    reason="3 CPU s each: every writer, moment and next step is met at each push, not each three"
+)
+
+
+@pytest.mark.parametrize(
+    ("writer", "moment", "next_step"),
+    [
+        ("model_store", "os.fsync", fit_cluster_model),
+        ("warehouse.ledger", "shutil.rmtree", collect_model_files),
+        pytest.param("model_store", "os.fsync", collect_model_files, marks=AT_NIGHT),
+        pytest.param("model_store", "shutil.rmtree", fit_cluster_model, marks=AT_NIGHT),
+        pytest.param("model_store", "shutil.rmtree", collect_model_files, marks=AT_NIGHT),
+        pytest.param("warehouse.ledger", "os.fsync", fit_cluster_model, marks=AT_NIGHT),
+        pytest.param("warehouse.ledger", "os.fsync", collect_model_files, marks=AT_NIGHT),
+        pytest.param("warehouse.ledger", "shutil.rmtree", fit_cluster_model, marks=AT_NIGHT),
+    ],
+)
 def test_killed_while_a_file_is_put_in_its_place_the_next_step_removes_the_folder(
     trained_plant, stem, writer, moment, next_step
 ):

@@ -126,6 +126,7 @@ def test_a_hundred_times_the_readings_in_one_night_are_scored_within_a_bound_of_
     ]
 
 
+@pytest.mark.long(reason="20 CPU s: memory is bounded at each push for a large file")
 def test_of_a_hundred_times_the_readings_as_many_are_learned_from_as_max_rows_says(make_plant, stem):
     """With 400 MB for DuckDB learning takes 500 MB more at most; what is learned from is drawn evenly, not exactly."""
     plant = make_plant(

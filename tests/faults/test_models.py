@@ -56,7 +56,19 @@ def add_night(plant):
     assign_readings(plant)
 
 
-@pytest.mark.parametrize("kind", ["flipped bit", "truncated", "empty", "deleted", "another cluster's"])
+AT_NIGHT = pytest.mark.long(reason="3 CPU s each: a changed byte and a file that is gone stay at each push")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "flipped bit",
+        pytest.param("truncated", marks=AT_NIGHT),
+        pytest.param("empty", marks=AT_NIGHT),
+        "deleted",
+        pytest.param("another cluster's", marks=AT_NIGHT),
+    ],
+)
 def test_a_damaged_model_file_is_named_with_the_remedy_and_the_other_clusters_are_scored(trained_plant, caplog, kind):
     file = damage(trained_plant, kind)
     add_night(trained_plant)
@@ -91,7 +103,9 @@ def test_readings_of_a_damaged_cluster_say_why_they_are_not_judged_and_the_run_s
     publish_warehouse(trained_plant)
 
 
-@pytest.mark.parametrize("remedy", ["restore", "retrain"])
+@pytest.mark.parametrize(
+    "remedy", ["restore", pytest.param("retrain", marks=pytest.mark.long(reason="6 CPU s: restoring stays"))]
+)
 def test_once_the_file_is_restored_or_learned_again_the_scores_are_as_if_nothing_had_happened(
     trained_plant, tmp_path_factory, remedy
 ):

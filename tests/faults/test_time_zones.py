@@ -1,6 +1,7 @@
 """The time zone of a plant is corrected in the configuration: every reading moves, none is lost or counted twice."""
 
 import pandas as pd
+import pytest
 
 from pwflow_core.pipeline.scoring.checks import check_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen
@@ -29,6 +30,7 @@ def test_readings_without_offset_are_read_again_in_another_zone_and_no_hour_is_l
     assert found["America/New_York"] == ("2024-10-27 07:00:00", "2024-10-28 06:30:00")
 
 
+@pytest.mark.long(reason="12 CPU s: the readings of a corrected zone are held at each push")
 def test_a_run_after_the_correction_scores_every_reading_once_at_its_new_time(trained_plant, stem):
     night = plant_readings(48, seed=3, start="2024-10-27 01:00")
     night["ts"] = night["ts"].str.replace("Z", "").str.replace("T", " ")

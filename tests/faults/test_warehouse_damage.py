@@ -71,7 +71,14 @@ def interrupted(_interrupted) -> Interrupted:
     return Interrupted(open_copy(folder), log, expected)
 
 
-@pytest.mark.parametrize("kept", [0, 0.5, -1], ids=["all of it", "half of it", "one byte"])
+AT_NIGHT = pytest.mark.long(reason="8 CPU s each: one place stays at each push")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [pytest.param(0, marks=AT_NIGHT), 0.5, pytest.param(-1, marks=AT_NIGHT)],
+    ids=["all of it", "half of it", "one byte"],
+)
 def test_a_log_cut_short_is_noticed_what_is_lost_is_named_and_made_again(interrupted, stem, caplog, kept):
     plant, log = interrupted.plant, interrupted.log
     data = log.read_bytes()
@@ -91,7 +98,10 @@ def test_a_log_cut_short_is_noticed_what_is_lost_is_named_and_made_again(interru
 
 
 # not among the bytes from 9 to 30: they are a random name, some bits of which mean nothing
-@pytest.mark.parametrize("place", [2, 8, 40, 0.5, -2])
+@pytest.mark.parametrize(
+    "place",
+    [2, pytest.param(8, marks=AT_NIGHT), pytest.param(40, marks=AT_NIGHT), 0.5, pytest.param(-2, marks=AT_NIGHT)],
+)
 def test_a_log_with_a_flipped_bit_is_set_aside_and_what_is_lost_is_made_again(interrupted, stem, caplog, place):
     plant, log = interrupted.plant, interrupted.log
     data = bytearray(log.read_bytes())
