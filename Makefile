@@ -8,6 +8,12 @@ DAYS ?= 60
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
 
+# Tests write and flush much that need not last: into memory, where there is room for it.
+ROOM := $(shell df --block-size=1G --output=avail /dev/shm 2>/dev/null | tail -1)
+ifeq ($(shell test "$(strip $(ROOM))" -ge 8 2>/dev/null && echo yes),yes)
+export PYTEST_DEBUG_TEMPROOT := /dev/shm
+endif
+
 # What the three tiers are: tests/conftest.py.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
