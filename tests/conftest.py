@@ -15,6 +15,7 @@ leaves out what is long: `pytest -m long tests/faults/test_soak.py` runs it, `py
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -68,6 +69,12 @@ TRAINED: dict[str, Any] = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest file: no core has it alone at the end, and another makes the plants that most ask for."""
     items.sort(key=lambda item: item.path.name != "test_points.py")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of each later garbage collection: it is most of what that would look through."""
+    gc.collect()
+    gc.freeze()
 
 
 def examples(n_push: int, n_night: int) -> int:

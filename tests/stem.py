@@ -5,6 +5,7 @@ the copy, and, when that has ended, with how. Nothing is opened before the fork,
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -72,6 +73,8 @@ def main() -> None:
         for module, of_module in STEPS.items()
         for name in of_module
     }
+    gc.collect()
+    gc.freeze()  # no copy looks through what was imported
     print("ready", flush=True)
     for line in sys.stdin:
         task = json.loads(line)

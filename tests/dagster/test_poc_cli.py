@@ -13,6 +13,7 @@ from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_dagster.cli import main
 from tests.conftest import query
+from tests.poc.conftest import measure_here
 
 
 def invoke(*arguments: object):
@@ -50,7 +51,9 @@ def test_the_comparison_of_a_plant_is_published_with_its_scores(plant, monkeypat
     monkeypatch.setattr("pwflow_dagster.cli.modelling.configuration_in_force", lambda _: plant.config)
     whole = poc.prove_plant
     monkeypatch.setattr(
-        poc, "prove_plant", lambda *a, **k: whole(*a, **k, rivals=["gaussian"], rows=1000, max_steps=20)
+        poc,
+        "prove_plant",
+        lambda *a, **k: whole(*a, **k, rivals=["gaussian"], rows=1000, max_steps=20, run=measure_here),
     )
     shown = invoke("--regimes", "1")
     assert shown.exit_code == 0, shown.output
