@@ -18,6 +18,8 @@ __all__ = [
     "MissingColumnError",
     "ModelFileError",
     "NotFittedError",
+    "NotificationError",
+    "OutboxError",
     "PromotionError",
     "PwflowError",
     "QueryError",
@@ -125,6 +127,14 @@ class TooFewReadingsError(RegimeError):
 
 class VerdictStatusError(RegimeError):
     """A verdict cannot change to the status that is asked for, see `decisions.verdicts.TRANSITIONS`."""
+
+
+class OutboxError(PwflowError, OSError):
+    """The outbox cannot be read or written, or a newer release wrote it."""
+
+
+class NotificationError(PwflowError, OSError):
+    """A target did not take a message, or cannot be reached as it is configured."""
 
 
 class WarehouseLockedError(PwflowError, TimeoutError):

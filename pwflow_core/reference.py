@@ -19,7 +19,7 @@ from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
 
 __all__ = ["describe_configuration", "describe_python", "describe_tables", "describe_verdicts"]
 
-_NAMED = {"sensors": "sensors.NAME", "clusters": "flow.clusters.KEY"}
+_NAMED = {"sensors": "sensors.NAME", "clusters": "flow.clusters.KEY", "targets": "notify.targets.NAME"}
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 _BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
 

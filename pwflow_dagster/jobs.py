@@ -17,6 +17,7 @@ from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
     APPROVE_REGIME,
+    DELIVER_NOTICES,
     DISMISS,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
@@ -49,6 +50,7 @@ _SCORE = (
     "cluster_health",
     "published_warehouse",
     "plant_report",
+    "notifications",
 )
 
 
@@ -118,6 +120,7 @@ def build_jobs(
         _answer_drift(runner),
         _approve_regime(runner),
         _dismiss(PlantResource(config)),
+        _deliver_notices(PlantResource(config)),
         _promote_flow(runner),
         _roll_back_flow(runner),
         job(
@@ -231,6 +234,21 @@ def _dismiss(plant: PlantResource) -> dg.JobDefinition:
         DISMISS,
         "Say that a verdict is no fault and no lasting change (its id goes into the launchpad). Of an unusual stretch "
         "of the history (U-…) it says that it is a fault: nothing learns from it, and it is not asked about again.",
+    )
+
+
+def _deliver_notices(plant: PlantResource) -> dg.JobDefinition:
+    @dg.op(description="Sends what is due to each target, and notes what did not arrive.")
+    def run_delivery(context: dg.OpExecutionContext) -> None:
+        from pwflow_dagster.assets.publication import tell_what_is_new
+
+        context.add_output_metadata(tell_what_is_new(plant.open()))
+
+    return _job_of(
+        run_delivery,
+        DELIVER_NOTICES,
+        "Tell the targets of [notify] what the record has to tell and they were not told yet, and send again what did "
+        "not arrive. The sensor notify starts it.",
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "ASKED",
     "DECIDED_BY_TAG",
     "DECIDING_RUN_TAG",
+    "DELIVER_NOTICES",
     "DISMISS",
     "LEARN_REGIMES",
     "NIGHTLY_SCORING",
@@ -42,6 +43,7 @@ PROMOTE_FLOW = "promote_flow"
 ROLL_BACK_FLOW = "roll_back_flow"
 APPROVE_REGIME = "approve_regime"
 DISMISS = "dismiss"
+DELIVER_NOTICES = "deliver_notices"
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in force before."""

@@ -43,7 +43,7 @@ from pwflow_dagster.names import (
     verdict_tags,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
-from pwflow_dagster.run_records import is_active
+from pwflow_dagster.run_records import is_active, read_failure
 
 __all__ = [
     "TOO_SHORT",
@@ -118,7 +118,7 @@ def find_last_run(instance: dg.DagsterInstance) -> LastRun | None:
         run.status.value.lower(),
         None if started is None else datetime.fromtimestamp(started, UTC),
         None if ended is None else datetime.fromtimestamp(ended, UTC),
-        _read_failure(instance, run.run_id) if failed else None,
+        read_failure(instance, run.run_id) if failed else None,
     )
 
 
@@ -379,15 +379,6 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
             texts.append(f"{error.cls_name} {error.message}")
             errors.append(error.cause)
     return any(sign in text for text in texts for sign in _INTERRUPTIONS)
-
-
-def _read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """Return the sentence of the step of a run on record that failed first; None if there is none."""
-    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
-        data = entry.get_dagster_event().step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            return str(data.user_failure_data.description)
-    return None
 
 
 def _explain(result: dg.ExecuteInProcessResult) -> str:

@@ -19,24 +19,38 @@ from pwflow_core.config import PlantConfig
 from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
+    APPROVE_REGIME,
     ASKED,
+    DELIVER_NOTICES,
+    DISMISS,
     LEARN_REGIMES,
     NIGHTLY_SCORING,
+    PROMOTE_FLOW,
     REASON_TAG,
+    RETRAIN_CLUSTER,
+    ROLL_BACK_FLOW,
     TRAIN_AND_SCORE,
     WHOLE_PATH,
     op_config,
     verdict_tags,
 )
-from pwflow_dagster.run_records import is_active
+from pwflow_dagster.run_records import is_active, read_failure
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
 
-__all__ = ["DRIFT_SENSOR", "REGIMES_SENSOR", "build_sensors"]
+__all__ = ["DRIFT_SENSOR", "FAILURE_SENSOR", "NOTIFY_SENSOR", "REGIMES_SENSOR", "build_sensors"]
 
 DRIFT_SENSOR = "drift"
 REGIMES_SENSOR = "regimes"
+NOTIFY_SENSOR = "notify"
+FAILURE_SENSOR = "failed_runs"
+
+_SCORING = (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
+_WATCHED_BY_A_PERSON = (APPROVE_REGIME, DISMISS, PROMOTE_FLOW, ROLL_BACK_FLOW)
+_STARTERS = (WHOLE_PATH, ANSWER_DRIFT)
+"""Jobs that start others, whose failure is theirs."""
+_USUAL_RUN = timedelta(hours=1)
 
 _MOST_ATTEMPTS = 3
 _PAUSES = (timedelta(minutes=1), timedelta(minutes=10))
@@ -66,7 +80,12 @@ class _Attempts:
 
 def build_sensors(config: PlantConfig) -> list[dg.SensorDefinition]:
     """Return the sensors of a plant, running by default."""
-    return [_build_drift_sensor(config), _build_regimes_sensor(config)]
+    return [
+        _build_drift_sensor(config),
+        _build_regimes_sensor(config),
+        _build_notify_sensor(config),
+        _build_failure_sensor(config),
+    ]
 
 
 def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
@@ -166,6 +185,83 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
     return regimes
 
 
+def _build_notify_sensor(config: PlantConfig) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=NOTIFY_SENSOR,
+        job_name=DELIVER_NOTICES,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Asks for the run that tells people what they were not told yet: what did not arrive, what quiet hours "
+            "held back, what a killed run left, what failed."
+        ),
+    )
+    def notify(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not config.notify.targets:
+            return dg.SkipReason("pwflow.toml has no [notify.targets.NAME].")
+        from pwflow_core.errors import PwflowError
+        from pwflow_core.notifying.delivering import due_work
+        from pwflow_core.warehouse import in_utc
+
+        now = datetime.now(UTC)
+        for job in _SCORING:
+            if (active := _active_run(context.instance, job, now, at_most=_USUAL_RUN)) is not None:
+                return dg.SkipReason(f"Run {active[:8]} of {job} is under way and tells what it finds.")
+        try:
+            due = due_work(_open(config), now=in_utc(now))
+        except PwflowError as error:
+            return dg.SkipReason(str(error))
+        if due is None:
+            return dg.SkipReason("Everybody was told everything.")
+        tag = f"pwflow/told.{_digest([due])}"
+        attempts = _attempts(context.instance, {tag: ASKED}, now)
+        if attempts.active is not None:
+            return dg.SkipReason(f"Run {attempts.active[:8]} tells it.")
+        if (pause := attempts.pause_left(now)) > timedelta(0):
+            return dg.SkipReason(f"The last run came to nothing; tried again in {pause.seconds + 1} s.")
+        return dg.RunRequest(
+            run_key=f"{tag}:{len(attempts.ended)}", tags={tag: ASKED, REASON_TAG: _shortened(f"To tell: {due}")}
+        )
+
+    return notify
+
+
+def _build_failure_sensor(config: PlantConfig) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name=FAILURE_SENSOR,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Notes runs that failed, for the sensor notify to tell; a run that a person watches is left out.",
+    )
+    def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+        run = context.dagster_run
+        if not config.notify.targets:
+            return dg.SkipReason("pwflow.toml has no [notify.targets.NAME].")
+        if run.job_name in (*_WATCHED_BY_A_PERSON, DELIVER_NOTICES):
+            return dg.SkipReason(f"Nobody is told of a run of {run.job_name} that failed: see it in Dagster.")
+        if run.job_name in _STARTERS and (other := _failed_within(context.instance, run.run_id)) is not None:
+            return dg.SkipReason(f"People are told of {other[:8]}, which it started.")
+        from pwflow_core.notifying.delivering import note_failed_run
+        from pwflow_core.notifying.record import fail_run
+        from pwflow_core.warehouse import utc_now
+
+        reason = read_failure(context.instance, run.run_id) or context.failure_event.message or ""
+        note_failed_run(config, fail_run(run.run_id, run.job_name, reason, at=utc_now()))
+        return None
+
+    return failed_runs
+
+
+def _failed_within(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Return a run that failed while another one was under way, and was not of a kind that starts others."""
+    (whole,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=whole.create_timestamp)
+    for record in instance.get_run_records(failed, limit=20):
+        if record.create_timestamp <= whole.update_timestamp and record.dagster_run.job_name not in _STARTERS:
+            return str(record.dagster_run.run_id)
+    return None
+
+
 def _open(config: PlantConfig) -> Plant:
     """Return the plant, with a short wait: a tick that cannot have the warehouse comes again."""
     from pwflow_core.plant import Plant
@@ -186,9 +282,11 @@ def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime)
     )
 
 
-def _active_run(instance: dg.DagsterInstance, job: str, now: datetime) -> str | None:
+def _active_run(
+    instance: dg.DagsterInstance, job: str, now: datetime, *, at_most: timedelta | None = None
+) -> str | None:
     for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=5):
-        if is_active(record, now):
+        if is_active(record, now) and (at_most is None or now - record.update_timestamp < at_most):
             return str(record.dagster_run.run_id)
     return None
 

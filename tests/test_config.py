@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pwflow_core.config import RESERVED_COLUMNS, load_config, locate_config
+from pwflow_core.config import RESERVED_COLUMNS, load_config, locate_config, parse_config
 from pwflow_core.errors import ConfigurationError
 
 pytestmark = pytest.mark.quick
@@ -168,3 +168,43 @@ def test_every_column_of_the_readings_is_reserved(make_plant):
         "AND column_name NOT IN ('temperature', 'pressure')",
     )
     assert {name for (name,) in columns} <= RESERVED_COLUMNS
+
+
+SECRET_URL = "mailto://me:hunter2@mail.example"  # noqa: S105 - what must not be shown
+
+
+@pytest.mark.parametrize(
+    "notify",
+    [
+        {"targets": {"mail": {"url_env": SECRET_URL}}},
+        {"targets": {"mail": {"url_env": [SECRET_URL]}}},
+        {"targets": {"mail": {"url_env": "MAIL_URL", "secret_env": "hunter2 and more"}}},
+        {"targets": {"mail": {"url": SECRET_URL, "url_env": "MAIL_URL"}}},
+        {"targets": {"mail": SECRET_URL}},
+        {"targets": {SECRET_URL: {"url_env": "MAIL_URL"}}},
+        {"targets": "slack://hunter2/hunter2"},
+        {"link": "https://me:hunter2@reports.example"},
+        "slack://hunter2/hunter2",
+    ],
+)
+def test_a_url_with_a_secret_in_the_file_is_refused_and_not_shown(notify):
+    with pytest.raises(ConfigurationError, match="notify") as refused:
+        parse_config({"source": {"path": "x"}, "notify": notify}, name="x", folder=Path())
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"quiet": "24:00-06:00"}, "22:00-06:00"),
+        ({"quiet": "06:00-06:00"}, "two different times"),
+        ({"quiet_severity": "high"}, "expected quiet beside"),
+        ({"severity": "grave"}, "severity"),
+        ({"most_per_hour": 0}, "most_per_hour"),
+        ({"language": "de"}, "language"),
+    ],
+)
+def test_what_a_target_cannot_mean_is_refused(target, message):
+    values = {"source": {"path": "x"}, "notify": {"targets": {"mail": {"url_env": "MAIL_URL"} | target}}}
+    with pytest.raises(ConfigurationError, match=message):
+        parse_config(values, name="x", folder=Path())

@@ -5,6 +5,7 @@ configuration from a folder of exports lives in `onboarding`.
 """
 
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
+from pwflow_core.config.notify import SEVERITIES, NotifyConfig, Severity, TargetConfig
 from pwflow_core.config.sections import (
     DATE_IN_PATH,
     RESERVED_COLUMNS,
@@ -36,6 +37,7 @@ __all__ = [
     "DATE_IN_PATH",
     "DEFAULT_FILE",
     "RESERVED_COLUMNS",
+    "SEVERITIES",
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "FlowConfig",
     "Language",
     "ModelsConfig",
+    "NotifyConfig",
     "PlantConfig",
     "PlantIdentity",
     "QualityConfig",
@@ -53,7 +56,9 @@ __all__ = [
     "ScheduleConfig",
     "ScoringConfig",
     "SensorConfig",
+    "Severity",
     "SourceConfig",
+    "TargetConfig",
     "TrainingConfig",
     "WarehouseConfig",
     "load_config",

@@ -11,6 +11,8 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pwflow_core.config.notify import NotifyConfig
+
 __all__ = [
     "DATE_IN_PATH",
     "RESERVED_COLUMNS",
@@ -488,6 +490,7 @@ class PlantConfig(_Section):
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     report: ReportConfig = ReportConfig()
+    notify: NotifyConfig = NotifyConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -534,6 +537,11 @@ class PlantConfig(_Section):
     def warehouse_path(self) -> Path:
         """File of the warehouse."""
         return self.resolve_path(self.warehouse.url.removeprefix("duckdb:///"))
+
+    @property
+    def outbox_path(self) -> Path:
+        """File of the outbox, beside the warehouse: what people are told, and how far that has come."""
+        return self.warehouse_path.with_name(f"{self.warehouse_path.stem}.outbox.sqlite")
 
     @property
     def published_path(self) -> Path:

@@ -4,9 +4,15 @@
 says what each page shows; `drawing` draws it; `templates` holds the page. The words of each language lie in a file.
 """
 
-from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, report_path
-from pwflow_core.reporting.images import draw_regimes, draw_training, draw_training_small
-from pwflow_core.reporting.texts import LANGUAGES
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, report_path
+    from pwflow_core.reporting.images import draw_regimes, draw_training, draw_training_small
+    from pwflow_core.reporting.texts import LANGUAGES
 
 __all__ = [
     "LANGUAGES",
@@ -18,3 +24,10 @@ __all__ = [
     "draw_training_small",
     "report_path",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute can be anything
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "texts" if name == "LANGUAGES" else "images" if name.startswith("draw_") else "building"
+    return getattr(import_module(f"{__name__}.{module}"), name)

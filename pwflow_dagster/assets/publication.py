@@ -1,10 +1,12 @@
 """Publication: what analysts open, and what everybody else looks at."""
 
+import logging
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
+from pwflow_core.redaction import hide_secrets
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.names import asset_key
 from pwflow_dagster.resources import PlantResource
@@ -13,7 +15,9 @@ from pwflow_dagster.steps import decided_by, deciding_run, running
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
 
-__all__ = ["PlantReportConfig", "build"]
+__all__ = ["PlantReportConfig", "build", "tell_what_is_new"]
+
+_log = logging.getLogger("pwflow.notifying")
 
 EXAMPLE_SQL = """```sql
 SELECT machine_id, ts, cluster_key, anomaly_score
@@ -32,8 +36,8 @@ class PlantReportConfig(dg.Config):
 
 
 def build(plant_name: str) -> list[dg.AssetsDefinition]:
-    """Return `published_warehouse` and `plant_report` of a plant."""
-    return [_published_warehouse(plant_name), _plant_report(plant_name)]
+    """Return `published_warehouse`, `plant_report` and `notifications` of a plant."""
+    return [_published_warehouse(plant_name), _plant_report(plant_name), _notifications(plant_name)]
 
 
 def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
@@ -129,6 +133,45 @@ def _plant_report(plant_name: str) -> dg.AssetsDefinition:
             )
 
     return plant_report
+
+
+def _notifications(plant_name: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="4_publication",
+        owners=["team:process-engineering"],
+        kinds={"apprise"},
+        deps=[asset_key(plant_name, "published_warehouse")],
+        description=(
+            "What people and programs were told of what the run found, each thing once, as [notify] in pwflow.toml has "
+            "it. A target that does not answer fails nothing: the sensor `notify` tries it again."
+        ),
+    )
+    def notifications(
+        context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]
+    ) -> dg.MaterializeResult[None]:
+        with running(context):
+            return dg.MaterializeResult(metadata=tell_what_is_new(plant.open()))
+
+    return notifications
+
+
+def tell_what_is_new(plant: "Plant") -> dict[str, str | int | dg.MetadataValue]:
+    """Tell the targets what is new and return what came of it; nothing that goes wrong here fails what was scored."""
+    from pwflow_core.notifying.delivering import is_wanted, tell
+
+    if not is_wanted(plant.config):
+        return {"targets": "none: pwflow.toml has no [notify.targets.NAME]"}
+    try:
+        told = tell(plant)
+    except Exception as error:  # whatever it is: the scores are published
+        _log.warning("People could not be told: %s", error)
+        return {"error": hide_secrets(str(error))}
+    sent: list[dict[str, str | int | float | bool | None]] = [
+        {"target": name, "messages sent": count, "error": told.errors.get(name, "")}
+        for name, count in told.n_sent.items()
+    ]
+    return {"new": told.n_new, "targets": small_table(sent)}
 
 
 def _collect_model_files(context: dg.AssetExecutionContext, plant: "Plant") -> int:

@@ -9,13 +9,13 @@ import click
 
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter
-from pwflow_dagster.cli import deciding, looking, modelling, running
+from pwflow_dagster.cli import deciding, looking, modelling, notifying, running
 
 __all__ = ["main"]
 
 _SECTIONS = {
     "Run": ("init", "run", "ui", "demo"),
-    "Look": ("status", "report", "sql", "evaluate"),
+    "Look": ("status", "report", "notify", "sql", "evaluate"),
     "Decide": ("answer", "dismiss", "approve", "confirm", "promote", "rollback"),
     "Models": ("score", "sample", "bench", "poc"),
 }
@@ -67,6 +67,6 @@ def main() -> None:
         handler.addFilter(SecretsFilter())
 
 
-for _module in (running, looking, deciding, modelling):
+for _module in (running, looking, notifying, deciding, modelling):
     for _command in _module.COMMANDS:
         main.add_command(_command)

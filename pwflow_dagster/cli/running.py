@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,6 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
-from pwflow_core.errors import ConfigurationError
 from pwflow_dagster.cli.looking import describe_stretches
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
 from pwflow_dagster.cli.progress import shown_runs
@@ -34,9 +31,7 @@ __all__ = ["COMMANDS"]
 @click.option("--machine", help="Machine column.")
 @click.option("--segment", "segments", multiple=True, help="Column of a known process condition; repeatable.")
 @click.option("--ignore", multiple=True, help="Column to leave out; repeatable.")
-@click.option("--encoding", help="Encoding of text that is not UTF-8, such as cp932.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--yes", is_flag=True, help="Ask nothing, take the defaults.")
 def init(
     target: Path,
     output: Path,
@@ -46,14 +41,11 @@ def init(
     machine: str | None,
     segments: tuple[str, ...],
     ignore: tuple[str, ...],
-    encoding: str | None,
     overwrite: bool,
-    yes: bool,
 ) -> None:
     """Look at a file or folder of exports and write pwflow.toml.
 
-    TARGET holds CSV, Excel or Parquet exports, also in ZIP archives. What is assumed about them is printed, the most
-    doubtful first, and stands in the file as a comment. At a terminal, what they do not tell is asked.
+    TARGET holds CSV or Parquet exports. Everything that is assumed about them stands in the file as a comment.
     """
     from pwflow_core.onboarding import initialise
 
@@ -66,28 +58,12 @@ def init(
         machine=machine,
         segments=segments or None,
         ignore=ignore,
-        encoding=encoding,
         overwrite=overwrite,
-        ask=_ask if sys.stdin.isatty() and not yes else None,
     )
     click.echo(f"Wrote {made.path}. Assumed:")
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")
-    which = "" if output == Path("pwflow.toml") else f" --config {shlex.quote(str(made.path))}"
-    click.echo(f"Check these in the file. Next:\n  pwflow run{which}\n  pwflow status{which}\n  pwflow ui{which}")
-
-
-def _ask(question: str, default: str, check: Callable[[str], None]) -> str:
-    """Ask at the terminal until the answer passes the check."""
-
-    def passed(answer: str) -> str:
-        try:
-            check(answer)
-        except ConfigurationError as error:
-            raise click.BadParameter(str(error)) from None
-        return answer
-
-    return str(click.prompt(question, default=default, value_proc=passed, err=True))
+    click.echo("Next: check these in the file, then `pwflow run`.")
 
 
 @click.command()
@@ -147,6 +123,8 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
     outcomes = []
     with shown_runs(config) as runner:
         for outcome in run_plant(runner):
+            if outcome.error is not None:
+                _tell_failure(config, outcome.run_id, outcome.job, outcome.error)
             check_outcome(outcome)
             outcomes.append(outcome)
     plant = summarise_plant(Plant.open(config))
@@ -154,6 +132,20 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
         echo_json({"plant": config.plant.name, "runs": outcomes, "result": plant, "published": config.published_path})
     else:
         click.echo(_describe(config, [outcome.job for outcome in outcomes], plant))
+
+
+def _tell_failure(config: PlantConfig, run_id: str, job: str, reason: str) -> None:
+    """Tell the targets that a run failed; that they cannot be told hides nothing of why."""
+    from pwflow_core.errors import PwflowError
+    from pwflow_core.notifying.delivering import note_failed_run, send_waiting
+    from pwflow_core.notifying.record import fail_run
+    from pwflow_core.warehouse import utc_now
+
+    try:
+        note_failed_run(config, fail_run(run_id, job, reason, at=utc_now()))
+        send_waiting(config)
+    except PwflowError as error:
+        click.echo(f"Nobody could be told: {error}", err=True)
 
 
 def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:

@@ -22,6 +22,7 @@ ASSETS = {
     "cluster_health",
     "published_warehouse",
     "plant_report",
+    "notifications",
 }
 
 

@@ -43,8 +43,6 @@ __all__ = [
     "QUERY_PATH",
     "SEGMENT_JOINT",
     "Staged",
-    "check_columns",
-    "select_rows",
     "stage_file",
     "stage_query",
 ]
@@ -112,11 +110,11 @@ def _stage(
     try:
         types = {row[0]: row[1] for row in scratch.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
         known = path_values(source, label)
-        check_columns(types, path, source, known)
+        _check_columns(types, path, source, known)
         if source.layout == "long":
             staged = stage_long(scratch, reader, types, source, Context(label, known), target)
         else:
-            select = select_rows(reader, types, Context(label, known), source, "row_number() OVER ()")
+            select = _select(reader, types, Context(label, known), source)
             scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
             staged = Staged(target, fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)]))
     except duckdb.Error as error:
@@ -131,12 +129,7 @@ def _stage(
     return staged
 
 
-def check_columns(types: Mapping[str, str], path: str, source: Source, known: Mapping[str, str]) -> None:
-    """Raise if a column is missing.
-
-    Raises:
-        MissingColumnError: Which, and what there is instead.
-    """
+def _check_columns(types: dict[str, str], path: str, source: Source, known: Mapping[str, str]) -> None:
     missing = [column for column in columns_of(source, known) if column not in types]
     if missing:
         raise MissingColumnError(
@@ -146,35 +139,23 @@ def check_columns(types: Mapping[str, str], path: str, source: Source, known: Ma
         )
 
 
-def select_rows(
-    reader: str, types: Mapping[str, str], context: Context, source: Source, place: str, beside: str = ""
-) -> str:
-    """Return the query of raw readings; sensors with a time column of their own have rows of their own.
-
-    Arguments:
-        reader: What is read.
-        types: Its columns.
-        context: What is known of it besides.
-        source: What the columns mean.
-        place: SQL of the number of a row.
-        beside: Further columns.
-    """
+def _select(reader: str, types: dict[str, str], context: Context, source: Source) -> str:
+    """Return the query of raw readings; sensors with a time column of their own have rows of their own."""
     times = dict.fromkeys(sensor.timestamp or source.timestamp for sensor in source.sensors)
     if len(times) == 1:
-        return _select_at(next(iter(times)), reader, types, context, source, place, beside)
+        return _select_at(next(iter(times)), reader, types, context, source, "row_number() OVER ()")
     parts = []
     for i, time in enumerate(times, start=1 - len(times)):
-        rows = _select_at(time, reader, types, context, source, f"{len(times)} * {place} + {i}", beside)
+        place = f"{len(times)} * row_number() OVER () + {i}"
+        rows = _select_at(time, reader, types, context, source, place)
         parts.append(f"SELECT * FROM ({rows}) WHERE nullif(trim(ts), '') IS NOT NULL")
     return " UNION ALL ".join(parts)
 
 
-def _select_at(
-    time: str, reader: str, types: Mapping[str, str], context: Context, source: Source, place: str, beside: str
-) -> str:
+def _select_at(time: str, reader: str, types: dict[str, str], context: Context, source: Source, place: str) -> str:
     own = [sensor for sensor in source.sensors if (sensor.timestamp or source.timestamp) == time]
     columns = [
-        f"{beside}{place} AS row_number",
+        f"{place} AS row_number",
         f"{timestamp_sql(source, time)} AS ts",
         f"{machine_sql(source, context)} AS machine_id",
         f"{segment_sql(source, context)} AS segment",
@@ -187,14 +168,14 @@ def _select_at(
     return f"SELECT {', '.join(columns)} FROM {reader}"
 
 
-def _good_number(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
+def _good_number(types: dict[str, str], sensor: Sensor, source: Source) -> str:
     number = number_sql(types, sensor.column, source)
     if not sensor.quality:
         return number
     return f"CASE WHEN {is_good_sql(sensor.quality, source)} THEN {number} END"
 
 
-def _refused(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
+def _refused(types: dict[str, str], sensor: Sensor, source: Source) -> str:
     good = f" AND {is_good_sql(sensor.quality, source)}" if sensor.quality else ""
     return (
         f"{{'k': {quote_literal(sensor.name)}, "
