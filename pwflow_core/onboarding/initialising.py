@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -17,9 +17,15 @@ from pwflow_core.onboarding.inspection import inspect_source
 from pwflow_core.onboarding.writing import write_config
 from pwflow_core.storage import replacing
 
-__all__ = ["Initialisation", "initialise"]
+__all__ = ["Ask", "Initialisation", "initialise"]
+
+Ask = Callable[[str, str, Callable[[str], None]], str]
+"""A question to a person, with its default and a check that raises ConfigurationError; returns the answer."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_ASSUMED_ZONE = "UTC"
+_TO_CHECK = re.compile(r"\bcheck\b|\bassumed\b", re.IGNORECASE)
+_LEFT_OUT = re.compile(r"\brefused\b|^Does not read|^Leaves out|\bset source\.|\btake it out\b|\bperhaps\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,9 @@ def initialise(
     machine: str | None = None,
     segments: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
+    encoding: str | None = None,
     overwrite: bool = False,
+    ask: Ask | None = None,
 ) -> Initialisation:
     """Look at exports and write a configuration that runs as it is.
 
@@ -62,7 +70,9 @@ def initialise(
         machine: Machine column, where it should not be guessed.
         segments: Columns of process conditions, where they should not be guessed; empty for none.
         ignore: Columns to leave out.
+        encoding: Encoding of text that is not UTF-8, where it should not be guessed.
         overwrite: Whether to replace a configuration that is there.
+        ask: Asks a person what the exports do not say; without it the default is taken, and named.
 
     Raises:
         SourceError: The target cannot be read, or has no timestamp or no numeric column.
@@ -78,15 +88,25 @@ def initialise(
         segments=segments or (),
         ignore=ignore,
         guess_segments=segments is None,
+        encoding=encoding,
     )
+    if inspection.is_naive and timezone is None and ask is not None:
+        timezone = ask("The times name no time zone. Zone of these times", _ASSUMED_ZONE, _check_zone)
     text = write_config(inspection, patterns=exports.patterns, name=name or "plant", timezone=timezone)
     parse_config(tomllib.loads(text), name=str(path), folder=path.absolute().parent)
     _replace(path, text)
     doubts = []
     if inspection.is_naive and timezone is None:
         doubts.append("The times name no time zone: UTC is assumed, so check source.timezone.")
-    assumptions = (*doubts, *exports.assumptions, *inspection.assumptions)
-    return Initialisation(path, exports.patterns, assumptions, inspection)
+    assumptions = sorted((*doubts, *exports.assumptions, *inspection.assumptions), key=_certainty)
+    return Initialisation(path, exports.patterns, tuple(assumptions), inspection)
+
+
+def _certainty(sentence: str) -> int:
+    """Return how sure an assumption is: what is to be checked, what is left out or refused, what is plain to see."""
+    if _TO_CHECK.search(sentence):
+        return 0
+    return 1 if _LEFT_OUT.search(sentence) else 2
 
 
 def _check_arguments(path: Path, name: str | None, timezone: str | None, *, overwrite: bool) -> None:
@@ -99,7 +119,12 @@ def _check_arguments(path: Path, name: str | None, timezone: str | None, *, over
         raise ConfigurationError(
             f"Expected a plant name of letters, digits and underscores, got {name!r}: choose another --name."
         )
-    if timezone is not None and timezone not in available_timezones():
+    if timezone is not None:
+        _check_zone(timezone)
+
+
+def _check_zone(timezone: str) -> None:
+    if timezone not in available_timezones():
         raise ConfigurationError(
             f"Expected an IANA time zone such as 'UTC' or 'Europe/Berlin', got {timezone!r}: correct --timezone."
         )

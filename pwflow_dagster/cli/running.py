@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
+from pwflow_core.errors import ConfigurationError
 from pwflow_dagster.cli.looking import describe_stretches
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
 from pwflow_dagster.cli.progress import shown_runs
@@ -31,7 +34,9 @@ __all__ = ["COMMANDS"]
 @click.option("--machine", help="Machine column.")
 @click.option("--segment", "segments", multiple=True, help="Column of a known process condition; repeatable.")
 @click.option("--ignore", multiple=True, help="Column to leave out; repeatable.")
+@click.option("--encoding", help="Encoding of text that is not UTF-8, such as cp932.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--yes", is_flag=True, help="Ask nothing, take the defaults.")
 def init(
     target: Path,
     output: Path,
@@ -41,11 +46,14 @@ def init(
     machine: str | None,
     segments: tuple[str, ...],
     ignore: tuple[str, ...],
+    encoding: str | None,
     overwrite: bool,
+    yes: bool,
 ) -> None:
     """Look at a file or folder of exports and write pwflow.toml.
 
-    TARGET holds CSV or Parquet exports. Everything that is assumed about them stands in the file as a comment.
+    TARGET holds CSV, Excel or Parquet exports, also in ZIP archives. What is assumed about them is printed, the most
+    doubtful first, and stands in the file as a comment. At a terminal, what they do not tell is asked.
     """
     from pwflow_core.onboarding import initialise
 
@@ -58,12 +66,28 @@ def init(
         machine=machine,
         segments=segments or None,
         ignore=ignore,
+        encoding=encoding,
         overwrite=overwrite,
+        ask=_ask if sys.stdin.isatty() and not yes else None,
     )
     click.echo(f"Wrote {made.path}. Assumed:")
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")
-    click.echo("Next: check these in the file, then `pwflow run`.")
+    which = "" if output == Path("pwflow.toml") else f" --config {shlex.quote(str(made.path))}"
+    click.echo(f"Check these in the file. Next:\n  pwflow run{which}\n  pwflow status{which}\n  pwflow ui{which}")
+
+
+def _ask(question: str, default: str, check: Callable[[str], None]) -> str:
+    """Ask at the terminal until the answer passes the check."""
+
+    def passed(answer: str) -> str:
+        try:
+            check(answer)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error)) from None
+        return answer
+
+    return str(click.prompt(question, default=default, value_proc=passed, err=True))
 
 
 @click.command()

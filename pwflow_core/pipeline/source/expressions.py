@@ -40,10 +40,19 @@ _OPC_GOOD = "192"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known of a file beside its rows: its name for readers, and the columns that its path gives."""
+    """What is known of a file beside its rows: its name for readers, and the columns that its path gives.
+
+    Where several files are read together, these are columns of the rows: `label` and the keys of `known` name them.
+    """
 
     label: str
     known: Mapping[str, str]
+    in_rows: bool = False
+
+    @property
+    def label_sql(self) -> str:
+        """The SQL of the name of the file."""
+        return quote_identifier(self.label) if self.in_rows else quote_literal(self.label)
 
 
 def path_values(source: Source, label: str) -> dict[str, str]:
@@ -88,8 +97,8 @@ def timestamp_sql(source: Source, column: str) -> str:
 def column_sql(column: str, context: Context) -> str:
     """Return the SQL of a column, or what the path says it is."""
     if column == FILE_NAME_COLUMN:
-        return quote_literal(context.label)
-    if column in context.known:
+        return context.label_sql
+    if column in context.known and not context.in_rows:
         return quote_literal(context.known[column])
     return f"{quote_identifier(column)}::VARCHAR"
 
@@ -104,7 +113,7 @@ def segment_sql(source: Source, context: Context) -> str:
     if not source.segments:
         return quote_literal(NO_SEGMENT)
     parts = [
-        quote_literal(context.label)
+        context.label_sql
         if column == FILE_NAME_COLUMN
         else f"coalesce(nullif(trim({column_sql(column, context)}), ''), {quote_literal(NO_SEGMENT_VALUE)})"
         for column in source.segments

@@ -13,6 +13,7 @@ import duckdb
 
 from pwflow_core.errors import SourceError
 from pwflow_core.opening import list_members, split_member
+from pwflow_core.pipeline.source.batches import group_small, read_small, stage_together
 from pwflow_core.pipeline.source.renaming import find_predecessor, may_be_renamed, rename, rename_known
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
@@ -37,6 +38,9 @@ __all__ = ["IngestSummary", "ingest_files"]
 _log = logging.getLogger("pwflow.ingest")
 
 _ROWS_PER_TRANSACTION = 1_000_000
+_FILES_PER_TRANSACTION = 2_000
+_MOST_COMPARED = 500
+"""So many new files in a transaction are compared with files that are gone, to find those that were renamed."""
 
 
 @dataclass(frozen=True)
@@ -97,38 +101,46 @@ def ingest_files(plant: Plant) -> IngestSummary:
     source = settle_source(plant, files)
     names, labels = know_files(plant.config, files), label_files(plant.config, files)
     known = _prepare(plant, source, names)
-    vanished = {} if is_query else {n: k for n, k in known.items() if n not in names.values()}
+    present = set(names.values())
+    vanished = {} if is_query else {name: file for name, file in known.items() if name not in present}
     moved = _by_content(vanished) if may_be_renamed(source) else {}
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
+    todo: list[FileState] = []
+    for file in files:
+        name = names[file.path]
+        earlier = known.get(name)
+        if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
+            counts["unchanged"] += 1
+            if earlier.reason:
+                refused[name] = earlier.reason
+        elif not earlier and moved and (old := _find_moved(plant, file, name, moved)):
+            vanished.pop(old)
+            counts["unchanged"] += 1
+        else:
+            todo.append(file)
+    n_done = n_waiting = 0
     with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
-        for position, file in enumerate(files):
-            name = names[file.path]
-            earlier = known.get(name)
-            if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
-                counts["unchanged"] += 1
-                if earlier.reason:
-                    refused[name] = earlier.reason
-                continue
-            if not earlier and moved and (old := _find_moved(plant, file, name, moved, source)):
-                vanished.pop(old)
-                counts["unchanged"] += 1
-                continue
-            arrival = _look(plant, file, labels[file.path], source, earlier, folder / f"{position}.parquet")
-            if arrival.staged:
-                counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
-                counts["rows"] += arrival.staged.n_rows
-            elif arrival.refusal:
-                refused[name] = arrival.refusal
-                _log.warning("%s", arrival.refusal)
-            else:
-                counts["unchanged"] += 1
-            waiting.append(arrival)
-            if sum(a.staged.n_rows for a in waiting if a.staged) >= _ROWS_PER_TRANSACTION:
+        for number, group in enumerate(group_small(todo, source)):
+            for arrival in _look_at(plant, group, labels, source, known, names, folder / str(number)):
+                name = names[arrival.state.path]
+                earlier = known.get(name)
+                if arrival.staged:
+                    counts["changed" if earlier and earlier.status == "ingested" else "new"] += 1
+                    counts["rows"] += arrival.staged.n_rows
+                    n_waiting += arrival.staged.n_rows
+                elif arrival.refusal:
+                    refused[name] = arrival.refusal
+                    _log.warning("%s", arrival.refusal)
+                else:
+                    counts["unchanged"] += 1
+                waiting.append(arrival)
+            n_done += len(group)
+            if n_waiting >= _ROWS_PER_TRANSACTION or len(waiting) >= _FILES_PER_TRANSACTION:
                 _insert(plant, source, waiting, names, vanished)
-                waiting = []
-                _log.info("%d of %d files, %s rows", position + 1, len(files), f"{counts['rows']:,}")
+                waiting, n_waiting = [], 0
+                _log.info("%d of %d files, %s rows", n_done, len(todo), f"{counts['rows']:,}")
         if waiting:
             _insert(plant, source, waiting, names, vanished)
     if refused and len(refused) == len(files):
@@ -183,18 +195,23 @@ def _known_files(connection: duckdb.DuckDBPyConnection, names: list[str] | None 
     return {row[0]: _KnownFile(*row[1:]) for row in rows}
 
 
-def _by_content(vanished: dict[str, _KnownFile]) -> dict[tuple[int, str], str]:
+def _by_content(vanished: dict[str, _KnownFile]) -> dict[int, dict[str, str]]:
     """Return the names of files that were read and are gone, by size and content."""
-    return {(k.size_bytes, k.content_hash): name for name, k in vanished.items() if k.status == "ingested"}
+    found: dict[int, dict[str, str]] = {}
+    for name, file in vanished.items():
+        if file.status == "ingested":
+            found.setdefault(file.size_bytes, {})[file.content_hash] = name
+    return found
 
 
-def _find_moved(
-    plant: Plant, file: FileState, name: str, moved: dict[tuple[int, str], str], source: Source
-) -> str | None:
+def _find_moved(plant: Plant, file: FileState, name: str, moved: dict[int, dict[str, str]]) -> str | None:
     """Return the name under which a new file was read before, if it is gone there; the new name takes its place."""
-    if file.size_bytes not in {size for size, _ in moved}:
+    if file.size_bytes not in moved:
         return None
-    old = moved.pop((file.size_bytes, _content_of_file(file)), None)
+    try:
+        old = moved[file.size_bytes].pop(_content_of_file(file), None)
+    except SourceError:
+        return None
     if old is not None:
         with plant.warehouse.transaction() as connection:
             rename(connection, old, name)
@@ -207,6 +224,67 @@ def _find_moved(
 
 def _is_same(known: _KnownFile, file: FileState) -> bool:
     return (known.size_bytes, known.modified_at) == (file.size_bytes, file.modified_at)
+
+
+def _look_at(
+    plant: Plant,
+    group: list[FileState],
+    labels: dict[str, str],
+    source: Source,
+    known: dict[str, _KnownFile],
+    names: dict[str, str],
+    target: Path,
+) -> list[_Arrival]:
+    """Stage files: together, if they are small and alike, else one by one."""
+    if len(group) > 1 and (together := _look_together(plant, group, labels, source, known, names, target)):
+        return together
+    return [
+        _look(
+            plant,
+            file,
+            labels[file.path],
+            source,
+            known.get(names[file.path]),
+            target.with_name(f"{target.name}-{place}.parquet"),
+        )
+        for place, file in enumerate(group)
+    ]
+
+
+def _look_together(
+    plant: Plant,
+    group: list[FileState],
+    labels: dict[str, str],
+    source: Source,
+    known: dict[str, _KnownFile],
+    names: dict[str, str],
+    target: Path,
+) -> list[_Arrival] | None:
+    """Stage small files in one go; None if they have to be looked at one by one."""
+    small = []
+    for file in group:
+        one = read_small(file.path, labels[file.path], source)
+        if one is None:
+            return None
+        small.append(one)
+    arrivals: dict[str, _Arrival] = {}
+    fresh = []
+    for file, one in zip(group, small, strict=True):
+        earlier = known.get(names[file.path])
+        if earlier and earlier.content_hash == one.content_hash and earlier.source_hash == source.hash:
+            arrivals[file.path] = _Arrival(file, one.content_hash)
+        else:
+            fresh.append((file, one))
+    if fresh:
+        with plant.warehouse.scratch() as scratch:
+            staged = stage_together(scratch, [one for _, one in fresh], source, target.with_suffix(".parquet"))
+        if staged is None:
+            return None
+        for (file, one), rows in zip(fresh, staged, strict=True):
+            if look_at_file(file.path) != file:
+                return None  # it changed while it was read
+            arrivals[file.path] = _Arrival(file, one.content_hash, rows)
+    return [arrivals[file.path] for file in group]
 
 
 def _look(
@@ -267,6 +345,8 @@ def _insert(
             "FROM ingest.files"
         ).fetchone()
         file_id, number = row or (0, 1)
+        rows: list[tuple[object, ...]] = []
+        together: dict[str, dict[int, int]] = {}
         known = _known_files(connection, [names[arrival.state.path] for arrival in arrivals])
         for arrival in arrivals:
             name = names[arrival.state.path]
@@ -279,8 +359,8 @@ def _insert(
                 )
                 continue
             file_id += 1
-            if not earlier and arrival.staged and vanished:
-                earlier = _take_place(connection, arrival.staged.rows_file, vanished)
+            if not earlier and arrival.staged and vanished and len(arrivals) <= _MOST_COMPARED:
+                earlier = _take_place(connection, arrival.staged, vanished)
             if earlier and (arrival.staged or earlier.status == "refused"):
                 connection.execute(
                     "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?", [number, earlier.file_id]
@@ -288,10 +368,13 @@ def _insert(
                 for table in ("raw_readings", "malformed_lines"):
                     connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [earlier.file_id])
             if arrival.staged:
-                connection.execute(
-                    "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
-                    [file_id, str(arrival.staged.rows_file)],
-                )
+                if arrival.staged.place is not None:
+                    together.setdefault(str(arrival.staged.rows_file), {})[arrival.staged.place] = file_id
+                else:
+                    connection.execute(
+                        "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
+                        [file_id, str(arrival.staged.rows_file)],
+                    )
                 if arrival.staged.malformed:
                     connection.executemany(
                         "INSERT INTO ingest.malformed_lines VALUES (?, ?, ?, ?)",
@@ -299,11 +382,8 @@ def _insert(
                     )
             elif earlier and earlier.status == "ingested":
                 continue  # what was read before stays until the file can be read again
-            connection.execute(
-                "INSERT INTO ingest.files BY NAME SELECT ? AS file_id, ? AS path, ? AS size_bytes, "
-                "? AS modified_at, ? AS content_hash, ? AS source_hash, ? AS status, ? AS reason, "
-                "? AS n_rows, ? AS arrived_in, NULL AS superseded_in, ? AS ingested_at",
-                [
+            rows.append(
+                (
                     file_id,
                     name,
                     arrival.state.size_bytes,
@@ -315,14 +395,49 @@ def _insert(
                     arrival.staged.n_rows if arrival.staged else 0,
                     number,
                     now,
-                ],
+                )
             )
+        for rows_file, places in together.items():
+            _insert_together(connection, rows_file, places)
+        _insert_files(connection, rows)
+
+
+def _insert_together(connection: duckdb.DuckDBPyConnection, rows_file: str, places: dict[int, int]) -> None:
+    """Insert the rows of files that were read together; a file that was not taken has no number."""
+    connection.execute(
+        "INSERT INTO ingest.raw_readings BY NAME SELECT numbers.file_id, rows.* EXCLUDE (_place) "
+        "FROM read_parquet(?) AS rows "
+        "JOIN (SELECT unnest(?)::BIGINT AS _place, unnest(?)::BIGINT AS file_id) AS numbers USING (_place)",
+        [rows_file, list(places), list(places.values())],
+    )
+
+
+def _insert_files(connection: duckdb.DuckDBPyConnection, rows: list[tuple[object, ...]]) -> None:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    if not columns:
+        return
+    names = (
+        ("file_id", "BIGINT"),
+        ("path", "VARCHAR"),
+        ("size_bytes", "BIGINT"),
+        ("modified_at", "TIMESTAMP"),
+        ("content_hash", "VARCHAR"),
+        ("source_hash", "VARCHAR"),
+        ("status", "VARCHAR"),
+        ("reason", "VARCHAR"),
+        ("n_rows", "BIGINT"),
+        ("arrived_in", "BIGINT"),
+        ("ingested_at", "TIMESTAMP"),
+    )
+    select = ", ".join(f"unnest(?::{type_name}[]) AS {name}" for name, type_name in names)
+    connection.execute(f"INSERT INTO ingest.files BY NAME SELECT {select}", columns)
 
 
 def _take_place(
-    connection: duckdb.DuckDBPyConnection, rows_file: Path, vanished: dict[str, _KnownFile]
+    connection: duckdb.DuckDBPyConnection, staged: Staged, vanished: dict[str, _KnownFile]
 ) -> _KnownFile | None:
     """Return the file that a new one takes the place of: it is gone, and the new one has its readings, corrected."""
-    file_id = find_predecessor(connection, rows_file, [k.file_id for k in vanished.values() if k.status == "ingested"])
+    candidates = [file.file_id for file in vanished.values() if file.status == "ingested"]
+    file_id = find_predecessor(connection, staged.rows_file, staged.place, candidates)
     found = next((name for name, k in vanished.items() if k.file_id == file_id), None)
     return vanished.pop(found) if found is not None else None

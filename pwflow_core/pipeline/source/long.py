@@ -36,11 +36,15 @@ _KEY = "machine_id, ts, segment"
 
 @dataclass(frozen=True)
 class Staged:
-    """A file that was read: where its rows wait, how many, and the lines that are no rows."""
+    """A file that was read: where its rows wait, how many, and the lines that are no rows.
+
+    Where it was read together with others, `place` says which of the rows are its own.
+    """
 
     rows_file: Path
     n_rows: int
     malformed: list[tuple[int, str, str]] = field(default_factory=list)
+    place: int | None = None
 
 
 def stage_long(

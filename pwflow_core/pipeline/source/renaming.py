@@ -43,14 +43,16 @@ def rename_known(connection: duckdb.DuckDBPyConnection, names: Mapping[str, str]
         if name not in taken and not is_remote(path):
             by_name[name] = path
     renamed = {path: names[path] for path in known if names.get(path) in by_name and names[path] != path}
-    left = {name: path for name, path in by_name.items() if path not in renamed}
+    left = set(by_name) - set(renamed.values())
+    present = set(names.values())
     for path in known:
-        if path in renamed or path in names.values() or not Path(path).is_absolute():
+        if path in renamed or path in present or not Path(path).is_absolute():
             continue
-        found = [name for name in left if path.endswith(f"/{name}")]
-        if found:
-            renamed[path] = max(found, key=len)
-            del left[renamed[path]]
+        parts = path.split("/")
+        endings = ("/".join(parts[i:]) for i in range(1, len(parts)))
+        if found := next((ending for ending in endings if ending in left), None):
+            renamed[path] = found
+            left.remove(found)
     for path, name in renamed.items():
         rename(connection, path, name)
     if renamed:
@@ -63,20 +65,24 @@ def rename(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
     connection.execute("UPDATE mart.rejected_readings SET file = ? WHERE file = ?", [new, old])
 
 
-def find_predecessor(connection: duckdb.DuckDBPyConnection, rows_file: Path, vanished: Collection[int]) -> int | None:
+def find_predecessor(
+    connection: duckdb.DuckDBPyConnection, rows_file: Path, place: int | None, vanished: Collection[int]
+) -> int | None:
     """Return the file that is not in the source any more whose readings a new file has, nearly all of them.
 
     Arguments:
         connection: An open transaction.
         rows_file: The staged rows of the new file.
+        place: Which of these are its own, where it was read together with others.
         vanished: Numbers of the files that are known, but not in the source any more.
     """
     if not vanished:
         return None
+    own = "" if place is None else f" AND _place = {place:d}"
     rows = connection.execute(
         f"""
         WITH sampled AS (
-            SELECT DISTINCT machine_id, ts FROM read_parquet(?) WHERE ts IS NOT NULL
+            SELECT DISTINCT machine_id, ts FROM read_parquet(?) WHERE ts IS NOT NULL{own}
             USING SAMPLE reservoir({_SAMPLED} ROWS) REPEATABLE (1)
         )
         SELECT raw.file_id, count(*) >= {_SAME} * (SELECT count(*) FROM sampled)
@@ -91,8 +97,10 @@ def find_predecessor(connection: duckdb.DuckDBPyConnection, rows_file: Path, van
         if not is_near:
             continue
         found = connection.execute(
-            """
-            SELECT count(*), count(*) FILTER ((machine_id, ts) IN (SELECT (machine_id, ts) FROM read_parquet(?)))
+            f"""
+            SELECT count(*), count(*) FILTER (
+                (machine_id, ts) IN (SELECT (machine_id, ts) FROM read_parquet(?) WHERE ts IS NOT NULL{own})
+            )
             FROM ingest.raw_readings WHERE file_id = ?
             """,
             [str(rows_file), file_id],

@@ -43,6 +43,8 @@ __all__ = [
     "QUERY_PATH",
     "SEGMENT_JOINT",
     "Staged",
+    "check_columns",
+    "select_rows",
     "stage_file",
     "stage_query",
 ]
@@ -110,11 +112,11 @@ def _stage(
     try:
         types = {row[0]: row[1] for row in scratch.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()}
         known = path_values(source, label)
-        _check_columns(types, path, source, known)
+        check_columns(types, path, source, known)
         if source.layout == "long":
             staged = stage_long(scratch, reader, types, source, Context(label, known), target)
         else:
-            select = _select(reader, types, Context(label, known), source)
+            select = select_rows(reader, types, Context(label, known), source, "row_number() OVER ()")
             scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
             staged = Staged(target, fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)]))
     except duckdb.Error as error:
@@ -129,7 +131,12 @@ def _stage(
     return staged
 
 
-def _check_columns(types: dict[str, str], path: str, source: Source, known: Mapping[str, str]) -> None:
+def check_columns(types: Mapping[str, str], path: str, source: Source, known: Mapping[str, str]) -> None:
+    """Raise if a column is missing.
+
+    Raises:
+        MissingColumnError: Which, and what there is instead.
+    """
     missing = [column for column in columns_of(source, known) if column not in types]
     if missing:
         raise MissingColumnError(
@@ -139,23 +146,35 @@ def _check_columns(types: dict[str, str], path: str, source: Source, known: Mapp
         )
 
 
-def _select(reader: str, types: dict[str, str], context: Context, source: Source) -> str:
-    """Return the query of raw readings; sensors with a time column of their own have rows of their own."""
+def select_rows(
+    reader: str, types: Mapping[str, str], context: Context, source: Source, place: str, beside: str = ""
+) -> str:
+    """Return the query of raw readings; sensors with a time column of their own have rows of their own.
+
+    Arguments:
+        reader: What is read.
+        types: Its columns.
+        context: What is known of it besides.
+        source: What the columns mean.
+        place: SQL of the number of a row.
+        beside: Further columns.
+    """
     times = dict.fromkeys(sensor.timestamp or source.timestamp for sensor in source.sensors)
     if len(times) == 1:
-        return _select_at(next(iter(times)), reader, types, context, source, "row_number() OVER ()")
+        return _select_at(next(iter(times)), reader, types, context, source, place, beside)
     parts = []
     for i, time in enumerate(times, start=1 - len(times)):
-        place = f"{len(times)} * row_number() OVER () + {i}"
-        rows = _select_at(time, reader, types, context, source, place)
+        rows = _select_at(time, reader, types, context, source, f"{len(times)} * {place} + {i}", beside)
         parts.append(f"SELECT * FROM ({rows}) WHERE nullif(trim(ts), '') IS NOT NULL")
     return " UNION ALL ".join(parts)
 
 
-def _select_at(time: str, reader: str, types: dict[str, str], context: Context, source: Source, place: str) -> str:
+def _select_at(
+    time: str, reader: str, types: Mapping[str, str], context: Context, source: Source, place: str, beside: str
+) -> str:
     own = [sensor for sensor in source.sensors if (sensor.timestamp or source.timestamp) == time]
     columns = [
-        f"{place} AS row_number",
+        f"{beside}{place} AS row_number",
         f"{timestamp_sql(source, time)} AS ts",
         f"{machine_sql(source, context)} AS machine_id",
         f"{segment_sql(source, context)} AS segment",
@@ -168,14 +187,14 @@ def _select_at(time: str, reader: str, types: dict[str, str], context: Context, 
     return f"SELECT {', '.join(columns)} FROM {reader}"
 
 
-def _good_number(types: dict[str, str], sensor: Sensor, source: Source) -> str:
+def _good_number(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
     number = number_sql(types, sensor.column, source)
     if not sensor.quality:
         return number
     return f"CASE WHEN {is_good_sql(sensor.quality, source)} THEN {number} END"
 
 
-def _refused(types: dict[str, str], sensor: Sensor, source: Source) -> str:
+def _refused(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
     good = f" AND {is_good_sql(sensor.quality, source)}" if sensor.quality else ""
     return (
         f"{{'k': {quote_literal(sensor.name)}, "
