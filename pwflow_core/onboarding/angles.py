@@ -7,7 +7,7 @@ from pwflow_core.onboarding.names import guess_unit, words
 from pwflow_core.onboarding.sampling import Sample
 from pwflow_core.onboarding.vocabulary import ANGLES
 
-__all__ = ["find_period", "is_wrapping_counter", "wrap_of"]
+__all__ = ["find_period", "is_totaliser", "is_wrapping_counter", "wrap_of"]
 
 _TURN = 360.0
 _SECTORS = 72
@@ -48,6 +48,11 @@ def wrap_of(sample: Sample, profile: ColumnProfile, steps: Steps) -> dict[str, f
     usual = max(range(_SECTORS), key=lambda sector: loads[sector])
     cut = max(empty, key=lambda sector: min((sector - usual) % _SECTORS, (usual - sector) % _SECTORS))
     return {"period": period, "cut": cut * width}
+
+
+def is_totaliser(steps: Steps) -> bool:
+    """Whether values mostly go up and never down, as no measurement does that has noise."""
+    return steps.n >= _ENOUGH and steps.down == 0 and steps.up >= 0.5
 
 
 def is_wrapping_counter(profile: ColumnProfile, steps: Steps) -> bool:

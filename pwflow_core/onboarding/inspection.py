@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pwflow_core.errors import SourceError
-from pwflow_core.onboarding.angles import find_period, wrap_of
+from pwflow_core.onboarding.angles import find_period, is_totaliser, wrap_of
 from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, measure_steps, profile_columns
 from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
 from pwflow_core.onboarding.long_inspection import (
@@ -272,6 +272,11 @@ class _Roles:
                 else:
                     ignored[name] = reason
                     optional |= {name} if is_optional else set()
+        totalisers = [profile for profile in kept if is_totaliser(self.steps[profile.name])]
+        if len(totalisers) < len(kept):
+            kept = [profile for profile in kept if profile not in totalisers]
+            ignored |= {p.name: "never goes down in the sample, as a totaliser" for p in totalisers}
+            optional |= {profile.name for profile in totalisers}
         names = name_sensors(profile.name for profile in kept)
         holds = find_holds(self.sample, self.time, self.machine, kept, self.channels, self.times)
         sensors = tuple(self._sensor(profile, names[profile.name], holds) for profile in kept)
