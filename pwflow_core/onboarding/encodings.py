@@ -40,7 +40,7 @@ def find_encoding(files: Sequence[Path]) -> tuple[str | None, str]:
 def _guess(head: bytes, path: Path) -> str:
     if b"\0" in head:
         even, odd = head[::2].count(0), head[1::2].count(0)
-        if max(even, odd) > len(head) // 8:
+        if max(even, odd) > 0.2 * len(head) and min(even, odd) < 0.02 * len(head):
             return "utf-16-le" if odd > even else "utf-16-be"
         raise SourceError(
             f"Expected CSV text, got binary data in {path}: export it as CSV UTF-8, or give a Parquet file the ending "

@@ -1,12 +1,17 @@
 """Long exports, quality columns, times per channel: they become one reading per machine and time."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from pwflow_core.config import parse_config
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.pipeline.source import long
-from tests.conftest import put_file, query, read_all
+from tests.conftest import examples, open_plant, put_file, query, read_all
 
 LONG = {"timestamp": "time", "layout": "long", "tag": "tag", "value": "value", "machine": None}
 READINGS = "SELECT strftime(ts, '%H:%M'), machine_id, temperature, pressure, quality FROM core.readings ORDER BY ALL"
@@ -151,3 +156,33 @@ def test_nanoseconds_belong_to_the_time(make_plant):
 def test_keys_that_make_no_sense_are_refused(tmp_path, source, message):
     with pytest.raises(ConfigurationError, match=message):
         parse_config({"source": {"path": "x"} | source}, name="test", folder=tmp_path)
+
+
+def written(rows_of_file: list[tuple[int, str]]) -> str:
+    return rows(*(f"2024-01-01T00:{minute:02d}Z,{tag},{minute}.{len(tag)}" for minute, tag in rows_of_file))
+
+
+ALL = [(minute, tag) for minute in range(6) for tag in ("temperature", "pressure")]
+
+
+@settings(
+    max_examples=examples(3, 100),
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+@given(order=st.permutations(ALL), n_files=st.integers(1, 4), runs=st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_in_whatever_files_and_runs_the_values_come_they_end_as_one_load(order, n_files, runs):
+    with TemporaryDirectory() as one, TemporaryDirectory() as many:
+        at_once, by_run = (open_plant(Path(folder), {"source": LONG}) for folder in (one, many))
+        put_file(Path(one) / "data" / "all.csv", written(ALL))
+        read_all(at_once)
+        for run in sorted(set(runs[:n_files])):
+            for number in range(n_files):
+                if runs[number] == run:
+                    put_file(Path(many) / "data" / f"{number}.csv", written(order[number::n_files]))
+            read_all(by_run)
+        everything = "SELECT * EXCLUDE (file_id, row_number, batch_id, fold) FROM core.readings ORDER BY ALL"
+        assert query(by_run, everything) == query(at_once, everything)
+        assert query(by_run, "SELECT count(*) FROM mart.rejected_readings") == [(0,)]
