@@ -5,10 +5,20 @@ Its kind by its name, the column types that hold numbers, the times that carry a
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 
-__all__ = ["HAS_OFFSET", "escape_glob", "is_number_type", "is_parquet", "is_remote"]
+__all__ = [
+    "HAS_OFFSET",
+    "escape_glob",
+    "is_number_type",
+    "is_parquet",
+    "is_remote",
+    "is_utf8",
+    "match_files",
+    "readable_name",
+]
 
 HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
 """A pattern for DuckDB's `regexp_matches`: a time of day that says how far from UTC it is."""
@@ -32,6 +42,26 @@ def escape_glob(path: str | os.PathLike[str]) -> str:
     """Return a pattern that matches this path and no other."""
     text = os.fspath(path)
     return text if is_remote(text) else _WILD.sub(r"[\g<0>]", text)
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a file is UTF-8, as DuckDB needs it; others come from old systems and archives."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable_name(path: str) -> str:
+    r"""Return a path in letters only: a byte of it that is none becomes `\xfc` or the like."""
+    return path if is_utf8(path) else os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def match_files(pattern: str) -> list[str]:
+    """Return the files that a glob matches, also those whose names are not UTF-8, sorted."""
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
+    return sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 - a name that is not UTF-8
 
 
 def is_number_type(type_name: str) -> bool:

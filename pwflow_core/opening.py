@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pwflow_core.errors import SourceError
-from pwflow_core.files import is_parquet, is_remote
+from pwflow_core.files import is_parquet, is_remote, is_utf8
 
 __all__ = [
     "has_byte_order_mark",
@@ -128,7 +128,7 @@ def plain_file(path: str, folder: Path, encoding: str | None = None, most_bytes:
             f"Expected a ZIP archive with exports (.csv, .xlsx, .parquet), got {path}, which has none or is damaged: "
             "export it again, or move it away."
         )
-    if is_remote(path) or (is_parquet(path) and not member):
+    if is_remote(path) or (is_parquet(path) and not member and is_utf8(path)):
         return path
     ending = member or archive.name
     if is_spreadsheet(ending):
@@ -145,7 +145,7 @@ def plain_file(path: str, folder: Path, encoding: str | None = None, most_bytes:
     marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     wanted = marked or encoding or "utf-8"
     if codecs.lookup(wanted).name in ("utf-8", "utf-8-sig"):
-        if not member:
+        if not member and is_utf8(path):
             return path
         target = folder / "plain.csv"
         with open_bytes(path) as stream, target.open("wb") as copy:

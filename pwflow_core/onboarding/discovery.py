@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
-from pwflow_core.files import escape_glob
+from pwflow_core.files import escape_glob, match_files
 from pwflow_core.opening import is_packed, list_members
 
 __all__ = ["FoundFiles", "find_exports"]
@@ -131,7 +131,12 @@ def _ending(file: Path) -> str:
 
 def _glob(pattern: str) -> tuple[Path, ...]:
     with duckdb.connect(":memory:") as connection:
-        rows = connection.execute("SELECT file FROM glob(?) ORDER BY file", [pattern]).fetchall()
+        try:
+            rows = connection.execute("SELECT file FROM glob(?) ORDER BY file", [pattern]).fetchall()
+        except (duckdb.InvalidInputException, RuntimeError) as error:  # a name that is not UTF-8
+            if "utf" not in str(error).lower() and "unicode" not in str(error).lower():
+                raise
+            return tuple(map(Path, match_files(pattern)))
     return tuple(Path(row[0]) for row in rows if Path(row[0]).is_file())
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
-from pwflow_core.files import is_remote
+from pwflow_core.files import is_remote, is_utf8
 from pwflow_core.onboarding.layout import find_layout
 from pwflow_core.opening import has_byte_order_mark
 from pwflow_core.pipeline.source.expressions import Context, columns_of, path_values
@@ -59,6 +59,7 @@ def group_small(files: Sequence[FileState], source: Source) -> Iterator[list[Fil
             and source.delimiter is not None
             and source.encoding is None
             and not is_remote(file.path)
+            and is_utf8(file.path)
             and ".zip/" not in file.path.lower()
             and 0 < file.size_bytes <= _MOST_BYTES_EACH
             and file.path.lower().endswith(_ENDINGS)

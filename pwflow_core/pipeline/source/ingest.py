@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import SourceError
+from pwflow_core.files import readable_name
 from pwflow_core.opening import list_members, split_member
 from pwflow_core.pipeline.source.batches import group_small, read_small, stage_together
 from pwflow_core.pipeline.source.renaming import find_predecessor, may_be_renamed, rename, rename_known
@@ -303,9 +304,11 @@ def _look(
                 return _Arrival(file, content_hash)
             staged = staged or stage_file(scratch, file.path, label, source, target)
         except SourceError as error:
-            return _Arrival(file, "", refusal=hide_secrets(str(error)))
+            return _Arrival(file, "", refusal=readable_name(hide_secrets(str(error))))
     if plant.config.source.sql is None and "://" not in file.path and look_at_file(file.path) != file:
-        return _Arrival(file, "", refusal=f"{file.path} changed while it was read: it is left for the next run.")
+        return _Arrival(
+            file, "", refusal=f"{readable_name(file.path)} changed while it was read: it is left for the next run."
+        )
     return _Arrival(file, content_hash, staged)
 
 

@@ -16,7 +16,7 @@ import duckdb
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, SourceError, first_line
-from pwflow_core.files import escape_glob, is_remote
+from pwflow_core.files import escape_glob, is_remote, match_files, readable_name
 from pwflow_core.opening import is_packed, list_members, looks_like_export, split_member
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
@@ -156,7 +156,7 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     query = "SELECT filename, size, last_modified::TIMESTAMP FROM read_blob(?)"
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
-                    paths = [row[0] for row in connection.execute("SELECT file FROM glob(?)", [where]).fetchall()]
+                    paths = _matches(connection, where)
                     # DuckDB's glob passes over names with a backslash
                     matched = glob.glob(where, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
                     paths += [path for path in matched if "\\" in path and path not in paths]
@@ -180,6 +180,16 @@ def find_files(config: PlantConfig) -> list[FileState]:
                 )
             found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
+
+
+def _matches(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[str]:
+    """Return what a glob matches; DuckDB gives up on a name that is not UTF-8."""
+    try:
+        return [row[0] for row in connection.execute("SELECT file FROM glob(?)", [pattern]).fetchall()]
+    except (duckdb.InvalidInputException, RuntimeError) as error:
+        if "utf" not in str(error).lower() and "unicode" not in str(error).lower():
+            raise
+        return match_files(pattern)
 
 
 def _members(path: str) -> list[str]:
@@ -211,7 +221,7 @@ def name_files(files: list[FileState]) -> dict[str, str]:
 def know_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """Return what each file is known by in the warehouse: its path below `source.path`, wherever that folder lies."""
     names, labels = name_files(files), label_files(config, files)
-    return {path: name if is_remote(path) else labels[path] or name for path, name in names.items()}
+    return {path: name if is_remote(path) else labels[path] or readable_name(name) for path, name in names.items()}
 
 
 def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
@@ -221,7 +231,8 @@ def label_files(config: PlantConfig, files: list[FileState]) -> dict[str, str]:
     """
     folders = [_fixed_folder(_glob(config, pattern)) for pattern in config.source.patterns]
     base = os.path.commonpath(folders) if folders else ""
-    return {path: name.removeprefix(base).lstrip("/") for path, name in name_files(files).items()}
+    names = name_files(files)
+    return {path: readable_name(name.removeprefix(base).lstrip("/")) for path, name in names.items()}
 
 
 def _is_hidden(path: str, base: str) -> bool:

@@ -1,6 +1,9 @@
 """Files under another name: a moved folder is not read again, and a corrected file is taken wherever it lies."""
 
+import os
 import shutil
+
+import pytest
 
 from pwflow_core.pipeline.source.ingest import ingest_files
 from tests.conftest import put_file, query, read_all
@@ -72,3 +75,16 @@ def test_files_that_an_older_release_knew_by_their_whole_path_are_not_read_again
         connection.execute("UPDATE ingest.files SET path = '/elsewhere/exports/' || path")
     assert ingest_files(plant).n_unchanged == 2
     assert [row[0] for row in state(plant)] == ["a.csv", "sub/b.csv"]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read_once(make_plant, tmp_path):
+    plant = make_plant({"a.csv": day(1, 0)}, source={"path": "data"})
+    name = os.fsdecode(b"M\xfcnchen.csv")
+    try:
+        (tmp_path / "data" / name).write_text(day(2, 0))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    read_all(plant)
+    assert query(plant, "SELECT count(*) FROM core.readings") == [(100,)]
+    assert [row[0] for row in state(plant)] == ["M\\xfcnchen.csv", "a.csv"]
+    assert ingest_files(plant).n_unchanged == 2
