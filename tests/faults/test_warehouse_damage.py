@@ -100,7 +100,7 @@ def test_a_log_cut_short_is_noticed_what_is_lost_is_named_and_made_again(interru
 # not among the bytes from 9 to 30: they are a random name, some bits of which mean nothing
 @pytest.mark.parametrize(
     "place",
-    [2, pytest.param(8, marks=AT_NIGHT), pytest.param(40, marks=AT_NIGHT), 0.5, pytest.param(-2, marks=AT_NIGHT)],
+    [0.5, *(pytest.param(place, marks=AT_NIGHT) for place in (2, 8, 40, -2))],
 )
 def test_a_log_with_a_flipped_bit_is_set_aside_and_what_is_lost_is_made_again(interrupted, stem, caplog, place):
     plant, log = interrupted.plant, interrupted.log

@@ -214,18 +214,12 @@ def test_a_damaged_model_file_costs_its_pictures_only(eventful_plant, take_apart
     assert summary.n_regimes_shown == 4
 
 
-def test_a_plant_without_events_says_so(eventful_plant, take_apart):
+def test_a_plant_without_events_says_so_and_lists_its_highest_scores(eventful_plant, take_apart):
     with eventful_plant.warehouse.transaction() as connection:
         connection.execute("DELETE FROM mart.anomaly_events")
     summary, page = built(eventful_plant, take_apart)
     assert (summary.n_events, summary.n_events_shown) == (0, 0)
     assert TEXTS("events.none") in page.text
-
-
-def test_without_events_the_highest_scores_are_listed(eventful_plant, take_apart):
-    with eventful_plant.warehouse.transaction() as connection:
-        connection.execute("DELETE FROM mart.anomaly_events")
-    page = built(eventful_plant, take_apart)[1]
     assert TEXTS("events.highest") in page.text
     highest = query(
         eventful_plant,
