@@ -63,6 +63,7 @@ def test_shares_that_cannot_be_weighed_are_said_and_hold_up_no_training(plant):
     assert statuses(plant)[IDS[1]] == "done"
 
 
+@pytest.mark.long(reason="8 CPU s: a verdict that is done is left alone in test_sensors.py")
 def test_the_sensor_knows_of_a_run_that_a_person_started(plant):
     add_verdict(plant, "c0002", verdict_id=IDS[0])
     with plant.instance() as instance:

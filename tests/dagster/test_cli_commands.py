@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from click.testing import CliRunner
 
 from pwflow_core.simulation import SENSORS
@@ -169,6 +170,7 @@ def test_results_come_as_json_where_a_program_asks_and_progress_as_plain_lines_i
     assert written["size_bytes"] == (here.folder / "r.html").stat().st_size
 
 
+@pytest.mark.long(reason="10 CPU s: progress is plain lines at each push")
 def test_progress_is_a_bar_on_a_terminal(here, stem):
     ours, theirs = pty.openpty()
     shown = b""

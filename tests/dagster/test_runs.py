@@ -103,6 +103,7 @@ def test_a_new_day_is_scored_and_the_old_scores_stay_as_they_are(plant):
         assert published.execute("SELECT count(*) FROM mart.anomaly_scores").fetchone() == (4 * 3 * 1440,)
 
 
+@pytest.mark.long(reason="9 CPU s: a rollback by a click says so of its slice, and the core says it of a training")
 def test_retraining_one_partition_leaves_other_slices_byte_equal(plant):
     changed = plant.config.flow.model_copy(update={"random_state": 1})
     plant.config = plant.config.model_copy(update={"flow": changed})
@@ -115,6 +116,7 @@ def test_retraining_one_partition_leaves_other_slices_byte_equal(plant):
     assert versions == 2
 
 
+@pytest.mark.long(reason="7 CPU s: a retired key is refused in the core at each push")
 def test_a_run_over_a_range_passes_over_retired_clusters(plant):
     with plant.plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.clusters SET status = 'retired' WHERE cluster_key = 'c0004'")

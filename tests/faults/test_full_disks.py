@@ -43,7 +43,7 @@ except StorageFullError as error:
     sys.stdout.flush()
     os._exit(7)
 """
-LONG = pytest.mark.long(reason="7 CPU s each: a step that takes in, one that derives and one that publishes stay")
+LONG = pytest.mark.long(reason="7 CPU s each: one step that takes in and one that publishes stay")
 READING_STATE = (
     "SELECT (SELECT sum(hash(r)) FROM core.readings AS r), (SELECT sum(hash(s)) FROM mart.anomaly_scores AS s)"
 )
@@ -126,7 +126,7 @@ STEPS = {
 
 @pytest.mark.parametrize(
     "step",
-    [step if step in ("ingesting", "scoring", "publishing") else pytest.param(step, marks=LONG) for step in STEPS],
+    [step if step in ("ingesting", "publishing") else pytest.param(step, marks=LONG) for step in STEPS],
 )
 def test_while_a_step_runs_it_fails_with_the_path_and_leaves_what_was_there(small_disk, trained_plant, stem, step):
     plant = on(small_disk, trained_plant)

@@ -72,6 +72,7 @@ def test_sixty_nights_with_kills_end_with_the_tables_of_a_full_recomputation(tra
     assert kills >= 60
 
 
+@pytest.mark.long(reason="15 CPU s: copies of plants are opened and go on in most tests")
 def test_a_backup_of_three_things_restores_the_plant_as_it_was(trained_plant, stem, tmp_path_factory):
     """Warehouse with its ledger, model store, configuration: copied while nothing runs, put back, and on it goes."""
     backup = tmp_path_factory.mktemp("backup") / "plant"

@@ -47,8 +47,14 @@ def either(request, model, bananas, shared_model, curved):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "estimator",
-    [PiecewiseFlow(flow=BARELY), PiecewiseFlowDetector(PiecewiseFlow(flow=BARELY))],
-    ids=["PiecewiseFlow", "PiecewiseFlowDetector"],
+    [
+        pytest.param(PiecewiseFlow(flow=BARELY), id="PiecewiseFlow"),
+        pytest.param(
+            PiecewiseFlowDetector(PiecewiseFlow(flow=BARELY)),
+            id="PiecewiseFlowDetector",
+            marks=pytest.mark.long(reason="20 CPU s: each of thirty checks calibrates as well; the model itself stays"),
+        ),
+    ],
 )
 def test_scikit_learn_contract(estimator):
     """What scikit-learn itself skips asks for another array library than NumPy."""

@@ -281,6 +281,7 @@ def test_each_bad_row_ends_in_the_status_that_it_should_and_every_row_is_account
     assert silent == [(0,)]
 
 
+@pytest.mark.long(reason="13 CPU s: constant sensors are learned in tests/modelling")
 def test_a_constant_sensor_is_learned_and_scored(make_plant):
     plant = make_plant({"a.csv": minutes(np.full(3000, 4.2))}, clustering={"candidates": [1, 2]})
     read_all(plant)

@@ -192,6 +192,7 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(explained_plant,
     assert query(explained_plant, ALL) == before
 
 
+@pytest.mark.long(reason="11 CPU s: a plant of hostile names goes the whole way in tests/reporting")
 def test_a_sensor_may_have_any_name(make_plant):
     hostile = "x'); DROP TABLE mart.anomaly_scores; --"
     readings = plant_readings(1000).rename(columns={"temperature": hostile, "pressure": "scored_at"})

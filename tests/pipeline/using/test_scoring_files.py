@@ -94,6 +94,7 @@ def test_an_alarm_budget_that_was_converted_is_used_and_another_is_refused(train
     assert score_file(budget, file, tmp_path / "scores.csv").alpha == alpha
 
 
+@pytest.mark.long(reason="10 CPU s: files without features have the scores of the pipeline at each push")
 def test_features_over_time_are_those_of_the_file(make_plant, tmp_path):
     from tests.conftest import learn_all
 
