@@ -113,6 +113,14 @@ class UnknownStretchError(PwflowError, LookupError):
     """A stretch is not one of `mart.unusual_stretches`."""
 
 
+class UnknownCaseError(PwflowError, LookupError):
+    """A case is not one of `mart.cases`, or its first digits fit several."""
+
+
+class CaseStateError(PwflowError, ValueError):
+    """A case cannot change to the state that is asked for, see `cases.lifecycle.TRANSITIONS`."""
+
+
 class PromotionError(PwflowError, ValueError):
     """A flow cannot be put in force."""
 

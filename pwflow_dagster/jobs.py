@@ -14,18 +14,22 @@ from pydantic import Field
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import PwflowError
 from pwflow_dagster.names import (
+    ACKNOWLEDGE_CASE,
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
     APPROVE_REGIME,
     DELIVER_NOTICES,
     DISMISS,
     LEARN_REGIMES,
+    MARK_CASE,
     NIGHTLY_SCORING,
     PREVIOUS,
     PROMOTE_FLOW,
     RETRAIN_CLUSTER,
     ROLL_BACK_FLOW,
+    SHELVE_CASE,
     TRAIN_AND_SCORE,
+    UNDO_DECISION,
     WHOLE_PATH,
     asset_key,
 )
@@ -35,11 +39,22 @@ from pwflow_dagster.steps import decided_by
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+    from pwflow_core.pipeline.decisions.verdicts import Decider
     from pwflow_dagster.runs import Runner, RunOutcome
 
     _Runners = Callable[[dg.DagsterInstance], Runner]
 
-__all__ = ["AnswerConfig", "ApprovalConfig", "DismissalConfig", "PromotionConfig", "RollbackConfig", "build_jobs"]
+__all__ = [
+    "AnswerConfig",
+    "ApprovalConfig",
+    "CaseConfig",
+    "DismissalConfig",
+    "MarkConfig",
+    "PromotionConfig",
+    "RollbackConfig",
+    "ShelveConfig",
+    "build_jobs",
+]
 
 _INGEST = ("raw_readings", "readings")
 _SCORE = (
@@ -48,6 +63,7 @@ _SCORE = (
     "sensor_contributions",
     "anomaly_events",
     "cluster_health",
+    "cases",
     "published_warehouse",
     "plant_report",
     "notifications",
@@ -78,6 +94,33 @@ class DismissalConfig(dg.Config):
 
     verdict_id: str = Field(description=f"The verdict, or the unusual stretch (U-…). {_WHERE}")
     reason: str = Field(default="dismissed in Dagster", description="Why, for the record.")
+
+
+_CASE = "The case, such as K-3f9a2c, or its first digits. Open ones stand in the last materialization of cases."
+
+
+class CaseConfig(dg.Config):
+    """Run configuration of `acknowledge_case` and `undo_decision`."""
+
+    case_id: str = Field(description=_CASE)
+    reason: str = Field(default="decided in Dagster", description="Why, for the record.")
+
+
+class ShelveConfig(dg.Config):
+    """Run configuration of `shelve_case`."""
+
+    case_id: str = Field(description=_CASE)
+    until: str = Field(description="Until when, such as 2026-03-14 or 2026-03-14T06:00; of the plant's time zone.")
+    reason: str = Field(default="shelved in Dagster", description="Why, for the record.")
+
+
+class MarkConfig(dg.Config):
+    """Run configuration of `mark_case`."""
+
+    case_id: str = Field(description=_CASE)
+    label: str = Field(description="What it was: fault, normal or known.")
+    kind: str = Field(default="", description="Of a known cause: which, such as `filter change`.")
+    reason: str = Field(default="marked in Dagster", description="Why, for the record.")
 
 
 class PromotionConfig(dg.Config):
@@ -121,6 +164,7 @@ def build_jobs(
         _approve_regime(runner),
         _dismiss(PlantResource(config)),
         _deliver_notices(PlantResource(config)),
+        *_decide_about_cases(PlantResource(config)),
         _promote_flow(runner),
         _roll_back_flow(runner),
         job(
@@ -250,6 +294,82 @@ def _deliver_notices(plant: PlantResource) -> dg.JobDefinition:
         "Tell the targets of [notify] what the record has to tell and they were not told yet, and send again what did "
         "not arrive. The sensor notify starts it.",
     )
+
+
+def _decide_about_cases(plant: PlantResource) -> list[dg.JobDefinition]:
+    """Return the jobs by which a person decides about a case; what they say is published with the next run."""
+
+    @dg.op(description="Records that somebody looks at a case.")
+    def run_acknowledgement(context: dg.OpExecutionContext, config: CaseConfig) -> None:
+        from pwflow_core.pipeline.cases.labels import acknowledge_case
+
+        with _refusals():
+            made = acknowledge_case(plant.open(), config.case_id, by=_decider(context), reason=config.reason)
+        context.log.info(f"{made.case_id}: {made.state}. {made.summary}")
+
+    @dg.op(description="Records that a case can wait.")
+    def run_shelving(context: dg.OpExecutionContext, config: ShelveConfig) -> None:
+        from pwflow_core.pipeline.cases.labels import read_until, shelve_case
+
+        with _refusals():
+            opened = plant.open()
+            until = read_until(config.until, opened.config.schedule.timezone)
+            made = shelve_case(opened, config.case_id, until=until, by=_decider(context), reason=config.reason)
+        context.log.info(f"{made.case_id}: shelved until {made.shelved_until} UTC. {made.summary}")
+
+    @dg.op(description="Records what a case was.")
+    def run_marking(context: dg.OpExecutionContext, config: MarkConfig) -> None:
+        from pwflow_core.pipeline.cases.labels import mark_case, read_label
+
+        with _refusals():
+            made = mark_case(
+                plant.open(),
+                config.case_id,
+                read_label(config.label),
+                kind=config.kind,
+                by=_decider(context),
+                reason=config.reason,
+            )
+        context.log.info(f"{made.case_id}: {made.label_kind or made.label}. {made.summary}")
+
+    @dg.op(description="Takes back what was decided last about a case.")
+    def run_undoing(context: dg.OpExecutionContext, config: CaseConfig) -> None:
+        from pwflow_core.pipeline.cases.labels import undo_decision
+
+        with _refusals():
+            made = undo_decision(plant.open(), config.case_id, by=_decider(context), reason=config.reason)
+        context.log.info(f"{made.case_id}: {made.state} again. {made.summary}")
+
+    return [
+        _job_of(
+            run_acknowledgement,
+            ACKNOWLEDGE_CASE,
+            "Say that somebody looks at a case (its id goes into the launchpad; cases and `pwflow status` list those "
+            "that are open). It closes by itself when its machines are normal again.",
+        ),
+        _job_of(
+            run_shelving,
+            SHELVE_CASE,
+            "Put a case aside until a day or time; then it is open again, if it still goes on.",
+        ),
+        _job_of(
+            run_marking,
+            MARK_CASE,
+            "Say what a case was: a fault, from which nothing learns; normal, which teaches and calibrates; or a known "
+            "cause. It closes.",
+        ),
+        _job_of(
+            run_undoing,
+            UNDO_DECISION,
+            "Take back what was decided last about a case: that it was seen, shelved or marked.",
+        ),
+    ]
+
+
+def _decider(context: dg.OpExecutionContext) -> "Decider":
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+
+    return Decider(decided_by(context.run), context.run_id)
 
 
 def _promote_flow(runner: "_Runners") -> dg.JobDefinition:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 __all__ = [
+    "ACKNOWLEDGE_CASE",
     "ANSWER_DRIFT",
     "ANSWER_VERDICTS",
     "APPROVE_REGIME",
@@ -17,13 +18,16 @@ __all__ = [
     "DELIVER_NOTICES",
     "DISMISS",
     "LEARN_REGIMES",
+    "MARK_CASE",
     "NIGHTLY_SCORING",
     "PREVIOUS",
     "PROMOTE_FLOW",
     "REASON_TAG",
     "RETRAIN_CLUSTER",
     "ROLL_BACK_FLOW",
+    "SHELVE_CASE",
     "TRAIN_AND_SCORE",
+    "UNDO_DECISION",
     "WHOLE_PATH",
     "asset_key",
     "flow_config",
@@ -44,6 +48,10 @@ ROLL_BACK_FLOW = "roll_back_flow"
 APPROVE_REGIME = "approve_regime"
 DISMISS = "dismiss"
 DELIVER_NOTICES = "deliver_notices"
+ACKNOWLEDGE_CASE = "acknowledge_case"
+SHELVE_CASE = "shelve_case"
+MARK_CASE = "mark_case"
+UNDO_DECISION = "undo_decision"
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in force before."""

@@ -361,6 +361,16 @@ class EventsConfig(_Section):
     """Fewest anomalies of an event, unless one of them is a hundred times rarer than `alpha` asks for."""
 
 
+class CasesConfig(_Section):
+    """When events are one case, and when it is over."""
+
+    quiet_minutes: Annotated[float, Field(gt=0, le=525_600)] | None = None
+    """A case closes by itself once its machines ran normally for so long; what comes back within four times that is the
+    same case. Without it: 72 times the gap between two events, at most three days."""
+    flood: Annotated[int, Field(ge=1)] = 20
+    """More new cases than this in one run are a flood: a check warns, and they are summed up."""
+
+
 class DriftConfig(_Section):
     """When a regime counts as changed, and what happens then."""
 
@@ -487,6 +497,7 @@ class PlantConfig(_Section):
     flow: FlowConfig = FlowConfig()
     scoring: ScoringConfig = ScoringConfig()
     events: EventsConfig = EventsConfig()
+    cases: CasesConfig = CasesConfig()
     drift: DriftConfig = DriftConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     report: ReportConfig = ReportConfig()

@@ -33,6 +33,7 @@ class EventRow:
     machine_id: str
     started_at: datetime
     ended_at: datetime
+    lasted_until: datetime
     peak_score: float
     n_readings: int
     cluster_key: str | None

@@ -160,6 +160,15 @@ def _add_bad_quality(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE ingest.raw_readings ADD COLUMN IF NOT EXISTS bad_quality MAP(VARCHAR, VARCHAR)")
 
 
+def _add_duration(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE IF EXISTS mart.anomaly_events ADD COLUMN IF NOT EXISTS lasted_until TIMESTAMP")
+
+
+def _fill_duration(connection: duckdb.DuckDBPyConnection) -> None:
+    """Say of events until the next run derives them again that they lasted as long as their anomalies."""
+    connection.execute("UPDATE mart.anomaly_events SET lasted_until = ended_at")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -170,6 +179,7 @@ MIGRATIONS = (
     Migration(8, "all is scored again, by the flows without their tails", fill=_forget_conformity),
     Migration(9, "how flows were trained gets a table; it was part of the model file, and of its name"),
     Migration(10, "rows of one machine and time with different sensors are put together", alter=_add_bad_quality),
+    Migration(11, "cases and what was told of them get tables", alter=_add_duration, fill=_fill_duration),
 )
 """All migrations, in the order of their layouts."""
 

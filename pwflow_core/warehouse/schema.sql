@@ -263,7 +263,107 @@ CREATE TABLE IF NOT EXISTS mart.anomaly_events (
     cluster_key VARCHAR,
     top_sensors VARCHAR[],
     segment VARCHAR,
-    summary VARCHAR
+    summary VARCHAR,
+    lasted_until TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.cases (
+    case_id VARCHAR,
+    state VARCHAR,
+    severity VARCHAR,
+    label VARCHAR,
+    label_kind VARCHAR,
+    machine_ids VARCHAR[],
+    sensors VARCHAR[],
+    segments VARCHAR[],
+    cluster_keys VARCHAR[],
+    since TIMESTAMP,
+    last_seen TIMESTAMP,
+    n_events BIGINT,
+    n_readings BIGINT,
+    alarm_seconds DOUBLE,
+    peak_score DOUBLE,
+    worst_event_id BIGINT,
+    verdict_ids VARCHAR[],
+    n_reopened BIGINT,
+    closed_at TIMESTAMP,
+    shelved_until TIMESTAMP,
+    merged_into VARCHAR,
+    similar_cases VARCHAR[],
+    summary VARCHAR,
+    opened_at TIMESTAMP,
+    updated_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.case_events (
+    case_id VARCHAR,
+    event_id BIGINT,
+    verdict_id VARCHAR,
+    machine_id VARCHAR,
+    started_at TIMESTAMP,
+    told_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    lasted_until TIMESTAMP,
+    n_readings BIGINT,
+    peak_score DOUBLE,
+    cluster_key VARCHAR,
+    segment VARCHAR,
+    sensors VARCHAR[],
+    summary VARCHAR,
+    is_found BOOLEAN
+);
+
+-- What cases are told apart by: the blame of each event, whole and of its head, and where its score rose after that.
+CREATE TABLE IF NOT EXISTS core.case_evidence (
+    event_id BIGINT,
+    head_peak DOUBLE,
+    blame MAP(VARCHAR, DOUBLE),
+    head_blame MAP(VARCHAR, DOUBLE),
+    climbs STRUCT(ts TIMESTAMP, score DOUBLE)[]
+);
+
+-- The longest time that the machines of a case ran between two of its events, which is its rhythm, and its blame.
+CREATE TABLE IF NOT EXISTS core.case_profiles (case_id VARCHAR, pause_seconds DOUBLE, blame MAP(VARCHAR, DOUBLE));
+
+CREATE TABLE IF NOT EXISTS mart.case_changes (
+    change_number BIGINT,
+    case_id VARCHAR,
+    change VARCHAR,
+    from_state VARCHAR,
+    to_state VARCHAR,
+    severity VARCHAR,
+    label VARCHAR,
+    label_kind VARCHAR,
+    as_of TIMESTAMP,
+    changed_at TIMESTAMP,
+    changed_by VARCHAR,
+    run_id VARCHAR,
+    reason VARCHAR
+);
+
+-- Only ever added to: what people were told is not changed by what a later model thinks.
+CREATE TABLE IF NOT EXISTS mart.alarm_log (
+    entry_number BIGINT,
+    raised_at TIMESTAMP,
+    run_id VARCHAR,
+    case_id VARCHAR,
+    entry VARCHAR,
+    as_of TIMESTAMP,
+    severity VARCHAR,
+    machine_ids VARCHAR[],
+    event_id BIGINT,
+    verdict_id VARCHAR,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    n_readings BIGINT,
+    peak_score DOUBLE,
+    sensors VARCHAR[],
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    calibrated_at TIMESTAMP,
+    model_set_id VARCHAR,
+    alpha DOUBLE,
+    sentence VARCHAR
 );
 
 CREATE TABLE IF NOT EXISTS mart.cluster_health (
@@ -416,6 +516,16 @@ JOIN mart.unusual_stretches AS stretch
  AND reading.ts BETWEEN stretch.started_at AND stretch.ended_at
 WHERE stretch.status <> 'normal';
 
+-- Readings of cases that a person has marked as a fault: nothing learns from them, and they calibrate nothing.
+CREATE OR REPLACE VIEW core.faulty_readings AS
+SELECT reading.reading_id
+FROM core.readings AS reading
+JOIN mart.case_events AS event
+  ON event.machine_id = reading.machine_id
+ AND reading.ts BETWEEN event.started_at AND event.ended_at
+JOIN mart.cases USING (case_id)
+WHERE cases.label = 'fault';
+
 -- The last comparison of `pwflow poc`, replaced as a whole.
 CREATE TABLE IF NOT EXISTS mart.model_comparison (
     model VARCHAR,
@@ -524,6 +634,89 @@ COMMENT ON COLUMN mart.anomaly_events.cluster_key IS 'Operating regime of the re
 COMMENT ON COLUMN mart.anomaly_events.top_sensors IS 'Up to three sensors with at least a tenth of the blame, by contribution summed over the event';
 COMMENT ON COLUMN mart.anomaly_events.segment IS 'Known process condition of the reading with the largest score';
 COMMENT ON COLUMN mart.anomaly_events.summary IS 'What happened, as a sentence: what the sensors to blame read at their worst, and what was expected';
+COMMENT ON COLUMN mart.anomaly_events.lasted_until IS 'Time of the last reading that was off itself, UTC: later anomalies, up to ended_at, come from features over time that look back at it';
+
+COMMENT ON TABLE mart.cases IS 'What a person handles: the events of one cause, or a verdict on drift, as one case';
+COMMENT ON COLUMN mart.cases.case_id IS 'Short id, such as K-3f9a2c: the same for good, and never used for another case';
+COMMENT ON COLUMN mart.cases.state IS 'open, acknowledged, shelved or closed; merged if it turned out to be one with another case';
+COMMENT ON COLUMN mart.cases.severity IS 'low, medium or high: by how far the readings are off, how long, and how often';
+COMMENT ON COLUMN mart.cases.label IS 'What a person says that it is: fault, normal or known; NULL if nobody said';
+COMMENT ON COLUMN mart.cases.label_kind IS 'Kind of a known cause, in the words of who named it';
+COMMENT ON COLUMN mart.cases.machine_ids IS 'Machines';
+COMMENT ON COLUMN mart.cases.sensors IS 'Up to three sensors with at least a tenth of the blame, the most first; else those of its verdicts';
+COMMENT ON COLUMN mart.cases.segments IS 'Known process conditions in which it was seen';
+COMMENT ON COLUMN mart.cases.cluster_keys IS 'Operating regimes in which it was seen';
+COMMENT ON COLUMN mart.cases.since IS 'Time of its first anomaly, UTC; of a verdict alone: the day on which it began';
+COMMENT ON COLUMN mart.cases.last_seen IS 'Time of its last anomaly, or end of the day of its last verdict, UTC';
+COMMENT ON COLUMN mart.cases.n_events IS 'Events in it';
+COMMENT ON COLUMN mart.cases.n_readings IS 'Anomalies in them';
+COMMENT ON COLUMN mart.cases.alarm_seconds IS 'How long its events lasted together, in seconds';
+COMMENT ON COLUMN mart.cases.peak_score IS 'Largest anomaly_score; NULL of a verdict alone';
+COMMENT ON COLUMN mart.cases.worst_event_id IS 'Event with that score, see case_events';
+COMMENT ON COLUMN mart.cases.verdict_ids IS 'Verdicts on drift in it, see drift_verdicts';
+COMMENT ON COLUMN mart.cases.n_reopened IS 'How often it came back after it had closed';
+COMMENT ON COLUMN mart.cases.closed_at IS 'Time in the record of readings at which it closed: its machines had been normal for long enough, or a person decided, UTC; NULL if it is not closed';
+COMMENT ON COLUMN mart.cases.shelved_until IS 'Time in the record of readings up to which a person does not want to hear of it, UTC';
+COMMENT ON COLUMN mart.cases.merged_into IS 'Case that it turned out to be one with; NULL otherwise';
+COMMENT ON COLUMN mart.cases.similar_cases IS 'Up to three earlier cases that are most like it, by the sensors to blame and the shape';
+COMMENT ON COLUMN mart.cases.summary IS 'What it is about, as a sentence';
+COMMENT ON COLUMN mart.cases.opened_at IS 'When it was raised, UTC';
+COMMENT ON COLUMN mart.cases.updated_at IS 'When this row last changed, UTC';
+
+COMMENT ON TABLE mart.case_events IS 'The events and verdicts of each case, as they were told';
+COMMENT ON COLUMN mart.case_events.case_id IS 'The case that it belongs to now; alarm_log has the one under which it was told';
+COMMENT ON COLUMN mart.case_events.event_id IS 'Id of the event when it was told; NULL for a verdict';
+COMMENT ON COLUMN mart.case_events.verdict_id IS 'Verdict on drift, see drift_verdicts; NULL for an event';
+COMMENT ON COLUMN mart.case_events.machine_id IS 'Machine; NULL for a verdict, which may be about several';
+COMMENT ON COLUMN mart.case_events.started_at IS 'Time of the first anomaly, UTC; of a verdict: the day on which it began';
+COMMENT ON COLUMN mart.case_events.told_at IS 'Time of the anomaly that made it an event, UTC; of a verdict: end of the day on which it was found';
+COMMENT ON COLUMN mart.case_events.ended_at IS 'Time of the last anomaly, UTC';
+COMMENT ON COLUMN mart.case_events.lasted_until IS 'Time of the last reading that was off itself, UTC';
+COMMENT ON COLUMN mart.case_events.n_readings IS 'Anomalies in it';
+COMMENT ON COLUMN mart.case_events.peak_score IS 'Largest anomaly_score';
+COMMENT ON COLUMN mart.case_events.cluster_key IS 'Operating regime of that';
+COMMENT ON COLUMN mart.case_events.segment IS 'Known process condition of that';
+COMMENT ON COLUMN mart.case_events.sensors IS 'Up to three sensors with at least a tenth of the blame';
+COMMENT ON COLUMN mart.case_events.summary IS 'What happened, as a sentence';
+COMMENT ON COLUMN mart.case_events.is_found IS 'Whether the scores as they are now still have an event there; a new model may think otherwise of what was told';
+
+COMMENT ON TABLE mart.case_changes IS 'Every change of a case, by whom and why';
+COMMENT ON COLUMN mart.case_changes.change_number IS 'Counts the changes; never used twice';
+COMMENT ON COLUMN mart.case_changes.case_id IS 'The case, see cases';
+COMMENT ON COLUMN mart.case_changes.change IS 'opened, worse, closed, reopened, merged, unshelved (by pwflow); acknowledged, shelved, marked or undone (by a person)';
+COMMENT ON COLUMN mart.case_changes.from_state IS 'Its state before; NULL when it opened';
+COMMENT ON COLUMN mart.case_changes.to_state IS 'Its state from then on';
+COMMENT ON COLUMN mart.case_changes.severity IS 'Its severity from then on';
+COMMENT ON COLUMN mart.case_changes.label IS 'Its label from then on';
+COMMENT ON COLUMN mart.case_changes.label_kind IS 'Kind of a known cause';
+COMMENT ON COLUMN mart.case_changes.as_of IS 'Time in the record of readings that the change is about, UTC';
+COMMENT ON COLUMN mart.case_changes.changed_at IS 'When it was recorded, UTC';
+COMMENT ON COLUMN mart.case_changes.changed_by IS 'Who or what changed it';
+COMMENT ON COLUMN mart.case_changes.run_id IS 'Dagster run in which it changed; NULL outside of runs';
+COMMENT ON COLUMN mart.case_changes.reason IS 'Why';
+
+COMMENT ON TABLE mart.alarm_log IS 'What was raised, when, and by which model: only ever added to, whatever later models think';
+COMMENT ON COLUMN mart.alarm_log.entry_number IS 'Counts the entries';
+COMMENT ON COLUMN mart.alarm_log.raised_at IS 'When it was raised, UTC';
+COMMENT ON COLUMN mart.alarm_log.run_id IS 'Dagster run that raised it; NULL outside of runs';
+COMMENT ON COLUMN mart.alarm_log.case_id IS 'Case under which it was raised';
+COMMENT ON COLUMN mart.alarm_log.entry IS 'event or verdict; or what became of the case: opened, worse, closed, reopened or merged';
+COMMENT ON COLUMN mart.alarm_log.as_of IS 'Time in the record of readings that it is about, UTC';
+COMMENT ON COLUMN mart.alarm_log.severity IS 'Severity of the case then';
+COMMENT ON COLUMN mart.alarm_log.machine_ids IS 'Machines';
+COMMENT ON COLUMN mart.alarm_log.event_id IS 'Event; NULL if it is about none';
+COMMENT ON COLUMN mart.alarm_log.verdict_id IS 'Verdict on drift; NULL if it is about none';
+COMMENT ON COLUMN mart.alarm_log.started_at IS 'Time of the first anomaly, UTC';
+COMMENT ON COLUMN mart.alarm_log.ended_at IS 'Time of the last anomaly when it was raised, UTC';
+COMMENT ON COLUMN mart.alarm_log.n_readings IS 'Anomalies when it was raised';
+COMMENT ON COLUMN mart.alarm_log.peak_score IS 'Largest anomaly_score when it was raised';
+COMMENT ON COLUMN mart.alarm_log.sensors IS 'Sensors to blame, the most first';
+COMMENT ON COLUMN mart.alarm_log.cluster_key IS 'Operating regime of the largest anomaly_score';
+COMMENT ON COLUMN mart.alarm_log.flow_version IS 'Flow that gave that score';
+COMMENT ON COLUMN mart.alarm_log.calibrated_at IS 'When that flow had been calibrated, UTC';
+COMMENT ON COLUMN mart.alarm_log.model_set_id IS 'Clusters, weights and flows that judged';
+COMMENT ON COLUMN mart.alarm_log.alpha IS 'p-value at or below which a reading was an anomaly';
+COMMENT ON COLUMN mart.alarm_log.sentence IS 'What was said';
 
 COMMENT ON TABLE mart.unusual_stretches IS 'Stretches of the history unlike the rest of it: no flow learns from them, and they calibrate nothing, until a person says that they are normal';
 COMMENT ON COLUMN mart.unusual_stretches.stretch_id IS 'Short identifier, such as U-3f9a2c';

@@ -12,6 +12,10 @@ from pwflow_core.warehouse.sql import quote_identifier, quote_literal
 __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 
 PUBLIC_TABLES = (
+    "cases",
+    "case_events",
+    "case_changes",
+    "alarm_log",
     "anomaly_scores",
     "anomaly_events",
     "unusual_stretches",

@@ -45,13 +45,14 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
     contributions_key = asset_key(plant_name, "sensor_contributions")
     events_key = asset_key(plant_name, "anomaly_events")
     health_key = asset_key(plant_name, "cluster_health")
+    cases_key = asset_key(plant_name, "cases")
 
     @dg.asset(
         key_prefix=plant_name,
         group_name="4_publication",
         owners=["team:data-engineering"],
         kinds={"duckdb"},
-        deps=[scores_key, contributions_key, events_key, health_key],
+        deps=[scores_key, contributions_key, events_key, health_key, cases_key],
         description=(
             "The read-only DuckDB file for SQL users. It is swapped in as a whole: a reader never waits, and never "
             "sees half a night."

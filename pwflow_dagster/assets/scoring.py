@@ -1,4 +1,4 @@
-"""Scoring: one slice of log-densities per regime, the scores derived from all slices, who is to blame, and events."""
+"""Scoring: one slice of log-densities per regime, scores derived from all slices, who is to blame, events, cases."""
 
 import dagster as dg
 
@@ -6,22 +6,24 @@ from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.names import asset_key
 from pwflow_dagster.partitions import selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import running
+from pwflow_dagster.steps import decided_by, running
 
 __all__ = ["build"]
 
 OWNERS = ["team:process-engineering"]
 MOST_SHOWN = 20
+NO_FLOOD = "no_flood_of_cases"
 
 
 def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Return the assets from `component_log_density` to `cluster_health` of a plant."""
+    """Return the assets from `component_log_density` to `cases` of a plant."""
     return [
         _component_log_density(plant_name, partitions),
         _anomaly_scores(plant_name),
         _sensor_contributions(plant_name),
         _anomaly_events(plant_name),
         _cluster_health(plant_name),
+        _cases(plant_name),
     ]
 
 
@@ -350,6 +352,89 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
             )
 
     return cluster_health
+
+
+def _cases(plant_name: str) -> dg.AssetsDefinition:
+    events_key = asset_key(plant_name, "anomaly_events")
+    contributions_key = asset_key(plant_name, "sensor_contributions")
+    health_key = asset_key(plant_name, "cluster_health")
+
+    @dg.asset(
+        key_prefix=plant_name,
+        group_name="3_scoring",
+        owners=OWNERS,
+        kinds={"duckdb"},
+        deps=[events_key, contributions_key, health_key],
+        check_specs=[
+            dg.AssetCheckSpec(
+                NO_FLOOD,
+                asset=asset_key(plant_name, "cases"),
+                description="A run raised no more new cases than people can look at (cases.flood). Only warns.",
+            )
+        ],
+        description=(
+            "What a person handles: the events of one cause, and verdicts on drift, as one case that keeps its id. It "
+            "closes by itself when its machines are normal again, and opens again if the same comes back. What was "
+            "told is kept in mart.alarm_log, which no later model changes."
+        ),
+    )
+    def cases(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:  # type: ignore[type-arg] - Dagster wants it bare beside a check
+        from pwflow_core.pipeline.cases.deriving import derive_cases
+        from pwflow_core.pipeline.cases.view import next_step_of, read_cases
+        from pwflow_core.pipeline.decisions.verdicts import Decider
+
+        with running(context):
+            opened = plant.open()
+            summary = derive_cases(opened, by=Decider(decided_by(context.run), context.run.run_id))
+            with opened.warehouse.snapshot() as connection:
+                view = read_cases(connection, opened.config.schedule.timezone, most=0)
+            flood = (
+                f"{summary.n_opened:,} new cases in one run, more than the {summary.flood} of cases.flood: look at the "
+                "machines and regimes that they share first"
+            )
+            if summary.is_flood:
+                context.log.warning(flood)
+            return dg.MaterializeResult(
+                metadata={
+                    "dagster/row_count": summary.n_cases,
+                    "go on": summary.n_active,
+                    "events and verdicts told in this run": summary.n_told,
+                    "new in this run": summary.n_opened,
+                    "to decide": small_table(
+                        {
+                            "case_id": case.case_id,
+                            "severity": case.severity,
+                            "since": f"{case.since:%Y-%m-%d %H:%M}",
+                            "what happened": case.summary,
+                            "next": next_step_of(case),
+                        }
+                        for case in view.to_decide[:MOST_SHOWN]
+                    ),
+                    "dagster/column_schema": column_schema(opened, "mart", "cases"),
+                    "dagster/column_lineage": column_lineage(
+                        {
+                            "machine_ids": [(events_key, "machine_id")],
+                            "sensors": [(contributions_key, "contribution")],
+                            "since": [(events_key, "started_at")],
+                            "last_seen": [(events_key, "ended_at")],
+                            "n_events": [(events_key, "event_id")],
+                            "peak_score": [(events_key, "peak_score")],
+                            "verdict_ids": [(health_key, "evidence")],
+                        }
+                    ),
+                },
+                check_results=[
+                    dg.AssetCheckResult(
+                        passed=not summary.is_flood,
+                        check_name=NO_FLOOD,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        description=flood if summary.is_flood else f"{summary.n_opened:,} new cases in this run",
+                        metadata={"new cases": summary.n_opened, "cases.flood": summary.flood},
+                    )
+                ],
+            )
+
+    return cases
 
 
 def _rounded(figure: float | None) -> float | None:

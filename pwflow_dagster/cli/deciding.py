@@ -13,6 +13,7 @@ from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, 
 from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
+    from pwflow_core.pipeline.cases.labels import Decision
     from pwflow_core.pipeline.flows.registry import FlowDecision
 
 __all__ = ["COMMANDS"]
@@ -94,6 +95,81 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
 
 
 @click.command()
+@click.argument("case_id", metavar="CASE")
+@click.option("--fault", "is_fault", is_flag=True, help="It was a fault: nothing learns from its readings.")
+@click.option("--normal", "is_normal", is_flag=True, help="It was normal: its readings teach and calibrate.")
+@click.option("--known", metavar="KIND", help="A cause that you know, such as 'filter change'.")
+@click.option("--undo", is_flag=True, help="Take back what was decided last about the case.")
+@config_option
+@reason_option
+@json_option
+def mark(
+    case_id: str,
+    is_fault: bool,
+    is_normal: bool,
+    known: str | None,
+    undo: bool,
+    config_file: Path | None,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Say what a case was: a fault, normal, or a known cause.
+
+    `pwflow cases` lists the CASEs; the first digits suffice. The case closes. A fault that comes back opens it again;
+    what is normal or known is not told again.
+    """
+    from pwflow_core.pipeline.cases.labels import mark_case, read_label, undo_decision
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+    from pwflow_core.plant import Plant
+
+    if sum((is_fault, is_normal, known is not None, undo)) != 1:
+        raise click.UsageError("Give one of --fault, --normal, --known KIND and --undo.")
+    plant, by = Plant.open(configuration_in_force(config_file)), Decider(user())
+    if undo:
+        made = undo_decision(plant, case_id, by=by, reason=reason)
+    else:
+        label = read_label("fault" if is_fault else "normal" if is_normal else "known")
+        made = mark_case(plant, case_id, label, kind=known, by=by, reason=reason)
+    _show_decision(made, as_json=as_json)
+
+
+@click.command()
+@click.argument("case_id", metavar="CASE")
+@config_option
+@reason_option
+@json_option
+def acknowledge(case_id: str, config_file: Path | None, reason: str, as_json: bool) -> None:
+    """Say that somebody looks at a case; it closes by itself."""
+    from pwflow_core.pipeline.cases.labels import acknowledge_case
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(configuration_in_force(config_file))
+    _show_decision(acknowledge_case(plant, case_id, by=Decider(user()), reason=reason), as_json=as_json)
+
+
+@click.command()
+@click.argument("case_id", metavar="CASE")
+@click.argument("until")
+@config_option
+@reason_option
+@json_option
+def shelve(case_id: str, until: str, config_file: Path | None, reason: str, as_json: bool) -> None:
+    """Put a case aside until a day or time.
+
+    UNTIL is a day or time of the record of readings, such as 2026-03-14 or 2026-03-14T06:00, in the time zone of the
+    schedule. Then the case is open again, if it still goes on.
+    """
+    from pwflow_core.pipeline.cases.labels import read_until, shelve_case
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(configuration_in_force(config_file))
+    end = read_until(until, plant.config.schedule.timezone)
+    _show_decision(shelve_case(plant, case_id, until=end, by=Decider(user()), reason=reason), as_json=as_json)
+
+
+@click.command(deprecated="`pwflow mark CASE --normal` says it of a whole case.")
 @click.argument("event_id", type=int)
 @config_option
 def confirm(event_id: int, config_file: Path | None) -> None:
@@ -140,7 +216,26 @@ def rollback(cluster: str, version: str | None, config_file: Path | None, reason
     )
 
 
-COMMANDS = (answer, dismiss, approve, confirm, promote, rollback)
+COMMANDS = (mark, acknowledge, shelve, answer, dismiss, approve, confirm, promote, rollback)
+
+
+_SAID = {
+    "fault": "a fault. Nothing learns from its readings.",
+    "normal": "normal. The next training and calibration use its readings.",
+}
+
+
+def _show_decision(made: Decision, *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"case": made})
+        return
+    if made.label is not None and made.state == "closed":
+        said = _SAID.get(made.label, f"known: {made.label_kind}.")
+    elif made.shelved_until is not None:
+        said = f"shelved until {made.shelved_until:%Y-%m-%d %H:%M} UTC."
+    else:
+        said = f"{made.state}."
+    click.echo(f"{made.case_id}: {said} {made.summary}")
 
 
 def _describe(decision: FlowDecision) -> str:

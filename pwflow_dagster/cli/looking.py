@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
+from pwflow_dagster.cli.cases import describe_cases, describe_one_case
 from pwflow_dagster.cli.options import config_option, echo_json, json_option, language_option
 
 if TYPE_CHECKING:
@@ -40,6 +41,35 @@ def status(config_file: Path | None, as_json: bool) -> None:
         echo_json({"plant": config.plant.name, "last_run": last_run, "status": found, "next_steps": steps})
     else:
         click.echo(_describe(config, found, last_run))
+
+
+@click.command()
+@click.argument("case_id", metavar="[CASE]", required=False)
+@click.option("--all", "with_closed", is_flag=True, help="List the closed ones too.")
+@config_option
+@json_option
+def cases(case_id: str | None, with_closed: bool, config_file: Path | None, as_json: bool) -> None:
+    """List the cases, or show one with its events and what became of it.
+
+    Those to decide about come first, the gravest first. Times are local times of the plant.
+    """
+    from pwflow_core.pipeline.cases.view import read_case, read_cases
+    from pwflow_core.plant import Plant
+
+    config = configuration_in_force(config_file)
+    with Plant.open(config).warehouse.snapshot() as connection:
+        if case_id is not None:
+            found = read_case(connection, case_id)
+            if as_json:
+                echo_json({"case": found.case, "events": found.events, "changes": found.changes})
+            else:
+                click.echo("\n".join(describe_one_case(found, config.schedule.timezone)))
+            return
+        view = read_cases(connection, config.schedule.timezone)
+    if as_json:
+        echo_json({"cases": [case for case in view.all if with_closed or case.is_active or case.wants_decision]})
+    else:
+        click.echo("\n".join(describe_cases(view, config.schedule.timezone, with_closed=with_closed)))
 
 
 @click.command()
@@ -111,6 +141,7 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
 @click.command()
 @click.argument("labels_file", metavar="[LABELS]", required=False, type=click.Path(path_type=Path))
 @click.option("--column", help="Column of the source that is 1 in a fault and 0 otherwise, instead of LABELS.")
+@click.option("--cases", "of_cases", is_flag=True, help="What `pwflow mark` said of cases, instead of LABELS.")
 @config_option
 @click.option("--timezone", help="Time zone of times in LABELS that carry none. Default: that of the source.")
 @click.option("--with-training", is_flag=True, help="Evaluate also the time that the models learned from.")
@@ -119,6 +150,7 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
 def evaluate(
     labels_file: Path | None,
     column: str | None,
+    of_cases: bool,
     config_file: Path | None,
     timezone: str | None,
     with_training: bool,
@@ -136,13 +168,15 @@ def evaluate(
     from pwflow_core.pipeline.evaluation import evaluation, labels
     from pwflow_core.plant import Plant
 
-    if labels_file is not None and column is not None:
-        raise click.UsageError("Give LABELS or --column.")
+    if sum((labels_file is not None, column is not None, of_cases)) > 1:
+        raise click.UsageError("Give one of LABELS, --column and --cases.")
     plant = Plant.open(configuration_in_force(config_file))
     if labels_file is not None:
         known = labels.labels_from_file(plant, labels_file, timezone)
     elif column is not None:
         known = labels.labels_from_column(plant, column)
+    elif of_cases:
+        known = labels.labels_of_cases(plant)
     else:
         known = labels.labels_of_simulation(plant)
     result = evaluation.evaluate_plant(plant, known, with_training=with_training)
@@ -157,7 +191,7 @@ def evaluate(
 
 _MOST_STRETCHES = 5
 
-COMMANDS = (status, report, sql, evaluate)
+COMMANDS = (status, cases, report, sql, evaluate)
 
 
 def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None) -> str:

@@ -15,8 +15,8 @@ __all__ = ["main"]
 
 _SECTIONS = {
     "Run": ("init", "run", "ui", "demo"),
-    "Look": ("status", "report", "notify", "sql", "evaluate"),
-    "Decide": ("answer", "dismiss", "approve", "confirm", "promote", "rollback"),
+    "Look": ("status", "cases", "report", "notify", "sql", "evaluate"),
+    "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "confirm", "promote", "rollback"),
     "Models": ("score", "sample", "bench", "poc"),
 }
 _RESUMED = ("run", "demo")

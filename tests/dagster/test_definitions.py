@@ -20,6 +20,7 @@ ASSETS = {
     "sensor_contributions",
     "anomaly_events",
     "cluster_health",
+    "cases",
     "published_warehouse",
     "plant_report",
     "notifications",

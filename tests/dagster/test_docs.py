@@ -36,11 +36,22 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "dismiss": "test_cli_commands.py",
     "approve": "test_decisions.py",
     "confirm": "test_decisions.py",
+    "cases": "test_cases.py",
+    "mark": "test_cases.py",
+    "acknowledge": "test_cases.py",
+    "shelve": "test_cases.py",
     "poc": "test_poc_cli.py",
     "promote": "test_decisions.py",
     "rollback": "test_decisions.py",
 }
-MEANT = {"EVENT_ID": "1", "VERDICT_ID": VERDICT, "VERSION": "0123", "CLUSTER": "c0002", "c0005": "c0002"}
+MEANT = {
+    "CASE": "K-0123ab",
+    "EVENT_ID": "1",
+    "VERDICT_ID": VERDICT,
+    "VERSION": "0123",
+    "CLUSTER": "c0002",
+    "c0005": "c0002",
+}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

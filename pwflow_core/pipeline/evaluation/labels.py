@@ -21,7 +21,14 @@ from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, registered
 
-__all__ = ["Fault", "Labels", "labels_from_column", "labels_from_file", "labels_of_simulation"]
+__all__ = [
+    "Fault",
+    "Labels",
+    "labels_from_column",
+    "labels_from_file",
+    "labels_of_cases",
+    "labels_of_simulation",
+]
 
 _MACHINE_COLUMNS = ("machine", "machine_id")
 _TIME_COLUMNS = ("ts", "time", "timestamp")
@@ -66,6 +73,26 @@ def labels_of_simulation(plant: Plant) -> Labels:
     if not path.exists():
         raise LabelsError(f"There is no {path} yet: run `pwflow demo` first.")
     return labels_from_file(plant, path)
+
+
+def labels_of_cases(plant: Plant) -> Labels:
+    """Return what people said of cases: those marked as a fault are faults, from their first to their last event.
+
+    Time in cases that nobody marked, or whose cause is known, is left out: it is neither faulty nor healthy.
+
+    Raises:
+        LabelsError: No case is marked as a fault.
+    """
+    with plant.warehouse.snapshot() as connection:
+        faults = connection.execute(read_sql(__package__, "case_faults.sql"))
+        found = _faults(faults)
+        known = connection.execute(read_sql(__package__, "case_known.sql")).df()
+    if not found:
+        raise LabelsError(
+            "Expected cases marked as a fault, got none: `pwflow cases --all` lists them, `pwflow mark CASE --fault` "
+            "marks one."
+        )
+    return Labels(found, known)
 
 
 def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> Labels:

@@ -245,7 +245,7 @@ def _refuse_too_few(plant: Plant, key: str, window: TrainingWindow, rows: Regime
     if n_learned >= least_learned and n_judging >= least_judging and n_blocks >= FEWEST_BLOCKS:
         return
     flagged = (
-        f" ({n_flagged:,} more are anomalies in alarm events: if they are normal, say so with `pwflow confirm`)"
+        f" ({n_flagged:,} more are anomalies in alarm events: where those are normal, `pwflow mark CASE --normal`)"
         if n_flagged
         else ""
     )

@@ -31,6 +31,10 @@ _STORAGE_VERSION = "v1.2.0"
 """Drivers and tools take years to follow a new format of DuckDB; this one is read by all since January 2025."""
 _READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
 _IN_TIME_ORDER = {
+    "cases": " ORDER BY since, case_id",
+    "case_events": " ORDER BY case_id, started_at, event_id, verdict_id",
+    "case_changes": " ORDER BY change_number",
+    "alarm_log": " ORDER BY entry_number",
     "anomaly_scores": " ORDER BY machine_id, ts",
     "anomaly_events": " ORDER BY machine_id, started_at",
     "sensor_contributions": " ORDER BY machine_id, ts, sensor",

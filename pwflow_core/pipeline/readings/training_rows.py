@@ -1,4 +1,4 @@
-"""Which readings the models may learn from, as SQL: valid, complete, inside the window, and like the rest of it."""
+"""Which readings the models may learn from, as SQL: valid, complete, inside the window, like the rest, and no fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def select_training_rows(config: TrainingConfig, *, with_unusual: bool = False) 
     """
     usual = "" if with_unusual else "AND reading_id NOT IN (SELECT reading_id FROM core.unusual_readings)"
     first = first if config.first_rows else ""
-    return f"SELECT * FROM core.model_readings WHERE is_complete AND {eligible} {usual} {first}"
+    sound = "AND reading_id NOT IN (SELECT reading_id FROM core.faulty_readings)"
+    return f"SELECT * FROM core.model_readings WHERE is_complete AND {eligible} {usual} {sound} {first}"
 
 
 def training_window(config: TrainingConfig) -> dict[str, object]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
@@ -64,6 +65,7 @@ def derive_events(plant: Plant) -> EventsSummary:
             "default_gap_intervals": DEFAULT_GAP_INTERVALS,
             "min_readings": events.min_readings,
             "rare_factor": RARE_FACTOR,
+            "reach_readings": max((feature.reach for feature in read_features(connection).features), default=0),
             "segment_columns": list(read_source(connection).segments),
         }
         run_script(connection, read_sql(__package__, "event_rule.sql") + read_sql(__package__, "events.sql"), values)

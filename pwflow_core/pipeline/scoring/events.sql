@@ -1,5 +1,6 @@
 -- From anomalies to events by the rule of event_rule.sql, derived as a whole. Binds $max_gap_minutes,
--- $default_gap_intervals, $min_readings, $rare_factor and $segment_columns.
+-- $default_gap_intervals, $min_readings, $rare_factor, $reach_readings (how far features over time look back) and
+-- $segment_columns.
 
 CREATE OR REPLACE TEMP MACRO decimals_for(width) AS
     CASE WHEN width > 0 THEN greatest(0, least(7, -floor(log10(width / 2))::INTEGER)) ELSE 0 END;
@@ -64,7 +65,7 @@ SELECT
     max(ts) AS ended_at,
     max(anomaly_score) AS peak_score,
     count(*) AS n_readings,
-    epoch(max(ts) - min(ts)) + coalesce(any_value(usual_seconds), 0) AS seconds,
+    coalesce(any_value(usual_seconds), 0) AS usual_seconds,
     first({'cluster_key': cluster_key, 'segment': segment} ORDER BY anomaly_score DESC, ts) AS peak
 FROM anomalies
 GROUP BY machine_id, number
@@ -105,6 +106,36 @@ SELECT
 FROM summed
 WINDOW of_event AS (PARTITION BY event_id);
 
+-- Features over time look back at a fault that is over. An event lasted until the last reading at which the first sensor to
+-- blame was itself about as far off as at its worst, and no less than its anomalies go beyond that look back.
+CREATE TEMP TABLE durations AS
+WITH off AS (
+    SELECT
+        blame.event_id,
+        part.ts,
+        abs(part.observed - part.expected) AS distance,
+        max(abs(part.observed - part.expected)) OVER (PARTITION BY blame.event_id) AS furthest
+    FROM blame
+    JOIN events USING (event_id)
+    JOIN anomalies USING (machine_id, number)
+    JOIN mart.sensor_contributions AS part
+      ON part.reading_id = anomalies.reading_id
+     AND part.scored_at = anomalies.scored_at
+     AND part.sensor = blame.sensor
+    WHERE blame.place = 1 AND $reach_readings > 0
+), last_off AS (
+    SELECT event_id, max(ts) FILTER (distance >= 0.5 * furthest) AS ts FROM off GROUP BY event_id
+)
+SELECT
+    events.event_id,
+    CASE WHEN $reach_readings > 0 THEN greatest(
+        events.started_at,
+        events.ended_at - to_microseconds((1e6 * $reach_readings * events.usual_seconds)::BIGINT),
+        coalesce(last_off.ts, events.started_at)
+    ) ELSE events.ended_at END AS lasted_until
+FROM events
+LEFT JOIN last_off USING (event_id);
+
 CREATE TEMP TABLE words AS
 WITH described AS (
     SELECT
@@ -131,8 +162,13 @@ DELETE FROM mart.anomaly_events;
 
 INSERT INTO mart.anomaly_events BY NAME
 WITH placed AS (
-    SELECT *, peak.segment AS segment, string_split(peak.segment, ' / ') AS conditions
+    SELECT
+        *,
+        peak.segment AS segment,
+        string_split(peak.segment, ' / ') AS conditions,
+        epoch(lasted_until - started_at) + usual_seconds AS seconds
     FROM events
+    JOIN durations USING (event_id)
 )
 SELECT
     event_id,
@@ -158,7 +194,8 @@ SELECT
         WHEN n_readings = 1 THEN ', in one reading'
         WHEN seconds < 2 THEN ', in ' || n_readings || ' readings'
         ELSE ', for ' || duration_text(seconds)
-    END AS summary
+    END AS summary,
+    lasted_until
 FROM placed
 LEFT JOIN words USING (event_id)
 ORDER BY machine_id, started_at;

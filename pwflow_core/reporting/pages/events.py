@@ -186,7 +186,7 @@ def _duration(facts: PlantFacts, event: EventRow, texts: Texts) -> str:
     if event.n_readings == 1:
         return texts("event.one_reading")
     interval = facts.interval_seconds if np.isfinite(facts.interval_seconds) else 0.0
-    return texts.duration((event.ended_at - event.started_at).total_seconds() + interval)
+    return texts.duration((event.lasted_until - event.started_at).total_seconds() + interval)
 
 
 def _sentence(facts: PlantFacts, event: EventRow, detail: EventFacts | None, texts: Texts) -> str:

@@ -1,0 +1,90 @@
+"""Cases as text: what to decide, what is new, what goes on, and one with its history. Times are the plant's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pwflow_core.pipeline.cases.view import CaseHistory, CaseRow, CaseView
+
+__all__ = ["describe_cases", "describe_one_case", "local_time"]
+
+_MOST_SHOWN = 20
+
+
+def local_time(moment: datetime | None, timezone: str) -> str:
+    """Write a time of the tables in the time zone of the plant."""
+    if moment is None:
+        return "–"
+    return f"{moment.replace(tzinfo=UTC).astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+
+
+def describe_cases(view: CaseView, timezone: str, *, with_closed: bool = False) -> list[str]:
+    """Return the cases line by line: to decide, going on, and the closed ones or how many there are."""
+    from pwflow_core.pipeline.cases.view import next_step_of
+
+    lines = [f"  decide      {_count(len(view.to_decide))}, times in {timezone}"]
+    for case in view.to_decide[:_MOST_SHOWN]:
+        lines += [*_lines_of(case, timezone), f"      next: {next_step_of(case)}"]
+    if (n_more := len(view.to_decide) - _MOST_SHOWN) > 0:
+        lines.append(f"    and {n_more} more; `pwflow cases --json` has all of them")
+    new = [case.case_id for case in view.new]
+    lines.append(f"  new         {_count(len(new))} on the last day{': ' if new else ''}{_few(new)}")
+    lines.append(f"  going on    {_count(len(view.going_on))} that somebody has seen or shelved")
+    for case in view.going_on[:_MOST_SHOWN]:
+        lines += _lines_of(case, timezone)
+    if with_closed:
+        lines.append(f"  closed      {_count(len(view.rest))}")
+        for case in view.rest:
+            lines += _lines_of(case, timezone)
+    else:
+        lines.append(f"  closed      {_count(len(view.rest))}; `pwflow cases --all` lists them")
+    return lines
+
+
+def describe_one_case(found: CaseHistory, timezone: str) -> list[str]:
+    """Return one case line by line, with its events and what became of it."""
+    from pwflow_core.pipeline.cases.view import next_step_of
+
+    case = found.case
+    lines = [*_lines_of(case, timezone), f"      next: {next_step_of(case)}"]
+    if case.merged_into:
+        lines = [f"    {case.case_id}  one with {case.merged_into} now: `pwflow cases {case.merged_into}`"]
+    lines.append(f"  events      {len(found.events):,}, times in {timezone}")
+    for event in found.events[-_MOST_SHOWN:]:
+        gone = "" if event["is_found"] else "  (no event any more by the scores as they are now)"
+        lines.append(f"    {local_time(event['started_at'], timezone)}  {event['summary']}{gone}")
+    if len(found.events) > _MOST_SHOWN:
+        lines.append(f"    and {len(found.events) - _MOST_SHOWN:,} before; mart.case_events has all of them")
+    lines.append("  history")
+    for change in found.changes:
+        why = f": {change['reason']}" if change["reason"] else ""
+        label = f" {change['label_kind'] or change['label']}" if change["change"] == "marked" else ""
+        by = f" by {change['changed_by']}" if change["changed_by"] else ""
+        lines.append(f"    {local_time(change['as_of'], timezone)}  {change['change']}{label}{by}{why}")
+    return lines
+
+
+def _lines_of(case: CaseRow, timezone: str) -> list[str]:
+    state = case.state if case.label is None else f"{case.state}, {case.label_kind or case.label}"
+    if case.shelved_until is not None:
+        state += f" until {local_time(case.shelved_until, timezone)}"
+    seen = f"{local_time(case.since, timezone)} to {local_time(case.last_seen, timezone)}"
+    lines = [f"    {case.case_id}  {case.severity:6}  {state}  {seen}", f"      {case.summary}"]
+    if case.similar:
+        lines.append(f"      like {', '.join(f'{case_id} ({label})' for case_id, label in case.similar)}")
+    return lines
+
+
+def _few(names: Sequence[str]) -> str:
+    from pwflow_core.errors import list_few
+
+    return list_few(names, 8)
+
+
+def _count(number: int) -> str:
+    return f"{number:,} {'case' if number == 1 else 'cases'}"
