@@ -14,6 +14,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.reporting.event_facts import read_events
 from pwflow_core.reporting.expectations import Expectations
 from pwflow_core.reporting.facts import read_facts
+from pwflow_core.reporting.pages.cases import make_cases
 from pwflow_core.reporting.pages.events import make_events
 from pwflow_core.reporting.pages.glance import make_glance
 from pwflow_core.reporting.pages.history import make_history
@@ -111,6 +112,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
             facts=facts,
             version=version("pwflow"),
             known={regime.key for regime in regimes.regimes},
+            cases=make_cases(facts, details, words),
             glance=make_glance(facts, events.rows, words),
             events=events,
             history=make_history(facts, stretches, words),

@@ -9,6 +9,7 @@ import duckdb
 import pandas as pd
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.cases.view import CaseView, read_cases
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
 from pwflow_core.pipeline.readings.timing import read_timing
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
@@ -55,6 +56,7 @@ class PlantFacts:
         verdicts: `mart.drift_verdicts`, the latest first.
         events: The worst and the latest events, the latest first.
         highest_scores: Where there are no events, the highest score of a machine and day, the highest first.
+        cases: The cases: to decide, going on, and closed ones of the time shown.
         stretches: `mart.unusual_stretches`, those that wait for a decision first, then the longest.
         clusters: `mart.clusters`, those in force first.
         versions: `mart.flow_versions`, those in force first.
@@ -80,6 +82,7 @@ class PlantFacts:
     verdicts: tuple[StoredVerdict, ...]
     events: tuple[EventRow, ...]
     highest_scores: tuple[ScoreRow, ...]
+    cases: CaseView
     stretches: tuple[StretchRow, ...]
     clusters: tuple[ClusterRow, ...]
     versions: tuple[Version, ...]
@@ -151,6 +154,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 first=first,
                 most=_MOST_SCORES,
             ),
+            cases=read_cases(connection, zone, since=first),
             stretches=read(
                 StretchRow,
                 "FROM mart.unusual_stretches ORDER BY status <> 'open', n_readings DESC, started_at LIMIT $most",

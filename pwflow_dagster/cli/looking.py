@@ -26,7 +26,7 @@ __all__ = ["COMMANDS", "describe_stretches"]
 @config_option
 @json_option
 def status(config_file: Path | None, as_json: bool) -> None:
-    """Last run, last night, regimes, drift, and what to do next."""
+    """What to decide today, last run, last night, regimes, drift."""
     from pwflow_core.pipeline.looking.status import next_step, read_status
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
@@ -197,7 +197,7 @@ COMMANDS = (status, cases, report, sql, evaluate)
 def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None) -> str:
     from pwflow_core.pipeline.looking.status import next_step
 
-    lines = [f"Plant {config.plant.name}"]
+    lines = [f"Plant {config.plant.name}", *describe_cases(found.cases, config.schedule.timezone)]
     if last_run is None:
         lines.append("  last run    none on record in this Dagster instance")
     else:

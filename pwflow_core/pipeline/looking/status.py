@@ -9,6 +9,7 @@ from datetime import date, datetime
 import duckdb
 
 from pwflow_core.errors import list_few
+from pwflow_core.pipeline.cases.view import CaseView, read_cases
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
@@ -50,6 +51,9 @@ _REMEDIES = {
         "longer time, or allow more alarms (scoring.alpha)",
     ),
 }
+
+
+_MOST_CLOSED = 20
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class PlantStatus(_PlantSize):
     """How a plant is: its size, and what changes by the night.
 
     Attributes:
+        cases: The cases: to decide, going on, and closed.
         last_night: The last day with scores; None before the first.
         regimes: The regimes in force, by key.
         findings: Verdicts on drift that want an answer, the first night first.
@@ -136,6 +141,7 @@ class PlantStatus(_PlantSize):
         stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
     """
 
+    cases: CaseView
     last_night: Night | None
     regimes: tuple[RegimeStatus, ...]
     findings: tuple[StoredVerdict, ...]
@@ -187,8 +193,10 @@ def read_status(plant: Plant) -> PlantStatus:
         blind = blind_sensors(read_sight(connection))
         stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
+        cases = read_cases(connection, plant.config.schedule.timezone, most=_MOST_CLOSED)
     return PlantStatus(
         *size,
+        cases,
         night,
         tuple(RegimeStatus(*row) for row in regimes),
         tuple(findings),
