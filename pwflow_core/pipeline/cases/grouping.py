@@ -15,6 +15,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from statistics import median
 
 from pwflow_core.pipeline.cases.clock import RunningTime
@@ -90,6 +91,16 @@ class Sighting:
     blame: Blame
     head_blame: Blame
     climbs: tuple[tuple[datetime, float], ...] = ()
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Share of each sensor in the blame."""
+        return _shares(self.blame)
+
+    @cached_property
+    def head_shares(self) -> dict[str, float]:
+        """Share of each sensor in the blame of the head."""
+        return _shares(self.head_blame)
 
 
 @dataclass(frozen=True)
@@ -171,9 +182,9 @@ class Case:
         total: dict[str, float] = {}
         for sighting in self.sightings:
             if sighting.machine_id == machine and (current is None or sighting.event_id != current.event_id):
-                _add(total, _shares(sighting.blame), math.log2(1 + sighting.n_readings))
+                _add(total, sighting.shares, math.log2(1 + sighting.n_readings))
             else:
-                _add(total, _shares(sighting.head_blame), 1.0)
+                _add(total, sighting.head_shares, 1.0)
         if not self.sightings:
             for finding in self.findings:
                 _add(total, dict.fromkeys(finding.sensors, 1.0), 1.0)
@@ -218,7 +229,7 @@ def _measure_likeness(sighting: Sighting, case: Case) -> float:
     A regime that moved shows in many ways: there the event is compared with the events that are most like it. While a
     verdict has no events yet, one in its regimes that blames what it names is enough, or any if it names nothing.
     """
-    shares = _shares(sighting.head_blame)
+    shares = sighting.head_shares
     if not case.is_common:
         return _cosine(shares, case.blame(sighting.machine_id))
     if sighting.segment not in case.segments:
@@ -232,7 +243,7 @@ def _measure_likeness(sighting: Sighting, case: Case) -> float:
 
 def _nearest(shares: Blame, case: Case) -> float:
     """Return the mean cosine of a blame with those of the events that are most like it, a few of all."""
-    found = sorted((_cosine(shares, _shares(s.head_blame)) for s in case.sightings[-_MOST_COMPARED:]), reverse=True)
+    found = sorted((_cosine(shares, s.head_shares) for s in case.sightings[-_MOST_COMPARED:]), reverse=True)
     n_compared = max(_FEWEST_LIKE, math.ceil(_SHARE_LIKE * len(found)))
     return sum(found[:n_compared]) / n_compared
 
@@ -372,7 +383,7 @@ def _case_shares(case: Case) -> dict[str, float]:
     """Return the shares of the sensors over the heads of the events of a case, or else what its verdicts name."""
     total: dict[str, float] = {}
     for sighting in case.sightings:
-        _add(total, _shares(sighting.head_blame), 1.0)
+        _add(total, sighting.head_shares, 1.0)
     if not case.sightings:
         for finding in case.findings:
             _add(total, dict.fromkeys(finding.sensors, 1.0), 1.0)

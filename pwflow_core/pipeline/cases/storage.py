@@ -25,6 +25,7 @@ __all__ = [
     "to_sighting",
 ]
 
+_ROWS_AT_ONCE = 100
 _COLUMNS = (
     "case_id, state, severity, label, label_kind, n_reopened, closed_at, shelved_until, merged_into, opened_at, "
     "pause_seconds"
@@ -45,10 +46,13 @@ def insert_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequenc
     if not rows:
         return
     names = list(rows[0])
-    marks = ", ".join("?" for _ in names)
-    connection.executemany(
-        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", [[row[name] for name in names] for row in rows]
-    )
+    marks = f"({', '.join('?' for _ in names)})"
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[first : first + _ROWS_AT_ONCE]
+        connection.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([marks] * len(some))}",
+            [row[name] for row in some for name in names],
+        )
 
 
 def count_up(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> int:
