@@ -7,11 +7,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from pwflow_core.pipeline.cases.deriving import derive_cases
+from pwflow_core.pipeline.decisions.verdicts import Decider
+from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_dagster.cli import main
 from pwflow_dagster.names import op_config
 from tests.dagster.conftest import materialize
-
-ACTIVE = "SELECT case_id FROM mart.cases WHERE state <> 'merged' ORDER BY last_seen DESC, case_id LIMIT 1"
 
 
 def invoke(*arguments: object) -> str:
@@ -22,10 +23,16 @@ def invoke(*arguments: object) -> str:
 
 @pytest.fixture
 def open_case(here) -> str:
-    """Return the last case of a plant, opened."""
-    [(case_id,)] = here.query(ACTIVE)
+    """Return the case of a fault of M1, half an hour before the end of the readings, that goes on."""
     with here.plant.warehouse.transaction() as connection:
-        connection.execute("UPDATE mart.cases SET state = 'open', closed_at = NULL WHERE case_id = ?", [case_id])
+        connection.execute(
+            "UPDATE mart.anomaly_scores SET p_value = 1e-9, anomaly_score = 9, is_anomaly = true WHERE machine_id = 'M1' "
+            "AND status = 'scored' AND ts > (SELECT max(ts) - INTERVAL 30 MINUTE FROM mart.anomaly_scores)"
+        )
+        connection.execute("DELETE FROM core.progress WHERE step = 'cases'")
+    derive_events(here.plant)
+    derive_cases(here.plant, by=Decider("test"))
+    [(case_id,)] = here.query("SELECT case_id FROM mart.cases WHERE state = 'open' AND machine_ids = ['M1']")
     return case_id
 
 
