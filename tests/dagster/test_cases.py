@@ -27,7 +27,8 @@ def open_case(here) -> str:
     with here.plant.warehouse.transaction() as connection:
         connection.execute(
             "UPDATE mart.anomaly_scores SET p_value = 1e-9, anomaly_score = 9, is_anomaly = true "
-            "WHERE machine_id = 'M1' AND status = 'scored' AND ts > (SELECT max(ts) - INTERVAL 30 MINUTE FROM mart.anomaly_scores)"
+            "WHERE machine_id = 'M1' AND status = 'scored' "
+            "AND ts > (SELECT max(ts) - INTERVAL 30 MINUTE FROM mart.anomaly_scores)"
         )
         connection.execute("DELETE FROM core.progress WHERE step = 'cases'")
     derive_events(here.plant)
