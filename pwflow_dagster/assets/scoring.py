@@ -378,7 +378,8 @@ def _cases(plant_name: str) -> dg.AssetsDefinition:
             "told is kept in mart.alarm_log, which no later model changes."
         ),
     )
-    def cases(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:  # type: ignore[type-arg] - Dagster wants it bare beside a check
+    # a bare result: Dagster does not take one with its type beside a check
+    def cases(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from pwflow_core.pipeline.cases.deriving import derive_cases
         from pwflow_core.pipeline.cases.view import next_step_of, read_cases
         from pwflow_core.pipeline.decisions.verdicts import Decider
