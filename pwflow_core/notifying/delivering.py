@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
-from pwflow_core.config import SEVERITIES, PlantConfig, TargetConfig
+from pwflow_core.config import SEVERITIES, Language, PlantConfig, TargetConfig
 from pwflow_core.errors import ConfigurationError, NotificationError, list_few
 from pwflow_core.notifying.channels import send
 from pwflow_core.notifying.notices import Notice, identify
@@ -42,7 +43,8 @@ _HOUR = timedelta(hours=1)
 _PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30))
 _PATIENCE = timedelta(days=7)
 
-Draw = Callable[[Notice], bytes | None]
+Draw = Callable[[Notice, Language], bytes | None]
+"""Returns the picture of a notice, as PNG; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +67,25 @@ def is_wanted(config: PlantConfig) -> bool:
     return bool(config.notify.targets)
 
 
-def tell(plant: Plant, *, now: datetime | None = None, draw: Draw | None = None) -> Delivered:
+def tell(plant: Plant, *, now: datetime | None = None) -> Delivered:
     """Take up what the record has to tell, and send what is due; a target that fails is tried again later.
 
     Arguments:
         plant: The plant.
         now: UTC; the time now where it is None.
-        draw: Returns the picture of a notice, as PNG.
     """
     if not is_wanted(plant.config):
         return Delivered(0, {}, {})
     n_new = take_up(plant, now=now or utc_now())
-    n_sent, errors = send_waiting(plant.config, now=now, draw=draw)
+    n_sent, errors = send_waiting(plant.config, now=now, draw=partial(_draw_event, plant))
     return Delivered(n_new, n_sent, errors)
 
 
 def take_up(plant: Plant, *, now: datetime) -> int:
     """Note what the record has to tell and the outbox does not know yet; return how much that is."""
-    notices, commits = read_record(plant)
-    return _outbox(plant.config).note(notices, plant.config.notify.targets, now=now, commits=commits)
+    outbox = _outbox(plant.config)
+    notices, commits = read_record(plant, is_first=not outbox.commits_read())
+    return outbox.note(notices, plant.config.notify.targets, now=now, commits=commits)
 
 
 def note_failed_run(config: PlantConfig, notice: Notice) -> None:
@@ -223,7 +225,7 @@ def _send_due(
     for message in _due(config, outbox, name, target, now or utc_now()):
         begun = outbox.begin_attempt(message, now=now or utc_now(), pause=_pause(message.attempts))
         try:
-            send(name, target, word_message(config, begun, _picture(begun, draw)))
+            send(name, target, word_message(config, begun, _picture(begun, target, draw)))
         except NotificationError as error:
             is_given_up = (now or utc_now()) - message.made_at > _PATIENCE
             outbox.record_failure(begun, str(error), is_given_up=is_given_up)
@@ -238,14 +240,23 @@ def _pause(attempts: int) -> timedelta:
     return _PAUSES[attempts] if attempts < len(_PAUSES) else _HOUR
 
 
-def _picture(message: Message, draw: Draw | None) -> bytes | None:
-    if draw is None or message.is_summary:
+def _picture(message: Message, target: TargetConfig, draw: Draw | None) -> bytes | None:
+    if draw is None or message.is_summary or target.secret_env is not None:
         return None
     try:
-        return draw(message.notices[-1])
+        return draw(message.notices[-1], target.language)
     except Exception as error:  # a message without its picture is better than none
         _log.warning("The picture of %s could not be drawn: %s", message.message_id, error)
         return None
+
+
+def _draw_event(plant: Plant, notice: Notice, language: Language) -> bytes | None:
+    """Return the picture of the event that shows a notice best."""
+    if notice.event is None:
+        return None
+    from pwflow_core.reporting.event_picture import draw_event  # matplotlib takes a second to load
+
+    return draw_event(plant, notice.event, language)
 
 
 def _local(config: PlantConfig, now: datetime) -> datetime:

@@ -128,9 +128,10 @@ class Outbox:
         """
         n_new = 0
         with self._transaction() as connection:
-            for notice in notices:
-                values = (notice.notice_id, notice.subject, notice.severity, _to_json(notice), now.isoformat())
-                made = connection.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?)", values)
+            (last,) = connection.execute("SELECT coalesce(max(place), 0) FROM notices").fetchone()
+            for place, notice in enumerate(notices, start=last + 1):
+                values = (notice.notice_id, notice.subject, notice.severity, _to_json(notice), now.isoformat(), place)
+                made = connection.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?)", values)
                 if not made.rowcount:
                     continue
                 n_new += 1
@@ -156,7 +157,7 @@ class Outbox:
         with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT notice_id, subject, severity FROM deliveries JOIN notices USING (notice_id) "
-                "WHERE target = ? AND message_id IS NULL ORDER BY notice ->> '$.at', noted_at, notice_id",
+                "WHERE target = ? AND message_id IS NULL ORDER BY notice ->> '$.at', place, notice_id",
                 [target],
             ).fetchall()
         return [Queued(*row) for row in rows]
@@ -292,7 +293,7 @@ def _is_told(targets: Mapping[str, TargetConfig], name: str, notice: Notice) -> 
 def _read_notices(connection: sqlite3.Connection, target: str, message_id: str) -> tuple[Notice, ...]:
     rows = connection.execute(
         "SELECT notice FROM deliveries JOIN notices USING (notice_id) WHERE target = ? AND message_id = ? "
-        "ORDER BY notice ->> '$.at', noted_at, notice_id",
+        "ORDER BY notice ->> '$.at', place, notice_id",
         [target, message_id],
     )
     return tuple(_from_json(text) for (text,) in rows)

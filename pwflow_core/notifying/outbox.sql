@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS notices (
     subject TEXT NOT NULL,
     severity TEXT NOT NULL,
     notice TEXT NOT NULL,
-    noted_at TEXT NOT NULL
+    noted_at TEXT NOT NULL,
+    place INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- One row per message that was put together: it is sent under its id until it arrives, or is given up.

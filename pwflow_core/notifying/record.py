@@ -12,6 +12,7 @@ import duckdb
 
 from pwflow_core.config import PlantConfig, Severity
 from pwflow_core.errors import NotFittedError
+from pwflow_core.notifying.cases import cases_of_verdicts, name_case, read_cases
 from pwflow_core.notifying.notices import Notice, identify
 from pwflow_core.pipeline.decisions.kinds import RUN_ANSWERS, find_kind
 from pwflow_core.pipeline.decisions.verdicts import OPEN, StoredVerdict, read_verdict
@@ -25,15 +26,24 @@ from pwflow_core.warehouse.ledger import count_commits, read_ledger
 __all__ = ["count_record", "fail_run", "read_record"]
 
 
-def read_record(plant: Plant) -> tuple[list[Notice], int]:
-    """Return everything that the record has to tell, in the order in which it came about, and its number of commits."""
+def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
+    """Return everything that the record has to tell, in the order in which it came about, and its number of commits.
+
+    Arguments:
+        plant: The plant.
+        is_first: Whether it was never read before: then cases that are over are history.
+    """
     try:
         with plant.warehouse.snapshot() as connection:
-            notices = [*_read_verdicts(connection, plant.config), *_read_blind(connection)]
+            notices = [
+                *_read_verdicts(connection, plant.config),
+                *read_cases(connection, is_first=is_first),
+                *_read_blind(connection),
+            ]
             commits = count_commits(connection)
     except NotFittedError:
         return [], 0
-    return sorted(notices, key=lambda notice: (notice.at, notice.notice_id)), commits
+    return sorted(notices, key=lambda notice: notice.at), commits
 
 
 def count_record(plant: Plant) -> int:
@@ -57,15 +67,17 @@ def fail_run(run_id: str, job: str, reason: str, *, at: datetime) -> Notice:
 def _read_verdicts(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> list[Notice]:
     """Return the verdicts that wait for a person, and what became of those that did."""
     notices = []
+    cases = cases_of_verdicts(connection)
     for verdict_id, made_at, status, changed_at, reason in connection.execute(
         read_sql(__package__, "verdict_ends.sql"), {"open": list(OPEN)}
     ).fetchall():
         verdict = read_verdict(connection, verdict_id)
+        subject = name_case(cases[verdict_id]) if verdict_id in cases else f"verdict {verdict_id}"
         if status is not None:
-            begun = _tell_verdict(verdict, config, made_at)
+            begun = _tell_verdict(verdict, subject, config, made_at)
             notices.append(_end(begun, identify(verdict_id, status), changed_at, status, reason))
         elif _waits_for_a_person(verdict, config.drift.policy):
-            notices.append(_tell_verdict(verdict, config, made_at))
+            notices.append(_tell_verdict(verdict, subject, config, made_at))
     return notices
 
 
@@ -74,13 +86,13 @@ def _waits_for_a_person(verdict: StoredVerdict, policy: str) -> bool:
     return not is_for_a_run or verdict.status == "failed"
 
 
-def _tell_verdict(verdict: StoredVerdict, config: PlantConfig, made_at: datetime) -> Notice:
+def _tell_verdict(verdict: StoredVerdict, subject: str, config: PlantConfig, made_at: datetime) -> Notice:
     is_for_nobody = find_kind(verdict.verdict).answer == "none"
     severity: Severity = "high" if is_for_nobody else "medium"
     return Notice(
         identify(verdict.verdict_id, "failed" if verdict.status == "failed" else "open"),
         "no_data" if is_for_nobody else "decision",
-        f"verdict {verdict.verdict_id}",
+        subject,
         severity,
         made_at,
         verdict.summary,

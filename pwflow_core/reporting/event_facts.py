@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.pipeline.source.source import Sensor
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.signals import Trace
 from pwflow_core.reporting.facts import PlantFacts
@@ -18,12 +19,33 @@ from pwflow_core.reporting.records import EventRow
 from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql
 from pwflow_core.warehouse.streaming import fetch_matrix
 
-__all__ = ["Blame", "EventFacts", "EventReadings", "choose_events", "read_events", "read_traces"]
+__all__ = [
+    "Blame",
+    "EventFacts",
+    "EventReadings",
+    "PlantTiming",
+    "choose_events",
+    "read_anomalies",
+    "read_events",
+    "read_traces",
+]
 
 _WORST, _LATEST, _WORST_OF_LAST_DAY = 12, 3, 3
 _MOST_SIGNALS = 3
 _BINS, _BAND_BINS, _MOST_ANOMALIES = 240, 160, 300
 _MARGIN_READINGS = 40
+
+
+class PlantTiming(Protocol):
+    """What has to be known of a plant to read signals from it; `PlantFacts` knows it."""
+
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """The sensors."""
+
+    @property
+    def interval_seconds(self) -> float:
+        """Usual time from one reading to the next; NaN if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +160,7 @@ def _read_event(
         blame,
         score,
         traces,
-        {sensor: _read_anomalies(connection, event.machine_id, sensor, started, ended) for sensor in traces},
+        {sensor: read_anomalies(connection, event.machine_id, sensor, started, ended) for sensor in traces},
         _read_readings(
             connection, columns, window | {"bin_seconds": max((end - start).total_seconds() / _BAND_BINS, 1e-6)}
         ),
@@ -147,7 +169,7 @@ def _read_event(
 
 def read_traces(
     connection: duckdb.DuckDBPyConnection,
-    facts: PlantFacts,
+    facts: PlantTiming,
     machine: str,
     started: datetime,
     ended: datetime,
@@ -167,11 +189,11 @@ def read_traces(
     }
 
 
-def _interval(facts: PlantFacts) -> float:
+def _interval(facts: PlantTiming) -> float:
     return facts.interval_seconds if np.isfinite(facts.interval_seconds) else 60.0
 
 
-def _around(facts: PlantFacts, started: datetime, ended: datetime) -> tuple[datetime, datetime]:
+def _around(facts: PlantTiming, started: datetime, ended: datetime) -> tuple[datetime, datetime]:
     """Return a time with a margin on both sides."""
     margin = timedelta(seconds=max((ended - started).total_seconds() / 2, _MARGIN_READINGS * _interval(facts)))
     return started - margin, ended + margin
@@ -195,9 +217,10 @@ def break_gaps(times: NDArray[np.datetime64], values: NDArray[np.float64], gap_s
     return Trace(np.insert(times, breaks + 1, middle), np.insert(values, breaks + 1, np.nan))
 
 
-def _read_anomalies(
+def read_anomalies(
     connection: duckdb.DuckDBPyConnection, machine: str, sensor: str, start: datetime, end: datetime
 ) -> Trace:
+    """Return what one sensor of a machine read in the anomalies of a time."""
     rows = connection.execute(
         read_sql(__package__, "event_anomalies.sql"),
         {"machine": machine, "sensor": sensor, "start": start, "end": end, "most": _MOST_ANOMALIES},

@@ -61,9 +61,9 @@ def test_a_mail_has_words_and_picture_and_keeps_its_id_when_it_is_sent_again(tmp
     shown = notice("a", machines=("M1",), sensors=("温度",))
     Outbox(plant.config.outbox_path).note([shown], plant.config.notify.targets, now=NOW)
     mailbox.answers = ["451 try again"]
-    _, errors = send_waiting(plant.config, now=NOW, draw=lambda _: PNG)
+    _, errors = send_waiting(plant.config, now=NOW, draw=lambda *_: PNG)
     assert "mail" in errors
-    send_waiting(plant.config, now=NOW.replace(minute=5), draw=lambda _: PNG)
+    send_waiting(plant.config, now=NOW.replace(minute=5), draw=lambda *_: PNG)
     first, second = (email.message_from_bytes(raw, policy=email.policy.default) for raw in mailbox.got)
     assert first["Message-ID"] == second["Message-ID"]
     assert len(second.get_all("Message-ID")) == 1
@@ -81,11 +81,12 @@ def test_apprise_gives_receivers_of_json_the_id(receiver, monkeypatch):
     assert receiver.ids == ["plant.K-1.opened"]
 
 
-def test_a_picture_that_cannot_be_drawn_holds_nothing_up(make_notified, receiver):
-    plant = make_notified()
+def test_a_picture_that_cannot_be_drawn_holds_nothing_up(make_notified, receiver, monkeypatch):
+    monkeypatch.setenv("TEST_JSON", receiver.url.replace("http://", "json://"))
+    plant = make_notified(notify={"targets": {"json": {"url_env": "TEST_JSON"}}})
     Outbox(plant.config.outbox_path).note([notice("a")], plant.config.notify.targets, now=NOW)
 
-    def fail(_):
+    def fail(*_):
         raise RuntimeError("no such event")
 
     send_waiting(plant.config, now=NOW, draw=fail)

@@ -1,0 +1,19 @@
+-- What became of cases that have events, in the order in which it came about.
+SELECT
+    change.case_id,
+    change.change,
+    change.as_of,
+    change.severity,
+    cases.state,
+    change.reason,
+    cases.machine_ids,
+    cases.sensors,
+    cases.cluster_keys,
+    cases.since,
+    cases.worst_event_id,
+    coalesce(cases.summary, '')
+FROM mart.case_changes AS change
+JOIN mart.cases USING (case_id)
+WHERE list_contains($changes, change.change) AND cases.n_events > 0
+  AND NOT (change.change = 'worse' AND cases.state = 'shelved')
+ORDER BY change.change_number
