@@ -35,7 +35,6 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "answer": "test_cli_commands.py",
     "dismiss": "test_cli_commands.py",
     "approve": "test_decisions.py",
-    "confirm": "test_decisions.py",
     "cases": "test_case_commands.py",
     "mark": "test_case_commands.py",
     "acknowledge": "test_case_commands.py",
