@@ -1,6 +1,6 @@
 """What is known of a file with readings before it is read.
 
-Its kind by its name, the column types that hold numbers, the times that carry an offset.
+Its kind by its name, and the column types that hold numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import re
 
 __all__ = [
-    "HAS_OFFSET",
     "escape_glob",
     "is_number_type",
     "is_parquet",
@@ -19,9 +18,6 @@ __all__ = [
     "match_files",
     "readable_name",
 ]
-
-HAS_OFFSET = r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d{2}(:?\d{2})?)$"
-"""A pattern for DuckDB's `regexp_matches`: a time of day that says how far from UTC it is."""
 
 _PARQUET = (".parquet", ".pq", ".parq")
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")

@@ -107,10 +107,12 @@ class SourceConfig(_Section):
     """Instead of `path`: a DuckDB query that returns all readings; it is read anew in every run."""
     simulated_days: Annotated[int, Field(ge=1, le=3650)] | None = None
     """Instead of `path`: this many days of the bundled simulated plant."""
-    timestamp: str | None = None
-    """Timestamp column; found by looking at the first file where it is not given."""
+    timestamp: str | tuple[str, ...] | None = None
+    """Timestamp column, or a list such as ["Date", "Time"]; found by looking at the first file where it is not given.
+    The texts of a list are joined by a space."""
     timestamp_format: str | None = None
-    """strptime format, or `unix_s` or `unix_ms`; ISO 8601 where it is not given."""
+    """strptime format, `unix_s`, `unix_ms`, `unix_us`, `unix_ns` or `excel_days`; ISO 8601 where it is not given.
+    Fractions of a second and a zone behind the time are read where they are there, whatever the format says."""
     timezone: Annotated[str, Field()] | None = None
     """Time zone of timestamps that carry none. Without it such rows are refused."""
     machine: str | None = None
@@ -140,6 +142,13 @@ class SourceConfig(_Section):
     """CSV delimiter; sniffed where it is not given."""
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers in CSV files."""
+    thousands: Literal[".", ","] | None = None
+    """Point or comma between thousands in CSV files. Spaces and apostrophes there are always read."""
+    missing_words: tuple[str, ...] = ()
+    """Further words for a missing value in CSV files, such as ["No Data"]. `NA`, `null`, `-` and their like are known
+    already."""
+    future_hours: Annotated[float, Field(ge=0)] = 24.0
+    """How many hours ahead of the present a reading may be; one further ahead is refused."""
 
     _zone = field_validator("timezone")(lambda zone: None if zone is None else _known_zone(zone))
 
@@ -177,6 +186,19 @@ class SourceConfig(_Section):
             raise ValueError(f"expected exactly one of path, sql and simulated_days, got {got}")
         return self
 
+    @model_validator(mode="after")
+    def _readable_numbers(self) -> SourceConfig:
+        if self.thousands == self.decimal:
+            raise ValueError(f"expected another sign for thousands than for decimals, got {self.decimal!r} for both")
+        return self
+
+    @field_validator("timestamp")
+    @classmethod
+    def _some_column(cls, timestamp: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if timestamp == ():
+            raise ValueError("expected a column, or a list of columns, got an empty list")
+        return timestamp[0] if isinstance(timestamp, tuple) and len(timestamp) == 1 else timestamp
+
     @property
     def patterns(self) -> tuple[str, ...]:
         """The configured paths and globs, as a tuple."""
@@ -211,6 +233,8 @@ class SensorConfig(_Section):
     """Of an angle: a full turn in `unit`, such as 360. Its values then go on over the jump from 359 to 0."""
     cut: float = 0.0
     """Of an angle with a `period`: its values are shown from here to a turn more. Best where it hardly ever is."""
+    missing: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
+    """Numbers that stand for a missing value, such as [-9999]."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SensorConfig:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
-from pwflow_core.warehouse import quote_literal
+from pwflow_core.onboarding.sentinels import find_sentinels
+from pwflow_core.spelling.numbers import finite
 
-__all__ = ["ColumnProfile", "Steps", "find_decimal", "measure_steps", "number_of", "profile_columns"]
+__all__ = ["ColumnProfile", "Steps", "measure_steps", "number_of", "profile_columns"]
 
-_COMMA_NUMBER = r"^[+-]?\d+,\d+([eE][+-]?\d+)?$"
-_POINT_NUMBER = r"^[+-]?\d+\.\d+([eE][+-]?\d+)?$"
 _MOST_SHOWN = 12
 
 
@@ -28,6 +29,7 @@ class ColumnProfile:
         is_whole: Whether all numbers are whole.
         other: The most frequent value that is no number, where numbers are expected.
         values: The different values, if they are few.
+        missing: Numbers that stand for a missing value, and how often they come; they count as no values.
     """
 
     column: SampledColumn
@@ -39,6 +41,7 @@ class ColumnProfile:
     is_whole: bool
     other: str | None
     values: tuple[str, ...]
+    missing: Mapping[float, int]
 
     @property
     def name(self) -> str:
@@ -72,27 +75,18 @@ class Steps:
     """Steps up by more than half of what the column spans."""
 
 
-def find_decimal(sample: Sample) -> str:
-    """Return the decimal separator that more of the values have."""
-    texts = [column.key for column in sample.columns if column.is_text]
-    if not texts:
-        return "."
-    counts = [
-        " + ".join(f"count(*) FILTER (regexp_matches({key}, {quote_literal(shape)}))" for key in texts)
-        for shape in (_COMMA_NUMBER, _POINT_NUMBER)
-    ]
-    n_commas, n_points = sample.aggregate(", ".join(counts))
-    return "," if n_commas > n_points else "."
-
-
-def profile_columns(sample: Sample, decimal: str) -> dict[str, ColumnProfile]:
+def profile_columns(sample: Sample, style: NumberStyle) -> dict[str, ColumnProfile]:
     """Return the profile of every column of plain values, by its name in the exports.
 
     Adds the table `numbered`: the sample with each column once more, as a finite number, called `n` + key.
     """
     flat = [c for c in sample.columns if c.is_number or c.is_text]
-    as_numbers = "".join(f", {number_of(column, decimal)} AS n{column.key}" for column in flat)
+    as_numbers = "".join(f", {number_of(column, style)} AS n{column.key}" for column in flat)
     sample.connection.table("sample").project(f"*{as_numbers}").create("numbered")
+    marks = find_sentinels(sample.connection, "numbered", [f"n{column.key}" for column in flat])
+    for key, missing in marks.items():
+        listed = ", ".join(f"{value!r}::DOUBLE" for value in missing)
+        sample.connection.execute(f"UPDATE numbered SET {key} = NULL, {key[1:]} = NULL WHERE {key} IN ({listed})")
     profiles: dict[str, ColumnProfile] = {}
     for start in range(0, len(flat), 40):
         part = flat[start : start + 40]
@@ -102,7 +96,16 @@ def profile_columns(sample: Sample, decimal: str) -> dict[str, ColumnProfile]:
             n, n_numbers, n_distinct, low, high, is_whole, other = row[i * 7 : i * 7 + 7]
             values = _values(sample, column) if 0 < n_distinct <= _MOST_SHOWN else ()
             profiles[column.name] = ColumnProfile(
-                column, n, n_numbers, n_distinct, low, high, bool(is_whole), other, values
+                column,
+                n,
+                n_numbers,
+                n_distinct,
+                low,
+                high,
+                bool(is_whole),
+                other,
+                values,
+                marks.get(f"n{column.key}", {}),
             )
     return profiles
 
@@ -155,13 +158,10 @@ def _measures(key: str) -> str:
     )
 
 
-def number_of(column: SampledColumn, decimal: str) -> str:
+def number_of(column: SampledColumn, style: NumberStyle) -> str:
     """Return the SQL of the finite number in a column of the sample; NULL where it holds none."""
-    value = f"{column.key}::DOUBLE"
-    if column.is_text:
-        text = f"replace({column.key}, ',', '.')" if decimal == "," else column.key
-        value = f"try_cast(CASE WHEN NOT contains({column.key}, '_') THEN {text} END AS DOUBLE)"
-    return f"CASE WHEN isfinite({value}) THEN {value} END"
+    value = style.spelling(column.name).value(column.key) if column.is_text else f"{column.key}::DOUBLE"
+    return finite(value)
 
 
 def _values(sample: Sample, column: SampledColumn) -> tuple[str, ...]:

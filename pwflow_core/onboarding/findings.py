@@ -27,6 +27,7 @@ class FoundSensor:
         hold_seconds: How long its last value should hold, where it has times of its own.
         period: Of an angle: what a full turn is, in its unit; None if it is none.
         cut: Of an angle: where its values begin again, where it is hardly ever.
+        missing: Numbers that stand for a missing value.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FoundSensor:
     hold_seconds: float | None = None
     period: float | None = None
     cut: float | None = None
+    missing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Inspection:
         delimiter: CSV delimiter; None for Parquet.
         skip_lines: Lines before the header of a CSV file.
         decimal: Decimal separator of numbers in CSV files.
-        timestamp: Timestamp column.
-        timestamp_format: strptime format, `unix_s` or `unix_ms`; None for ISO 8601.
+        timestamp: Timestamp column, or several.
+        timestamp_format: strptime format, a number format such as `unix_s`; None for ISO 8601.
         is_naive: Whether timestamps carry no offset, so that the configuration must name a time zone.
         machine: Machine column, or None.
         segments: Columns of process conditions, given or sure.
@@ -74,12 +76,13 @@ class Inspection:
         nanoseconds: Column of the nanoseconds that belong to the time, or None.
         path_columns: Regular expression that finds columns in the path, or None.
         encoding: Encoding of text that is not UTF-8, or None.
+        thousands: Comma or point between thousands in CSV files, or None.
     """
 
     delimiter: str | None
     skip_lines: int
     decimal: str
-    timestamp: str
+    timestamp: str | tuple[str, ...]
     timestamp_format: str | None
     is_naive: bool
     machine: str | None
@@ -103,3 +106,4 @@ class Inspection:
     nanoseconds: str | None = None
     path_columns: str | None = None
     encoding: str | None = None
+    thousands: str | None = None

@@ -84,6 +84,7 @@ def initialise(
     inspection = inspect_source(
         exports.files,
         timestamp=timestamp,
+        timezone=timezone,
         machine=machine,
         segments=segments or (),
         ignore=ignore,

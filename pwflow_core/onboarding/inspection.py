@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding.angles import find_period, is_totaliser, wrap_of
-from pwflow_core.onboarding.columns import ColumnProfile, Steps, find_decimal, measure_steps, profile_columns
+from pwflow_core.onboarding.columns import ColumnProfile, Steps, measure_steps, profile_columns
 from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
 from pwflow_core.onboarding.long_inspection import (
     about_channels,
@@ -25,15 +25,17 @@ from pwflow_core.onboarding.long_inspection import (
     share_times,
 )
 from pwflow_core.onboarding.names import guess_unit, name_sensors
+from pwflow_core.onboarding.number_style import NumberStyle, find_number_style
 from pwflow_core.onboarding.paths import find_path_columns
 from pwflow_core.onboarding.roles import find_machine, is_segment, why_not_a_sensor
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
 from pwflow_core.onboarding.shapes import LongShape, Quality, find_channels, find_long, find_quality
 from pwflow_core.onboarding.timestamps import (
     TimeColumn,
-    check_split_time,
     choose_timestamp,
     find_time_columns,
+    find_time_of_day,
+    join_time_of_day,
     read_time_column,
 )
 
@@ -47,8 +49,10 @@ def inspect_source(
     *,
     delimiter: str | None = None,
     decimal: str | None = None,
-    timestamp: str | None = None,
+    thousands: str | None = None,
+    timestamp: str | Sequence[str] | None = None,
     timestamp_format: str | None = None,
+    timezone: str | None = None,
     machine: str | None = None,
     segments: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -61,8 +65,10 @@ def inspect_source(
         files: The exports, CSV or Parquet.
         delimiter: CSV delimiter.
         decimal: Decimal separator in CSV files.
-        timestamp: Timestamp column.
-        timestamp_format: strptime format, `unix_s` or `unix_ms`.
+        thousands: Comma or point between thousands in CSV files.
+        timestamp: Timestamp column, or those with the date and the time of day.
+        timestamp_format: strptime format, or a number format such as `unix_s`.
+        timezone: Zone of times that carry none; it decides what an abbreviation such as CST means.
         machine: Machine column; `filename` if every file is a machine of its own.
         segments: Columns of known process conditions; `filename` stands for the name of the file.
         ignore: Columns to leave out.
@@ -80,21 +86,16 @@ def inspect_source(
                 "it with one column per sensor, separated by comma, semicolon, tab or |."
             )
         given = {
-            "timestamp": [timestamp] if timestamp else [],
+            "timestamp": [timestamp] if isinstance(timestamp, str) else list(timestamp or ()),
             "machine": [machine] if machine and machine != FILE_NAME_COLUMN else [],
             "segments": [name for name in segments if name != FILE_NAME_COLUMN],
             "ignore": list(ignore),
         }
         named = {option: [_column(sample, n, option) for n in names] for option, names in given.items()}
-        times = find_time_columns(sample)
-        if named["timestamp"]:
-            time = read_time_column(sample, named["timestamp"][0], timestamp_format)
-        else:
-            left_out = {column.name for column in named["ignore"]}
-            time = choose_timestamp(sample, [t for t in times if t.column.name not in left_out])
-            check_split_time(sample, time)
-        found_decimal = decimal or find_decimal(sample)
-        profiles = profile_columns(sample, found_decimal)
+        times = find_time_columns(sample, timezone)
+        time = _time(sample, times, named, timestamp_format, timezone)
+        style = find_number_style(sample, decimal, thousands, [*time.names, *(t.column.name for t in times)])
+        profiles = profile_columns(sample, style)
         by_file = machine == FILE_NAME_COLUMN
         left_out = {column.name for column in named["ignore"]}
         quality = find_quality(sample, profiles, {t.column.name for t in times} | left_out)
@@ -106,7 +107,7 @@ def inspect_source(
         if path is not None and path.name == "part":
             path = path.called("machine")
         if shape is not None:
-            return inspect_long(sample, files, time, shape, quality, path, found_decimal, left_out)
+            return inspect_long(sample, files, time, shape, quality, path, style, left_out)
         if path is not None:
             machine_column, about_machine = None, [path.sentence]
         elif by_file:
@@ -115,7 +116,7 @@ def inspect_source(
             machine_column, about_machine = _machine(sample, profiles, time, times, named, quality)
         newest_first = time.ordered < 0.5
         steps = measure_steps(sample, list(profiles.values()), machine_column, newest_first=newest_first)
-        roles = _Roles(sample, profiles, steps, time, times, machine_column, named, quality, channels)
+        roles = _Roles(sample, profiles, steps, time, times, machine_column, named, quality, channels, style)
         if segments:
             chosen_segments = tuple(
                 FILE_NAME_COLUMN if name == FILE_NAME_COLUMN else _column(sample, name, "segments").name
@@ -125,12 +126,13 @@ def inspect_source(
             chosen_segments = roles.sure_segments if guess_segments else ()
         sensors, ignored, optional = roles.assign(chosen_segments)
         if not sensors:
-            raise SourceError(_explain_no_sensor(sample, ignored, found_decimal, find_decimal(sample)))
+            raise SourceError(_explain_no_sensor(sample, ignored, style))
         return Inspection(
             delimiter=sample.delimiter,
             skip_lines=sample.files[0].skip_lines,
-            decimal=found_decimal,
-            timestamp=time.column.name,
+            decimal=style.decimal,
+            thousands=style.thousands,
+            timestamp=time.source,
             timestamp_format=time.format,
             is_naive=time.is_naive,
             machine=FILE_NAME_COLUMN if by_file else path.name if path else _name_of(machine_column),
@@ -150,7 +152,7 @@ def inspect_source(
                 *(["The newest reading comes first in the files."] * newest_first),
                 *_about_time(time, times, is_given=timestamp is not None),
                 *about_machine,
-                *([f"Numbers are written with a decimal comma, as in 1{found_decimal}5."] * (found_decimal == ",")),
+                *style.sentences,
                 *(roles.about_segments(chosen_segments) if not segments else ()),
                 *about_channels(channels),
                 *about_holding([sensor for sensor in sensors if sensor.hold_seconds], len(sensors)),
@@ -161,6 +163,25 @@ def inspect_source(
             path_columns=path.pattern if path else None,
             encoding=sample.encoding,
         )
+
+
+def _time(
+    sample: Sample,
+    times: list[TimeColumn],
+    named: dict[str, list[SampledColumn]],
+    format: str | None,
+    timezone: str | None,
+) -> TimeColumn:
+    """Return the time of the readings: a given column or the likeliest one, with its time of day from another."""
+    given = named["timestamp"]
+    if len(given) == 2:
+        return join_time_of_day(sample, given[0], given[1], format, timezone)
+    if given:
+        return read_time_column(sample, given[0], format, timezone)
+    left_out = {column.name for column in named["ignore"]}
+    time = choose_timestamp(sample, [t for t in times if t.column.name not in left_out], timezone)
+    clock = find_time_of_day(sample, time)
+    return time if clock is None else join_time_of_day(sample, time.column, clock, format, timezone)
 
 
 def _column(sample: Sample, name: str, option: str) -> SampledColumn:
@@ -208,10 +229,12 @@ class _Roles:
     named: dict[str, list[SampledColumn]]
     quality: Quality
     channels: dict[str, str]
+    style: NumberStyle
 
     @property
     def _reserved(self) -> set[str]:
-        reserved = {self.time.column.name, *(column.name for column in self.named["ignore"]), *self.quality.columns}
+        reserved = {self.time.column.name, *self.time.names, *(column.name for column in self.named["ignore"])}
+        reserved |= set(self.quality.columns)
         return reserved | {self.machine.name} if self.machine else reserved
 
     @property
@@ -288,18 +311,22 @@ class _Roles:
         if profile.n_numbers < profile.n:
             share = profile.refused_share
             remark = f"{max(100 * share, 0.01):.2g}% of the values are no numbers ({profile.other!r})"
-            remark += " and will be refused"
+            remark += " and will be refused; if they stand for a missing value, list them in source.missing_words"
         elif steps.n >= 100 and steps.down == 0 and steps.up > 0:
             remark = "never goes down in the sample: take it out if it is a totaliser"
         elif period := find_period(profile, steps):
             remark = f"is an angle: {period:g} is the same as 0, and the jump between them does not count"
         elif profile.n_distinct <= 5 and steps.n >= 100 and steps.changed <= 0.1:
             remark = f"takes only {profile.n_distinct} values ({_values(profile)}): perhaps a segment"
+        if profile.missing:
+            marks = ", ".join(f"{value:.10g} ({count:,} times)" for value, count in profile.missing.items())
+            taken = f"{marks} is taken for a missing value, far from all else: check `missing`"
+            remark = f"{taken}; {remark}" if remark else taken
         own_time = self.channels.get(profile.name)
         return FoundSensor(
             name,
             profile.name,
-            guess_unit(profile.name),
+            self.style.units.get(profile.name) or guess_unit(profile.name),
             profile.low or 0.0,
             profile.high or 0.0,
             remark,
@@ -307,6 +334,7 @@ class _Roles:
             self.quality.of.get(profile.name, self.quality.of.get("")),
             holds.get(profile.name),
             **wrap_of(self.sample, profile, steps),
+            missing=tuple(profile.missing),
         )
 
 
@@ -335,12 +363,17 @@ def _interval(sample: Sample, time: TimeColumn, machine: SampledColumn | None) -
 def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) -> list[str]:
     sentences = []
     name = time.column.name
-    others = [t.column.name for t in times if t.column.name != name]
+    others = [t.column.name for t in times if t.column.name not in (name, *time.names)]
     if not is_given:
         beside = f"; {', '.join(map(repr, others))} hold times too" if others else ""
-        sentences.append(f"Column {name!r} is the time of the reading{beside}.")
+        which = f"Column {name!r} is the time of the reading"
+        if len(time.names) > 1:
+            which = f"Columns {time.names[0]!r} and {time.names[1]!r} are the date and the time of the reading"
+        sentences.append(f"{which}{beside}.")
     if time.is_ambiguous:
         sentences.append(f"{name!r} is read as {time.format!r}, but day and month could be swapped: check this.")
+    if time.remark:
+        sentences.append(f"{name!r} is read as {time.format!r}; {time.remark}.")
     if time.share < 1:
         part = max(1 - time.share, 0.0001)
         sentences.append(f"{part:.2%} of the values of {name!r} are no times; those rows will be refused.")
@@ -365,12 +398,13 @@ def _about_sensors(
     return sentences
 
 
-def _explain_no_sensor(sample: Sample, ignored: dict[str, str], decimal: str, likely_decimal: str) -> str:
+def _explain_no_sensor(sample: Sample, ignored: dict[str, str], style: NumberStyle) -> str:
     path = sample.files[0].path
-    if decimal != likely_decimal:
+    likely = find_number_style(sample, None, None).decimal
+    if style.decimal != likely:
         return (
-            f"Expected numeric columns in {path}, got numbers with a decimal {likely_decimal!r}: set "
-            f"source.decimal = '{likely_decimal}' in pwflow.toml."
+            f"Expected numeric columns in {path}, got numbers with a decimal {likely!r}: set "
+            f"source.decimal = '{likely}' in pwflow.toml."
         )
     why = "; ".join(f"{name!r} {reason}" for name, reason in list(ignored.items())[:4])
     return (

@@ -9,6 +9,7 @@ from pwflow_core.errors import SourceError, list_few
 from pwflow_core.onboarding.columns import ColumnProfile
 from pwflow_core.onboarding.findings import FoundSensor, Inspection
 from pwflow_core.onboarding.names import guess_unit, has_word, name_sensors
+from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.paths import PathColumns, label_paths
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
 from pwflow_core.onboarding.shapes import LongShape, Quality
@@ -63,7 +64,7 @@ def only_value(
     ignore: Collection[str],
 ) -> str | None:
     """Return the only column of numbers, if it is called like a value in general; then the path names the sensor."""
-    taken = {time.column.name, *(t.column.name for t in times), *quality.columns, *ignore}
+    taken = {time.column.name, *time.names, *(t.column.name for t in times), *quality.columns, *ignore}
     numbers = [p for n, p in profiles.items() if n not in taken and p.is_numeric]
     if len(numbers) == 1 and has_word(numbers[0].name, READ_VALUES):
         return numbers[0].name
@@ -77,7 +78,7 @@ def inspect_long(
     shape: LongShape,
     quality: Quality,
     path: PathColumns | None,
-    decimal: str,
+    style: NumberStyle,
     ignore: Collection[str],
 ) -> Inspection:
     """Return what a long export holds.
@@ -90,7 +91,7 @@ def inspect_long(
     values = [_known(sample, name) for name in shape.value]
     machine = _known(sample, shape.machine) if shape.machine else None
     tags_of = [path.values[label] for label in label_paths(files)] if path is not None and by_path else []
-    found, doubts = scan_tags(sample, files, time, tag, values, machine, tags_of, decimal)
+    found, doubts = scan_tags(sample, files, time, tag, values, machine, tags_of, style)
     sensors, ignored = _sensors(found, ignore)
     if not sensors:
         raise SourceError(
@@ -98,7 +99,7 @@ def inspect_long(
             "column of the values with source.value in pwflow.toml."
         )
     in_machine = path is not None and not by_path
-    used = {time.column.name, shape.tag, shape.machine, *shape.value, shape.nanoseconds}
+    used = {time.column.name, *time.names, shape.tag, shape.machine, *shape.value, shape.nanoseconds}
     quality_column = quality.of.get(shape.value[0], quality.of.get(""))
     used |= {quality_column}
     held = [sensor for sensor in sensors if sensor.hold_seconds]
@@ -114,6 +115,7 @@ def inspect_long(
             ["No column tells machines apart: all readings belong to one machine."]
             * (not shape.machine and not in_machine)
         ),
+        *style.sentences,
         *about_holding(held, len(sensors)),
         *about_quality(quality if quality_column else Quality()),
         f"{len(sensors)} of {len(found)} names are sensors.",
@@ -125,8 +127,9 @@ def inspect_long(
     return Inspection(
         delimiter=sample.delimiter,
         skip_lines=sample.files[0].skip_lines,
-        decimal=decimal,
-        timestamp=time.column.name,
+        decimal=style.decimal,
+        thousands=style.thousands,
+        timestamp=time.source,
         timestamp_format=time.format,
         is_naive=time.is_naive,
         machine=path.name if in_machine and path is not None else shape.machine,

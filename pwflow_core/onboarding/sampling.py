@@ -22,6 +22,7 @@ from pwflow_core.onboarding.dialect import check_header, find_dialect, find_head
 from pwflow_core.onboarding.encodings import find_encoding
 from pwflow_core.onboarding.layout import EMPTY_COLUMN, find_layout
 from pwflow_core.opening import is_packed, is_spreadsheet, plain_file, split_member
+from pwflow_core.spelling import NumberSpelling
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample", "open_whole"]
@@ -32,7 +33,6 @@ _CELLS = 2_000_000
 _SPREAD_BLOCKS = 4
 _HEADERS = 60
 _MOST_COPIED_BYTES = 1 << 26
-_MISSING_WORDS = ("nan", "null", "na", "n/a", "none", "-", "--", "#n/a", "\\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,5 +412,4 @@ def _as_sampled(column: SampledColumn, name: str | None) -> str:
         return f"CASE WHEN NOT isnan({value}) THEN {value} END"
     if not column.is_text:
         return value
-    words = ", ".join(map(quote_literal, ("", *_MISSING_WORDS)))
-    return f"CASE WHEN lower(trim({value})) NOT IN ({words}) THEN trim({value}) END"
+    return f"CASE WHEN NOT {NumberSpelling().is_missing(value)} THEN trim({value}) END"

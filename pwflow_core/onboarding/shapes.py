@@ -177,7 +177,7 @@ def find_long(
     It does if a column is called like a name of sensors and there is one column of values, or if a column of another
     name tells apart rows of one time whose only number is called `value` or the like.
     """
-    taken = {time.column.name, *(t.column.name for t in times), *quality.columns}
+    taken = {time.column.name, *time.names, *(t.column.name for t in times), *quality.columns}
     nanoseconds = next((n for n, p in profiles.items() if n not in taken and _is_nanoseconds(p, time)), None)
     taken |= {nanoseconds} if nanoseconds else set()
     numbers = [p for n, p in profiles.items() if n not in taken and p.is_numeric and not _is_beside(p)]

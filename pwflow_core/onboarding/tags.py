@@ -12,6 +12,7 @@ import duckdb
 
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding.columns import number_of
+from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, open_whole
 from pwflow_core.onboarding.timestamps import TimeColumn
 from pwflow_core.opening import split_member
@@ -78,7 +79,7 @@ def scan_tags(
     values: Sequence[SampledColumn],
     machine: SampledColumn | None,
     tags_of: Sequence[str],
-    decimal: str,
+    style: NumberStyle,
 ) -> tuple[list[FoundTag], list[str]]:
     """Read the exports for the names that they hold, all of them unless they are very many or very large.
 
@@ -90,7 +91,7 @@ def scan_tags(
         values: Columns that may hold the value.
         machine: Column of the machine, or None.
         tags_of: What the path tells, by file; empty if there is a column.
-        decimal: Decimal separator.
+        style: How numbers are written.
 
     Returns:
         The names, in the order of the file, and sentences on what was not looked at.
@@ -104,8 +105,8 @@ def scan_tags(
             "first TIMESTAMP, last TIMESTAMP, n_times BIGINT)"
         )
         connection.execute("CREATE TABLE moments (machine VARCHAR, n BIGINT)")
-        keyed = [column for column in (time.column, tag, machine, *values) if column is not None]
-        numbers = [number_of(column, decimal) for column in values]
+        keyed = [column for column in (*time.parts, tag, machine, *values) if column is not None]
+        numbers = [number_of(column, style) for column in values]
         number = numbers[0] if len(numbers) == 1 else f"coalesce({', '.join(numbers)})"
         texts = ", ".join(f"{column.key}::VARCHAR" for column in values)
         for place, path in chosen:

@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import product
+from typing import Any
 
 from pwflow_core.errors import SourceError, list_few
-from pwflow_core.files import HAS_OFFSET
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
+from pwflow_core.spelling import EPOCH_FORMATS, EXCEL_DAYS, NUMERIC_FORMATS, InstantSpelling, read_zones
 from pwflow_core.warehouse import quote_literal
 
-__all__ = ["TimeColumn", "check_split_time", "choose_timestamp", "find_time_columns", "read_time_column"]
+__all__ = [
+    "TimeColumn",
+    "choose_timestamp",
+    "find_time_columns",
+    "find_time_of_day",
+    "join_time_of_day",
+    "read_time_column",
+]
 
 _EARLIEST, _LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 - compared inside DuckDB
 _EARLIEST_EPOCH = 315_532_800
-_FACTORS = {"unix_s": 1_000_000, "unix_ms": 1_000}
-_TIME_OF_DAY = r"^\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?$"
+_EARLIEST_NS = 978_307_200_000_000_000
+"""Smaller numbers, such as ticks since the year 1, are no nanoseconds since 1970 of this century."""
+_FIRST_DAY, _LAST_DAY = 29_221, 73_050
+_TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
+_CLOCK = (
+    r"(?P<hour>\d{1,2}:\d{2})(?P<seconds>:\d{2})?(?P<fraction>[.,]\d+)?"
+    r"(?P<half> ?[AaPp]\.?[Mm]\b\.?)?(?P<zone>\s*[A-Za-z\[(+-].*)?"
+)
 _SHAPE = re.compile(
     r"(?P<a>\d{1,4})(?P<d1>[-./ ])(?P<b>\d{1,2}|[A-Za-z]{3,9})(?P<d2>[-./ ])(?P<c>\d{2,4})"
-    r"((?P<gap>[ T,]+)(?P<hour>\d{1,2}:\d{2})(?P<seconds>:\d{2})?(?P<fraction>[.,]\d+)?"
-    r"(?P<half> ?[AaPp][Mm])?(?P<offset> ?[+-]\d{2}:?\d{2})?)?"
+    rf"((?P<gap>[ T,]+){_CLOCK})?"
 )
-_COMPACT = re.compile(r"\d{8}(?P<gap>[T _-]?)(?P<time>\d{4}|\d{6})?(?P<offset>[+-]\d{4})?")
+_MONTH_FIRST = re.compile(
+    r"((?P<weekday>[A-Za-z]{3})(?P<after>,? ))?(?P<month>[A-Za-z]{3,9}) \d{1,2}(?P<comma>,? )\d{4}"
+    rf"((?P<gap>[ ,]+){_CLOCK})?"
+)
+_COMPACT = re.compile(r"\d{8}(?P<gap>[T _-]?)(?P<time>\d{4}|\d{6})?(?P<fraction>[.,]\d+)?(?P<zone>\s*[A-Za-z\[(+-].*)?")
 _WELL_READ = 0.9
+_MOST_SHAPES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +53,7 @@ class TimeColumn:
 
     Attributes:
         column: The column.
-        format: strptime format, `unix_s`, `unix_ms`, or None for ISO 8601 and typed columns.
+        format: strptime format, a number format such as `unix_s`, or None for ISO 8601 and typed columns.
         is_naive: Whether some of its values carry no offset.
         instant: SQL that gives a value as TIMESTAMP, in UTC where it carries an offset.
         share: Part of the values that are read.
@@ -45,6 +62,8 @@ class TimeColumn:
         first: Earliest value.
         last: Latest value.
         is_ambiguous: Whether day and month could be the other way round.
+        remark: What to know of how it is read, or empty.
+        parts: The columns that it is made of.
     """
 
     column: SampledColumn
@@ -57,20 +76,37 @@ class TimeColumn:
     first: datetime | None
     last: datetime | None
     is_ambiguous: bool = False
+    remark: str = ""
+    parts: tuple[SampledColumn, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns that it is made of."""
+        return tuple(part.name for part in self.parts)
+
+    @property
+    def source(self) -> str | tuple[str, ...]:
+        """The column, or the columns, as `source.timestamp` has them."""
+        return self.names if len(self.names) > 1 else self.column.name
 
 
-def find_time_columns(sample: Sample) -> list[TimeColumn]:
-    """Return the columns that hold points in time, as far as their types and values tell."""
+def find_time_columns(sample: Sample, timezone: str | None = None) -> list[TimeColumn]:
+    """Return the columns that hold points in time, as far as their types and values tell.
+
+    Arguments:
+        sample: The sample.
+        timezone: Zone of times that carry none, where it is known.
+    """
     found = []
     for column in sample.columns:
-        if column.is_time or column.is_text or (column.is_number and _could_be_epoch(sample, column)):
-            best = _best_reading(sample, column)
-            if best and best.share >= _WELL_READ and (best.format not in _FACTORS or _is_epoch(best)):
+        if column.is_time or column.is_text or (column.is_number and _could_be_count(sample, column)):
+            best = _best_reading(sample, column, timezone)
+            if best and best.share >= _WELL_READ and (best.format not in NUMERIC_FORMATS or _is_count(best)):
                 found.append(best)
     return found
 
 
-def choose_timestamp(sample: Sample, found: Sequence[TimeColumn]) -> TimeColumn:
+def choose_timestamp(sample: Sample, found: Sequence[TimeColumn], timezone: str | None = None) -> TimeColumn:
     """Return the column that most looks like the time of the reading.
 
     Raises:
@@ -79,7 +115,7 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn]) -> TimeColumn:
     if not found:
         named = [c for c in sample.columns if has_word(c.name, TIMES)]
         if named:
-            read_time_column(sample, named[0], None)
+            return read_time_column(sample, named[0], None, timezone, enough=_WELL_READ)
         shown = list_few([repr(column.name) for column in sample.columns], 12)
         raise SourceError(
             f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}: name it "
@@ -88,65 +124,67 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn]) -> TimeColumn:
     return max(found, key=lambda c: (_rank(c), -sample.columns.index(c.column)))
 
 
-def read_time_column(sample: Sample, column: SampledColumn, format: str | None) -> TimeColumn:
+def read_time_column(
+    sample: Sample, column: SampledColumn, format: str | None, timezone: str | None = None, *, enough: float = 0.5
+) -> TimeColumn:
     """Return a column that is known to be the timestamp.
 
     Arguments:
         sample: The sample.
         column: The column.
-        format: strptime format, `unix_s` or `unix_ms`, or None to find it.
+        format: strptime format, a number format such as `unix_s`, or None to find it.
+        timezone: Zone of times that carry none, where it is known.
+        enough: Part of the values that have to be times.
 
     Raises:
-        SourceError: Fewer than half of its values are times; the message shows the first that is none.
+        SourceError: Fewer of its values are times; the message shows some that are none.
     """
-    best = _measure(sample, column, format) if format else _best_reading(sample, column)
-    if best is None or best.share < 0.5:
-        tried = f"the format {format!r}" if format else "ISO 8601, day.month.year or Unix time"
-        instant = best.instant if best and best.share > 0 else "NULL::TIMESTAMP"
-        rows = (
-            sample.connection.table("sample")
-            .filter(f"{column.key} IS NOT NULL AND {instant} IS NULL")
-            .order("file, block, row")
-            .project(f"{column.key}::VARCHAR")
-            .limit(1)
-            .fetchall()
-        )
-        got = repr(rows[0][0]) if rows else "only empty values"
-        raise SourceError(
-            f"Expected times in column {column.name!r} of {sample.files[0].path} ({tried}), got {got}: set "
-            "source.timestamp_format in pwflow.toml, or name another column with --timestamp."
-        )
+    readings = [_measure(sample, column, format, timezone)] if format else _readings(sample, column, timezone)
+    best = _best(sample, readings)
+    if best is None or best.share < enough:
+        raise SourceError(_explain_unread(sample, column, format, best, readings, timezone))
+    rival = next((r for r in readings if r is not best and best.share + r.share >= 0.98 and r.share > 0.05), None)
+    if rival and best.share < _WELL_READ:
+        raise SourceError(_explain_two(sample, column, best, rival))
     return best
 
 
-def check_split_time(sample: Sample, chosen: TimeColumn) -> None:
-    """Raise if the date is in the chosen column and the time of day in another.
+def find_time_of_day(sample: Sample, chosen: TimeColumn) -> SampledColumn | None:
+    """Return the column with the time of day, if the chosen one holds dates only and there is one such column."""
+    if chosen.has_time_of_day:
+        return None
+    for column in sample.columns:
+        if column.name == chosen.column.name:
+            continue
+        if column.type.startswith("TIME") and not column.is_time:
+            return column
+        if column.is_text:
+            test = f"regexp_full_match({column.key}, {quote_literal(_TIME_OF_DAY)})"
+            if _share(sample, column, test) >= _WELL_READ:
+                return column
+    return None
+
+
+def join_time_of_day(
+    sample: Sample, date: SampledColumn, clock: SampledColumn, format: str | None, timezone: str | None
+) -> TimeColumn:
+    """Return the time that a column of dates and one of times of day make together.
 
     Raises:
-        SourceError: So it is; the message gives the SQL that joins them.
+        SourceError: They make none.
     """
-    if chosen.has_time_of_day:
-        return
-    for column in sample.columns:
-        if column.type.startswith("TIME") and not column.is_time:
-            share = 1.0
-        elif column.is_text:
-            share = _share(sample, column, f"regexp_matches({column.key}, {quote_literal(_TIME_OF_DAY)})")
-        else:
-            continue
-        if share >= _WELL_READ:
-            date, time = (name.replace('"', '""') for name in (chosen.column.name, column.name))
-            raise SourceError(
-                f"Expected date and time in one column, but {sample.files[0].path} has the date in "
-                f"{chosen.column.name!r} and the time in {column.name!r}: in pwflow.toml, set source.sql = "
-                f"'''SELECT \"{date}\" || ' ' || \"{time}\" AS ts, * FROM read_csv('FILES')''' and "
-                "source.timestamp = 'ts' instead of source.path."
-            )
+    day = f"{date.key}::DATE" if date.type.startswith("TIMESTAMP") else date.key
+    joined = f"({day}::VARCHAR || ' ' || {clock.key}::VARCHAR)"
+    column = SampledColumn(date.name, joined, "VARCHAR", max(date.n_absent, clock.n_absent))
+    time = read_time_column(sample, column, format, timezone, enough=_WELL_READ)
+    return replace(time, column=date, parts=(date, clock))
 
 
-def _could_be_epoch(sample: Sample, column: SampledColumn) -> bool:
-    low = sample.aggregate(f"min({column.key}::DOUBLE)")[0]
-    return low is not None and low >= _EARLIEST_EPOCH
+def _could_be_count(sample: Sample, column: SampledColumn) -> bool:
+    low, high = sample.aggregate(f"min({column.key}::DOUBLE), max({column.key}::DOUBLE)")
+    if low is None:
+        return False
+    return bool(low >= _EARLIEST_EPOCH or (has_word(column.name, TIMES) and low >= _FIRST_DAY and high <= _LAST_DAY))
 
 
 def _rank(time: TimeColumn) -> float:
@@ -155,21 +193,127 @@ def _rank(time: TimeColumn) -> float:
     return named + 2 * time.share + 2 * time.ordered + time.has_time_of_day + 0.5 * time.column.is_time
 
 
-def _is_epoch(time: TimeColumn) -> bool:
+def _is_count(time: TimeColumn) -> bool:
+    if time.format == EXCEL_DAYS:
+        return time.first != time.last and has_word(time.column.name, TIMES) and time.ordered >= _WELL_READ
     named = has_word(time.column.name, EPOCHS)
     return time.first != time.last and (named or time.ordered == 1.0)
 
 
-def _best_reading(sample: Sample, column: SampledColumn) -> TimeColumn | None:
-    readings = [reading for f in _formats(sample, column) if (reading := _measure(sample, column, f)).share > 0]
+def _best_reading(sample: Sample, column: SampledColumn, timezone: str | None) -> TimeColumn | None:
+    return _best(sample, _readings(sample, column, timezone))
+
+
+def _readings(sample: Sample, column: SampledColumn, timezone: str | None) -> list[TimeColumn]:
+    """Return how a column can be read, in any of the formats that its values could have."""
+    readings = [_measure(sample, column, format, timezone) for format in _formats(sample, column)]
+    return [reading for reading in readings if reading.share > 0]
+
+
+def _best(sample: Sample, readings: Sequence[TimeColumn]) -> TimeColumn | None:
+    """Return the reading of most values, then the one whose times go on from row to row, then the shortest.
+
+    Raises:
+        SourceError: Some values have the day first and others the month.
+    """
     if not readings:
         return None
     best = max(readings, key=lambda r: (round(r.share, 3), round(r.ordered, 3), -_span(r)))
-    rivals = [r for r in readings if r is not best and (r.share, r.ordered) == (best.share, best.ordered)]
-    is_open = any(_span(r) == _span(best) and r.first != best.first for r in rivals)
-    if not is_open:
-        return best
-    return TimeColumn(**{name: getattr(best, name) for name in best.__slots__} | {"is_ambiguous": True})
+    rivals = [r for r in readings if r is not best and r.first != best.first]
+    for rival in rivals:
+        if _is_mixture(sample, best, rival):
+            raise SourceError(_explain_two(sample, best.column, best, rival))
+    equal = [r for r in rivals if round(r.share, 3) == round(best.share, 3)]
+    if any(r.ordered == best.ordered and _span(r) == _span(best) for r in equal):
+        return replace(best, is_ambiguous=True)
+    if equal:
+        other = equal[0]
+        why = "the times then go on from row to row"
+        if round(other.ordered, 3) == round(best.ordered, 3):
+            why = f"the times then span {_length(best)} instead of {_length(other)}"
+        return replace(best, remark=f"{other.format!r} fits every value too, but {why}: check this")
+    return best
+
+
+def _is_mixture(sample: Sample, best: TimeColumn, rival: TimeColumn) -> bool:
+    """Whether times go on better if those that both can read are read as the rival does: two formats in one column."""
+    if best.column.key != rival.column.key or rival.share >= best.share or rival.share == 0:
+        return False
+    mixed = _measured(sample, best.column, f"coalesce({rival.instant}, {best.instant})")
+    ordered, first, last = mixed[2], mixed[3], mixed[4]
+    return bool(ordered > best.ordered and first and last and 2 * (last - first).total_seconds() < _span(best))
+
+
+def _explain_two(sample: Sample, column: SampledColumn, best: TimeColumn, rival: TimeColumn) -> str:
+    """Return a message with a value of each of two formats."""
+    only_best = _first_value(sample, column, f"{best.instant} IS NOT NULL AND {rival.instant} IS NULL")
+    other = f"{rival.instant} IS NOT NULL AND {rival.instant} IS DISTINCT FROM {best.instant}"
+    only_rival = _first_value(sample, column, other)
+    return (
+        f"Expected times of one format in column {column.name!r} of {sample.files[0].path}, got {only_rival!r} "
+        f"({_spelled_out(rival.format)}) and {only_best!r} ({_spelled_out(best.format)}): no single format reads "
+        "both, and a spreadsheet may have swapped days and months. Export the times again as text, such as "
+        "2026-03-01 00:10:00."
+    )
+
+
+def _explain_unread(
+    sample: Sample,
+    column: SampledColumn,
+    format: str | None,
+    best: TimeColumn | None,
+    readings: Sequence[TimeColumn],
+    timezone: str | None,
+) -> str:
+    rivals = [r for r in readings if r is not best and best and r.share > 0]
+    for rival in sorted(rivals, key=lambda r: -r.share):
+        if best and _first_value(sample, column, f"{rival.instant} IS NOT NULL AND {best.instant} IS NULL"):
+            return _explain_two(sample, column, best, rival)
+    got = _first_value(sample, column, f"{best.instant} IS NULL" if best else "true")
+    if got is not None and (word := _unknown_zone(sample, column, format, timezone)):
+        return (
+            f"Expected times in a known time zone in column {column.name!r} of {sample.files[0].path}, got {got!r}: "
+            f"{word!r} is not known, or has several meanings. Name the zone of the plant with --timezone (such as "
+            "America/Chicago) if that makes it certain, or export the times with their offset from UTC."
+        )
+    tried = f"the format {format!r}" if format else "ISO 8601, day.month.year, Unix time or days of a spreadsheet"
+    return (
+        f"Expected times in column {column.name!r} of {sample.files[0].path} ({tried}), got "
+        f"{'only empty values' if got is None else repr(got)}: set source.timestamp_format in pwflow.toml (a strptime "
+        f"format, or one of {', '.join(NUMERIC_FORMATS)}), or name another column with --timestamp."
+    )
+
+
+def _unknown_zone(sample: Sample, column: SampledColumn, format: str | None, timezone: str | None) -> str | None:
+    """Return the first word behind the times of a column that is no known zone."""
+    if not column.is_text:
+        return None
+    for one in [format] if format else _formats(sample, column):
+        zones = read_zones(sample.connection, "sample", column.key, InstantSpelling(one, timezone))
+        if unknown := [word for word, zone in zones.items() if word and zone is None]:
+            return unknown[0]
+    return None
+
+
+def _first_value(sample: Sample, column: SampledColumn, test: str) -> str | None:
+    rows = (
+        sample.connection.table("sample")
+        .filter(f"{column.key} IS NOT NULL AND {test}")
+        .order("file, block, row")
+        .project(f"{column.key}::VARCHAR")
+        .limit(1)
+        .fetchall()
+    )
+    return str(rows[0][0]) if rows else None
+
+
+def _spelled_out(format: str | None) -> str:
+    return "ISO 8601" if format is None else f"read as {format!r}"
+
+
+def _length(time: TimeColumn) -> str:
+    seconds = _span(time)
+    return f"{seconds / 86400:.0f} days" if seconds >= 172_800 else f"{seconds / 3600:.0f} hours"
 
 
 def _span(time: TimeColumn) -> float:
@@ -177,34 +321,46 @@ def _span(time: TimeColumn) -> float:
 
 
 def _formats(sample: Sample, column: SampledColumn) -> list[str | None]:
-    """Return the formats that the first values of a column could have; None stands for ISO 8601."""
+    """Return the formats that the values of a column could have, by their shapes; None stands for ISO 8601."""
     if column.is_time:
         return [None]
+    counts = [*EPOCH_FORMATS, *([EXCEL_DAYS] if has_word(column.name, TIMES) else [])]
     if column.is_number:
-        return list(_FACTORS)
+        return list(counts)
+    shape = f"regexp_replace(regexp_replace({column.key}, '\\d', '0', 'g'), '[A-Za-z]+', 'a', 'g')"
     rows = (
         sample.connection.table("sample")
         .filter(f"{column.key} IS NOT NULL")
-        .project(f"{column.key}, file, block, row")
-        .order("file, block, row")
-        .limit(40)
+        .aggregate(f"min({column.key}) AS low, max({column.key}) AS high, count(*) AS n, {shape} AS shape", shape)
+        .order("n DESC, shape")
+        .limit(_MOST_SHAPES)
         .fetchall()
     )
-    values = [str(row[0]) for row in rows]
     formats: dict[str | None, None] = {}
-    for value in (values[len(values) // 2], values[-1]) if values else ():
-        if re.fullmatch(r"\d{9,13}(\.\d+)?", value):
-            formats |= dict.fromkeys(_FACTORS)
-        elif re.match(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}", value) and not re.search(r":\d{2},\d+$", value):
+    for value in (str(value) for low, high, *_ in rows for value in (low, high)):
+        if re.fullmatch(r"\d{5,19}([.,]\d+)?", value):
+            formats |= dict.fromkeys(counts)
+        if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value):
             formats[None] = None
-        if match := _SHAPE.fullmatch(value):
+        elif match := _SHAPE.fullmatch(value):
             formats |= dict.fromkeys(_spelled(match))
-        elif match := _COMPACT.fullmatch(value):
+        elif match := _MONTH_FIRST.fullmatch(value):
+            formats[_spelled_month_first(match)] = None
+        if match := _COMPACT.fullmatch(value):
             clock = {None: "", 4: "%H%M", 6: "%H%M%S"}[len(match["time"]) if match["time"] else None]
-            formats[f"%Y%m%d{match['gap']}{clock}{'%z' if match['offset'] else ''}"] = None
-    if None in formats:
-        return [None]
-    return list(formats)
+            end = f"{match['fraction'][0]}%f" if match["fraction"] and clock.endswith("%S") else ""
+            formats[f"%Y%m%d{match['gap']}{clock}{end}{'%z' if match['zone'] else ''}"] = None
+    return _without_shorter(list(formats))
+
+
+def _without_shorter(formats: list[str | None]) -> list[str | None]:
+    """Leave out formats that differ from another only in that they lack a fraction or a zone, which are optional."""
+    kept: dict[str | None, str | None] = {}
+    for format in formats:
+        bare = format and re.sub(r"[.,]%f|\s*%z$", "", format)
+        if bare not in kept or len(format or "") > len(kept[bare] or ""):
+            kept[bare] = format
+    return list(kept.values())
 
 
 def _spelled(match: re.Match[str]) -> list[str]:
@@ -212,29 +368,63 @@ def _spelled(match: re.Match[str]) -> list[str]:
     b, d1, d2 = match["b"], match["d1"], match["d2"]
     year = "%Y" if len(match["c"]) == 4 else "%y"
     if len(match["a"]) == 4:
-        dates = [f"%Y{d1}%m{d2}%d"]
+        dates = [f"%Y{d1}{_month(b)}{d2}%d"]
     elif b.isalpha():
-        dates = [f"%d{d1}{'%b' if len(b) == 3 else '%B'}{d2}{year}"]
+        dates = [f"%d{d1}{_month(b)}{d2}{year}"]
     elif d1 == "/" and match["half"]:
         dates = [f"%m/%d/{year}", f"%d/%m/{year}"]
     else:
         dates = [f"%d{d1}%m{d2}{year}", *([f"%m{d1}%d{d2}{year}"] if d1 != "." else [])]
+    if year == "%y" and not b.isalpha():
+        dates.append(f"%y{d1}%m{d2}%d")
+    return [date + _spelled_clock(match) for date in dates]
+
+
+def _spelled_month_first(match: re.Match[str]) -> str:
+    weekday = f"%a{match['after']}" if match["weekday"] else ""
+    return f"{weekday}{_month(match['month'])} %d{match['comma']}%Y{_spelled_clock(match)}"
+
+
+def _month(text: str) -> str:
+    return "%m" if text.isdigit() else "%b" if len(text) == 3 else "%B"
+
+
+def _spelled_clock(match: re.Match[str]) -> str:
     if not match["hour"]:
-        return dates
-    clock = "%I:%M" if match["half"] else "%H:%M"
-    clocks = [clock + (":%S" if match["seconds"] else "")]
-    if match["fraction"]:
-        clocks = [clocks[0] + match["fraction"][0] + "%f"]
-    end = (" %p" if match["half"].startswith(" ") else "%p") if match["half"] else ""
-    if match["offset"]:
-        end += " %z" if match["offset"].startswith(" ") else "%z"
-    return [f"{date}{match['gap']}{time}{end}" for date, time in product(dates, clocks)]
+        return ""
+    clock = ("%I:%M" if match["half"] else "%H:%M") + (":%S" if match["seconds"] else "")
+    if match["fraction"] and match["seconds"]:
+        clock += match["fraction"][0] + "%f"
+    if match["half"]:
+        clock += " %p" if match["half"].startswith(" ") else "%p"
+    if match["zone"]:
+        clock += " %z" if match["zone"].startswith(" ") else "%z"
+    return match["gap"] + clock
 
 
-def _measure(sample: Sample, column: SampledColumn, format: str | None) -> TimeColumn:
-    instant = _instant(column, format)
+def _measure(sample: Sample, column: SampledColumn, format: str | None, timezone: str | None) -> TimeColumn:
+    text = column.key if column.is_text else f"{column.key}::VARCHAR"
+    naive = "false"
+    if column.type == "TIMESTAMP WITH TIME ZONE":
+        instant = f"(try_cast({column.key} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    elif column.is_time and format is None:
+        instant, naive = f"try_cast({column.key} AS TIMESTAMP)", "true"
+    else:
+        zones = read_zones(sample.connection, "sample", text, InstantSpelling(format, timezone))
+        spelling = InstantSpelling(format, "UTC", zones)
+        instant, naive = spelling.instant(text), spelling.is_naive(text)
     within = f"BETWEEN TIMESTAMP '{_EARLIEST}' AND TIMESTAMP '{_LATEST}'"
+    if format == "unix_ns":
+        within += f" AND TRY_CAST({text} AS DOUBLE) >= {_EARLIEST_NS}"
     instant = f"(CASE WHEN {instant} {within} THEN {instant} END)"
+    n, n_read, ordered, first, last, has_time = _measured(sample, column, instant)
+    is_naive = bool(sample.aggregate(f"coalesce(bool_or({naive}) FILTER ({instant} IS NOT NULL), false)")[0])
+    share = n_read / n if n else 0.0
+    ordered, has_time = float(ordered), bool(has_time)
+    return TimeColumn(column, format, is_naive, instant, share, ordered, has_time, first, last, parts=(column,))
+
+
+def _measured(sample: Sample, column: SampledColumn, instant: str) -> tuple[Any, ...]:
     rows = sample.connection.table("sample").project(
         f"{column.key} AS value, {instant} AS instant, "
         f"lag({instant}) OVER (PARTITION BY file, block ORDER BY row) AS before"
@@ -242,34 +432,8 @@ def _measure(sample: Sample, column: SampledColumn, format: str | None) -> TimeC
     measures = rows.aggregate(
         "count(value), count(instant), coalesce(avg((instant >= before)::INT), 1.0), min(instant), "
         "max(instant), coalesce(bool_or(instant::TIME <> TIME '00:00:00'), false)"
-    ).fetchall()
-    n, n_read, ordered, first, last, has_time = measures[0]
-    if format in _FACTORS or column.type == "TIMESTAMP WITH TIME ZONE" or (format and "%z" in format):
-        is_naive = False
-    elif format is None and column.is_text:
-        is_naive = _share(sample, column, f"regexp_matches({column.key}, {quote_literal(HAS_OFFSET)})") < 1.0
-    else:
-        is_naive = True
-    share = n_read / n if n else 0.0
-    return TimeColumn(column, format, is_naive, instant, share, float(ordered), bool(has_time), first, last)
-
-
-def _instant(column: SampledColumn, format: str | None) -> str:
-    key = column.key
-    if format in _FACTORS:
-        number = f"try_cast({key} AS DOUBLE)"
-        top = _LATEST.timestamp() * 1_000_000 / _FACTORS[format]
-        return (
-            f"(CASE WHEN {number} BETWEEN 0 AND {top} THEN "
-            f"make_timestamp(round({number} * {_FACTORS[format]})::BIGINT) END)"
-        )
-    if format and "%z" in format:
-        return f"(try_strptime({key}, {quote_literal(format)}) AT TIME ZONE 'UTC')"
-    if format:
-        return f"try_strptime({key}::VARCHAR, {quote_literal(format)})"
-    if column.is_text or column.type == "TIMESTAMP WITH TIME ZONE":
-        return f"(try_cast({key} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    return f"try_cast({key} AS TIMESTAMP)"
+    )
+    return tuple(measures.fetchall()[0])
 
 
 def _share(sample: Sample, column: SampledColumn, test: str) -> float:

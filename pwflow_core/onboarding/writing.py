@@ -65,7 +65,7 @@ def _source(inspection: Inspection, patterns: Sequence[str], timezone: str | Non
     ]
     format_ = inspection.timestamp_format
     if format_:
-        lines.append(_setting("timestamp_format", format_, "strptime format, unix_s or unix_ms"))
+        lines.append(_setting("timestamp_format", format_, "how times are written"))
     else:
         example = "%d.%m.%Y %H:%M:%S"
         lines.append(_setting("timestamp_format", example, "only if times are not ISO 8601", off=True))
@@ -88,6 +88,8 @@ def _source(inspection: Inspection, patterns: Sequence[str], timezone: str | Non
     if inspection.delimiter is not None:
         lines.append(_setting("delimiter", inspection.delimiter, "between the columns of the CSV files"))
         lines.append(_setting("decimal", inspection.decimal, "decimal separator in the CSV files"))
+        if inspection.thousands:
+            lines.append(_setting("thousands", inspection.thousands, "between thousands in the CSV files"))
     lines += [
         "# Instead of `path`, any query that DuckDB runs:",
         "# sql = \"SELECT * FROM read_csv('exports/*.csv')\"",
@@ -156,6 +158,8 @@ def _sensor(sensor: FoundSensor) -> str:
     for key in ("timestamp", "quality", "hold_seconds", "period", "cut"):
         if getattr(sensor, key) is not None:
             values[key] = getattr(sensor, key)
+    if sensor.missing:
+        values["missing"] = [int(mark) if mark == int(mark) and abs(mark) < 1e15 else mark for mark in sensor.missing]
     setting = f"{toml_key(sensor.name)} = {toml_table(values)}"
     low, high = _wide(sensor.low_seen, sensor.high_seen)
     unit = f" {sensor.unit}" if sensor.unit else ""

@@ -180,6 +180,7 @@ MIGRATIONS = (
     Migration(9, "how flows were trained gets a table; it was part of the model file, and of its name"),
     Migration(10, "rows of one machine and time with different sensors are put together", alter=_add_bad_quality),
     Migration(11, "cases and what was told of them get tables", alter=_add_duration, fill=_fill_duration),
+    Migration(12, "more reasons why a time or a value is refused"),
 )
 """All migrations, in the order of their layouts."""
 

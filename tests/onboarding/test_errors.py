@@ -48,12 +48,6 @@ def test_unusable_file_is_one_sentence_that_names_it(tmp_path, name, content, me
     assert not (tmp_path / "pwflow.toml").exists()
 
 
-def test_date_and_time_in_two_columns_are_explained(tmp_path, write_csv, wave):
-    path = write_csv("split.csv", "Datum,Zeit,x", lambda i, t: f"{t:%d.%m.%Y},{t:%H:%M:%S},{wave(i)}")
-    with pytest.raises(SourceError, match=r'"Datum" \|\| \' \' \|\| "Zeit"'):
-        initialise(path, tmp_path / "pwflow.toml")
-
-
 @pytest.mark.parametrize("target", ["nowhere", "*.parquet", "logs"])
 def test_target_without_exports_says_what_was_expected(tmp_path: Path, target):
     (tmp_path / "logs").mkdir()

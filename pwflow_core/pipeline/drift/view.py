@@ -317,10 +317,13 @@ def _read_levels(
 
 
 def _stack(levels: pd.Series, n_sensors: int) -> NDArray[np.float64]:
-    """Return levels as an array of shape (N, S, Q); NaN where a sensor has no values."""
+    """Return levels as an array of shape (N, S, Q); NaN where a sensor has no values.
+
+    DuckDB has NULL for these, which pandas holds as None or as the masked constant: neither has a length.
+    """
     stacked = np.full((len(levels), n_sensors, len(UNIT_QUANTILES)), np.nan)
     for row, of_sensors in enumerate(levels):
         for position, quantiles in enumerate(of_sensors):
-            if quantiles is not None and len(quantiles) == len(UNIT_QUANTILES):
+            if np.shape(quantiles) == (len(UNIT_QUANTILES),):
                 stacked[row, position] = quantiles
     return stacked

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError, first_line
-from pwflow_core.files import HAS_OFFSET, is_parquet
+from pwflow_core.files import is_parquet
 from pwflow_core.pipeline.source.source import Sensor, find_files, name_files, read_source
 from pwflow_core.pipeline.source.staging import ONLY_MACHINE, stage_file, stage_query
 from pwflow_core.plant import Plant
+from pwflow_core.spelling import InstantSpelling, read_zones
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, registered
 
@@ -241,7 +242,8 @@ def _machine_column(plant: Plant, columns: dict[str, str], path: Path) -> str:
 
 
 def _time_column(plant: Plant, columns: dict[str, str], path: Path) -> str:
-    names = (*_TIME_COLUMNS, (plant.config.source.timestamp or "").casefold())
+    configured = plant.config.source.timestamp
+    names = (*_TIME_COLUMNS, configured.casefold() if isinstance(configured, str) else "")
     found = next((columns[name] for name in names if name in columns), None)
     if found is None or "label" not in columns:
         raise LabelsError(
@@ -258,12 +260,11 @@ def _text(column: str) -> str:
 def _utc(scratch: duckdb.DuckDBPyConnection, column: str, zone: str | None, path: Path) -> str:
     """Return the SQL that turns a column of `given` into a time in UTC."""
     text = f"trim({quote_identifier(column)}::VARCHAR)"
-    has_offset = f"regexp_matches({text}, {quote_literal(HAS_OFFSET)})"
-    naive = fetch_value(scratch, f"SELECT any_value({text}) FROM given WHERE NOT ({has_offset})")
+    spelling = InstantSpelling(None, zone)
+    naive = fetch_value(scratch, f"SELECT any_value({text}) FROM given WHERE {spelling.is_naive(text)}")
     if zone is None and naive is not None:
         raise LabelsError(
             f"Expected times with a time zone in column {column!r} of {path}, got {naive!r}: add --timezone with "
             "the zone that they are in."
         )
-    in_zone = f"(try_cast({text} AS TIMESTAMP) AT TIME ZONE {quote_literal(zone or 'UTC')})"
-    return f"(CASE WHEN {has_offset} THEN try_cast({text} AS TIMESTAMPTZ) ELSE {in_zone} END AT TIME ZONE 'UTC')"
+    return replace(spelling, zones=read_zones(scratch, "given", text, spelling)).instant(text)

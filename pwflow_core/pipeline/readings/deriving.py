@@ -10,13 +10,14 @@ import duckdb
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import SourceError
-from pwflow_core.files import HAS_OFFSET
 from pwflow_core.pipeline.readings.features import FeatureSet, read_features, settle_features, update_features
 from pwflow_core.pipeline.readings.merging import merging_script
+from pwflow_core.pipeline.readings.parsing import parse_rows
 from pwflow_core.pipeline.readings.quality import settle_quality, update_quality
 from pwflow_core.pipeline.readings.timing import pin_interval
 from pwflow_core.pipeline.source.source import Sensor, Source, read_source
 from pwflow_core.plant import Plant
+from pwflow_core.spelling import LARGEST_PHYSICAL
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, run_script, utc_now
 from pwflow_core.warehouse.progress import Progress, read_progress, write_progress
 
@@ -107,11 +108,17 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
 
 
 def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -> None:
+    spelling = parse_rows(connection, source, now)
+    word = spelling.zone_word("ts_text")
     script = read_sql(
         __package__,
         "deriving.sql",
-        instant=_instant(source),
-        is_naive=_is_naive(source),
+        is_naive="false" if source.timezone else spelling.is_naive("ts_text"),
+        is_in_unknown_zone=f"coalesce({word} <> '', false) AND {spelling.wall('ts_text')} IS NOT NULL",
+        zone_detail=f"'The time zone ' || coalesce({word}, '') || ' is not known, or has several meanings'".replace(
+            "ts_text", "refused.ts_text"
+        ),
+        future_detail=quote_literal(f"The time is more than {source.future_hours:g} hours ahead (source.future_hours)"),
         refusals=", ".join(_refusal(sensor) for sensor in source.sensors),
         valid_values=", ".join(f"{_valid(s)} AS {quote_identifier(s.name)}" for s in source.sensors),
         merging=merging_script(connection, source.sensors),
@@ -119,49 +126,19 @@ def _run(connection: duckdb.DuckDBPyConnection, source: Source, now: datetime) -
     run_script(connection, script, {"now": now})
 
 
-def _is_naive(source: Source) -> str:
-    """Return the SQL that tells whether `ts_text` is a time whose zone nobody names."""
-    if source.timezone:
-        return "false"
-    has_offset = f"regexp_matches(trim(ts_text), {quote_literal(HAS_OFFSET)})"
-    return f"try({_naive_instant(source, 'ts_text')}) IS NOT NULL AND NOT {has_offset}"
-
-
-def _naive_instant(source: Source, column: str) -> str:
-    if source.timestamp_format in (None, "unix_s", "unix_ms"):
-        return f"try_cast({_iso_text(column)} AS TIMESTAMP)"
-    return f"try_strptime(trim({column}), {quote_literal(source.timestamp_format or '')})::TIMESTAMP"
-
-
-def _iso_text(column: str) -> str:
-    return f"replace(trim({column}), ',', '.')"  # ISO 8601 knows both decimal signs, DuckDB one
-
-
-def _instant(source: Source) -> str:
-    """Return the SQL that turns the text `ts` of a raw row into a time in UTC, or NULL."""
-    if source.timestamp_format in ("unix_s", "unix_ms"):
-        factor = 1_000_000 if source.timestamp_format == "unix_s" else 1_000
-        return f"make_timestamp(try_cast(round(try_cast(ts AS DOUBLE) * {factor}) AS BIGINT))"
-    naive = _naive_instant(source, "ts")
-    if source.timestamp_format and "%z" in source.timestamp_format.lower():
-        return f"try_strptime(trim(ts), {quote_literal(source.timestamp_format)}) AT TIME ZONE 'UTC'"
-    zone = quote_literal(source.timezone) if source.timezone else None
-    in_zone = f"({naive} AT TIME ZONE {zone}) AT TIME ZONE 'UTC'" if zone else "NULL::TIMESTAMP"
-    if source.timestamp_format:
-        return in_zone
-    return (
-        f"CASE WHEN regexp_matches(trim(ts), {quote_literal(HAS_OFFSET)}) "
-        f"THEN try_cast({_iso_text('ts')} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE {in_zone} END"
-    )
-
-
-def _finite(sensor: Sensor) -> str:
+def _number(sensor: Sensor) -> str:
+    """Return the SQL of a value that is there: finite, and none of the marks for a missing one."""
     column = quote_identifier(sensor.name)
-    return f"(CASE WHEN isfinite({column}) THEN {column} END)"
+    marks = f" AND {column} NOT IN ({_marks(sensor)})" if sensor.missing else ""
+    return f"(CASE WHEN abs({column}) <= {LARGEST_PHYSICAL!r}{marks} THEN {column} END)"
+
+
+def _marks(sensor: Sensor) -> str:
+    return ", ".join(f"{mark!r}::DOUBLE" for mark in sensor.missing)
 
 
 def _valid(sensor: Sensor) -> str:
-    value = _finite(sensor)
+    value = _number(sensor)
     tests = [f"{value} >= {sensor.low!r}"] if sensor.low is not None else []
     tests += [f"{value} <= {sensor.high!r}"] if sensor.high is not None else []
     valid = f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
@@ -181,13 +158,19 @@ def _refusal(sensor: Sensor) -> str:
         (f"refused_values[{name}] IS NOT NULL", "not_a_number", "Expected a number"),
         (f"isinf({column})", "infinite", "Expected a finite number"),
     ]
+    if sensor.missing:
+        cases.insert(0, (f"{column} IN ({_marks(sensor)})", "", ""))
+    too_large = f"abs({column}) > {LARGEST_PHYSICAL!r} AND NOT isnan({column})"
+    cases.append((too_large, "not_physical", f"Expected at most {LARGEST_PHYSICAL:g} in size"))
     if sensor.low is not None:
         cases.append((f"{column} < {sensor.low!r}", "below_limit", f"Expected at least {sensor.low:g}{unit}"))
     if sensor.high is not None:
         above = f"{column} > {sensor.high!r} AND NOT isnan({column})"
         cases.append((above, "above_limit", f"Expected at most {sensor.high:g}{unit}"))
-    reason = " ".join(f"WHEN {test} THEN {quote_literal(word)}" for test, word, _ in cases)
-    detail = " ".join(f"WHEN {test} THEN {quote_literal(text)}" for test, _, text in cases)
+    reason, detail = (
+        " ".join(f"WHEN {case[0]} THEN {quote_literal(case[i]) if case[1] else 'NULL'}" for case in cases)
+        for i in (1, 2)
+    )
     return (
         f"{{'sensor': {name}, 'value': coalesce(refused_values[{name}], {column}::VARCHAR), "
         f"'reason': CASE {reason} END, 'detail': CASE {detail} END}}"

@@ -1,45 +1,6 @@
--- From raw rows to readings, in one transaction. Expects the temporary tables `gone_files` and `fresh_files`
--- (file_id). Everything that was made from a gone file is taken back, everything in a fresh one is read.
-
--- A row that was refused as the duplicate of a reading that goes away, in full or in part, gets its chance again.
-INSERT INTO fresh_files
-WITH touched AS (
-    SELECT file_id FROM gone_files
-    UNION
-    SELECT together.file_id
-    FROM core.merged_rows AS together
-    SEMI JOIN (SELECT reading_id FROM core.merged_rows SEMI JOIN gone_files USING (file_id)) USING (reading_id)
-)
-SELECT DISTINCT rejected.file_id
-FROM mart.rejected_readings AS rejected
-WHERE rejected.reason = 'duplicate'
-  AND rejected.kept_file_id IN (SELECT file_id FROM touched)
-  AND rejected.file_id NOT IN (SELECT file_id FROM fresh_files)
-  AND rejected.file_id NOT IN (SELECT file_id FROM gone_files);
-
-INSERT INTO gone_files SELECT file_id FROM fresh_files;
-
-CREATE TEMP TABLE taken_back AS
-SELECT * FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
-
-DELETE FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
-DELETE FROM mart.rejected_readings WHERE file_id IN (SELECT file_id FROM gone_files);
-
-CREATE TEMP TABLE parsed AS
-SELECT
-    *,
-    (md5_number_lower(machine_id || chr(0) || epoch_us(instant)::VARCHAR) >> 1)::BIGINT AS reading_id
-FROM (
-    SELECT
-        * EXCLUDE (ts, machine_id),
-        ts AS ts_text,
-        nullif(trim(machine_id), '') AS machine_id,
-        CASE
-            WHEN try(/*instant*/) BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31 23:59:59' THEN try(/*instant*/)
-        END AS instant
-    FROM ingest.raw_readings
-    WHERE file_id IN (SELECT file_id FROM fresh_files)
-);
+-- From parsed rows to readings, in one transaction. Expects the temporary tables of parsing.py:
+--   parsed: the rows of the fresh files, `instant` in UTC and NULL where there is none, `reading_id`,
+--   row_reasons (file_id, row_number, reason): why a time that can be read is still none that can be used.
 
 -- The reason why a row is no reading, if there is one.
 CREATE TEMP TABLE refused_rows AS
@@ -51,11 +12,14 @@ SELECT
     CASE
         WHEN machine_id IS NULL THEN 'missing_machine'
         WHEN ts_text IS NULL OR trim(ts_text) = '' THEN 'missing_timestamp'
+        WHEN row_reasons.reason IS NOT NULL THEN row_reasons.reason
         WHEN /*is_naive*/ THEN 'naive_timestamp'
+        WHEN /*is_in_unknown_zone*/ THEN 'unknown_time_zone'
         ELSE 'unreadable_timestamp'
     END AS reason,
     NULL::BIGINT AS kept_file_id
 FROM parsed
+LEFT JOIN row_reasons USING (file_id, row_number)
 WHERE instant IS NULL OR machine_id IS NULL;
 
 /*merging*/
@@ -73,6 +37,10 @@ SELECT
         WHEN 'missing_timestamp' THEN 'The timestamp is empty'
         WHEN 'naive_timestamp' THEN 'The timestamp has no time zone and source.timezone names none'
         WHEN 'duplicate' THEN 'There is a reading of this machine at this time already'
+        WHEN 'future_timestamp' THEN /*future_detail*/
+        WHEN 'ambiguous_timestamp' THEN 'The clocks were put back and showed this time twice; the rows do not tell which'
+        WHEN 'nonexistent_timestamp' THEN 'The clocks were put forward and never showed this time'
+        WHEN 'unknown_time_zone' THEN /*zone_detail*/
         ELSE 'The timestamp cannot be read as a time'
     END AS detail,
     refused.kept_file_id,

@@ -12,6 +12,7 @@ from pwflow_core.config import path_expression
 from pwflow_core.errors import SourceError
 from pwflow_core.files import is_number_type
 from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source
+from pwflow_core.spelling import NumberSpelling
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "machine_sql",
     "number_sql",
     "path_values",
+    "refused_sql",
     "segment_sql",
     "timestamp_sql",
 ]
@@ -74,9 +76,14 @@ def path_values(source: Source, label: str) -> dict[str, str]:
 
 def columns_of(source: Source, known: Mapping[str, str]) -> list[str]:
     """Return the columns that a file has to have."""
-    wanted = [source.timestamp] if any(not sensor.timestamp for sensor in source.sensors) else []
+    wanted = [*source.timestamp_columns] if any(not sensor.timestamp for sensor in source.sensors) else []
     if source.layout == "long":
-        wanted = [source.timestamp, source.tag or "", *source.value, *([source.quality] if source.quality else [])]
+        wanted = [
+            *source.timestamp_columns,
+            source.tag or "",
+            *source.value,
+            *([source.quality] if source.quality else []),
+        ]
     else:
         wanted += [sensor.column for sensor in source.sensors]
         wanted += [column for s in source.sensors for column in (s.timestamp, s.quality) if column]
@@ -85,9 +92,14 @@ def columns_of(source: Source, known: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(c for c in wanted if c != FILE_NAME_COLUMN and c not in known))
 
 
-def timestamp_sql(source: Source, column: str) -> str:
-    """Return the SQL of the time of a row, as text."""
-    text = f"{quote_identifier(column)}::VARCHAR"
+def timestamp_sql(types: Mapping[str, str], source: Source, columns: str | tuple[str, ...]) -> str:
+    """Return the SQL of the time of a row, as text; of date and time of day in two columns, NULL if one of them is."""
+    first, *others = (columns,) if isinstance(columns, str) else columns
+    text = f"{quote_identifier(first)}::VARCHAR"
+    if others:
+        date = f"{quote_identifier(first)}::DATE" if types[first].startswith("TIMESTAMP") else quote_identifier(first)
+        parts = [date, *map(quote_identifier, others)]
+        text = " || ' ' || ".join(f"nullif(trim({part}::VARCHAR), '')" for part in parts)
     if source.nanoseconds is None:
         return text
     nanoseconds = f"lpad(coalesce({quote_identifier(source.nanoseconds)}::BIGINT, 0)::VARCHAR, 9, '0')"
@@ -121,15 +133,21 @@ def segment_sql(source: Source, context: Context) -> str:
     return f"concat_ws({quote_literal(SEGMENT_JOINT)}, {', '.join(parts)})"
 
 
-def number_sql(types: Mapping[str, str], column: str, source: Source) -> str:
+def number_sql(types: Mapping[str, str], column: str, source: Source, unit: str = "") -> str:
     """Return the SQL of the number in a column; NULL where it holds none."""
     name = quote_identifier(column)
     if is_number_type(types[column]):
         return f"{name}::DOUBLE"
-    text = f"trim({name}::VARCHAR)"
-    if source.decimal == ",":
-        text = f"replace({text}, ',', '.')"
-    return f"TRY_CAST({text} AS DOUBLE)"
+    return _spelling(source, unit).value(f"{name}::VARCHAR")
+
+
+def refused_sql(column: str, source: Source, unit: str = "") -> str:
+    """Return the SQL of a text that is no number and stands for no missing value, else NULL."""
+    return _spelling(source, unit).refused(f"{quote_identifier(column)}::VARCHAR")
+
+
+def _spelling(source: Source, unit: str) -> NumberSpelling:
+    return NumberSpelling(source.decimal, source.thousands, unit, source.missing_words)
 
 
 def is_good_sql(column: str, source: Source) -> str:

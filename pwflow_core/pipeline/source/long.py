@@ -20,6 +20,7 @@ from pwflow_core.pipeline.source.expressions import (
     is_good_sql,
     machine_sql,
     number_sql,
+    refused_sql,
     segment_sql,
     timestamp_sql,
 )
@@ -88,12 +89,13 @@ def _select_values(reader: str, types: Mapping[str, str], source: Source, contex
     quality = f"trim({quote_identifier(source.quality)}::VARCHAR)" if source.quality else "NULL::VARCHAR"
     columns = [
         "row_number() OVER () AS row_number",
-        f"{timestamp_sql(source, source.timestamp)} AS ts",
+        f"{timestamp_sql(types, source, source.timestamp)} AS ts",
         f"{machine_sql(source, context)} AS machine_id",
         f"{segment_sql(source, context)} AS segment",
         f"nullif(trim({column_sql(source.tag or '', context)}), '') AS tag",
         f"{number} AS value",
         f"{text} AS text",
+        f"{_first_of([refused_sql(column, source) for column in source.value])} AS refused",
         f"{is_good_sql(source.quality, source) if source.quality else 'true'} AS good",
         f"{quality} AS quality",
     ]
@@ -102,7 +104,7 @@ def _select_values(reader: str, types: Mapping[str, str], source: Source, contex
             row_number, ts, machine_id, segment, tags.number,
             CASE WHEN tags.number IS NULL THEN rows.tag END AS tag,
             CASE WHEN good THEN value END AS value,
-            CASE WHEN good AND value IS NULL THEN text END AS text,
+            CASE WHEN good AND value IS NULL THEN refused END AS text,
             CASE WHEN NOT good AND text IS NOT NULL THEN text || ' (' || quality || ')' END AS bad
         FROM (SELECT {", ".join(columns)} FROM {reader}) AS rows
         LEFT JOIN tags ON rows.tag = tags.tag

@@ -8,18 +8,20 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import NotFittedError, SourceError, first_line
+from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_remote, match_files, readable_name
 from pwflow_core.opening import is_packed, list_members, looks_like_export, split_member
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
+from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
 from pwflow_core.warehouse import in_utc
 from pwflow_core.warehouse.progress import read_fact
 
@@ -44,7 +46,7 @@ _ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
 @dataclass(frozen=True)
 class Sensor:
-    """One sensor: its name, its column in the source, its unit and physical limits (in that unit).
+    """One sensor: its name, its column, its unit, physical limits (in that unit), and the marks of a missing value.
 
     In a long layout the column is what the tag column says. It may have a time column and a quality column of its own.
     """
@@ -58,6 +60,7 @@ class Sensor:
     quality: str | None = None
     period: float | None = None
     cut: float = 0.0
+    missing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Source:
     """How rows of the source become readings.
 
     Attributes:
-        timestamp: Timestamp column.
-        timestamp_format: strptime format, `unix_s`, `unix_ms`, or None for ISO 8601.
+        timestamp: Timestamp column; several, such as date and time of day, are joined by a space.
+        timestamp_format: strptime format, a number format such as `unix_s`, or None for ISO 8601.
         timezone: Zone of timestamps that carry none, or None to refuse them.
         machine: Machine column, or None if all readings belong to one machine.
         segments: Columns of known process conditions.
@@ -81,9 +84,12 @@ class Source:
         nanoseconds: Column of the nanoseconds that belong to the timestamp.
         path_columns: Regular expression whose named groups are columns found in the path.
         encoding: Encoding of CSV files that are not UTF-8.
+        thousands: Comma or point between thousands in CSV files, or None.
+        missing_words: Further words for a missing value in CSV files.
+        future_hours: How far ahead of the present a reading may be.
     """
 
-    timestamp: str
+    timestamp: str | tuple[str, ...]
     timestamp_format: str | None
     timezone: str | None
     machine: str | None
@@ -99,6 +105,14 @@ class Source:
     nanoseconds: str | None = None
     path_columns: str | None = None
     encoding: str | None = None
+    thousands: str | None = None
+    missing_words: tuple[str, ...] = ()
+    future_hours: float = 24.0
+
+    @property
+    def timestamp_columns(self) -> tuple[str, ...]:
+        """The columns that make up the time."""
+        return (self.timestamp,) if isinstance(self.timestamp, str) else self.timestamp
 
     @property
     def hash(self) -> str:
@@ -113,10 +127,8 @@ class Source:
     @classmethod
     def from_json(cls, text: str) -> Source:
         """Return the source that `to_json` wrote."""
-        values = json.loads(text)
-        sensors = tuple(Sensor(**sensor) for sensor in values.pop("sensors"))
-        for name in ("segments", "value", "good_quality"):
-            values[name] = tuple(values.pop(name, ()))
+        values = _with_tuples(json.loads(text))
+        sensors = tuple(Sensor(**_with_tuples(sensor)) for sensor in values.pop("sensors"))
         return cls(sensors=sensors, **values)
 
 
@@ -130,6 +142,10 @@ def _used(item: Source | Sensor) -> dict[str, object]:
         for field in fields(item)
         if field.default is MISSING or field.name in _ALWAYS or getattr(item, field.name) != field.default
     }
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -266,14 +282,9 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
 
     Raises:
         SourceError: No timestamp or no numeric column is found.
+        ConfigurationError: Times cannot be read by the configured format.
     """
     config = plant.config.source
-    timestamp, sensors, timestamp_format, delimiter = (
-        config.timestamp,
-        plant.config.sensors,
-        config.timestamp_format,
-        config.delimiter,
-    )
     named = tuple(
         Sensor(
             name,
@@ -285,40 +296,18 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
             sensor.quality,
             sensor.period,
             sensor.cut,
+            sensor.missing,
         )
-        for name, sensor in sensors.items()
+        for name, sensor in plant.config.sensors.items()
     )
-    if timestamp is None or not named:
-        earlier = _earlier_source(plant)
-        if earlier is None:
-            from pwflow_core.onboarding import inspect_source
-
-            beside = (FILE_NAME_COLUMN, *config.path_names)
-            seen = inspect_source(
-                [Path(file.path) for file in files],
-                delimiter=delimiter,
-                decimal=config.decimal,
-                timestamp=timestamp,
-                machine=None if config.machine in beside else config.machine,
-                segments=[column for column in config.segments if column not in beside],
-                encoding=config.encoding,
-            )
-            named = named or tuple(Sensor(s.name, s.column, s.unit) for s in seen.sensors)
-            timestamp = timestamp or seen.timestamp
-            timestamp_format = timestamp_format or seen.timestamp_format
-            delimiter = delimiter or seen.delimiter
-        else:
-            named, timestamp = named or earlier.sensors, timestamp or earlier.timestamp
-            timestamp_format = timestamp_format or earlier.timestamp_format
-            delimiter = delimiter or earlier.delimiter
-    return Source(
-        timestamp=timestamp,
-        timestamp_format=timestamp_format,
+    source = Source(
+        timestamp=config.timestamp or "",
+        timestamp_format=config.timestamp_format,
         timezone=config.timezone,
         machine=config.machine,
         segments=config.segments,
         sensors=named,
-        delimiter=delimiter,
+        delimiter=config.delimiter,
         decimal=config.decimal,
         layout=config.layout,
         tag=config.tag,
@@ -328,6 +317,57 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         nanoseconds=config.nanoseconds,
         path_columns=config.path_columns,
         encoding=config.encoding,
+        thousands=config.thousands,
+        missing_words=config.missing_words,
+        future_hours=config.future_hours,
+    )
+    _check_format(config.timestamp_format)
+    if source.timestamp and named:
+        return source
+    earlier = _earlier_source(plant)
+    if earlier is None:
+        return _look(plant, files, source)
+    return replace(
+        source,
+        timestamp=source.timestamp or earlier.timestamp,
+        timestamp_format=source.timestamp_format or earlier.timestamp_format,
+        sensors=named or earlier.sensors,
+        delimiter=source.delimiter or earlier.delimiter,
+    )
+
+
+def _check_format(format: str | None) -> None:
+    if format is None or format in NUMERIC_FORMATS:
+        return
+    try:
+        parse_format(format)
+    except ValueError as error:
+        raise ConfigurationError(f"source.timestamp_format: {error}; or one of {', '.join(NUMERIC_FORMATS)}.") from None
+
+
+def _look(plant: Plant, files: list[FileState], source: Source) -> Source:
+    """Return the source with what its files show of what it leaves open."""
+    from pwflow_core.onboarding import inspect_source
+
+    beside = (FILE_NAME_COLUMN, *plant.config.source.path_names)
+    seen = inspect_source(
+        [Path(file.path) for file in files],
+        delimiter=source.delimiter,
+        decimal=source.decimal,
+        thousands=source.thousands,
+        timestamp=plant.config.source.timestamp,
+        timestamp_format=source.timestamp_format,
+        timezone=source.timezone,
+        machine=None if source.machine in beside else source.machine,
+        segments=[column for column in source.segments if column not in beside],
+        encoding=source.encoding,
+    )
+    return replace(
+        source,
+        timestamp=source.timestamp or seen.timestamp,
+        timestamp_format=source.timestamp_format or seen.timestamp_format,
+        sensors=source.sensors or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing) for s in seen.sensors),
+        delimiter=source.delimiter or seen.delimiter,
     )
 
 

@@ -28,6 +28,7 @@ from pwflow_core.pipeline.source.expressions import (
     machine_sql,
     number_sql,
     path_values,
+    refused_sql,
     segment_sql,
     timestamp_sql,
 )
@@ -170,15 +171,21 @@ def select_rows(
 
 
 def _select_at(
-    time: str, reader: str, types: Mapping[str, str], context: Context, source: Source, place: str, beside: str
+    time: str | tuple[str, ...],
+    reader: str,
+    types: Mapping[str, str],
+    context: Context,
+    source: Source,
+    place: str,
+    beside: str,
 ) -> str:
     own = [sensor for sensor in source.sensors if (sensor.timestamp or source.timestamp) == time]
     columns = [
         f"{beside}{place} AS row_number",
-        f"{timestamp_sql(source, time)} AS ts",
+        f"{timestamp_sql(types, source, time)} AS ts",
         f"{machine_sql(source, context)} AS machine_id",
         f"{segment_sql(source, context)} AS segment",
-        f"{_texts([_refused(types, s, source) for s in own if not is_number_type(types[s.column])])} AS refused_values",
+        f"{_texts([_refused(s, source) for s in own if not is_number_type(types[s.column])])} AS refused_values",
         f"{_texts([_bad(s, source) for s in own if s.quality])} AS bad_quality",
     ]
     for sensor in source.sensors:
@@ -188,19 +195,17 @@ def _select_at(
 
 
 def _good_number(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
-    number = number_sql(types, sensor.column, source)
+    number = number_sql(types, sensor.column, source, sensor.unit)
     if not sensor.quality:
         return number
     return f"CASE WHEN {is_good_sql(sensor.quality, source)} THEN {number} END"
 
 
-def _refused(types: Mapping[str, str], sensor: Sensor, source: Source) -> str:
-    good = f" AND {is_good_sql(sensor.quality, source)}" if sensor.quality else ""
-    return (
-        f"{{'k': {quote_literal(sensor.name)}, "
-        f"'v': CASE WHEN {number_sql(types, sensor.column, source)} IS NULL{good} THEN "
-        f" nullif(trim({quote_identifier(sensor.column)}::VARCHAR), '') END}}"
-    )
+def _refused(sensor: Sensor, source: Source) -> str:
+    text = refused_sql(sensor.column, source, sensor.unit)
+    if sensor.quality:
+        text = f"CASE WHEN {is_good_sql(sensor.quality, source)} THEN {text} END"
+    return f"{{'k': {quote_literal(sensor.name)}, 'v': {text}}}"
 
 
 def _bad(sensor: Sensor, source: Source) -> str:

@@ -1,0 +1,135 @@
+"""Formats of times as patterns: what a whole text must look like before it is parsed.
+
+A fraction of a second is peeled off and added again, and what stands behind the time is handed out as the zone: both
+may be there in some texts of a column and lack in others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pwflow_core.warehouse import quote_literal
+
+__all__ = ["Pattern", "parse_format"]
+
+_DIRECTIVES = {
+    "Y": r"\d{4}", "m": r"\d{1,2}", "d": r"\d{1,2}", "y": r"\d{2}", "H": r"\d{1,2}", "I": r"\d{1,2}", "M": r"\d{1,2}",
+    "S": r"\d{1,2}", "b": "[A-Za-z]{3}", "B": "[A-Za-z]{3,9}", "a": "[A-Za-z]{3}", "A": "[A-Za-z]{6,9}",
+    "j": r"\d{1,3}", "p": "[AaPp][Mm]", "%": "%", "-d": r"\d{1,2}", "-m": r"\d{1,2}", "-H": r"\d{1,2}",
+    "-I": r"\d{1,2}", "-M": r"\d{1,2}", "-S": r"\d{1,2}", "-j": r"\d{1,3}",
+}  # fmt: skip
+_PACKED = {name: r"\d{2}" for name in ("m", "d", "H", "I", "M", "S")} | {"j": r"\d{3}"}
+"""Without a separator beside them, digits have to be counted."""
+_TOKEN = re.compile(r"%(-?[A-Za-z%])|(\s+)|([^%\s])", re.DOTALL)
+_ZONE_END = re.compile(r"\s*%[zZ]\s*$")
+_HALF_END = re.compile(r"\s*%p\s*$")
+_FRACTION_END = re.compile(r"(?<=%S)([.,:]?)%[fgn]$")
+_HALF = r"\s*([AaPp]\.?\s?[Mm]\.?)"
+_ZONE = r"((?:\s*[A-Za-z\[(+-].*)?)"
+_NOTHING = "()"
+_ISO_DATE, _ISO_CLOCK = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", r"[T ]\s*\d{1,2}:\d{2}"
+_PLAIN_DATE, _PLAIN_CLOCK = r"\d{4}-\d{2}-\d{2}", r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,12})?)?"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A format, taken apart.
+
+    Attributes:
+        exact: Pattern of texts that `parse` reads as they stand, without a zone.
+        shapes: Patterns of all texts; each has the groups date and time, fraction, half of the day, and zone.
+        core: strptime format of date, time and half of the day; None for ISO 8601.
+        has_half: Whether the format has AM and PM.
+    """
+
+    exact: str
+    shapes: tuple[str, ...]
+    core: str | None
+    has_half: bool = False
+
+    def parse(self, text: str) -> str:
+        """Return the SQL of a text that `exact` accepts, as TIMESTAMP."""
+        return f"TRY_CAST({text} AS TIMESTAMP)" if self.core is None else self._strptime(text)
+
+    def zone_word(self, text: str) -> str:
+        """Return the SQL of what stands behind the time, empty for nothing; NULL where the text is no time."""
+        return self._by_shape(text, lambda shape: f"trim({_group(text, shape, 4)})")
+
+    def wall(self, text: str) -> str:
+        """Return the SQL of the date and time of a text, as TIMESTAMP; NULL where it is no time."""
+
+        def value(shape: str) -> str:
+            main, fraction, half = (_group(text, shape, i) for i in (1, 2, 3))
+            if self.core is None:
+                time = f"TRY_CAST(translate({main}, '/.T', '-- ') AS TIMESTAMP)"
+            elif self.has_half:
+                time = self._strptime(f"{main} || ' ' || translate({half}, '. ', '')")
+            else:
+                time = self._strptime(main)
+            micros = f"coalesce(TRY_CAST(rpad(left({fraction}, 6), 6, '0') AS BIGINT), 0)"
+            return f"{time} + to_microseconds({micros})"
+
+        return self._by_shape(text, value)
+
+    def _by_shape(self, text: str, value: Callable[[str], str]) -> str:
+        cases = [f"WHEN regexp_full_match({text}, {quote_literal(shape)}) THEN {value(shape)}" for shape in self.shapes]
+        return f"CASE {' '.join(cases)} END"
+
+    def _strptime(self, text: str) -> str:
+        return f"TRY_CAST(try_strptime({text}, {quote_literal(self.core or '')}) AS TIMESTAMP)"
+
+
+def _group(text: str, shape: str, number: int) -> str:
+    return f"regexp_extract({text}, {quote_literal(shape)}, {number})"
+
+
+@lru_cache(maxsize=256)
+def parse_format(format: str | None) -> Pattern:
+    """Take a strptime format apart; None is ISO 8601.
+
+    Raises:
+        ValueError: It has a directive that times are not read by, or lacks a day.
+    """
+    if format is None:
+        clock = rf"({_ISO_DATE}{_ISO_CLOCK}:\d{{2}})(?:[.,](\d{{1,12}}))?{_NOTHING}{_ZONE}"
+        short = rf"({_ISO_DATE}{_ISO_CLOCK}){_NOTHING}{_NOTHING}{_ZONE}"
+        date = rf"({_ISO_DATE}){_NOTHING}{_NOTHING}{_NOTHING}"
+        return Pattern(_PLAIN_DATE + _PLAIN_CLOCK, (clock, short, date), None)
+    rest = _ZONE_END.sub("", format)
+    has_half = bool(_HALF_END.search(rest))
+    rest = _HALF_END.sub("", rest)
+    sign = match[1] if (match := _FRACTION_END.search(rest)) else "."
+    rest = _FRACTION_END.sub("", rest)
+    main = _to_pattern(rest)
+    fraction = _NOTHING
+    if re.search(r"%-?S$", rest):
+        fraction = rf"(?:[.,{sign}](\d{{1,12}}))?" if sign else r"(\d{0,12})"
+    half = _HALF if has_half else _NOTHING
+    zone = _ZONE if re.search(r"%-?[HI]", rest) else _NOTHING
+    core = f"{rest} %p" if has_half else rest
+    return Pattern(main + (" [AaPp][Mm]" if has_half else ""), (f"({main}){fraction}{half}{zone}",), core, has_half)
+
+
+def _to_pattern(format: str) -> str:
+    tokens = list(_TOKEN.finditer(format))
+    directives = {token[1].removeprefix("-") for token in tokens if token[1]}
+    if not directives & {"d", "j"}:
+        raise ValueError(f"expected a format with a day, such as '%d.%m.%Y %H:%M:%S', got {format!r}")
+    parts = []
+    for position, token in enumerate(tokens):
+        directive, space, letter = token.groups()
+        if space:
+            parts.append(r"\s+")
+        elif letter:
+            parts.append(re.escape(letter))
+        elif directive not in _DIRECTIVES:
+            known = ", ".join(f"%{name}" for name in _DIRECTIVES if len(name) == 1)
+            raise ValueError(f"expected only {known}, %f behind %S, and %z at the end, got %{directive} in {format!r}")
+        else:
+            beside = [other[1] for other in tokens[max(position - 1, 0) : position + 2] if other is not token]
+            is_packed = directive in _PACKED and any(beside)
+            parts.append(_PACKED[directive] if is_packed else _DIRECTIVES[directive])
+    return "".join(parts)

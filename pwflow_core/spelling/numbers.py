@@ -1,0 +1,96 @@
+"""Text to number, in SQL: the one reading that `pwflow init` and the runs share.
+
+A text is read as a whole or not at all. Separators of thousands count only where they stand between groups of three
+digits; spaces and apostrophes are always such separators, comma and point only where the export is known to use them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pwflow_core.warehouse import quote_literal
+
+__all__ = ["LARGEST_PHYSICAL", "MISSING_WORDS", "NumberSpelling", "clean_text", "finite"]
+
+MISSING_WORDS = (
+    "nan", "-nan", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat", "none", "-", "--", "---", "#n/a", "#na",
+    "#nv", "#n/v", "\\n", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)", "nan(ind)", "nan(snan)",
+)  # fmt: skip
+"""Words for "there is no value", in lower case; empty text is one too."""
+
+LARGEST_PHYSICAL = 1e100
+"""No sensor reads more: a larger number is a mark, such as the largest double."""
+
+_SPACES = "\u00a0\u202f\u2007\u2009\u2008\u200a\t\ufeff"
+_APOSTROPHES = "’‘ʼ´`"
+_MINUSES = "−﹣－–—"
+_FROM = _SPACES + _APOSTROPHES + _MINUSES + "＋"
+_TO = " " * len(_SPACES) + "'" * len(_APOSTROPHES) + "-" * len(_MINUSES) + "+"
+
+
+def clean_text(text: str) -> str:
+    """Return the SQL of a text with plain spaces, apostrophes and signs, and none around it."""
+    return f"trim(translate({text}, {quote_literal(_FROM)}, {quote_literal(_TO)}))"
+
+
+def finite(value: str) -> str:
+    """Return the SQL of a number that is NULL where it is not finite."""
+    return f"CASE WHEN isfinite({value}) THEN {value} END"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberSpelling:
+    """How numbers are written in a column.
+
+    Attributes:
+        decimal: Decimal separator, `.` or `,`.
+        thousands: Comma or point between thousands, or None if there is neither.
+        unit: Unit that may stand behind the number.
+        missing_words: Further words for "there is no value".
+    """
+
+    decimal: str = "."
+    thousands: str | None = None
+    unit: str = ""
+    missing_words: Sequence[str] = ()
+
+    def value(self, text: str) -> str:
+        """Return the SQL of the number that a text is, as DOUBLE; NULL where it is none.
+
+        Infinity and not-a-number are read as such.
+        """
+        test = f"NOT contains({text}, '_') AND NOT contains({text}, '+-')"  # a cast reads 1_000, and +-1 as -1
+        number = text
+        if self.decimal == ",":
+            test, number = f"{test} AND NOT contains({text}, '.')", f"replace({text}, ',', '.')"
+        return f"coalesce(CASE WHEN {test} THEN TRY_CAST({number} AS DOUBLE) END, {self._written_out(text)})"
+
+    def is_missing(self, text: str) -> str:
+        """Return the SQL that tells whether a text stands for a missing value; NULL counts as one."""
+        words = ["", *MISSING_WORDS, *(word.strip().lower() for word in self.missing_words)]
+        return f"coalesce(lower({clean_text(text)}) IN ({', '.join(map(quote_literal, words))}), true)"
+
+    def refused(self, text: str) -> str:
+        """Return the SQL of a text that is no number and does not stand for a missing value, else NULL."""
+        value, trimmed = self.value(text), f"trim({text})"
+        return f"CASE WHEN {value} IS NULL AND NOT {self.is_missing(text)} THEN {trimmed} END"
+
+    def _written_out(self, text: str) -> str:
+        """Return the SQL of numbers that a cast does not know: grouped digits, other signs, a unit behind."""
+        cleaned = clean_text(text)
+        if self.unit:
+            unit = self.unit.strip().translate(str.maketrans(_FROM, _TO))
+            end = f"{re.escape(unit).replace(chr(92) + ' ', ' ')}$"
+            cleaned = f"rtrim(regexp_replace({cleaned}, {quote_literal(end)}, ''))"
+        decimal = re.escape(self.decimal)
+        groups = "|".join(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+" for mark in self._marks)
+        shape = rf"[+-]?(?:(?:{groups}|\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
+        digits = f"translate({cleaned}, {quote_literal(''.join(self._marks))}, '')"
+        number = f"TRY_CAST(replace({digits}, {quote_literal(self.decimal)}, '.') AS DOUBLE)"
+        return f"CASE WHEN regexp_full_match({cleaned}, {quote_literal(shape)}) THEN {number} END"
+
+    @property
+    def _marks(self) -> tuple[str, ...]:
+        return (" ", "'", *([self.thousands] if self.thousands else []))
