@@ -77,7 +77,7 @@ def find_number_style(
     units, said = _find_units(sample, texts)
     counts = _count(sample, texts, units)
     found = decimal or _decimal(counts, sample.delimiter)
-    separator = thousands or (_thousands(counts, found) if decimal is None or thousands is None else None)
+    separator = thousands or _thousands(counts, found)
     sentences = _explain(counts, found, separator, sample.delimiter) if not (decimal and thousands) else []
     return NumberStyle(found, separator, units, (*sentences, *said))
 

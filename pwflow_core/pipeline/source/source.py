@@ -8,6 +8,8 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +24,8 @@ from pwflow_core.opening import is_packed, list_members, looks_like_export, spli
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
 from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
-from pwflow_core.warehouse import in_utc
+from pwflow_core.storage import working_folder
+from pwflow_core.warehouse import in_utc, quote_literal
 from pwflow_core.warehouse.progress import read_fact
 
 __all__ = [
@@ -40,6 +43,8 @@ __all__ = [
 
 SOURCE_FACT = "source"
 FILE_NAME_COLUMN = "filename"
+_ROWS_OF_QUERY = 50_000
+"""Rows of `source.sql` that are looked at."""
 _ESCAPED = re.compile(r"\[([*?\[])\]")
 _ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
@@ -333,6 +338,7 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         timestamp_format=source.timestamp_format or earlier.timestamp_format,
         sensors=named or earlier.sensors,
         delimiter=source.delimiter or earlier.delimiter,
+        thousands=source.thousands or earlier.thousands,
     )
 
 
@@ -350,25 +356,51 @@ def _look(plant: Plant, files: list[FileState], source: Source) -> Source:
     from pwflow_core.onboarding import inspect_source
 
     beside = (FILE_NAME_COLUMN, *plant.config.source.path_names)
-    seen = inspect_source(
-        [Path(file.path) for file in files],
-        delimiter=source.delimiter,
-        decimal=source.decimal,
-        thousands=source.thousands,
-        timestamp=plant.config.source.timestamp,
-        timestamp_format=source.timestamp_format,
-        timezone=source.timezone,
-        machine=None if source.machine in beside else source.machine,
-        segments=[column for column in source.segments if column not in beside],
-        encoding=source.encoding,
-    )
+    with _readable(plant, files) as paths:
+        seen = inspect_source(
+            paths,
+            delimiter=source.delimiter,
+            decimal=source.decimal,
+            thousands=source.thousands,
+            timestamp=plant.config.source.timestamp,
+            timestamp_format=source.timestamp_format,
+            timezone=source.timezone,
+            machine=None if source.machine in beside else source.machine,
+            segments=[column for column in source.segments if column not in beside],
+            encoding=source.encoding,
+        )
     return replace(
         source,
         timestamp=source.timestamp or seen.timestamp,
         timestamp_format=source.timestamp_format or seen.timestamp_format,
         sensors=source.sensors or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing) for s in seen.sensors),
         delimiter=source.delimiter or seen.delimiter,
+        thousands=source.thousands or seen.thousands,
     )
+
+
+@contextmanager
+def _readable(plant: Plant, files: list[FileState]) -> Iterator[list[Path]]:
+    """Give the files to look at; of a query, one with its first rows.
+
+    Raises:
+        SourceError: The query cannot be run.
+    """
+    query = plant.config.source.sql
+    if query is None:
+        yield [Path(file.path) for file in files]
+        return
+    with working_folder(plant.warehouse.path.parent, "looking") as folder, plant.warehouse.scratch() as scratch:
+        path = folder / "source.sql.parquet"
+        rows = f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT {_ROWS_OF_QUERY:d}"
+        try:
+            scratch.execute(f"COPY ({rows}) TO {quote_literal(str(path))} (FORMAT parquet)")
+        except duckdb.Error as error:
+            raise SourceError(
+                f"Expected a query that DuckDB runs, but source.sql cannot be read: {first_line(error)}. Correct "
+                "source.sql in pwflow.toml."
+            ) from None
+        yield [path]
 
 
 def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
