@@ -47,7 +47,7 @@ class TargetConfig(_Section):
     @field_validator("url_env", "secret_env", mode="before")
     @classmethod
     def _name_of_a_variable(cls, name: object) -> object:
-        """Refuse what is no name without showing it: it may be the secret itself."""
+        """Refuse anything but a name, without showing it: it may be the secret itself."""
         if name is not None and not (isinstance(name, str) and _VARIABLE.fullmatch(name)):
             raise ValueError(
                 "expected the name of an environment variable, such as PWFLOW_MAIL_URL, got something else, which is "

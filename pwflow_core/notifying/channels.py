@@ -98,7 +98,7 @@ def _send_webhook(name: str, url: str, secret: str, letter: Letter) -> None:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A receiver that has moved has to be named anew: what was signed for one is not for another."""
+    """A receiver that has moved has to be named in the variable: what was signed for one is not for another."""
 
     def redirect_request(self, *_: object) -> None:
         """Follow nothing."""
