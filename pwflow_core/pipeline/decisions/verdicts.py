@@ -268,10 +268,10 @@ def close_ended(
         by: Who closes them.
     """
     for kind in kinds_where("closes_itself"):
-        still = sorted({machine for verdict in found if verdict.verdict == kind for machine in verdict.machine_ids})
+        still = sorted({verdict.verdict_id for verdict in found if verdict.verdict == kind})
         ended = _select(
             connection,
-            "status = 'open' AND verdict = $kind AND night <= $night AND NOT list_has_any(machine_ids, $still)",
+            "status = 'open' AND verdict = $kind AND night <= $night AND NOT list_contains($still, verdict_id)",
             {"kind": kind, "night": night, "still": still},
         )
         change_status(connection, _ids(ended), "done", by=by, reason="it was not found again: readings came again")
