@@ -50,11 +50,10 @@ def find_sentinels(
         ).fetchall()
         if not marks:
             continue
-        row = connection.execute(
+        [(n, low, high, middle)] = connection.execute(
             f"SELECT count(*), min({column}), max({column}), quantile_cont({column}, [0.01, 0.99]) FROM {table} "
             f"WHERE isfinite({column}) AND NOT {is_mark}"
-        ).fetchone()
-        n, low, high, middle = row or (0, None, None, None)
+        ).fetchall()  # one left open stands in the way of relations
         if n < _FEWEST_OTHERS or middle is None:
             continue
         reach = _FAR * max(middle[1] - middle[0], 1e-9 * max(abs(low), abs(high), 1e-9))
