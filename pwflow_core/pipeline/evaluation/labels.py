@@ -15,7 +15,7 @@ import pandas as pd
 
 from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError, first_line
 from pwflow_core.files import is_parquet
-from pwflow_core.pipeline.source.source import Sensor, find_files, name_files, read_source
+from pwflow_core.pipeline.source.source import Sensor, find_files, know_files, read_source
 from pwflow_core.pipeline.source.staging import ONLY_MACHINE, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.spelling import InstantSpelling, read_zones
@@ -166,7 +166,7 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
         files = connection.execute(
             "SELECT file_id, path FROM ingest.files WHERE status = 'ingested' AND superseded_in IS NULL"
         ).fetchall()
-    paths = _paths_of_urls(plant) if any("://" in name for _, name in files) else {}
+    paths = _paths(plant) if plant.config.source.sql is None else {}
     with working_folder(plant.warehouse.path.parent, "labels") as folder:
         with plant.warehouse.scratch() as scratch:
             for file_id, name in files:
@@ -200,13 +200,13 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
         return _from_points(scratch, f"column {column!r} of the source")
 
 
-def _paths_of_urls(plant: Plant) -> dict[str, str]:
-    """Return where the files of the source are by their names, which leave out what a URL keeps secret."""
+def _paths(plant: Plant) -> dict[str, str]:
+    """Return where the files of the source are by the names that they are known by."""
     try:
         files = find_files(plant.config)
     except SourceError as error:
         raise LabelsError(f"The labels cannot be read from the source: {error}") from None
-    return {name: path for path, name in name_files(files).items()}
+    return {name: path for path, name in know_files(plant.config, files).items()}
 
 
 def _from_points(scratch: duckdb.DuckDBPyConnection, where: str) -> Labels:
