@@ -89,27 +89,21 @@ class FlowMixture:
                 out[again] = logsumexp(self.log_joint(X[again]), axis=1)
         return out
 
-    def conformity(self, X: Array) -> Array:
-        """Evaluate how well readings conform to the flows of the clusters, nats, shape (N,): what alarms are made from.
+    def judge(self, X: Array) -> tuple[NDArray[np.intp], Array, Array]:
+        """Return the cluster with the largest share in each reading, and what p-values are made from.
 
-        log sum_k [ w_k exp c_k(x) ], with c_k the `conformity` of an `Evaluation`. Flows over all readings are left
-        out: what they bridge is no normal reading.
-        """
-        own = self.weights[: self.n_clusters]
-        each = np.stack([flow.evaluate(X).conformity for flow in self.flows[: self.n_clusters]], axis=1)
-        return np.asarray(logsumexp(each + np.log(own / own.sum()), axis=1))
-
-    def own_conformity(self, X: Array) -> tuple[NDArray[np.intp], Array]:
-        """Return the cluster with the largest share in each reading, and how well the reading conforms to its flow.
+        Flows over all readings are left out: what they bridge is no normal reading.
 
         Returns:
-            Its number, shape (N,), and the `conformity` of the reading in it, nats, shape (N,).
+            The number of the cluster, shape (N,); the `conformity` of the reading to its flow, nats, shape (N,); and
+            its level there, log w_k + log p_k(x), nats, shape (N,), with weights that sum to 1 over the clusters.
 
         """
+        weights = self.weights[: self.n_clusters]
         found = [flow.evaluate(X) for flow in self.flows[: self.n_clusters]]
-        joint = np.stack([one.log_prob for one in found], axis=1) + np.log(self.weights[: self.n_clusters])
-        own = joint.argmax(axis=1)
-        return own, np.stack([one.conformity for one in found], axis=1)[np.arange(len(X)), own]
+        joint = np.stack([one.log_prob for one in found], axis=1) + np.log(weights / weights.sum())
+        own, rows = joint.argmax(axis=1), np.arange(len(X))
+        return own, np.stack([one.conformity for one in found], axis=1)[rows, own], joint[rows, own]
 
     def worth_asking(self, X: Array) -> NDArray[np.bool_]:
         """Tell which clusters are within 20 nats of the most likely one by their Gaussians, shape (N, K)."""

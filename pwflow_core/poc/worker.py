@@ -112,23 +112,30 @@ def measure(arrays: Mapping[str, Array], job: Job) -> tuple[Figures, Scores]:
 
 
 def _alarm_scores(model: Fitted, calibration: Array, judged: Array) -> Scores:
-    """Return what alarms are made from: of flows log p within the own regime, as in the product; else the score.
+    """Return what alarms are made from: of flows log p as in the product, of other models the score.
 
     A regime without a calibration reading judges nothing: p = 1.
     """
     from pwflow_core.modelling import PiecewiseFlow
     from pwflow_core.modelling.calibration import calibrate
+    from pwflow_core.modelling.levels import fit_levels, merge_surprises
 
     arrays = {"calibration": calibration, "judged": judged}
     if not isinstance(model, PiecewiseFlow):
         return {name: np.asarray(model.score_samples(X)) for name, X in arrays.items()}
-    found = {name: model.mixture_.own_conformity(X) for name, X in arrays.items()}
-    regime, conformity = found["calibration"]
+    found = {name: model.mixture_.judge(X) for name, X in arrays.items()}
+    regime, conformity, level = found["calibration"]
+    levels = fit_levels(level, regime, model.weights_)
     scores = {name: np.zeros(len(X)) for name, X in arrays.items()}
     for own in np.unique(regime):
         made = calibrate(conformity[regime == own])
-        for name, (given, values) in found.items():
-            scores[name][given == own] = -made.surprises(values[given == own])
+        for name, (given, values, level) in found.items():
+            mine = given == own
+            surprise = made.surprises(values[mine])
+            with np.errstate(divide="ignore"):
+                others = np.log(levels.share_below(given[mine], level[mine]))
+            share = np.logaddexp(others, np.log(levels.weights[own]) - surprise)
+            scores[name][mine] = -merge_surprises(surprise, np.maximum(-share, 0.0))
     return scores
 
 

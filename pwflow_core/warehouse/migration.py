@@ -181,6 +181,7 @@ MIGRATIONS = (
     Migration(10, "rows of one machine and time with different sensors are put together", alter=_add_bad_quality),
     Migration(11, "cases and what was told of them get tables", alter=_add_duration, fill=_fill_duration),
     Migration(12, "more reasons why a time or a value is refused"),
+    Migration(13, "where the regimes lie among each other gets a table"),
 )
 """All migrations, in the order of their layouts."""
 

@@ -137,6 +137,18 @@ CREATE TABLE IF NOT EXISTS core.calibration_steps (
     p_value DOUBLE
 );
 
+-- Where the readings of each segment lie, learned once for a cluster model: of the step with the largest `level` of at most
+-- the level of a reading in its regime, `share_below` is the share of all readings that are of another regime and lie at
+-- most as high.
+CREATE TABLE IF NOT EXISTS core.level_steps (
+    cluster_model_id VARCHAR,
+    segment VARCHAR,
+    cluster_key VARCHAR,
+    weight DOUBLE,
+    level DOUBLE,
+    share_below DOUBLE
+);
+
 CREATE TABLE IF NOT EXISTS core.model_sets (
     model_set_id VARCHAR,
     cluster_model_id VARCHAR,

@@ -18,11 +18,11 @@ from pwflow_core.poc.worker import Job, _alarm_scores
 from tests.poc.conftest import CASES, make_case, measure_here
 
 
-def test_flows_alarm_by_the_rank_within_the_own_regime_as_in_the_product(compare):
+def test_flows_alarm_by_p_values_that_hold_in_each_regime_as_in_the_product(compare):
     plant, found = compare("three modes")
     model = build_contender(Contender("pwflow", 3), plant.config.flow, 0, 64).fit(found.trial.learn)
     scores = _alarm_scores(model, found.trial.calibration, found.trial.judged.X)
-    regime, _ = model.mixture_.own_conformity(found.trial.calibration)
+    regime, _, _ = model.mixture_.judge(found.trial.calibration)
     assert set(regime) == {0, 1, 2}
     for own in range(3):
         assert np.mean(scores["calibration"][regime == own] <= np.log(0.1)) == pytest.approx(0.1, abs=0.05)

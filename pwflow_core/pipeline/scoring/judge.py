@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.modelling.calibration import Calibration
+from pwflow_core.modelling.levels import Levels, merge_p_values
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.densities import load_flow
+from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.plant import Plant
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow
+
+Array = NDArray[np.float64]
 
 __all__ = ["JudgedRegime", "Judgement", "ModelSet", "PinnedRegime", "SegmentJudge", "open_judge", "read_model_set"]
 
@@ -40,12 +44,14 @@ class ModelSet:
 
     Attributes:
         model_set_id: Its id.
+        cluster_model_id: Id of the cluster model that its regimes are of.
         alpha: The false-alarm rate per reading.
         min_calibration_rows: Fewest held-out readings of a regime that judges.
         regimes: The regimes of each segment, by segment and key.
     """
 
     model_set_id: str
+    cluster_model_id: str
     alpha: float
     min_calibration_rows: int
     regimes: Mapping[str, Mapping[str, PinnedRegime]]
@@ -82,10 +88,12 @@ class SegmentJudge:
     Attributes:
         part: The regimes of the segment as Gaussians: which of them could have produced a reading.
         regimes: Those that have scored, by key. A reading that another one could have produced is not judged.
+        levels: Where the readings of the regimes lie, in the order of the segment; None where that is not known.
     """
 
     part: SegmentClusters
     regimes: Mapping[str, JudgedRegime]
+    levels: Levels | None = None
 
     def judge(self, X: NDArray[np.float64]) -> Judgement:
         """Judge complete readings, raw units, shape (N, D)."""
@@ -109,8 +117,14 @@ class SegmentJudge:
             calibration = self.regimes[key].calibration if key in self.regimes else None
             rows = np.flatnonzero((winner == position) & (waits_for < 0))
             if calibration is not None and len(rows):
-                p_value[rows] = calibration.p_values(conformity[rows])
+                p_value[rows] = self._merged(calibration.p_values(conformity[rows]), winner[rows], best[rows])
         return Judgement(p_value, np.where(waits_for < 0, winner, waits_for), conformity)
+
+    def _merged(self, own: Array, regime: NDArray[np.intp], level: Array) -> Array:
+        if self.levels is None:
+            return own
+        share = self.levels.share_below(regime, level) + self.levels.weights[regime] * own
+        return merge_p_values(own, np.minimum(share, 1.0))
 
     def with_regime(self, key: str, flow: ClusterFlow, calibration: Calibration | None) -> SegmentJudge:
         """Return the judge in which a regime has another flow."""
@@ -121,7 +135,8 @@ class SegmentJudge:
 def read_model_set(connection: duckdb.DuckDBPyConnection, model_set_id: str) -> ModelSet | None:
     """Return a model set; None if there is none with this id."""
     rows = connection.execute(
-        "SELECT segment, cluster_key, weight, flow_version, alpha, min_calibration_rows FROM core.model_sets "
+        "SELECT segment, cluster_key, weight, flow_version, cluster_model_id, alpha, min_calibration_rows "
+        "FROM core.model_sets "
         "WHERE model_set_id = ? ORDER BY segment, cluster_key",
         [model_set_id],
     ).fetchall()
@@ -130,7 +145,8 @@ def read_model_set(connection: duckdb.DuckDBPyConnection, model_set_id: str) -> 
     regimes: dict[str, dict[str, PinnedRegime]] = {}
     for segment, key, weight, version, *_ in rows:
         regimes.setdefault(segment, {})[key] = PinnedRegime(weight, version)
-    return ModelSet(model_set_id, rows[0][4], rows[0][5], regimes)
+    model_id, alpha, min_rows = rows[0][4:]
+    return ModelSet(model_set_id, model_id, alpha, min_rows, regimes)
 
 
 def open_judge(plant: Plant, model: ClusterModel, models: ModelSet, segment: str) -> SegmentJudge:
@@ -140,13 +156,14 @@ def open_judge(plant: Plant, model: ClusterModel, models: ModelSet, segment: str
         ModelFileError: A model file is missing or damaged.
     """
     pinned = models.regimes[segment]
+    [part] = [part for part in model.segments if part.segment == segment]
     with plant.warehouse.snapshot() as connection:
         calibrations = {key: load_calibration(connection, key, pin.flow_version) for key, pin in pinned.items()}
+        levels = load_levels(connection, models.cluster_model_id, segment, part.keys)
     regimes = {}
     for key, pin in pinned.items():
         calibration = calibrations[key]
         is_judging = calibration is not None and calibration.n_rows >= models.min_calibration_rows
         flow = load_flow(plant, key, pin.flow_version, len(model.columns))
         regimes[key] = JudgedRegime(pin.weight, flow, calibration if is_judging else None)
-    [part] = [part for part in model.segments if part.segment == segment]
-    return SegmentJudge(part, regimes)
+    return SegmentJudge(part, regimes, levels)

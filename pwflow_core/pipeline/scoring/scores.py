@@ -9,8 +9,10 @@ import duckdb
 
 from pwflow_core.errors import list_few
 from pwflow_core.modelling.calibration import SMALLEST_P
+from pwflow_core.modelling.levels import OWN_WEIGHT
 from pwflow_core.pipeline.readings.rate import FalseAlarmRate
 from pwflow_core.pipeline.scoring.calibration import calibrate_flows
+from pwflow_core.pipeline.scoring.levels import measure_levels, write_levels
 from pwflow_core.pipeline.scoring.model_sets import create_pins, record_model_set
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql, run_script, utc_now
@@ -79,17 +81,19 @@ def derive_scores(plant: Plant) -> ScoresSummary:
         ConfigurationError: The budget of alarms is more than the plant has readings.
     """
     calibrate_flows(plant)
-    scoring = plant.config.scoring
+    scoring, levels = plant.config.scoring, measure_levels(plant)
     with plant.warehouse.transaction() as connection:
         create_pins(connection)
         _drop_uncalibrated_pins(connection)
         model_set_id, rate = record_model_set(connection, plant.config)
         before = read_progress(connection, SCORES_STEP)
-        latest = _find_affected(connection, before, model_set_id)
+        is_new = write_levels(connection, levels)
+        latest = _find_affected(connection, before, model_set_id, everything=is_new)
         values = {
             "alpha": rate.alpha,
             "min_calibration_rows": scoring.min_calibration_rows,
             "smallest_p": SMALLEST_P,
+            "own_weight": OWN_WEIGHT,
             "model_set_id": model_set_id,
             "now": utc_now(),
         }
@@ -115,7 +119,9 @@ def _drop_uncalibrated_pins(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, model_set_id: str) -> int:
+def _find_affected(
+    connection: duckdb.DuckDBPyConnection, before: Progress, model_set_id: str, *, everything: bool
+) -> int:
     """Fill `affected`; return the last batch of readings that every regime and every slice has seen."""
     latest: int = fetch_value(
         connection,
@@ -137,7 +143,7 @@ def _find_affected(connection: duckdb.DuckDBPyConnection, before: Progress, mode
         """,
         [before.model, model_set_id],
     )
-    since = before.batch_id if is_shared else 0
+    since = before.batch_id if is_shared and not everything else 0
     connection.execute(
         "CREATE TEMP TABLE affected AS SELECT reading_id FROM core.readings WHERE batch_id > ? AND batch_id <= ?",
         [since, latest],

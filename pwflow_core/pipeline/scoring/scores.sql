@@ -39,7 +39,8 @@ SELECT
     best.reading_id,
     best.top + coalesce(shared.excess, 0) AS log_density,
     best.winner.flow AS flow,
-    best.winner.conformity AS conformity
+    best.winner.conformity AS conformity,
+    best.top AS level
 FROM best
 LEFT JOIN shared USING (reading_id);
 
@@ -48,14 +49,23 @@ SELECT pins.flow, step.conformity, step.p_value
 FROM core.calibration_steps AS step
 JOIN pins USING (cluster_key, flow_version);
 
+CREATE TEMP TABLE levels AS
+SELECT pins.flow, step.weight, step.level, step.share_below
+FROM core.level_steps AS step
+JOIN pins USING (cluster_model_id, segment, cluster_key);
+
 DELETE FROM mart.anomaly_scores WHERE reading_id IN (SELECT reading_id FROM affected);
 
 -- From the threshold of the regime upwards the rank among the held-out readings, below it the tail, but no less than
--- the step; modelling/calibration.py has the formulas.
+-- the step; modelling/calibration.py has the formulas. It is merged with the share of all readings that lie at most as
+-- high; modelling/levels.py has that formula. Without levels, which a segment has once all its regimes have scored, it
+-- stands alone.
 INSERT INTO mart.anomaly_scores BY NAME
-WITH ranked AS (
+WITH own AS (
     SELECT
         mixture.reading_id,
+        mixture.flow,
+        mixture.level,
         mixture.log_density,
         calibration.cluster_key,
         calibration.flow_version,
@@ -75,6 +85,19 @@ WITH ranked AS (
     ASOF LEFT JOIN steps ON mixture.flow = steps.flow AND mixture.conformity >= steps.conformity
     JOIN pins ON pins.flow = mixture.flow
     JOIN core.calibration AS calibration USING (cluster_key, flow_version)
+), shared AS (
+    SELECT own.*, least(1, levels.share_below + levels.weight * own.p_value) AS share
+    FROM own
+    ASOF LEFT JOIN levels ON own.flow = levels.flow AND own.level >= levels.level
+), ranked AS (
+    SELECT
+        * REPLACE (CASE
+            WHEN share IS NULL THEN p_value
+            ELSE least(
+                p_value / (p_value + $own_weight * (1 - p_value)), share / (share + (1 - $own_weight) * (1 - share))
+            )
+        END AS p_value)
+    FROM shared
 ), judged AS (
     SELECT
         reading.reading_id,

@@ -64,6 +64,7 @@ _SETTLED = (
     "core.model_sets",
     "core.calibration",
     "core.calibration_steps",
+    "core.level_steps",
     "mart.clusters",
     "mart.flow_versions",
 )

@@ -7,12 +7,14 @@ from scipy.special import logsumexp
 
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.modelling import calibrate
+from pwflow_core.modelling.levels import merge_p_values
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.densities import score_slices
+from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.pipeline.scoring.scores import alpha_in_force, derive_scores
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
@@ -45,7 +47,24 @@ def mixture(plant) -> pd.DataFrame:
     groups = joint.groupby("reading_id")
     best = joint.loc[groups.log_joint.idxmax()].set_index("reading_id")
     total = groups.log_joint.apply(lambda values: logsumexp(values.to_numpy()))
-    return pd.DataFrame({"log_density": total, "cluster_key": best.cluster_key, "own": best.conformity})
+    return pd.DataFrame(
+        {"log_density": total, "cluster_key": best.cluster_key, "own": best.conformity, "level": best.log_joint}
+    )
+
+
+def merged(plant, key, of_key, calibration) -> np.ndarray:
+    """Return the p-values of readings of one regime, by its calibration and the levels of its segment."""
+    [(model_id, segment)] = query(
+        plant, "SELECT cluster_model_id, segment FROM mart.clusters WHERE cluster_key = ?", key
+    )
+    keys = tuple(
+        k for (k,) in query(plant, "SELECT cluster_key FROM mart.clusters WHERE segment = ? ORDER BY ALL", segment)
+    )
+    with plant.warehouse.snapshot() as connection:
+        levels = load_levels(connection, model_id, segment, keys)
+    own, position = calibration.p_values(of_key.own), np.full(len(of_key), keys.index(key))
+    share = levels.share_below(position, of_key.level.to_numpy()) + levels.weights[position] * own
+    return merge_p_values(own, np.minimum(share, 1.0))
 
 
 def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
@@ -68,14 +87,14 @@ def test_the_p_value_is_that_of_the_calibration_on_the_held_out_readings_of_the_
     scores = frame(trained_plant, SCORES).merge(
         frame(trained_plant, "SELECT reading_id, fold FROM core.readings"), on="reading_id"
     )
-    scores = scores[scores.status == "scored"].merge(mixture(trained_plant)[["own"]], on="reading_id")
+    scores = scores[scores.status == "scored"].merge(mixture(trained_plant)[["own", "level"]], on="reading_id")
     trained = dict(query(trained_plant, "SELECT cluster_key, trained_until FROM mart.flow_versions WHERE in_force"))
     for key, of_key in scores.groupby("cluster_key"):
         held_out = of_key[of_key.fold.isin(CALIBRATION_FOLDS) & (of_key.ts <= trained[key])]
         minutes = (held_out.ts - pd.Timestamp("1970-01-01")) // pd.Timedelta("60s")
         expected = calibrate(held_out.own, blocks=held_out.machine_id + (minutes // 32).astype(str))
         assert expected.n_rows >= 50
-        np.testing.assert_allclose(of_key.p_value, expected.p_values(of_key.own), rtol=1e-6)
+        np.testing.assert_allclose(of_key.p_value, merged(trained_plant, key, of_key, expected), rtol=1e-6)
     np.testing.assert_allclose(scores.anomaly_score, -np.log10(scores.p_value), atol=1e-12)
     assert (scores.is_anomaly == (scores.p_value <= 0.01)).all()
     assert scores.is_anomaly.any()
@@ -88,13 +107,13 @@ def test_sql_and_the_stored_calibration_give_the_same_p_values_in_body_and_tail(
     read_all(trained_plant)
     score_all(trained_plant)
     scores = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE status = 'scored'").merge(
-        mixture(trained_plant)[["own"]], on="reading_id"
+        mixture(trained_plant)[["own", "level"]], on="reading_id"
     )
     n_tail = 0
     for (key, version), of_key in scores.groupby(["cluster_key", "flow_version"]):
         with trained_plant.warehouse.snapshot() as connection:
             stored = load_calibration(connection, key, version)
-        np.testing.assert_allclose(of_key.p_value, stored.p_values(of_key.own), rtol=1e-12)
+        np.testing.assert_allclose(of_key.p_value, merged(trained_plant, key, of_key, stored), rtol=1e-12)
         n_tail += (of_key.own < stored.threshold).sum()
     assert n_tail > 50
     assert 0 < scores.p_value.min() < 1e-6
@@ -107,6 +126,24 @@ def test_a_flow_keeps_its_calibration_whatever_arrives_later(trained_plant):
     score_all(trained_plant)
     for table, kept in zip(tables, before, strict=True):
         pd.testing.assert_frame_equal(frame(trained_plant, table), kept, check_exact=True)
+
+
+def test_levels_are_learned_once_for_a_cluster_model_and_then_kept(trained_plant):
+    before = frame(trained_plant, "SELECT * FROM core.level_steps ORDER BY ALL")
+    assert len(before) > 100
+    retrain(trained_plant, "c0002")
+    add_night(trained_plant, 300)
+    score_all(trained_plant)
+    pd.testing.assert_frame_equal(frame(trained_plant, "SELECT * FROM core.level_steps ORDER BY ALL"), before)
+
+
+def test_a_warehouse_without_levels_learns_them_and_judges_every_reading_again(trained_plant):
+    """As one is that an earlier release wrote."""
+    before = frame(trained_plant, SCORES)
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM core.level_steps; UPDATE mart.anomaly_scores SET p_value = 0.5")
+    assert derive_scores(trained_plant).n_derived == len(before)
+    pd.testing.assert_series_equal(frame(trained_plant, SCORES).p_value, before.p_value)
 
 
 def test_a_flow_that_is_scored_while_the_others_are_calibrated_is_taken_up_by_the_next_run(trained_plant, monkeypatch):

@@ -1,0 +1,30 @@
+-- The levels of the held-out readings of the segments whose regimes have all scored and that have no levels yet under
+-- this cluster model: of each reading the regime with the largest share, and log w_k + log p_k(x) there. Expects the
+-- temporary table `pins` (cluster_key, segment, weight, flow_version, cluster_model_id).
+
+WITH complete AS (
+    SELECT clusters.segment
+    FROM mart.clusters
+    LEFT JOIN pins USING (cluster_key)
+    WHERE clusters.status = 'active'
+    GROUP BY clusters.segment
+    HAVING count(*) = count(pins.cluster_key)
+), fresh AS (
+    SELECT pins.cluster_key, pins.segment, pins.weight, pins.flow_version
+    FROM pins
+    SEMI JOIN complete USING (segment)
+    ANTI JOIN core.level_steps USING (cluster_model_id, segment)
+), held_out AS (
+    SELECT reading_id
+    FROM (/*training_rows*/)
+    WHERE fold IN /*calibration_folds*/
+), joint AS (
+    SELECT slice.reading_id, fresh.segment, fresh.cluster_key, ln(fresh.weight) + slice.log_density AS level
+    FROM core.component_log_density AS slice
+    JOIN fresh USING (cluster_key, flow_version)
+    SEMI JOIN held_out USING (reading_id)
+)
+SELECT segment, arg_max(cluster_key, level) AS cluster_key, max(level) AS level
+FROM joint
+GROUP BY reading_id, segment
+ORDER BY segment, level;
