@@ -3,10 +3,10 @@
     python tests/benchmarks/unlabelled_faults.py                # the ADBench sets beside the repository
     python tests/benchmarks/unlabelled_faults.py --only 32_shuttle
 
-Of each set the faulty rows are thinned to 2% of the normal ones, and all rows are put into random order. PiecewiseFlow
-learns from four fifths of them and is calibrated on the rest, as `pwflow poc` does it. Prints AUROC and average precision
-of all rows: of the p-value within the own regime, of the level among all regimes, of the two merged, which is what the product
-uses, and of two rivals on the same rows. No label is used but for these figures.
+Of each set the faulty rows are thinned to 2% of the normal ones, and all rows are put into random order.
+PiecewiseFlow learns from four fifths of them and is calibrated on the rest, as `pwflow poc` does it. Prints AUROC and
+average precision of all rows: of the p-value within the own regime, of the level among all regimes, of the two merged,
+which is what the product uses, and of two rivals on the same rows. No label is used but for these figures.
 """
 
 from __future__ import annotations
