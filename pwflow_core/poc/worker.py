@@ -118,25 +118,20 @@ def _alarm_scores(model: Fitted, calibration: Array, judged: Array) -> Scores:
     """
     from pwflow_core.modelling import PiecewiseFlow
     from pwflow_core.modelling.calibration import calibrate
-    from pwflow_core.modelling.levels import fit_levels, merge_surprises
+    from pwflow_core.modelling.levels import fit_levels
 
     arrays = {"calibration": calibration, "judged": judged}
     if not isinstance(model, PiecewiseFlow):
         return {name: np.asarray(model.score_samples(X)) for name, X in arrays.items()}
     found = {name: model.mixture_.judge(X) for name, X in arrays.items()}
+    surprises = {name: np.zeros(len(X)) for name, X in arrays.items()}
     regime, conformity, level = found["calibration"]
-    levels = fit_levels(level, regime, model.weights_)
-    scores = {name: np.zeros(len(X)) for name, X in arrays.items()}
     for own in np.unique(regime):
         made = calibrate(conformity[regime == own])
-        for name, (given, values, level) in found.items():
-            mine = given == own
-            surprise = made.surprises(values[mine])
-            with np.errstate(divide="ignore"):
-                others = np.log(levels.share_below(given[mine], level[mine]))
-            share = np.logaddexp(others, np.log(levels.weights[own]) - surprise)
-            scores[name][mine] = -merge_surprises(surprise, np.maximum(-share, 0.0))
-    return scores
+        for name, (given, values, _) in found.items():
+            surprises[name][given == own] = made.surprises(values[given == own])
+    levels = fit_levels(np.exp(-surprises["calibration"]), regime, level, model.weights_)
+    return {name: -levels.surprises(surprises[name], given, at) for name, (given, _, at) in found.items()}
 
 
 def _partial_refit(model: PiecewiseFlow, X: Array, job: Job) -> float:

@@ -139,14 +139,16 @@ CREATE TABLE IF NOT EXISTS core.calibration_steps (
 
 -- Where the readings of each segment lie, learned once for a cluster model: of the step with the largest `level` of at most
 -- the level of a reading in its regime, `share_below` is the share of all readings that are of another regime and lie at
--- most as high.
+-- most as high. The two last weigh the p-value within the regime and the share among all readings of the segment.
 CREATE TABLE IF NOT EXISTS core.level_steps (
     cluster_model_id VARCHAR,
     segment VARCHAR,
     cluster_key VARCHAR,
     weight DOUBLE,
     level DOUBLE,
-    share_below DOUBLE
+    share_below DOUBLE,
+    own_weight DOUBLE,
+    share_weight DOUBLE
 );
 
 CREATE TABLE IF NOT EXISTS core.model_sets (
@@ -612,7 +614,7 @@ COMMENT ON COLUMN mart.anomaly_scores.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN mart.anomaly_scores.segment IS 'Known process condition; "all" where none is configured';
 COMMENT ON COLUMN mart.anomaly_scores.cluster_key IS 'Most probable operating regime; NULL if the reading could not be assigned';
 COMMENT ON COLUMN mart.anomaly_scores.log_density IS 'Mixture log-density log p(x) within the segment, in nats, in the raw units of the sensors';
-COMMENT ON COLUMN mart.anomaly_scores.p_value IS 'Share of normal readings of the regime that are at least as improbable, above 0, at most 1';
+COMMENT ON COLUMN mart.anomaly_scores.p_value IS 'Share of normal readings that are at least as improbable, within the regime and among all regimes of the segment, above 0, at most 1';
 COMMENT ON COLUMN mart.anomaly_scores.anomaly_score IS 'Minus log10 of p_value: 3 means one normal reading in a thousand';
 COMMENT ON COLUMN mart.anomaly_scores.is_anomaly IS 'p_value is at most alpha, the false-alarm rate of scoring.alpha or scoring.alarms_per_week; NULL if the reading was not scored';
 COMMENT ON COLUMN mart.anomaly_scores.status IS 'scored, missing, invalid, stuck or thin; only scored readings have numbers';

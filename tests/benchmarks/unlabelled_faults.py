@@ -23,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from pwflow_core import PiecewiseFlow
 from pwflow_core.modelling import FlowSettings, calibrate
-from pwflow_core.modelling.levels import fit_levels, merge_p_values
+from pwflow_core.modelling.levels import fit_levels
 
 Array = NDArray[np.float64]
 
@@ -54,14 +54,14 @@ def improbabilities(X: Array, settings: FlowSettings) -> dict[str, Array]:
     for k in np.unique(regime[calibrates]):
         mine = regime == k
         own[mine] = calibrate(conformity[mine & calibrates]).p_values(conformity[mine])
-    levels = fit_levels(level[calibrates], regime[calibrates], model.weights_)
+    levels = fit_levels(own[calibrates], regime[calibrates], level[calibrates], model.weights_)
     share = np.minimum(levels.share_below(regime, level) + model.weights_[regime] * own, 1.0)
     mixture = GaussianMixture(8, random_state=0, reg_covar=1e-6).fit(X[~calibrates])
     neighbours = NearestNeighbors(n_neighbors=6).fit(X)
     return {
         "own regime": -np.log(own),
         "level": -np.log(share),
-        "merged": -np.log(merge_p_values(own, share)),
+        "merged": -np.log(levels.p_values(own, regime, level)),
         "mixture": -mixture.score_samples(X),
         "KNN": neighbours.kneighbors(X)[0][:, -1],
     }

@@ -6,38 +6,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from pwflow_core.modelling.levels import OWN_WEIGHT, fit_levels, merge_p_values, merge_surprises
+from pwflow_core.modelling.levels import Levels, fit_levels
 
 pytestmark = pytest.mark.quick
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
+ONE = np.zeros(1, dtype=np.intp)
 
 
 def draw(n, seed=0):
+    """Return p-values within regimes, regimes and levels of readings."""
     rng = np.random.default_rng(seed)
     regime = rng.choice(3, size=n, p=WEIGHTS)
-    return np.array([0.0, -2.0, -9.0])[regime] + rng.standard_normal(n), regime
+    own = rng.random(n)
+    return own, regime, np.array([0.0, -2.0, -9.0])[regime] + norm.ppf(own)
+
+
+def with_share(share):
+    """Return levels of which a reading of the first of two regimes has this share below, and none of its own."""
+    return Levels(np.array([-np.inf]), np.array([[share, share]]), np.array([0.0, 1.0]))
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 350])
 def test_shares_are_those_of_counting_each_regime_and_one_more(n):
-    level, regime = draw(n)
-    levels = fit_levels(level, regime, WEIGHTS)
-    at, of = draw(200, seed=1)
-    for value, own in zip(at, of, strict=True):
+    own, regime, level = draw(n)
+    levels = fit_levels(own, regime, level, WEIGHTS)
+    _, of, at = draw(200, seed=1)
+    for value, own_regime in zip(at, of, strict=True):
         counted = sum(
             WEIGHTS[j] * (1 + (level[regime == j] <= value).sum()) / (1 + (regime == j).sum())
             for j in range(3)
-            if j != own
+            if j != own_regime
         )
-        assert levels.share_below(np.array([own]), np.array([value]))[0] == pytest.approx(counted)
+        assert levels.share_below(np.array([own_regime]), np.array([value]))[0] == pytest.approx(counted)
 
 
 def test_of_many_readings_few_steps_are_kept_and_shares_are_never_smaller_for_it():
-    level, regime = draw(20_000)
-    levels = fit_levels(level, regime, WEIGHTS)
+    own, regime, level = draw(20_000)
+    levels = fit_levels(own, regime, level, WEIGHTS)
     assert len(levels.level) < 500
-    at, of = draw(2000, seed=1)
+    _, of, at = draw(2000, seed=1)
     each = np.stack(
         [
             WEIGHTS[j]
@@ -46,33 +54,37 @@ def test_of_many_readings_few_steps_are_kept_and_shares_are_never_smaller_for_it
             for j in range(3)
         ]
     )
-    own = each[of, np.arange(len(at))]
-    exact, found = each.sum(axis=0) - own, levels.share_below(of, at)
+    of_own = each[of, np.arange(len(at))]
+    exact, found = each.sum(axis=0) - of_own, levels.share_below(of, at)
     assert (found >= exact * (1 - 1e-12)).all()
-    assert (found + own <= 1.05 * (exact + own) + 1e-4).all()
+    assert (found + of_own <= 1.05 * (exact + of_own) + 1e-4).all()
 
 
 def test_equal_levels_count_together():
-    levels = fit_levels(np.zeros(50), np.repeat([0, 1], 25), np.array([0.5, 0.5]))
-    below, at = (levels.share_below(np.array([0]), np.array([value]))[0] for value in (-1e-9, 0.0))
+    halves = np.repeat([0, 1], 25)
+    levels = fit_levels(np.full(50, 0.5), halves, np.zeros(50), np.array([0.5, 0.5]))
+    below, at = (levels.share_below(ONE, np.array([value]))[0] for value in (-1e-9, 0.0))
     assert (below, at) == (pytest.approx(0.5 / 26), pytest.approx(0.5))
 
 
 @given(st.floats(1e-300, 1.0), st.floats(1e-300, 1.0))
 def test_a_merged_p_value_is_one_and_follows_both(own, share):
-    found = float(merge_p_values(np.array(own), np.array(share)))
-    assert 0 < found <= 1
-    assert found <= own / OWN_WEIGHT * (1 + 1e-12)
-    assert found <= share / (1 - OWN_WEIGHT) * (1 + 1e-12)
-    assert found >= min(own, share) * (1 - 1e-12)
-    assert merge_p_values(np.array(own / 2), np.array(share)) <= found
-    assert merge_p_values(np.array(own), np.array(share / 2)) <= found
-    logs = merge_surprises(-np.log(np.array(own)), -np.log(np.array(share)))
-    assert logs == pytest.approx(-np.log(found), abs=1e-9)
+    def merged(own, share):
+        return float(with_share(share).p_values(np.array([own]), ONE, np.zeros(1))[0])
+
+    found = merged(own, share)
+    assert min(own, share) * (1 - 1e-12) <= found <= 1
+    assert found <= own / 0.7 * (1 + 1e-12)
+    assert found <= share / 0.3 * (1 + 1e-12)
+    assert merged(own / 2, share) <= found
+    assert merged(own, share / 2) <= found
+    log = with_share(share).surprises(-np.log(np.array([own])), ONE, np.zeros(1))[0]
+    assert log == pytest.approx(-np.log(found), abs=1e-9)
 
 
 def test_surprises_have_no_ceiling():
-    assert merge_surprises(np.array(5000.0), np.array(0.0)) == pytest.approx(5000 + np.log(OWN_WEIGHT))
+    found = with_share(1.0).surprises(np.array([5000.0]), ONE, np.zeros(1))[0]
+    assert found == pytest.approx(5000 + np.log(0.7))
 
 
 @pytest.mark.parametrize("dependence", [-0.9, 0.0, 0.5, 1.0])
@@ -80,25 +92,32 @@ def test_surprises_have_no_ceiling():
 def test_merged_p_values_are_valid_whatever_the_dependence(dependence, alpha):
     rng = np.random.default_rng(0)
     first, noise = rng.standard_normal((2, 400_000))
-    second = dependence * first + np.sqrt(1 - dependence**2) * noise
-    p = merge_p_values(norm.cdf(first), norm.cdf(second))
-    assert 0.88 * alpha < np.mean(p <= alpha) < 1.03 * alpha
+    own = norm.cdf(first)
+    share = norm.cdf(dependence * first + np.sqrt(1 - dependence**2) * noise)
+    levels = Levels(np.append(-np.inf, np.sort(share)), np.append(0.0, np.sort(share))[:, None], np.array([1e-300]))
+    p = levels.p_values(own, np.zeros(len(own), dtype=np.intp), share)
+    chance = 4 * np.sqrt(alpha / len(p))
+    assert 0.7 * alpha - chance < np.mean(p <= alpha) < alpha + alpha**2 / 2 + chance
+
+
+def test_p_values_of_normal_readings_keep_their_promise_at_a_tenth_and_beyond():
+    levels = fit_levels(*draw(20_000), WEIGHTS)
+    own, regime, level = draw(400_000, seed=1)
+    p = levels.p_values(own, regime, level)
+    for alpha in (0.1, 0.01, 0.001):
+        assert 0.85 * alpha < np.mean(p <= alpha) < 1.1 * alpha
 
 
 def test_readings_of_a_loose_regime_that_faults_made_rank_above_normal_ones():
     """A fiftieth of the readings lie far below all others; within their own regime they look like any."""
     rng = np.random.default_rng(0)
-    regime = (rng.random(20_000) < 0.02).astype(int)
-    level = np.where(regime == 1, -25.0, 0.0) + rng.standard_normal(len(regime))
-    weights = np.array([0.98, 0.02])
-    own = np.empty(len(level))
-    for k in (0, 1):
-        mine = regime == k
-        own[mine] = (1 + level[mine].argsort().argsort()) / (1 + mine.sum())
-    levels = fit_levels(level[::2], regime[::2], weights)
-    share = levels.share_below(regime, level) + weights[regime] * own
-    p = merge_p_values(own, share)
-    area = np.mean([np.mean(p[regime == 0] > value) for value in p[regime == 1]])
-    alone = np.mean([np.mean(own[regime == 0] > value) for value in own[regime == 1]])
-    assert alone == pytest.approx(0.5, abs=0.05)
-    assert area > 0.85
+    regime, own = (rng.random(20_000) < 0.02).astype(int), rng.random(20_000)
+    level = np.where(regime == 1, -25.0, 0.0) + norm.ppf(own)
+    levels = fit_levels(own[::2], regime[::2], level[::2], np.array([0.98, 0.02]))
+    p = levels.p_values(own, regime, level)
+
+    def area(values):
+        return np.mean([np.mean(values[regime == 0] > value) for value in values[regime == 1]])
+
+    assert area(own) == pytest.approx(0.5, abs=0.05)
+    assert area(p) > 0.9

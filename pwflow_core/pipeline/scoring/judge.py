@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.modelling.calibration import Calibration
-from pwflow_core.modelling.levels import Levels, merge_p_values
+from pwflow_core.modelling.levels import Levels
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.densities import load_flow
@@ -24,8 +24,6 @@ from pwflow_core.plant import Plant
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow
-
-Array = NDArray[np.float64]
 
 __all__ = ["JudgedRegime", "Judgement", "ModelSet", "PinnedRegime", "SegmentJudge", "open_judge", "read_model_set"]
 
@@ -117,14 +115,9 @@ class SegmentJudge:
             calibration = self.regimes[key].calibration if key in self.regimes else None
             rows = np.flatnonzero((winner == position) & (waits_for < 0))
             if calibration is not None and len(rows):
-                p_value[rows] = self._merged(calibration.p_values(conformity[rows]), winner[rows], best[rows])
+                own = calibration.p_values(conformity[rows])
+                p_value[rows] = own if self.levels is None else self.levels.p_values(own, winner[rows], best[rows])
         return Judgement(p_value, np.where(waits_for < 0, winner, waits_for), conformity)
-
-    def _merged(self, own: Array, regime: NDArray[np.intp], level: Array) -> Array:
-        if self.levels is None:
-            return own
-        share = self.levels.share_below(regime, level) + self.levels.weights[regime] * own
-        return merge_p_values(own, np.minimum(share, 1.0))
 
     def with_regime(self, key: str, flow: ClusterFlow, calibration: Calibration | None) -> SegmentJudge:
         """Return the judge in which a regime has another flow."""

@@ -44,8 +44,9 @@ def measure_levels(plant: Plant) -> MadeLevels:
     made = {}
     for segment, of_segment in rows.groupby("segment"):
         regimes = pins[pins.segment == segment].reset_index(drop=True)
-        position = regimes.cluster_key.searchsorted(of_segment.cluster_key)
-        levels = fit_levels(of_segment.level.to_numpy(), np.asarray(position), regimes.weight.to_numpy())
+        position = np.asarray(regimes.cluster_key.searchsorted(of_segment.cluster_key), dtype=np.intp)
+        rank = of_segment.groupby("cluster_key").conformity.rank(method="max", pct=True)
+        levels = fit_levels(rank.to_numpy(), position, of_segment.level.to_numpy(), regimes.weight.to_numpy())
         n_steps, n_regimes = levels.below.shape
         made[str(regimes.cluster_model_id[0]), str(segment)] = pd.DataFrame(
             {
@@ -53,6 +54,8 @@ def measure_levels(plant: Plant) -> MadeLevels:
                 "weight": np.tile(regimes.weight, n_steps),
                 "level": np.repeat(levels.level, n_regimes),
                 "share_below": levels.below.ravel(),
+                "own_weight": levels.own_weight,
+                "share_weight": levels.share_weight,
             }
         )
     return made
@@ -80,7 +83,7 @@ def load_levels(
 ) -> Levels | None:
     """Return the levels of a segment, its regimes in the order of `keys`; None if they were never learned."""
     found = connection.execute(
-        "SELECT level, cluster_key, weight, share_below FROM core.level_steps "
+        "SELECT level, cluster_key, weight, share_below, own_weight, share_weight FROM core.level_steps "
         "WHERE cluster_model_id = ? AND segment = ?",
         [model_id, segment],
     ).df()
@@ -88,4 +91,5 @@ def load_levels(
         return None
     below = found.pivot(index="level", columns="cluster_key", values="share_below")[list(keys)]
     weights = found.groupby("cluster_key").weight.first()[list(keys)]
-    return Levels(below.index.to_numpy(), below.to_numpy(), weights.to_numpy())
+    own_weight, share_weight = float(found.own_weight[0]), float(found.share_weight[0])
+    return Levels(below.index.to_numpy(), below.to_numpy(), weights.to_numpy(), own_weight, share_weight)

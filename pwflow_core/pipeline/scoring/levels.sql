@@ -1,5 +1,5 @@
 -- The levels of the held-out readings of the segments whose regimes have all scored and that have no levels yet under
--- this cluster model: of each reading the regime with the largest share, and log w_k + log p_k(x) there. Expects the
+-- this cluster model: of each reading the regime with the largest share, log w_k + log p_k(x) there, and its conformity. Expects the
 -- temporary table `pins` (cluster_key, segment, weight, flow_version, cluster_model_id).
 
 WITH complete AS (
@@ -19,12 +19,21 @@ WITH complete AS (
     FROM (/*training_rows*/)
     WHERE fold IN /*calibration_folds*/
 ), joint AS (
-    SELECT slice.reading_id, fresh.segment, fresh.cluster_key, ln(fresh.weight) + slice.log_density AS level
+    SELECT
+        slice.reading_id,
+        fresh.segment,
+        fresh.cluster_key,
+        slice.conformity,
+        ln(fresh.weight) + slice.log_density AS level
     FROM core.component_log_density AS slice
     JOIN fresh USING (cluster_key, flow_version)
     SEMI JOIN held_out USING (reading_id)
 )
-SELECT segment, arg_max(cluster_key, level) AS cluster_key, max(level) AS level
+SELECT
+    segment,
+    arg_max(cluster_key, level) AS cluster_key,
+    arg_max(conformity, level) AS conformity,
+    max(level) AS level
 FROM joint
 GROUP BY reading_id, segment
 ORDER BY segment, level;

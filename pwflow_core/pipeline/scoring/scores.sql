@@ -50,7 +50,7 @@ FROM core.calibration_steps AS step
 JOIN pins USING (cluster_key, flow_version);
 
 CREATE TEMP TABLE levels AS
-SELECT pins.flow, step.weight, step.level, step.share_below
+SELECT pins.flow, step.weight, step.level, step.share_below, step.own_weight, step.share_weight
 FROM core.level_steps AS step
 JOIN pins USING (cluster_model_id, segment, cluster_key);
 
@@ -86,7 +86,11 @@ WITH own AS (
     JOIN pins ON pins.flow = mixture.flow
     JOIN core.calibration AS calibration USING (cluster_key, flow_version)
 ), shared AS (
-    SELECT own.*, least(1, levels.share_below + levels.weight * own.p_value) AS share
+    SELECT
+        own.*,
+        levels.own_weight,
+        levels.share_weight,
+        least(1, levels.share_below + levels.weight * own.p_value) AS share
     FROM own
     ASOF LEFT JOIN levels ON own.flow = levels.flow AND own.level >= levels.level
 ), ranked AS (
@@ -94,7 +98,7 @@ WITH own AS (
         * REPLACE (CASE
             WHEN share IS NULL THEN p_value
             ELSE least(
-                p_value / (p_value + $own_weight * (1 - p_value)), share / (share + (1 - $own_weight) * (1 - share))
+                p_value / (p_value + own_weight * (1 - p_value)), share / (share + share_weight * (1 - share))
             )
         END AS p_value)
     FROM shared

@@ -7,7 +7,6 @@ from scipy.special import logsumexp
 
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.modelling import calibrate
-from pwflow_core.modelling.levels import merge_p_values
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.assigning import assign_readings
@@ -63,8 +62,7 @@ def merged(plant, key, of_key, calibration) -> np.ndarray:
     with plant.warehouse.snapshot() as connection:
         levels = load_levels(connection, model_id, segment, keys)
     own, position = calibration.p_values(of_key.own), np.full(len(of_key), keys.index(key))
-    share = levels.share_below(position, of_key.level.to_numpy()) + levels.weights[position] * own
-    return merge_p_values(own, np.minimum(share, 1.0))
+    return levels.p_values(own, position, of_key.level.to_numpy())
 
 
 def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
