@@ -49,7 +49,7 @@ def status(config_file: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def cases(case_id: str | None, with_closed: bool, config_file: Path | None, as_json: bool) -> None:
-    """List the cases, or show one with its events and what became of it.
+    """List the cases, or show one with its events and decisions.
 
     Those to decide about come first, the gravest first. Times are local times of the plant.
     """

@@ -87,7 +87,7 @@ def bench(
     max_steps: int | None,
     csv_file: Path | None,
 ) -> None:
-    """Compare density models on a file, on the plant, on toy targets.
+    """Compare density models on a file, the plant, or toy targets.
 
     PiecewiseFlow and its rivals on FILE (CSV or Parquet), on a toy target, or on the plant's readings.
     """

@@ -25,7 +25,7 @@ __all__ = ["COMMANDS"]
 def notify(
     context: click.Context, names: tuple[str, ...], is_test: bool, config_file: Path | None, as_json: bool
 ) -> None:
-    """Tell the targets of [notify] what is due, and show how far each has come.
+    """Tell the targets of [notify] what is due; show what is left.
 
     Each run does this by itself, and `pwflow ui` tries again what did not arrive. Without `pwflow ui`, have cron call
     this command every few minutes. It exits with 1 if a target did not take its message.

@@ -42,9 +42,9 @@ class _Sections(click.Group):
         width = max(map(len, self.commands)) + 1
         for title, names in {**_SECTIONS, "More": others}.items():
             rows = [
-                (name.ljust(width), command.get_short_help_str(limit=78 - width))
+                (name.ljust(width), command.get_short_help_str(limit=74 - width))
                 for name in names
-                if (command := self.commands.get(name)) is not None
+                if (command := self.commands.get(name)) is not None and not command.deprecated
             ]
             if rows:
                 with formatter.section(title):
@@ -56,10 +56,8 @@ class _Sections(click.Group):
 def main() -> None:
     """Calibrated anomaly scores for machines, one flow per operating regime.
 
-    Your data: `pwflow init FOLDER`, then `pwflow run`, then `pwflow ui`. None at hand: `pwflow demo`.
-    `pwflow COMMAND --help` says more; --json is for programs.
-
-    Exit codes: 0 success, 1 refused or failed (the message says why), 2 wrong usage, 130 interrupted.
+    Your data: `pwflow init FOLDER`, `run`, `ui`. None yet: `pwflow demo`. Exit codes: 0 success, 1 refused or failed,
+    2 wrong usage, 130 interrupted.
     """
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("pwflow").setLevel(logging.INFO)

@@ -160,7 +160,7 @@ def test_no_run_answers_what_only_a_person_can(here):
 def test_results_come_as_json_where_a_program_asks_and_progress_as_plain_lines_in_its_log(here, caplog):
     with caplog.at_level(logging.INFO, logger="pwflow"):
         document = json.loads(invoke("run", "--json").stdout)
-    assert "nightly_scoring: 11 steps" in caplog.messages
+    assert "nightly_scoring: 13 steps" in caplog.messages
     assert any(message.startswith("anomaly_scores: ") for message in caplog.messages)
     assert [run["job"] for run in document["runs"]] == ["nightly_scoring"]
     assert document["result"]["n_machines"] == 3

@@ -112,6 +112,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, finished, tmp_path, 
     for of, code in blocks("python"):
         if of == page:
             exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
+    if page != "docs/how-to/read-scores.md":
+        return
     counts = finished.query("SELECT (SELECT count(*) FROM mart.anomaly_events), count(*) FROM mart.anomaly_scores")
     assert [(len(names["events"]), len(names["scores"]))] == counts
     p_values = names["p_values"]

@@ -122,7 +122,7 @@ def ui(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def test_the_ui_shows_what_a_run_made_and_answers_on_this_machine_only(ui: int):
     nodes = {node["assetKey"]["path"][-1]: node for node in ask(ui, time.monotonic() + 120)["assetNodes"]}
-    assert len(nodes) == 12
+    assert len(nodes) == 14
     assert nodes["cluster_flow"]["partitionStats"]["numMaterialized"] == 2
     assert all(node["assetMaterializations"] for node in nodes.values())
     with socket.socket() as outside:

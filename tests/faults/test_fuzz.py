@@ -119,12 +119,13 @@ def test_whatever_arrives_each_row_is_a_reading_or_refused_once(nights):
             for number, data in enumerate(files):
                 put_file(Path(folder) / "data" / f"{night}-{number}.csv", data)
             read_all(plant)
-            [(raw, malformed, readings, refused, distinct)] = query(
+            [(raw, malformed, readings, parts, refused, distinct)] = query(
                 plant,
                 "SELECT (SELECT count(*) FROM ingest.raw_readings), (SELECT count(*) FROM ingest.malformed_lines), "
                 "(SELECT count(*) FROM core.readings), "
+                "(SELECT count(*) - count(DISTINCT reading_id) FROM core.merged_rows), "
                 "(SELECT count(*) FROM mart.rejected_readings WHERE sensor IS NULL), "
                 "(SELECT count(DISTINCT (machine_id, ts)) FROM core.readings)",
             )
-            assert raw + malformed == readings + refused
+            assert raw + malformed == readings + parts + refused
             assert readings == distinct

@@ -12,6 +12,7 @@ import numpy as np
 from pwflow_core.pipeline.cases.clock import RunningTime
 from pwflow_core.pipeline.cases.grouping import Case, Finding, Sighting
 from pwflow_core.pipeline.cases.lifecycle import Record
+from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.warehouse import fetch_value, read_sql
 
 __all__ = [
@@ -92,7 +93,7 @@ def to_finding(row: dict[str, Any]) -> Finding:
         keys=tuple(row["cluster_keys"]),
         segments=tuple(row["segments"]),
         sensors=tuple(row["sensors"]),
-        is_common=row["verdict"] == "regime_moved" and len(machines) > 1,
+        is_common=find_kind(row["verdict"]).answer == "retrain" and len(machines) > 1,
     )
 
 

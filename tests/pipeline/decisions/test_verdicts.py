@@ -148,7 +148,7 @@ def test_the_same_is_not_recorded_twice_and_what_differs_in_what_the_kind_is_abo
 
 def test_what_closes_itself_is_closed_with_the_first_night_without_it(plant):
     record(plant, a_verdict("v1", "outage"), a_verdict("v2", "machine_moved"))
-    still, gone = [a_verdict("v3", "outage", date(2024, 4, 3))], [a_verdict("v4", "outage", machine_ids=("M2",))]
+    still, gone = [a_verdict("v1", "outage")], [a_verdict("v4", "outage", date(2024, 4, 3))]  # another one, later
     for found, status in ((still, "open"), (gone, "done")):
         with plant.warehouse.transaction() as connection:
             close_ended(connection, date(2024, 4, 3), found, by=Decider("drift"))

@@ -135,7 +135,7 @@ def test_sensors_with_hostile_names_go_the_whole_way(make_plant):
 
 REFUSALS = {
     "SELEC 1": 'it is no SQL at "SELEC"',
-    "SELECT * FROM nosuch": "there is no table nosuch; there are mart.anomaly_events, mart.anomaly_scores",
+    "SELECT * FROM nosuch": "there is no table nosuch; there are mart.alarm_log, mart.anomaly_events",
     "SELECT * FROM anomaly_scores": "there is no table anomaly_scores; write mart.anomaly_scores.",
     "SELECT machin FROM mart.readings": 'there is no column machin; near to it are "machine_id"',
     "DELETE FROM mart.readings": "the published tables are read-only; ask with SELECT.",
@@ -143,7 +143,7 @@ REFUSALS = {
     "SET memory_limit = '1TB'": "it can read the published tables and nothing else",
     "SELECT 'a'::INTEGER": "could not convert string 'a' to INT32.",
     "SELECT error('')": "DuckDB gives no reason.",
-    "BEGIN; SELECT * FROM nosuch": "there is no table nosuch; there are mart.anomaly_events",
+    "BEGIN; SELECT * FROM nosuch": "there is no table nosuch; there are mart.alarm_log",
     "": "Expected a query such as SELECT",
 }
 
