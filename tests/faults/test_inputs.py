@@ -43,7 +43,7 @@ FILES = {
     "comma.csv": ("ts;machine;temperature;pressure\n2024-01-02T00:05Z;m1;20,5;3,1\n", None),
     "renamed.csv": ("ts,machine,temp_1,pressure\n2024-01-02T00:06Z,m1,20,3\n", "has no column 'temperature'"),
     "missing.csv": ("ts,machine,pressure\n2024-01-02T00:07Z,m1,3\n", "has no column 'temperature'"),
-    "utf16.csv": (lines(3).encode("utf-16"), "utf16.csv"),
+    "utf16.csv": ((HEADER + "\n2024-01-02T00:08Z,m1,20,3\n").encode("utf-16"), None),
     "cut.csv.gz": (gzip.compress(lines(5000).encode(), mtime=0)[:-2000], "cannot be read"),
     "zero.csv": (b"", "zero.csv"),
     "zero.csv.gz": (b"", "zero.csv.gz"),
@@ -70,6 +70,7 @@ def test_each_damaged_file_is_refused_with_a_reason_and_the_others_go_on(make_pl
         ("03", 20.0, 3.0, "ok"),
         ("04", None, 3.0, "invalid"),
         ("05", None, None, "invalid"),  # a decimal comma that source.decimal does not name
+        ("08", 20.0, 3.0, "ok"),
     ]
     texts = "SELECT value FROM mart.rejected_readings WHERE reason = 'not_a_number' ORDER BY value"
     assert query(plant, texts) == [("20,5",), ("3,1",), ("high",)]

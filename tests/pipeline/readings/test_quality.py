@@ -223,7 +223,7 @@ yesterday,press-1,A,20,3
 ,press-1,A,20,3
 2024-05-01T00:10:00Z,,A,20,3
 2024-05-01T00:12:00Z,press-1,A,20,3,a,line,that,is,too,long
-2024-05-01T00:13:00Z,press-1,C,20,3
+2024-05-01T00:13:00Z,press-1,C,20,4
 """
 
 
@@ -250,7 +250,7 @@ def test_each_bad_row_ends_in_the_status_that_it_should_and_every_row_is_account
         0: by_minute[0],
         1: infinite,
         2: infinite,
-        3: ("scored", "ok", None, False, True),
+        3: ("invalid", "invalid", "refused: pressure (not_physical)", True, None),
         4: by_minute[4],
         5: not_a_number,
         6: ("missing", "missing", "missing: pressure", True, None),
