@@ -115,7 +115,7 @@ def _find_units(sample: Sample, columns: list[SampledColumn]) -> tuple[dict[str,
 
 
 def _is_unit(text: str) -> bool:
-    return not any(letter in "/-:" for letter in text[:1]) and text.lower() not in ("am", "pm", "e", "t")
+    return not any(letter in "/-:" for letter in text[:1]) and text.lower() not in ("am", "pm", "e", "t", "k", "g", "µ")
 
 
 def _count(sample: Sample, columns: list[SampledColumn], units: dict[str, str]) -> list[_Counts]:
@@ -171,7 +171,8 @@ def _thousands(counts: list[_Counts], decimal: str) -> str | None:
     """Return the other sign if it stands between thousands, and nowhere as a decimal sign."""
     other = _OTHER[decimal]
     n_grouped = sum(one.thousands[other] + one.open[other] for one in counts)
-    return other if n_grouped and not any(one.decimal[other] for one in counts) else None
+    contradicted = any(one.decimal[other] or (one.open[other] and one.open[decimal]) for one in counts)
+    return other if n_grouped and not contradicted else None
 
 
 def _explain(counts: list[_Counts], decimal: str, thousands: str | None, delimiter: str | None) -> list[str]:

@@ -25,6 +25,7 @@ from pwflow_core.onboarding.vocabulary import (
 __all__ = ["Machines", "find_machine", "is_segment", "why_not_a_sensor"]
 
 _MOST_MACHINES = 1_000
+_MOST_NUMBERED = 20  # machines that are told apart by numbers, where times do not repeat
 _MOST_SEGMENTS = 20
 _MOST_LABELS = 25
 _FEW_VALUES = 12
@@ -66,7 +67,7 @@ def find_machine(
         few = 1 < profile.n_distinct <= (200 if named or not profile.is_numeric else 20)
         left = _repeated(sample, time, profile.column) if repeated > 0.2 and few else 1.0
         separates = left <= (0.02 if named or not profile.is_numeric else 0.0)
-        if not (separates or (named and not (profile.is_numeric and profile.n_distinct == 1))):
+        if not (separates or (named and _names_things(profile))):
             continue
         score = 3.0 * separates + 2.0 * named + (not profile.is_numeric) - profile.n_distinct / _MOST_MACHINES
         if best is None or score > best[0]:
@@ -75,6 +76,15 @@ def find_machine(
         return Machines(None, _without_machine(sample, time, repeated, profiles))
     shown = _some(best[1].values) if best[1].values else f"{best[1].n_distinct} values"
     return Machines(best[1].column, (f"Column {best[1].name!r} tells the machines apart ({shown}): check this.",))
+
+
+def _names_things(profile: ColumnProfile) -> bool:
+    """Whether values are names of machines by their looks; those of a sensor called `press` or `motor` are not."""
+    if profile.is_numeric:
+        return 1 < profile.n_distinct <= _MOST_NUMBERED and not has_word(profile.name, QUANTITIES)
+    if not has_word(profile.name, QUANTITIES):
+        return True
+    return bool(profile.values) and all(value.strip()[:1].isalpha() for value in profile.values)
 
 
 def is_state(profile: ColumnProfile) -> bool:

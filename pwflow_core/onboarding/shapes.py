@@ -201,7 +201,8 @@ def find_long(
         return None
     tag = _choose_tag(sample, time, tags)
     if tag is None:
-        tag = _telling(sample, time, [p for p in names if not _is_machine(p.name) and p.n_distinct > 1])
+        machines = [p.column.key for p in names if _is_machine(p.name)]
+        tag = _telling(sample, time, [p for p in names if not _is_machine(p.name) and p.n_distinct > 1], machines)
     if tag is None:
         return None
     found = machine or _machine_beside(sample, profiles, time, tag, taken | {p.name for p in values})
@@ -250,11 +251,13 @@ def _choose_tag(sample: Sample, time: TimeColumn, tags: Sequence[ColumnProfile])
     )
 
 
-def _telling(sample: Sample, time: TimeColumn, names: Sequence[ColumnProfile]) -> ColumnProfile | None:
-    """Return the column without which times repeat, and with which they do not."""
-    if repeated_share(sample, time) <= 0.2:
+def _telling(
+    sample: Sample, time: TimeColumn, names: Sequence[ColumnProfile], machines: Sequence[str]
+) -> ColumnProfile | None:
+    """Return the column without which times repeat, also of one machine, and with which they do not."""
+    if repeated_share(sample, time, machines) <= 0.2:
         return None
-    apart = [p for p in names if repeated_share(sample, time, [p.column.key]) <= 0.02]
+    apart = [p for p in names if repeated_share(sample, time, [p.column.key, *machines]) <= 0.02]
     return min(apart, key=lambda p: (p.is_numeric, p.n_distinct), default=None)
 
 

@@ -40,7 +40,7 @@ BESIDE_MACHINE = _set("id no nr num number name key code tag serial sn")
 POINTS = _set(
     "tag tagname tagid sensor sensorid signal signalname variable varname parameter point pointid pointname channel",
     "metric attribute item itemid itemname series alias field kks messstelle kanal kanalname signalbezeichnung",
-    "propertyalias ポイント タグ タグ名 測定点 信号名",
+    "propertyalias messpunkt messgröße messgroesse quantity measurand ポイント タグ タグ名 測定点 信号名",
 )
 READ_VALUES = _set("value val wert reading measurement messwert v varvalue values float vvalue 値 計測値 測定値")
 ANGLES = _set(

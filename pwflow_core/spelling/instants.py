@@ -25,7 +25,7 @@ EXCEL_DAYS = "excel_days"
 NUMERIC_FORMATS = (*EPOCH_FORMATS, EXCEL_DAYS)
 
 _MICROSECONDS = {"unix_s": 1_000_000.0, "unix_ms": 1_000.0, "unix_us": 1.0, "unix_ns": 0.001}
-_OFFSET = r" ?(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
+_OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
 _NUMBER = r"[+-]?\d+(?:[.,]\d*)?(?:[eE][+]?\d+)?"
 _FIRST_EXCEL_DAY, _LAST_EXCEL_DAY = 61, 2_958_465
 """Before day 61 spreadsheets count a day that never was."""

@@ -103,6 +103,14 @@ LONG: dict[str, tuple[Files, dict[str, dict[str, int]], list[str]]] = {
         {"K1": {"ok": N}, "K2": {"ok": N}},
         ["temp", "press", "flow"],
     ),
+    "with machines and a word for sensors that is in no list": (
+        {"a.csv": "anlage;stelle;wert;zeit\n" + "".join(
+            f"{m};{n};{v[i] + k};{at(t)}\n"
+            for i, t in enumerate(TIMES) for k, m in enumerate(("K1", "K2")) for n, v in VALUES.items()
+        )},
+        {"K1": {"ok": N}, "K2": {"ok": N}},
+        ["temp", "press", "flow"],
+    ),
     "annotated": (
         {"a.csv": "#datatype,string,long,dateTime:RFC3339,double,string\n#group,a,b,c,d,true\n#default,,,,,\n"
          + long(",result,table,_time,_value,_field", lambda t, n, v: f",,{list(VALUES).index(n)},{t},{v},{n}")},
@@ -283,3 +291,32 @@ def test_what_is_not_read_is_named(tmp_path):
     assert counts(plant) == {"machine": {"ok": 2 * N}}
     assert any("c.xlsx" in sentence for sentence in said)
     assert any("d.pdf" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("name", ["press", "motor", "Pumpe"])
+def test_a_sensor_that_is_called_like_a_machine_stays_a_sensor(tmp_path, name):
+    text = table(f"time,temp,{name}", lambda i, t: f"{t},{VALUES['temp'][i]},{180 + (i * i) % 97}")
+    plant, _ = take_in(tmp_path, {"a.csv": text})
+    assert counts(plant) == ALL_OK
+    assert sensors(plant) == ["temp", name]
+
+
+def test_files_that_disagree_about_the_decimal_sign_are_refused_not_a_thousand_times_too_large(tmp_path):
+    files = {
+        "1.csv": table("time;temp;press", lambda i, t: f"{t};{50 + i / 1000:.3f};{3 + i / 1000:.3f}"),
+        "2.csv": table(
+            "time;temp;press", lambda i, t: f"2026-04{t[7:]};{50 + i / 1000:.3f};{3 + i / 1000:.3f}".replace(".", ",")
+        ),
+    }
+    plant, _ = take_in(tmp_path, files)
+    assert query(plant, "SELECT max(temp) < 100, max(press) < 100 FROM core.readings") == [(True, True)]
+    assert query(plant, "SELECT count(*) FROM mart.rejected_readings WHERE reason = 'not_a_number'") == [(2 * N,)]
+
+
+def test_a_k_behind_some_numbers_is_no_unit(tmp_path):
+    text = table(
+        "time,temp,flow", lambda i, t: f"{t},{VALUES['temp'][i]},{f'{1 + i / 100}k' if i % 2 else 900 + i / 2}"
+    )
+    plant, _ = take_in(tmp_path, {"a.csv": text})
+    held = query(plant, "SELECT * FROM core.readings LIMIT 1") and sensors(plant)
+    assert "flow" not in held or query(plant, "SELECT min(flow) > 800 FROM core.readings") == [(True,)]
