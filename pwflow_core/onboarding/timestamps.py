@@ -38,6 +38,7 @@ _SHAPE = re.compile(
     r"(?P<a>\d{1,4})(?P<d1>[-./ ])(?P<b>\d{1,2}|[A-Za-z]{3,9})(?P<d2>[-./ ])(?P<c>\d{2,4})"
     rf"((?P<gap>[ T,]+){_CLOCK})?"
 )
+_HALF = re.compile(r"\d ?[AaPp]\.?[Mm]\b")
 _MONTH_FIRST = re.compile(
     r"((?P<weekday>[A-Za-z]{3})(?P<after>,? ))?(?P<month>[A-Za-z]{3,9}) \d{1,2}(?P<comma>,? )\d{4}"
     rf"((?P<gap>[ ,]+){_CLOCK})?"
@@ -221,8 +222,9 @@ def _best(sample: Sample, readings: Sequence[TimeColumn]) -> TimeColumn | None:
     best = max(readings, key=lambda r: (round(r.share, 3), round(r.ordered, 3), -_span(r)))
     rivals = [r for r in readings if r is not best and r.first != best.first]
     for rival in rivals:
-        if _is_mixture(sample, best, rival):
-            raise SourceError(_explain_two(sample, best.column, best, rival))
+        for other in readings:
+            if rival.share < other.share and _is_mixture(sample, best, rival, other):
+                raise SourceError(_explain_two(sample, best.column, other, rival))
     equal = [r for r in rivals if round(r.share, 3) == round(best.share, 3)]
     if any(r.ordered == best.ordered and _span(r) == _span(best) for r in equal):
         return replace(best, is_ambiguous=True)
@@ -235,13 +237,14 @@ def _best(sample: Sample, readings: Sequence[TimeColumn]) -> TimeColumn | None:
     return best
 
 
-def _is_mixture(sample: Sample, best: TimeColumn, rival: TimeColumn) -> bool:
-    """Whether times go on better if those that both can read are read as the rival does: two formats in one column."""
-    if best.column.key != rival.column.key or rival.share >= best.share or rival.share == 0:
+def _is_mixture(sample: Sample, best: TimeColumn, rival: TimeColumn, other: TimeColumn) -> bool:
+    """Whether times go on better if those that `rival` can read are read so, and the rest as `other`: two formats."""
+    mixed = _measured(sample, best.column, f"coalesce({rival.instant}, {other.instant})")
+    n_read, ordered, first, last = mixed[1:5]
+    if first is None or n_read < round(best.share * mixed[0]):
         return False
-    mixed = _measured(sample, best.column, f"coalesce({rival.instant}, {best.instant})")
-    ordered, first, last = mixed[2], mixed[3], mixed[4]
-    return bool(ordered > best.ordered and first and last and 2 * (last - first).total_seconds() < _span(best))
+    span, usual = (last - first).total_seconds(), _span(best)
+    return bool((ordered > best.ordered and 2 * span < usual) or (ordered == best.ordered and 10 * span < usual))
 
 
 def _explain_two(sample: Sample, column: SampledColumn, best: TimeColumn, rival: TimeColumn) -> str:
@@ -340,7 +343,7 @@ def _formats(sample: Sample, column: SampledColumn) -> list[str | None]:
     for value in (str(value) for low, high, *_ in rows for value in (low, high)):
         if re.fullmatch(r"\d{5,19}([.,]\d+)?", value):
             formats |= dict.fromkeys(counts)
-        if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value):
+        if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value) and not _HALF.search(value):
             formats[None] = None
         elif match := _SHAPE.fullmatch(value):
             formats |= dict.fromkeys(_spelled(match))
