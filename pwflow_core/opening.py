@@ -1,4 +1,4 @@
-"""Exports that are no plain CSV or Parquet: packed, in a spreadsheet, or in another encoding.
+"""Exports that are not plain CSV or Parquet: packed, in a spreadsheet, or in another encoding.
 
 They are copied to a plain file, as a stream. What is inside a ZIP archive is known by the path of the archive, then the
 name inside.
@@ -44,6 +44,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _PIECE = 1 << 20
+
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError, RuntimeError)
+"""What `gzip` and `zipfile` raise: damage, a member that has gone, a password, a compression that they do not know."""
 
 
 def looks_like_export(name: str) -> bool:
@@ -217,7 +220,7 @@ def _is_hidden(name: str) -> bool:
 def _explaining(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, KeyError, RuntimeError) as error:
+    except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SourceError(
             f"Expected a readable file, but {os.fspath(path)} cannot be read ({reason}): export it again, or move it "

@@ -34,7 +34,7 @@ def plot_density(
         ax: Where to draw; a new figure if None.
 
     Raises:
-        ValueError: There is no such sensor.
+        ValueError: The sensor does not exist.
 
     """
     names = _names(model, X)

@@ -276,8 +276,9 @@ def _dismiss(plant: PlantResource) -> dg.JobDefinition:
     return _job_of(
         run_dismissal,
         DISMISS,
-        "Say that a verdict is no fault and no lasting change (its id goes into the launchpad). Of an unusual stretch "
-        "of the history (U-…) it says that it is a fault: nothing learns from it, and it is not asked about again.",
+        "Say that a verdict is neither a fault nor a lasting change (its id goes into the launchpad). Of an unusual "
+        "stretch of the history (U-…) it says that it is a fault: nothing learns from it, and it is not asked about "
+        "again.",
     )
 
 

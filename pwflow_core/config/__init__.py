@@ -7,8 +7,6 @@ configuration from a folder of exports lives in `onboarding`.
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
 from pwflow_core.config.notify import SEVERITIES, NotifyConfig, Severity, TargetConfig
 from pwflow_core.config.sections import (
-    DATE_IN_PATH,
-    RESERVED_COLUMNS,
     ClusterFlowConfig,
     ClusteringConfig,
     ComputeConfig,
@@ -25,12 +23,10 @@ from pwflow_core.config.sections import (
     ReportConfig,
     ScheduleConfig,
     ScoringConfig,
-    SensorConfig,
-    SourceConfig,
     TrainingConfig,
     WarehouseConfig,
-    path_expression,
 )
+from pwflow_core.config.source import DATE_IN_PATH, RESERVED_COLUMNS, SensorConfig, SourceConfig, path_expression
 
 __all__ = [
     "CONFIG_VARIABLE",

@@ -30,7 +30,7 @@ class TargetConfig(_Section):
 
     url_env: str
     """Environment variable that holds its URL, as Apprise writes it: `mailto://…`, `slack://…`, `mqtt://…`. The URL
-    itself must not stand in this file."""
+    itself must not be in this file."""
     secret_env: str | None = None
     """Environment variable that holds the secret of a signed webhook; the URL is then `https://…` or `http://…`."""
     language: Literal["en", "ja"] = "en"

@@ -1,21 +1,19 @@
-"""The sections of `pwflow.toml`, with the defaults of what it does not say."""
+"""The sections of `pwflow.toml`, with their defaults; `source.py` and `notify.py` have the longest ones."""
 
 from __future__ import annotations
 
-import codecs
 import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pwflow_core.config.base import Section, known_zone
 from pwflow_core.config.notify import NotifyConfig
+from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
 
 __all__ = [
-    "DATE_IN_PATH",
-    "RESERVED_COLUMNS",
     "ClusterFlowConfig",
     "ClusteringConfig",
     "ComputeConfig",
@@ -32,218 +30,22 @@ __all__ = [
     "ReportConfig",
     "ScheduleConfig",
     "ScoringConfig",
-    "SensorConfig",
-    "SourceConfig",
     "TrainingConfig",
     "WarehouseConfig",
-    "path_expression",
 ]
 
 Language = Literal["en", "ja"]
 """Languages that the report, and the page of `pwflow poc`, can be written in."""
 
-RESERVED_COLUMNS = frozenset(
-    {
-        "reading_id",
-        "machine_id",
-        "ts",
-        "segment",
-        "quality",
-        "reason",
-        "is_complete",
-        "fold",
-        "batch_id",
-        "file_id",
-        "row_number",
-        "refused_values",
-        "bad_quality",
-        "cluster_key",
-        "responsibility",
-        "instant",
-        "ts_text",
-        "entry",
-        "refusal",
-        "refusals",
-    }
-)
-"""Column names that stand beside the sensors in tables and queries, so that a sensor must not take them."""
 
-
-DATE_IN_PATH = (
-    r"(?:(?:19|20)\d\d[-_.]?W\d\d|(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
-    r"(?:[T_ -]?\d\d[-:_.h]?\d\d(?:[-:_.]?\d\d)?)?Z?|(?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)?\d\d)"
-)
-"""What `{date}` stands for in `source.path_columns`: a day, a month, a week, a day with its time."""
-
-
-def path_expression(pattern: str) -> re.Pattern[str]:
-    """Return the regular expression that `source.path_columns` means."""
-    return re.compile(pattern.replace("{date}", DATE_IN_PATH))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def _known_zone(zone: str) -> str:
-    if zone not in available_timezones():
-        raise ValueError(f"expected an IANA time zone such as 'UTC' or 'Europe/Berlin', got {zone!r}")
-    return zone
-
-
-class PlantIdentity(_Section):
+class PlantIdentity(Section):
     """Who the plant is."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "plant"
     """Prefix of the asset keys and of the partitions, so that several plants can share one Dagster."""
 
 
-class SourceConfig(_Section):
-    """Where readings come from and which columns say when, which machine and which process condition."""
-
-    path: str | tuple[str, ...] | None = None
-    """Path or glob, or several, of CSV (also .gz) or Parquet files, relative to the configuration file."""
-    sql: str | None = None
-    """Instead of `path`: a DuckDB query that returns all readings; it is read anew in every run."""
-    simulated_days: Annotated[int, Field(ge=1, le=3650)] | None = None
-    """Instead of `path`: this many days of the bundled simulated plant."""
-    timestamp: str | tuple[str, ...] | None = None
-    """Timestamp column, or a list such as ["Date", "Time"]; found by looking at the first file where it is not given.
-    The texts of a list are joined by a space."""
-    timestamp_format: str | None = None
-    """strptime format, `unix_s`, `unix_ms`, `unix_us`, `unix_ns` or `excel_days`; ISO 8601 where it is not given.
-    Fractions of a second and a zone behind the time are read where they are there, whatever the format says."""
-    timezone: Annotated[str, Field()] | None = None
-    """Time zone of timestamps that carry none. Without it such rows are refused."""
-    machine: str | None = None
-    """Machine column; `filename` if every machine has files of its own; without it there is one machine."""
-    segments: tuple[str, ...] = ()
-    """Columns of known process conditions (recipe, product). `filename` names the file."""
-    layout: Literal["wide", "long"] = "wide"
-    """`wide` has a column per sensor, `long` a row per value: which sensor it is stands in the column `tag`."""
-    tag: str | None = None
-    """Where `layout` is `long`: the column that names the sensor. What it holds are the columns of [sensors]."""
-    value: str | tuple[str, ...] | None = None
-    """Where `layout` is `long`: the column of the value; of several, the first that holds one counts."""
-    quality: str | None = None
-    """Where `layout` is `long`: the column that says whether the value is good."""
-    good_quality: tuple[str, ...] = ("Good", "192")
-    """What a quality column says of a good value. `192` stands for 192 to 255, a word for all that begin with it. Any
-    other quality makes the value missing; an empty one does not."""
-    nanoseconds: str | None = None
-    """Column of the nanoseconds that belong to a time in whole seconds."""
-    path_columns: str | None = None
-    """Regular expression whose named groups are columns too, found in the path of a file below `path`. With
-    `(?P<pump>[^/]+)_{date}`, `machine` may be `pump`."""
-    encoding: str | None = None
-    """Encoding of the CSV files, such as `cp932` or `cp1252`. UTF-8 needs none, nor does what begins with a byte order
-    mark."""
-    delimiter: str | None = None
-    """CSV delimiter; sniffed where it is not given."""
-    decimal: Literal[".", ","] = "."
-    """Decimal separator of numbers in CSV files."""
-    thousands: Literal[".", ","] | None = None
-    """Point or comma between thousands in CSV files. Spaces and apostrophes there are always read."""
-    missing_words: tuple[str, ...] = ()
-    """Further words for a missing value in CSV files, such as ["No Data"]. `NA`, `null`, `-` and their like are known
-    already."""
-    future_hours: Annotated[float, Field(ge=0)] = 24.0
-    """How many hours ahead of the present a reading may be; one further ahead is refused."""
-
-    _zone = field_validator("timezone")(lambda zone: None if zone is None else _known_zone(zone))
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str | None) -> str | None:
-        try:
-            return encoding and codecs.lookup(encoding).name
-        except LookupError:
-            raise ValueError(f"expected an encoding such as 'cp932' or 'utf-16', got {encoding!r}") from None
-
-    @field_validator("path_columns")
-    @classmethod
-    def _named_groups(cls, pattern: str | None) -> str | None:
-        try:
-            if pattern is not None and not path_expression(pattern).groupindex:
-                raise ValueError(f"expected a named group such as (?P<machine>[^/]+), got {pattern!r}")
-        except re.error as error:
-            raise ValueError(f"expected a regular expression, got {pattern!r}: {error}") from None
-        return pattern
-
-    @model_validator(mode="after")
-    def _complete_layout(self) -> SourceConfig:
-        if self.layout == "long" and (self.tag is None or self.value is None):
-            raise ValueError("layout = 'long' needs tag and value: the columns that name the sensor and hold its value")
-        if self.layout == "wide" and (unused := [key for key in ("tag", "value", "quality") if getattr(self, key)]):
-            raise ValueError(f"expected {' and '.join(unused)} with layout = 'long' only, got layout = 'wide'")
-        return self
-
-    @model_validator(mode="after")
-    def _one_source(self) -> SourceConfig:
-        given = [key for key in ("path", "sql", "simulated_days") if getattr(self, key) is not None]
-        if len(given) != 1:
-            got = "none of them" if not given else " and ".join(given)
-            raise ValueError(f"expected exactly one of path, sql and simulated_days, got {got}")
-        return self
-
-    @model_validator(mode="after")
-    def _readable_numbers(self) -> SourceConfig:
-        if self.thousands == self.decimal:
-            raise ValueError(f"expected another sign for thousands than for decimals, got {self.decimal!r} for both")
-        return self
-
-    @field_validator("timestamp")
-    @classmethod
-    def _some_column(cls, timestamp: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        if timestamp == ():
-            raise ValueError("expected a column, or a list of columns, got an empty list")
-        return timestamp[0] if isinstance(timestamp, tuple) and len(timestamp) == 1 else timestamp
-
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """The configured paths and globs, as a tuple."""
-        if self.path is None:
-            return ()
-        return (self.path,) if isinstance(self.path, str) else self.path
-
-    @property
-    def path_names(self) -> tuple[str, ...]:
-        """Names of the columns that `path_columns` finds in the path of a file."""
-        return tuple(path_expression(self.path_columns).groupindex) if self.path_columns else ()
-
-
-class SensorConfig(_Section):
-    """One sensor: its column in the source, its unit, and what it can physically read."""
-
-    column: str | None = None
-    """Column in the source, if it is not called like the sensor."""
-    unit: str = ""
-    """Unit, for tables, sentences and pictures; nothing is converted."""
-    low: float | None = None
-    """Lowest reading that is physically possible, in `unit`; lower ones are refused."""
-    high: float | None = None
-    """Highest reading that is physically possible, in `unit`; higher ones are refused."""
-    timestamp: str | None = None
-    """Column with the times of this sensor, where it has one of its own."""
-    quality: str | None = None
-    """Column that says whether the value is good, see `source.good_quality`."""
-    hold_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Between its values, the last one holds for at most this long, in seconds: for a sensor with times of its own."""
-    period: Annotated[float, Field(gt=0)] | None = None
-    """Of an angle: a full turn in `unit`, such as 360. Its values then go on over the jump from 359 to 0."""
-    cut: float = 0.0
-    """Of an angle with a `period`: its values are shown from here to a turn more. Best where it hardly ever is."""
-    missing: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
-    """Numbers that stand for a missing value, such as [-9999]."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> SensorConfig:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"expected low below high, got low = {self.low:g} and high = {self.high:g}")
-        return self
-
-
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Which readings the models learn from; without any of these, all that have arrived."""
 
     start: datetime | None = None
@@ -254,7 +56,7 @@ class TrainingConfig(_Section):
     """Learn only from the first readings of every machine and segment: a run-in known to be good."""
 
 
-class QualityConfig(_Section):
+class QualityConfig(Section):
     """Which readings can be judged: gaps, missing sensors, stuck sensors."""
 
     fill_readings: Annotated[int, Field(ge=0, le=1_000)] = 0
@@ -271,7 +73,7 @@ class QualityConfig(_Section):
     """Times the sensor's own healthy runs of equal values that a run has to exceed."""
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """What the models see of a sensor beside its value: its last readings."""
 
     windows: Literal["auto"] | tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = "auto"
@@ -304,7 +106,7 @@ class FeaturesConfig(_Section):
         return self
 
 
-class ClusteringConfig(_Section):
+class ClusteringConfig(Section):
     """How operating regimes are found, inside every segment."""
 
     method: Literal["gmm", "kmeans"] = "gmm"
@@ -322,7 +124,7 @@ class ClusteringConfig(_Section):
     """Seed."""
 
 
-class ClusterFlowConfig(_Section):
+class ClusterFlowConfig(Section):
     """What one regime's flow has different from the others: only what is given counts."""
 
     kind: Literal["affine", "spline", "auto"] | None = None
@@ -335,7 +137,7 @@ class ClusterFlowConfig(_Section):
     """Its own `max_steps`."""
 
 
-class FlowConfig(_Section):
+class FlowConfig(Section):
     """How the flow of a regime is built and trained; `[flow.clusters.KEY]` is for one regime alone."""
 
     kind: Literal["affine", "spline", "auto"] = "affine"
@@ -357,7 +159,7 @@ class FlowConfig(_Section):
     """Seed."""
 
 
-class ScoringConfig(_Section):
+class ScoringConfig(Section):
     """When a reading is an anomaly."""
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
@@ -375,7 +177,7 @@ class ScoringConfig(_Section):
         return self
 
 
-class EventsConfig(_Section):
+class EventsConfig(Section):
     """When anomalies of a machine are one event."""
 
     max_gap_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -385,7 +187,7 @@ class EventsConfig(_Section):
     """Fewest anomalies of an event, unless one of them is a hundred times rarer than `alpha` asks for."""
 
 
-class CasesConfig(_Section):
+class CasesConfig(Section):
     """When events are one case, and when it is over."""
 
     quiet_minutes: Annotated[float, Field(gt=0, le=525_600)] | None = None
@@ -395,7 +197,7 @@ class CasesConfig(_Section):
     """More new cases than this in one run are a flood: a check warns, and they are summed up."""
 
 
-class DriftConfig(_Section):
+class DriftConfig(Section):
     """When a regime counts as changed, and what happens then."""
 
     policy: Literal["retrain", "propose", "observe"] = "retrain"
@@ -426,7 +228,7 @@ def _is_cron_field(field: str, allowed: range, names: str) -> bool:
     return True
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """When the nightly job runs."""
 
     cron: str = "0 2 * * *"
@@ -434,7 +236,7 @@ class ScheduleConfig(_Section):
     timezone: str = "UTC"
     """Time zone of the schedule, and of the nights in the tables."""
 
-    _zone = field_validator("timezone")(_known_zone)
+    _zone = field_validator("timezone")(known_zone)
 
     @field_validator("cron")
     @classmethod
@@ -445,7 +247,7 @@ class ScheduleConfig(_Section):
         return cron
 
 
-class ReportConfig(_Section):
+class ReportConfig(Section):
     """The report that every run writes beside the published tables."""
 
     languages: tuple[Language, ...] = ("en",)
@@ -454,7 +256,7 @@ class ReportConfig(_Section):
     """Days of readings to show, from the last one backwards."""
 
 
-class WarehouseConfig(_Section):
+class WarehouseConfig(Section):
     """Where readings and scores are kept, relative to this file."""
 
     url: Annotated[str, Field(pattern=r"^duckdb:///.+")] = "duckdb:///.pwflow/warehouse.duckdb"
@@ -465,7 +267,7 @@ class WarehouseConfig(_Section):
     """How long to wait for another process that holds the warehouse."""
 
 
-class ModelsConfig(_Section):
+class ModelsConfig(Section):
     """Where trained models are kept."""
 
     url: str = ".pwflow/models"
@@ -474,7 +276,7 @@ class ModelsConfig(_Section):
     """Days that the files of earlier flows are kept. Those that a score refers to stay."""
 
 
-class CostsConfig(_Section):
+class CostsConfig(Section):
     """What things cost, for `pwflow poc`: without this section it speaks of no money."""
 
     per_false_alarm: Annotated[float, Field(ge=0)] = 0.0
@@ -489,7 +291,7 @@ class CostsConfig(_Section):
     """Events that there are to find in a year; counted in the labels where it is not given, else taken to be 12."""
 
 
-class ComputeConfig(_Section):
+class ComputeConfig(Section):
     """What the computation may use."""
 
     threads: Annotated[int, Field(ge=1)] = 1
@@ -507,7 +309,7 @@ class ComputeConfig(_Section):
         return int(float(number) * base ** ("KMG".index(unit[0]) + 1))
 
 
-class PlantConfig(_Section):
+class PlantConfig(Section):
     """Everything that `pwflow.toml` says about one plant."""
 
     plant: PlantIdentity = PlantIdentity()

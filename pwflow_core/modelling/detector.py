@@ -134,7 +134,7 @@ class PiecewiseFlowDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _fit_views(self, rows: _Rows, seed: int) -> tuple[PiecewiseFlow, Views]:
-        """Fit the density to readings that are no finer than what the sensors resolve, and the views to all."""
+        """Fit the density to readings that are not finer than what the sensors resolve, and the views to all."""
         density = PiecewiseFlow(shared_flow=False) if self.density is None else clone(self.density)
         if self.density is None or self.random_state is not None:
             density.set_params(random_state=seed)

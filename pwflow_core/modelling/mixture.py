@@ -92,7 +92,7 @@ class FlowMixture:
     def judge(self, X: Array) -> tuple[NDArray[np.intp], Array, Array]:
         """Return the cluster with the largest share in each reading, and what p-values are made from.
 
-        Flows over all readings are left out: what they bridge is no normal reading.
+        Flows over all readings are left out: what they bridge is not a normal reading.
 
         Returns:
             The number of the cluster, shape (N,); the `conformity` of the reading to its flow, nats, shape (N,); and

@@ -174,7 +174,7 @@ class PiecewiseFlow(DensityEstimator):
             sample_weight: Row weights, shape (N,).
 
         Raises:
-            ValueError: There is no such cluster, or as `fit`.
+            ValueError: The cluster does not exist, or as `fit`.
 
         """
         check_is_fitted(self)

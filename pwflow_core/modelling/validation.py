@@ -62,7 +62,7 @@ def check_columns_are_numbers(X: object) -> None:
 
 
 def _not_a_number(column: Any) -> object:  # noqa: ANN401 - a column of any kind of frame
-    """Return the first value of a column that is no number; None if there is none."""
+    """Return the first value of a column that is not a number; None if there is none."""
     values = np.asarray(column)
     if values.dtype.kind in "biuf":
         return None

@@ -144,7 +144,7 @@ def check_targets(config: PlantConfig, names: Sequence[str] = ()) -> list[str]:
     """Return the names of targets, all of them where none is given.
 
     Raises:
-        ConfigurationError: There is no such target, or none at all.
+        ConfigurationError: The target does not exist, or none at all.
     """
     known = config.notify.targets
     if not known or any(name not in known for name in names):

@@ -57,7 +57,7 @@ def find_header(content: Content, delimiter: str) -> int:
 
 
 def _named_below(records: list[tuple[int, list[str]]], usual: int) -> int | None:
-    """Return the line of the first record that is no remark, if it could be a header."""
+    """Return the line of the first record that is not a remark, if it could be a header."""
     for line, fields in records:
         if not fields[0].startswith("#") and len(fields) == usual:
             return line if is_named(fields) else None

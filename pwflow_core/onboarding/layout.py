@@ -43,7 +43,7 @@ class _Record:
 
 
 def find_layout(head: bytes, delimiter: str, is_header: Collection[str] | int) -> CsvLayout | None:
-    """Return the layout of a file whose first line is no ordinary header; None if it is one.
+    """Return the layout of a file whose first line is not an ordinary header; None if it is one.
 
     Arguments:
         head: The first bytes of the file, UTF-8.

@@ -191,7 +191,7 @@ def _sensors(found: Sequence[FoundTag], ignore: Collection[str]) -> tuple[tuple[
 
 def _remark(tag: FoundTag) -> str:
     if tag.n_numbers < tag.n and tag.text:
-        return f"{1 - tag.n_numbers / tag.n:.2g} of its values are no numbers ({tag.text!r}) and will be refused"
+        return f"{1 - tag.n_numbers / tag.n:.2g} of its values are not numbers ({tag.text!r}) and will be refused"
     if tag.rises and tag.n >= 100:
         return "begins with its lowest and ends with its highest value: take it out if it is a totaliser"
     return ""

@@ -35,7 +35,7 @@ class FoundTag:
         n_numbers: Rows with a number.
         low: Lowest number.
         high: Highest number.
-        text: One of the values that are no numbers.
+        text: One of the values that are not numbers.
         rises: Whether it begins with its lowest and ends with its highest number.
         interval_seconds: Mean time between two of its rows, of one machine.
         share: Part of the times of its machine at which it has a value, 0 to 1.

@@ -27,7 +27,7 @@ __all__ = [
 _EARLIEST, _LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 - compared inside DuckDB
 _EARLIEST_EPOCH = 315_532_800
 _EARLIEST_NS = 978_307_200_000_000_000
-"""Smaller numbers, such as ticks since the year 1, are no nanoseconds since 1970 of this century."""
+"""Smaller numbers, such as ticks since the year 1, are not nanoseconds since 1970 of this century."""
 _FIRST_DAY, _LAST_DAY = 29_221, 73_050
 _TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
 _CLOCK = (
@@ -288,7 +288,7 @@ def _explain_unread(
 
 
 def _unknown_zone(sample: Sample, column: SampledColumn, format: str | None, timezone: str | None) -> str | None:
-    """Return the first word behind the times of a column that is no known zone."""
+    """Return the first word behind the times of a column that is not a known zone."""
     if not column.is_text:
         return None
     for one in [format] if format else _formats(sample, column):

@@ -1,6 +1,6 @@
 """Formats of times as patterns: what a whole text must look like before it is parsed.
 
-A fraction of a second is peeled off and added again, and what stands behind the time is handed out as the zone: both
+A fraction of a second is peeled off and added again, and what follows the time is handed out as the zone: both
 may be there in some texts of a column and lack in others.
 """
 
@@ -55,11 +55,11 @@ class Pattern:
         return f"TRY_CAST({text} AS TIMESTAMP)" if self.core is None else self._strptime(text)
 
     def zone_word(self, text: str) -> str:
-        """Return the SQL of what stands behind the time, empty for nothing; NULL where the text is no time."""
+        """Return the SQL of what follows the time, empty for nothing; NULL where the text is not a time."""
         return self._by_shape(text, lambda shape: f"trim({_group(text, shape, 4)})")
 
     def wall(self, text: str) -> str:
-        """Return the SQL of the date and time of a text, as TIMESTAMP; NULL where it is no time."""
+        """Return the SQL of the date and time of a text, as TIMESTAMP; NULL where it is not a time."""
 
         def value(shape: str) -> str:
             main, fraction, half = (_group(text, shape, i) for i in (1, 2, 3))

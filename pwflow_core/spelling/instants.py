@@ -1,7 +1,7 @@
 """Text to time, in SQL: the one reading that `pwflow init` and the runs share.
 
 DuckDB's cast to TIMESTAMP drops any word behind the time. So nothing is cast before a pattern has accepted the whole
-text, and what stands behind the time of day is a zone that `zones` knows, or the text is refused.
+text, and what follows the time of day is a zone that `zones` knows, or the text is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class InstantSpelling:
     zones: Mapping[str, Zone | None] = field(default_factory=dict)
 
     def wall(self, text: str) -> str:
-        """Return the SQL of what the clock showed, as TIMESTAMP, whatever its zone; NULL where a text is no time."""
+        """Return the SQL of what the clock showed, as TIMESTAMP, whatever its zone; NULL where a text is not a time."""
         if self.format in _MICROSECONDS:
             return _from_epoch(text, _MICROSECONDS[self.format])
         if self.format == EXCEL_DAYS:
@@ -56,7 +56,7 @@ class InstantSpelling:
         return self._cases(text, pattern.parse(text), None, pattern.wall(clean_text(text)))
 
     def instant(self, text: str) -> str:
-        """Return the SQL of the time in UTC; NULL where a text is no time, or its zone is not known.
+        """Return the SQL of the time in UTC; NULL where a text is not a time, or its zone is not known.
 
         An hour that a clock shows twice is taken as the second one; `clocks` tells them apart.
         """
@@ -85,7 +85,7 @@ class InstantSpelling:
         return self._cases(text, own, "NULL::VARCHAR" if self.format is None else None, general)
 
     def zone_word(self, text: str) -> str:
-        """Return the SQL of what stands behind the time, empty for nothing; NULL where a text is no time."""
+        """Return the SQL of what follows the time, empty for nothing; NULL where a text is not a time."""
         if self.format in NUMERIC_FORMATS:
             return f"CASE WHEN {self.wall(text)} IS NOT NULL THEN '' END"
         return self._pattern.zone_word(clean_text(text))

@@ -75,7 +75,7 @@ class NumberSpelling:
         return f"coalesce(lower({clean_text(text)}) IN ({', '.join(map(quote_literal, words))}), true)"
 
     def refused(self, text: str) -> str:
-        """Return the SQL of a text that is no number and does not stand for a missing value, else NULL."""
+        """Return the SQL of a text that is not a number and does not stand for a missing value, else NULL."""
         # one CASE within the other: both sides of AND would be computed, of all rows
         unread = f"CASE WHEN NOT {self.is_missing(text)} THEN trim({text}) END"
         return f"CASE WHEN {self.value(text)} IS NULL THEN {unread} END"

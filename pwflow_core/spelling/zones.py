@@ -59,7 +59,7 @@ def _seconds(match: re.Match[str]) -> int | None:
 
 
 def _checked(seconds: int | None, rest: str, timezone: str | None) -> int | None:
-    """Return an offset, unless what follows it is no remark on it, such as `+0100 CET` and `+01:00[Europe/Berlin]`."""
+    """Return an offset, if what follows it is only a remark, such as `+0100 CET` and `+01:00[Europe/Berlin]`."""
     if seconds is None or not rest:
         return seconds
     remark = _REMARK.fullmatch(rest)
@@ -82,7 +82,7 @@ def _named(word: str, timezone: str | None) -> Zone | None:
 
 
 def _region(name: str) -> str | None:
-    if "/" not in name:  # names such as `Japan`, `EST5EDT` and `CST6CDT` are no words that an export writes
+    if "/" not in name:  # names such as `Japan`, `EST5EDT` and `CST6CDT` are not words that an export writes
         return None
     return _regions().get(name.casefold())
 

@@ -57,7 +57,7 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
 @config_option
 @reason_option
 def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
-    """Say that a verdict is no fault and no lasting change.
+    """Say that a verdict is neither a fault nor a lasting change.
 
     `pwflow status` shows the VERDICT_ID. Training uses the readings of a suspected machine again; the same verdict is
     not raised again for thirty nights. Of an unusual stretch of the history (U-…) this says that it is a fault: nothing

@@ -53,7 +53,7 @@ def init(
     """Look at a file or folder of exports and write pwflow.toml.
 
     TARGET holds CSV, Excel or Parquet exports, also in ZIP archives. What is assumed about them is printed, the most
-    doubtful first, and stands in the file as a comment. At a terminal, what they do not tell is asked.
+    doubtful first, and is written into the file as a comment. At a terminal, what they do not tell is asked.
     """
     from pwflow_core.onboarding import initialise
 

@@ -81,7 +81,7 @@ class CasesSummary:
 
     @property
     def is_flood(self) -> bool:
-        """Whether there are so many new cases that nobody can look at each."""
+        """Whether there are more new cases than anybody can look at."""
         return self.n_opened > self.flood
 
 

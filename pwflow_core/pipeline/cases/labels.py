@@ -69,7 +69,7 @@ def read_label(text: str) -> Label:
     """Return a label by its name.
 
     Raises:
-        CaseStateError: There is no such label.
+        CaseStateError: The label does not exist.
     """
     for label in LABELS:
         if text.strip().lower() == label:
@@ -96,7 +96,7 @@ def acknowledge_case(plant: Plant, case_id: str, *, by: Decider, reason: str = "
     """Record that a person has seen a case; it closes by itself as before.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
         CaseStateError: It is closed or merged.
     """
     return _decide(plant, case_id, "acknowledged", by, reason, lambda row, _: ("acknowledged", row.label, None))
@@ -113,7 +113,7 @@ def shelve_case(plant: Plant, case_id: str, *, until: datetime, by: Decider, rea
         reason: Why.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
         CaseStateError: It is closed or merged, or the time is over.
     """
     end = in_utc(until)
@@ -146,8 +146,8 @@ def mark_case(
         reason: Why.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
-        CaseStateError: It is merged, or there is no such label, or a kind is missing or given for another label.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
+        CaseStateError: It is merged, or the label does not exist, or a kind is missing or given for another label.
     """
     kind = (kind or "").strip() or None
     if (label == "known") != (kind is not None) or len(kind or "") > _LONGEST_KIND:
@@ -162,7 +162,7 @@ def undo_decision(plant: Plant, case_id: str, *, by: Decider, reason: str = "") 
     """Take back the last thing that a person decided about a case: it is as it was before.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
         CaseStateError: Nobody decided about it, or what was decided is undone already.
     """
     with plant.warehouse.transaction() as connection:

@@ -176,7 +176,7 @@ def read_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> CaseHistor
     """Read one case, by its id or its first digits.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
     """
     found = find_case(connection, case_id)
     cases = _read_rows(connection, None, "case_id = $case", {"case": found}, most=1)
@@ -190,7 +190,7 @@ def find_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> str:
     """Return the whole id of a case by its first digits, with or without the K in front.
 
     Raises:
-        UnknownCaseError: There is no such case, or the first digits fit several.
+        UnknownCaseError: The case does not exist, or the first digits fit several.
     """
     match = _ID.fullmatch(case_id.strip())
     rows = connection.execute(

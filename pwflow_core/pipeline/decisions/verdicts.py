@@ -244,7 +244,7 @@ def give_up_verdicts(plant: Plant, ids: Sequence[str], *, by: Decider, reason: s
 
 
 def dismiss_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str = "") -> StoredVerdict:
-    """Record that a person has found a verdict to be no fault and no lasting change; return it as it was.
+    """Record that a person has found a verdict to be neither a fault nor a lasting change; return it as it was.
 
     Raises:
         UnknownVerdictError: There is none with this id.

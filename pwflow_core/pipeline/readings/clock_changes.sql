@@ -1,7 +1,7 @@
 -- Times of a clock that was put back or forward. Expects the temporary tables
 --   parsed: rows with `instant` in UTC, which is the later one where a clock showed a time twice,
 --   clock_changes (zone, changed_at, first, last, before, after): when, the times that were shown twice or never, offsets.
--- A time that was never shown is no time. Of one that was shown twice, the order of the rows of its file tells which it
+-- A time that was never shown is not a time. Of one that was shown twice, the order of the rows of its file tells which it
 -- is, if they go on in one direction and step back once, by as much as the clock and not more than usual.
 
 CREATE OR REPLACE TEMP TABLE near_changes AS

@@ -19,7 +19,7 @@ _BEHIND_NUMBERS = 1_000_000_000
 
 
 def merging_script(connection: duckdb.DuckDBPyConnection, sensors: tuple[Sensor, ...]) -> str:
-    """Return the statements that put the rows of a reading together; they stand in `deriving.sql`."""
+    """Return the statements that put the rows of a reading together; they are in `deriving.sql`."""
     columns = [(quote_literal(sensor.name), quote_identifier(sensor.name)) for sensor in sensors]
     with_texts = bool(
         fetch_value(

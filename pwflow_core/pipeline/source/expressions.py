@@ -142,7 +142,7 @@ def number_sql(types: Mapping[str, str], column: str, source: Source, unit: str 
 
 
 def refused_sql(column: str, source: Source, unit: str = "") -> str:
-    """Return the SQL of a text that is no number and stands for no missing value, else NULL."""
+    """Return the SQL of a text that is not a number and stands for no missing value, else NULL."""
     return _spelling(source, unit).refused(f"{quote_identifier(column)}::VARCHAR")
 
 

@@ -107,7 +107,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
     moved = _by_content(vanished) if may_be_renamed(source) else {}
     counts: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    todo: list[FileState] = []
+    unread: list[FileState] = []
     for file in files:
         name = names[file.path]
         earlier = known.get(name)
@@ -119,11 +119,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
             vanished.pop(old)
             counts["unchanged"] += 1
         else:
-            todo.append(file)
+            unread.append(file)
     n_done = n_waiting = 0
     with working_folder(plant.warehouse.path.parent, "staging") as folder:
         waiting: list[_Arrival] = []
-        for number, group in enumerate(group_small(todo, source)):
+        for number, group in enumerate(group_small(unread, source)):
             for arrival in _look_at(plant, group, labels, source, known, names, folder / str(number)):
                 name = names[arrival.state.path]
                 earlier = known.get(name)
@@ -141,7 +141,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
             if n_waiting >= _ROWS_PER_TRANSACTION or len(waiting) >= _FILES_PER_TRANSACTION:
                 _insert(plant, source, waiting, names, vanished)
                 waiting, n_waiting = [], 0
-                _log.info("%d of %d files, %s rows", n_done, len(todo), f"{counts['rows']:,}")
+                _log.info("%d of %d files, %s rows", n_done, len(unread), f"{counts['rows']:,}")
         if waiting:
             _insert(plant, source, waiting, names, vanished)
     if refused and len(refused) == len(files):

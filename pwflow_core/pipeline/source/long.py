@@ -37,7 +37,7 @@ _KEY = "machine_id, ts, segment"
 
 @dataclass(frozen=True)
 class Staged:
-    """A file that was read: where its rows wait, how many, and the lines that are no rows.
+    """A file that was read: where its rows wait, how many, and the lines that are not rows.
 
     Where it was read together with others, `place` says which of the rows are its own.
     """
@@ -59,7 +59,7 @@ def stage_long(
     """Make the rows that `reader` gives wide, into a folder of Parquet files beside `target`.
 
     Of two values of one sensor, machine and time the first makes the row, and the other a row of its own, which the
-    readings step refuses. Rows of tags that are no sensors are left out, and named in the log.
+    readings step refuses. Rows of tags that are not sensors are left out, and named in the log.
     """
     folder = target.with_suffix("")
     folder.mkdir()
@@ -193,14 +193,14 @@ def _same(one: str, other: str) -> str:
 
 
 def _without_sensor(scratch: duckdb.DuckDBPyConnection, values: str) -> list[tuple[int, str, str]]:
-    """Name the tags that are no sensors in the log; return the rows that name none."""
+    """Name the tags that are not sensors in the log; return the rows that name none."""
     others = scratch.execute(
         f"SELECT tag, count(*) FROM {values} WHERE number IS NULL AND tag IS NOT NULL GROUP BY tag ORDER BY tag"
     ).fetchall()
     if others:
         shown = list_few([repr(tag) for tag, _ in others], 5)
         _log.info(
-            "%d rows of %d tags that are no sensors are left out: %s", sum(n for _, n in others), len(others), shown
+            "%d rows of %d tags that are not sensors are left out: %s", sum(n for _, n in others), len(others), shown
         )
     return scratch.execute(
         f"SELECT row_number, coalesce(ts, ''), 'Expected the name of a sensor, got none' FROM {values} "

@@ -125,7 +125,7 @@ class Source:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Return the source as JSON, without what is not used: a new key with a default is no other source."""
+        """Return the source as JSON, without what is not used: a new key with a default is not another source."""
         values = _used(self) | {"sensors": [_used(sensor) for sensor in self.sensors]}
         return json.dumps(values, sort_keys=True)
 

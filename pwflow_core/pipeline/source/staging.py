@@ -155,7 +155,7 @@ def select_rows(
     Arguments:
         reader: What is read.
         types: Its columns.
-        context: What is known of it besides.
+        context: What else is known of it.
         source: What the columns mean.
         place: SQL of the number of a row.
         beside: Further columns.
