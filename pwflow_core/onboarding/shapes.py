@@ -23,6 +23,7 @@ from pwflow_core.onboarding.vocabulary import (
     QUALITIES,
     QUALITY_VALUES,
     READ_VALUES,
+    SURE_QUALITY_VALUES,
     TIMES,
 )
 
@@ -31,6 +32,7 @@ __all__ = ["LongShape", "Quality", "find_channels", "find_long", "find_quality",
 _MOST_TAGS = 20_000
 _MOST_QUALITIES = 30
 _GOOD = re.compile(r"good|ok|valid|gut|gültig|正常|良|有効|true|g$|normal")
+_LARGEST_CODE = 255
 _OPC = (0, 4, 8, 12, 16, 20, 24, 28, 64, 68, 80, 84, 88, 192, 216)
 _NANOSECONDS = frozenset({"nano", "nanos", "nanosecond", "nanoseconds", "ns", "nanosec"})
 _TYPES = frozenset({"type", "datatype", "unit", "einheit", "format", "単位"})
@@ -100,15 +102,21 @@ def find_quality(sample: Sample, profiles: Mapping[str, ColumnProfile], taken: C
 
 def _is_quality(profile: ColumnProfile, profiles: Mapping[str, ColumnProfile]) -> bool:
     named = has_word(profile.name, QUALITIES)
-    near = _stem(profile.name, ("q", "status", "state", "st", "flag", "ok")) in {n.lower() for n in profiles}
-    if not (named or near):
+    columns = {n.lower() for n in profiles}
+    near = _stem(profile.name, ("q", "status", "state", "st", "flag", "ok")) in columns
+    texts = [value.lower() for value in profile.values]
+    said = {word for text in texts for word in (text, *words(text))}
+    if not profile.is_numeric and said & SURE_QUALITY_VALUES and said <= QUALITY_VALUES:
+        return True
+    if profile.is_numeric and profile.is_whole and _stem(profile.name, ("q",)) in columns:
+        return bool(profile.values) and min(_numbers(profile)) >= 0 and max(_numbers(profile)) <= _LARGEST_CODE
+    if not (named or near or (profile.is_numeric and profile.name.lower() == "q")):
         return False
     if not profile.values:
         return named and (profile.is_whole or not profile.is_numeric)
     if profile.is_numeric:
         opc = set(map(float, _numbers(profile))) <= set(map(float, _OPC))
         return profile.is_whole and (named or opc)
-    texts = [value.lower() for value in profile.values]
     return named or all(set(words(value)) & QUALITY_VALUES or value in QUALITY_VALUES for value in texts)
 
 

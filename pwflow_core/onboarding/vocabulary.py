@@ -17,6 +17,7 @@ __all__ = [
     "READ_VALUES",
     "SEGMENTS",
     "STATES",
+    "SURE_QUALITY_VALUES",
     "SURE_TIMES",
     "TIMES",
     "UNITS",
@@ -47,7 +48,10 @@ ANGLES = _set(
     "angle angles winkel deg degree degrees grad azimuth azimut heading bearing direction dir wd winddir richtung",
     "windrichtung kurs course yaw orientation phase phi theta 角度 風向 方位",
 )
-QUALITIES = _set("quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit qds qos 品質")
+QUALITIES = _set(
+    "quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit güte guete qds qos 品質"
+)
+SURE_QUALITY_VALUES = _set("good bad uncertain questionable gut schlecht unsicher 不良 良")
 QUALITY_VALUES = _set(
     "good bad uncertain ok valid invalid questionable substituted doubtful suspect stale gut schlecht unsicher",
     "ungültig gültig normal error fail failed comm_fail timeout g b u true false 正常 異常 不良 良 無効 有効",

@@ -320,3 +320,21 @@ def test_a_k_behind_some_numbers_is_no_unit(tmp_path):
     plant, _ = take_in(tmp_path, {"a.csv": text})
     held = query(plant, "SELECT * FROM core.readings LIMIT 1") and sensors(plant)
     assert "flow" not in held or query(plant, "SELECT min(flow) > 800 FROM core.readings") == [(True,)]
+
+
+def test_qualities_are_known_by_what_they_say_or_beside_which_sensor_they_stand(tmp_path):
+    """A word for quality that is in no list, codes of one digit, and a bare q in a long export."""
+    said = table(
+        "time,temp,press,Status",
+        lambda i, t: f"{t},{VALUES['temp'][i]},{VALUES['press'][i]},{'Bad' if i == 7 else 'Good'}",
+    )
+    coded = table(
+        "time,temp,temp_q,press,press_q", lambda i, t: f"{t},{VALUES['temp'][i]},{2 * (i == 7)},{VALUES['press'][i]},0"
+    )
+    bare = "id,ts,v,q\n" + "".join(
+        f"{n},{at(t)},{v[i]},{24 if i == 7 else 192}\n" for i, t in enumerate(TIMES) for n, v in VALUES.items()
+    )
+    for number, text in enumerate((said, coded, bare)):
+        plant, _ = take_in(tmp_path / str(number), {"a.csv": text})
+        assert set(sensors(plant)) <= set(VALUES), number
+        assert counts(plant) == {"machine": {"ok": N - 1, "missing": 1}}, number
