@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Levels", "fit_levels"]
+__all__ = ["Levels", "fit_levels", "largest_merged"]
 
 Array = NDArray[np.float64]
 
@@ -101,6 +101,11 @@ def fit_levels(own: Array, regime: NDArray[np.intp], level: Array, weights: Arra
     found += float(np.sqrt(found * (1.0 - found) / len(own)))
     scale = min(max(found / _AT, _OWN_WEIGHT), 1.0)
     return replace(levels, own_weight=levels.own_weight / scale, share_weight=levels.share_weight / scale)
+
+
+def largest_merged(own: Array) -> Array:
+    """Return the largest p-values that merging can make of those within regimes, shape (N,)."""
+    return _weighted(own, _OWN_WEIGHT)
 
 
 def _weighted(p: Array, weight: float) -> Array:

@@ -21,11 +21,13 @@ from scipy.stats import poisson
 
 from pwflow_core.errors import ChecksFailedError, list_few
 from pwflow_core.modelling.calibration import calibrate, distance_from_uniform
+from pwflow_core.modelling.levels import largest_merged
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
 from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
+from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
 from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
@@ -38,6 +40,7 @@ __all__ = ["CheckResult", "check_scores", "explain_failed_checks", "refuse_faile
 
 _LARGEST_DISTANCE = 0.1
 _DISTANCE_FACTOR = 2.5
+_ROUNDING = 1e-9
 _SILENCE_CHANCE = 0.001
 _STOPPING = f"({', '.join(map(str, STOPPING_FOLDS))})"
 
@@ -133,10 +136,11 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
 
 
 def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
-    """Check that p-values are what they are called, on readings that no training saw.
+    """Check that p-values within regimes are what they are called, on readings that no training saw.
 
     Each calibration fold is judged by a calibration on the other one, which says whether p-values hold for readings
-    that they were not made from. The published p-values of both folds say whether they belong to the scores at all.
+    that they were not made from. Both folds by the calibration in use say whether it belongs to the scores at all. What
+    is published says how far a regime lies below the others too, which only makes it smaller.
 
     Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 sqrt(1/a + 1/b), with
     a and b the time blocks of the two folds, or 2.5 / sqrt(a + b) of both. The readings of a machine in one time block
@@ -168,7 +172,10 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
 
 
 def _fetch_unseen(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, pd.DataFrame]]:
-    """Return the readings of the calibration folds of each regime: fold, block, conformity and p_value."""
+    """Return the readings of the calibration folds of each regime.
+
+    With fold, block, conformity, the p-value within the regime, and the one that is `published`.
+    """
     block_seconds = read_block_seconds(connection)
     texts = connection.execute(
         "SELECT DISTINCT training_window FROM mart.flow_versions SEMI JOIN mart.anomaly_scores "
@@ -184,14 +191,21 @@ def _fetch_unseen(plant: Plant, connection: duckdb.DuckDBPyConnection) -> list[t
             folds=str(CALIBRATION_FOLDS),
         )
         values = training_window(window) | {"block_seconds": block_seconds, "training_window": text}
-        found += [(str(key), rows) for key, rows in connection.execute(script, values).df().groupby("cluster_key")]
+        rows = connection.execute(script, values).df()
+        for (key, version), of_flow in rows.groupby(["cluster_key", "flow_version"]):
+            calibration = load_calibration(connection, str(key), str(version))
+            if calibration is not None:
+                found.append((str(key), of_flow.assign(p_value=calibration.p_values(of_flow.conformity))))
     return sorted(found, key=lambda of: of[0])
 
 
 def _measure_distances(readings: pd.DataFrame) -> list[tuple[float, float]]:
     """Return how far p-values of a regime are from uniform, and how far they may be, for each way to look at them."""
     n_blocks = readings.groupby("fold").block.nunique()
-    measured = [(distance_from_uniform(readings.p_value), _DISTANCE_FACTOR / np.sqrt(n_blocks.sum()))]
+    of_both = _DISTANCE_FACTOR / np.sqrt(n_blocks.sum())
+    measured = [(distance_from_uniform(readings.p_value), of_both)]
+    if (readings.published > largest_merged(readings.p_value.to_numpy()) * (1 + _ROUNDING)).any():
+        measured.append((1.0, of_both))  # they do not come from these scores
     if len(n_blocks) > 1:
         tolerance = _DISTANCE_FACTOR * np.sqrt((1 / n_blocks).sum())
         folds = [fold for _, fold in readings.groupby("fold")]

@@ -1,12 +1,13 @@
--- Normal readings that no training saw, with how they conform to the flow that scored them and the p-value that followed:
--- by regime and fold, with the time block of a machine that each lies in. Of the flows that learned from
--- $training_window only: what was normal for one is not for another.
+-- Normal readings that no training saw, with the flow that scored them, how they conform to it, and their p-value: by
+-- regime and fold, with the time block of a machine that each lies in. Of the flows that learned from $training_window
+-- only: what was normal for one is not for another.
 SELECT
     score.cluster_key,
     reading.fold,
     dense_rank() OVER (ORDER BY reading.machine_id, floor(epoch(reading.ts) / $block_seconds)) AS block,
+    score.flow_version,
     slice.conformity,
-    score.p_value
+    score.p_value AS published
 FROM mart.anomaly_scores AS score
 JOIN (/*training_rows*/) AS reading USING (reading_id)
 JOIN core.component_log_density AS slice USING (reading_id, cluster_key, flow_version)

@@ -134,17 +134,46 @@ def test_a_calibration_that_does_not_hold_for_other_readings_fails_the_uniformit
 
 
 def test_uniform_p_values_that_move_in_blocks_do_not_fail(trained_plant):
-    """Readings of a block that are all alike are one reading: p-values drawn per block stay within tolerance."""
+    """Readings of a block that are all alike are one reading: p-values drawn per block stay within tolerance.
+
+    Conformity is drawn per block, and calibrated as it is: each p-value is the rank of its block.
+    """
     for seed in (0.1, 0.2, 0.3, 0.4, 0.5):
         change(
             trained_plant,
             f"SELECT setseed({seed});"
             "CREATE OR REPLACE TEMP TABLE blocks AS SELECT machine_id, floor(epoch(ts) / 1920) AS block, random() AS p "
             "FROM (SELECT DISTINCT machine_id, time_bucket(INTERVAL 32 MINUTE, ts) AS ts FROM mart.anomaly_scores);"
-            "UPDATE mart.anomaly_scores SET p_value = blocks.p FROM blocks WHERE blocks.machine_id = "
-            "mart.anomaly_scores.machine_id AND blocks.block = floor(epoch(ts) / 1920) AND status = 'scored'",
+            "UPDATE core.component_log_density SET conformity = ln(blocks.p) FROM blocks JOIN core.readings AS reading "
+            "ON blocks.machine_id = reading.machine_id AND blocks.block = floor(epoch(ts) / 1920) "
+            "WHERE reading.reading_id = core.component_log_density.reading_id;"
+            "DELETE FROM core.progress WHERE step = 'scores'; DELETE FROM core.calibration;"
+            "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps",
         )
+        derive_scores(trained_plant)
         assert results(trained_plant)["p_values_are_uniform"]
+
+
+def test_p_values_that_do_not_come_from_the_scores_fail_the_uniformity(trained_plant):
+    """However uniform they are."""
+    change(trained_plant, "UPDATE mart.anomaly_scores SET p_value = random() WHERE cluster_key = 'c0001'")
+    [failed] = [result for result in check_scores(trained_plant) if not result.passed and result.is_blocking]
+    assert failed.name == "p_values_are_uniform"
+    assert "c0001" in failed.sentence
+
+
+def test_p_values_within_a_loose_regime_are_judged_without_its_level(trained_plant):
+    """Those that are published are smaller there, as they should be."""
+    change(
+        trained_plant,
+        "UPDATE core.component_log_density SET log_density = log_density - 5 WHERE cluster_key = 'c0001';"
+        "DELETE FROM core.progress WHERE step = 'scores'; DELETE FROM core.calibration;"
+        "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps",
+    )
+    derive_scores(trained_plant)
+    [published] = query(trained_plant, "SELECT median(p_value) FROM mart.anomaly_scores WHERE cluster_key = 'c0001'")
+    assert published[0] < 0.5
+    assert results(trained_plant)["p_values_are_uniform"]
 
 
 def test_a_retrained_regime_passes_and_its_forgotten_slice_does_not(trained_plant):
