@@ -20,7 +20,6 @@ from pwflow_dagster.reference import make_reference
 from tests.dagster.conftest import VERDICT, add_verdict
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,6 +50,12 @@ MEANT = {
     "CLUSTER": "c0002",
     "c0005": "c0002",
 }
+
+
+INSTALLATION = [
+    ("python3", "-m", "venv", ".venv"),
+    (".venv/bin/pip", "install", "--constraint", "constraints.txt", "."),
+]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -126,9 +131,10 @@ def test_every_command_is_used_as_its_help_says():
     for page, (program, verb, *arguments) in COMMANDS:
         if program == "make":
             assert f"\n{verb}: " in makefile, page
-        else:
-            assert program == "pwflow", page
+        elif program == "pwflow":
             main.commands[verb].make_context(verb, list(arguments), parent=top)
+        else:
+            assert (program, verb, *arguments) in INSTALLATION, page
 
 
 def test_commands_that_only_look_run_on_a_finished_plant(here):
@@ -139,7 +145,7 @@ def test_commands_that_only_look_run_on_a_finished_plant(here):
     ran = set()
     for page, words in dict.fromkeys(COMMANDS):
         program, verb, *arguments = words
-        if program == "make" or verb in RUN_ELSEWHERE or "--config" in arguments or words in ran:
+        if program != "pwflow" or verb in RUN_ELSEWHERE or "--config" in arguments or words in ran:
             continue
         done = CliRunner().invoke(main, [verb, *arguments])
         assert done.exit_code == 0, f"{page}: {' '.join(words)}\n{done.output}"
@@ -179,13 +185,22 @@ def test_the_tutorial_repairs_a_drift(here):
 
 
 def test_every_column_of_the_public_tables_is_documented_as_it_is():
+    page = (ROOT / "docs" / "reference" / "tables.md").read_text(encoding="utf-8")
     with duckdb.connect() as connection:
         connection.execute(read_sql("pwflow_core.warehouse", "schema.sql"))
         for table in PUBLIC_TABLES:
-            section = README.split(f"### `mart.{table}`")[1].split("\n#")[0]
+            section = page.split(f"## `mart.{table}`")[1].split("\n#")[0]
             documented = re.findall(r"^\| `(\w+)` \| ([\w() ,\[\]]+) \| (.+) \|$", section, re.MULTILINE)
             columns = describe_table(connection, "mart", table)
             assert documented == [(c.name, c.type, c.description) for c in columns]
+
+
+def test_a_readme_is_read_in_ten_minutes():
+    """Figures are in docs/benchmarks.md, tables in docs/reference: neither is kept twice."""
+    for page in ("README.md", "README.ja.md"):
+        assert len(PAGES[page].split()) <= 1500
+        assert not re.search(r"^\| `\w+` \| [A-Z]{3,}", PAGES[page], re.MULTILINE)
+    assert "pip install" in "\n".join(PAGES["README.md"].splitlines()[:12])
 
 
 @pytest.mark.parametrize("page", sorted(make_reference()))
