@@ -169,6 +169,11 @@ def _fill_duration(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("UPDATE mart.anomaly_events SET lasted_until = ended_at")
 
 
+def _forget_levels(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have levels learned and all readings judged again, once: their table loses columns."""
+    connection.execute("DROP TABLE IF EXISTS core.level_steps")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -182,6 +187,7 @@ MIGRATIONS = (
     Migration(11, "cases and what was told of them get tables", alter=_add_duration, fill=_fill_duration),
     Migration(12, "more reasons why a time or a value is refused"),
     Migration(13, "where the regimes lie among each other gets a table"),
+    Migration(14, "p-values that count the level of a regime hold at .1, .2, ... as well", alter=_forget_levels),
 )
 """All migrations, in the order of their layouts."""
 

@@ -139,16 +139,24 @@ CREATE TABLE IF NOT EXISTS core.calibration_steps (
 
 -- Where the readings of each segment lie, learned once for a cluster model: of the step with the largest `level` of at most
 -- the level of a reading in its regime, `share_below` is the share of all readings that are of another regime and lie at
--- most as high. The two last weigh the p-value within the regime and the share among all readings of the segment.
+-- most as high.
 CREATE TABLE IF NOT EXISTS core.level_steps (
     cluster_model_id VARCHAR,
     segment VARCHAR,
     cluster_key VARCHAR,
     weight DOUBLE,
     level DOUBLE,
-    share_below DOUBLE,
-    own_weight DOUBLE,
-    share_weight DOUBLE
+    share_below DOUBLE
+);
+
+-- What p-value the smaller of the weighted two is, the p-value within the regime and the share among all readings: that of
+-- the row with the largest `merged` of at most it, and `slope` times what it is above.
+CREATE TABLE IF NOT EXISTS core.merged_steps (
+    cluster_model_id VARCHAR,
+    segment VARCHAR,
+    merged DOUBLE,
+    p_value DOUBLE,
+    slope DOUBLE
 );
 
 CREATE TABLE IF NOT EXISTS core.model_sets (

@@ -100,12 +100,13 @@ def test_merged_p_values_are_valid_whatever_the_dependence(dependence, alpha):
     assert 0.7 * alpha - chance < np.mean(p <= alpha) < alpha + alpha**2 / 2 + chance
 
 
-def test_p_values_of_normal_readings_keep_their_promise_at_a_tenth_and_beyond():
+def test_p_values_of_normal_readings_keep_their_promise():
     levels = fit_levels(*draw(20_000), WEIGHTS)
     own, regime, level = draw(400_000, seed=1)
     p = levels.p_values(own, regime, level)
-    for alpha in (0.1, 0.01, 0.001):
+    for alpha in (0.9, 0.7, 0.5, 0.3, 0.1, 0.01, 0.001):
         assert 0.85 * alpha < np.mean(p <= alpha) < 1.1 * alpha
+    np.testing.assert_allclose(np.exp(-levels.surprises(-np.log(own), regime, level)), p, rtol=1e-9)
 
 
 def test_readings_of_a_loose_regime_that_faults_made_rank_above_normal_ones():

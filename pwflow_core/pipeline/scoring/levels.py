@@ -18,8 +18,8 @@ from pwflow_core.warehouse import insert_frame, read_sql
 
 __all__ = ["MadeLevels", "load_levels", "measure_levels", "write_levels"]
 
-MadeLevels = dict[tuple[str, str], pd.DataFrame]
-"""By cluster model and segment: the rows of `core.level_steps`."""
+MadeLevels = dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]]
+"""By cluster model and segment: the rows of `core.level_steps` and of `core.merged_steps`."""
 
 
 def measure_levels(plant: Plant) -> MadeLevels:
@@ -48,16 +48,17 @@ def measure_levels(plant: Plant) -> MadeLevels:
         rank = of_segment.groupby("cluster_key").conformity.rank(method="max", pct=True)
         levels = fit_levels(rank.to_numpy(), position, of_segment.level.to_numpy(), regimes.weight.to_numpy())
         n_steps, n_regimes = levels.below.shape
-        made[str(regimes.cluster_model_id[0]), str(segment)] = pd.DataFrame(
+        steps = pd.DataFrame(
             {
                 "cluster_key": np.tile(regimes.cluster_key, n_steps),
                 "weight": np.tile(regimes.weight, n_steps),
                 "level": np.repeat(levels.level, n_regimes),
                 "share_below": levels.below.ravel(),
-                "own_weight": levels.own_weight,
-                "share_weight": levels.share_weight,
             }
         )
+        slope = np.append(np.diff(levels.p_value) / np.diff(levels.merged), 0.0)
+        merged = pd.DataFrame({"merged": levels.merged, "p_value": levels.p_value, "slope": slope})
+        made[str(regimes.cluster_model_id[0]), str(segment)] = steps, merged
     return made
 
 
@@ -72,9 +73,9 @@ def write_levels(connection: duckdb.DuckDBPyConnection, made: MadeLevels) -> boo
     ).fetchall()
     written = [key for key in missing if key in made]
     for model_id, segment in written:
-        insert_frame(
-            connection, "core.level_steps", made[model_id, segment], cluster_model_id=model_id, segment=segment
-        )
+        steps, merged = made[model_id, segment]
+        insert_frame(connection, "core.level_steps", steps, cluster_model_id=model_id, segment=segment)
+        insert_frame(connection, "core.merged_steps", merged, cluster_model_id=model_id, segment=segment)
     return bool(written)
 
 
@@ -82,14 +83,21 @@ def load_levels(
     connection: duckdb.DuckDBPyConnection, model_id: str, segment: str, keys: tuple[str, ...]
 ) -> Levels | None:
     """Return the levels of a segment, its regimes in the order of `keys`; None if they were never learned."""
-    found = connection.execute(
-        "SELECT level, cluster_key, weight, share_below, own_weight, share_weight FROM core.level_steps "
-        "WHERE cluster_model_id = ? AND segment = ?",
-        [model_id, segment],
-    ).df()
-    if not len(found):
+    steps, merged = (
+        connection.execute(
+            f"SELECT * FROM core.{table} WHERE cluster_model_id = ? AND segment = ?", [model_id, segment]
+        ).df()
+        for table in ("level_steps", "merged_steps")
+    )
+    if not len(steps):
         return None
-    below = found.pivot(index="level", columns="cluster_key", values="share_below")[list(keys)]
-    weights = found.groupby("cluster_key").weight.first()[list(keys)]
-    own_weight, share_weight = float(found.own_weight[0]), float(found.share_weight[0])
-    return Levels(below.index.to_numpy(), below.to_numpy(), weights.to_numpy(), own_weight, share_weight)
+    below = steps.pivot(index="level", columns="cluster_key", values="share_below")[list(keys)]
+    weights = steps.groupby("cluster_key").weight.first()[list(keys)]
+    merged = merged.sort_values("merged")
+    return Levels(
+        below.index.to_numpy(),
+        below.to_numpy(),
+        weights.to_numpy(),
+        merged.merged.to_numpy(),
+        merged.p_value.to_numpy(),
+    )

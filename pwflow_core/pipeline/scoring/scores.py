@@ -9,6 +9,7 @@ import duckdb
 
 from pwflow_core.errors import list_few
 from pwflow_core.modelling.calibration import SMALLEST_P
+from pwflow_core.modelling.levels import OWN_WEIGHT
 from pwflow_core.pipeline.readings.rate import FalseAlarmRate
 from pwflow_core.pipeline.scoring.calibration import calibrate_flows
 from pwflow_core.pipeline.scoring.levels import measure_levels, write_levels
@@ -92,6 +93,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
             "alpha": rate.alpha,
             "min_calibration_rows": scoring.min_calibration_rows,
             "smallest_p": SMALLEST_P,
+            "own_weight": OWN_WEIGHT,
             "model_set_id": model_set_id,
             "now": utc_now(),
         }

@@ -50,9 +50,14 @@ FROM core.calibration_steps AS step
 JOIN pins USING (cluster_key, flow_version);
 
 CREATE TEMP TABLE levels AS
-SELECT pins.flow, step.weight, step.level, step.share_below, step.own_weight, step.share_weight
+SELECT pins.flow, step.weight, step.level, step.share_below
 FROM core.level_steps AS step
 JOIN pins USING (cluster_model_id, segment, cluster_key);
+
+CREATE TEMP TABLE merged_steps AS
+SELECT pins.flow, step.merged, step.p_value, step.slope
+FROM core.merged_steps AS step
+JOIN pins USING (cluster_model_id, segment);
 
 DELETE FROM mart.anomaly_scores WHERE reading_id IN (SELECT reading_id FROM affected);
 
@@ -88,20 +93,23 @@ WITH own AS (
 ), shared AS (
     SELECT
         own.*,
-        levels.own_weight,
-        levels.share_weight,
         least(1, levels.share_below + levels.weight * own.p_value) AS share
     FROM own
     ASOF LEFT JOIN levels ON own.flow = levels.flow AND own.level >= levels.level
+), merged AS (
+    SELECT
+        *,
+        least(
+            p_value / (p_value + $own_weight * (1 - p_value)), share / (share + (1 - $own_weight) * (1 - share))
+        ) AS merged
+    FROM shared
 ), ranked AS (
     SELECT
-        * REPLACE (CASE
-            WHEN share IS NULL THEN p_value
-            ELSE least(
-                p_value / (p_value + own_weight * (1 - p_value)), share / (share + share_weight * (1 - share))
-            )
-        END AS p_value)
-    FROM shared
+        merged.* REPLACE (coalesce(
+            step.p_value + least(step.slope * (merged.merged - step.merged), 1 - step.p_value), merged.p_value
+        ) AS p_value)
+    FROM merged
+    ASOF LEFT JOIN merged_steps AS step ON merged.flow = step.flow AND merged.merged >= step.merged
 ), judged AS (
     SELECT
         reading.reading_id,

@@ -65,6 +65,7 @@ _SETTLED = (
     "core.calibration",
     "core.calibration_steps",
     "core.level_steps",
+    "core.merged_steps",
     "mart.clusters",
     "mart.flow_versions",
 )

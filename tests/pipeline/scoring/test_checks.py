@@ -148,7 +148,7 @@ def test_uniform_p_values_that_move_in_blocks_do_not_fail(trained_plant):
             "ON blocks.machine_id = reading.machine_id AND blocks.block = floor(epoch(ts) / 1920) "
             "WHERE reading.reading_id = core.component_log_density.reading_id;"
             "DELETE FROM core.progress WHERE step = 'scores'; DELETE FROM core.calibration;"
-            "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps",
+            "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps; DELETE FROM core.merged_steps",
         )
         derive_scores(trained_plant)
         assert results(trained_plant)["p_values_are_uniform"]
@@ -168,7 +168,7 @@ def test_p_values_within_a_loose_regime_are_judged_without_its_level(trained_pla
         trained_plant,
         "UPDATE core.component_log_density SET log_density = log_density - 5 WHERE cluster_key = 'c0001';"
         "DELETE FROM core.progress WHERE step = 'scores'; DELETE FROM core.calibration;"
-        "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps",
+        "DELETE FROM core.calibration_steps; DELETE FROM core.level_steps; DELETE FROM core.merged_steps",
     )
     derive_scores(trained_plant)
     [published] = query(trained_plant, "SELECT median(p_value) FROM mart.anomaly_scores WHERE cluster_key = 'c0001'")

@@ -139,7 +139,9 @@ def test_a_warehouse_without_levels_learns_them_and_judges_every_reading_again(t
     """As one is that an earlier release wrote."""
     before = frame(trained_plant, SCORES)
     with trained_plant.warehouse.transaction() as connection:
-        connection.execute("DELETE FROM core.level_steps; UPDATE mart.anomaly_scores SET p_value = 0.5")
+        connection.execute(
+            "DELETE FROM core.level_steps; DELETE FROM core.merged_steps; UPDATE mart.anomaly_scores SET p_value = 0.5"
+        )
     assert derive_scores(trained_plant).n_derived == len(before)
     pd.testing.assert_series_equal(frame(trained_plant, SCORES).p_value, before.p_value)
 
