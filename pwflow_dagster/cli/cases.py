@@ -42,7 +42,7 @@ def describe_cases(view: CaseView, timezone: str, *, with_closed: bool = False) 
         for case in view.rest:
             lines += _lines_of(case, timezone)
     else:
-        lines.append(f"  closed      {_count(len(view.rest))}; `pwflow cases --all` lists them")
+        lines.append(f"  closed      {_count(view.n_rest)}; `pwflow cases --all` lists them")
     return lines
 
 

@@ -89,6 +89,11 @@ class CaseView:
         return tuple(case for case in (*self.to_decide, *self.going_on, *self.rest) if case.is_new)
 
     @property
+    def n_rest(self) -> int:
+        """How many are closed, those that were not read among them."""
+        return self.n_cases - len(self.to_decide) - len(self.going_on)
+
+    @property
     def all(self) -> tuple[CaseRow, ...]:
         """All of them."""
         return (*self.to_decide, *self.going_on, *self.rest)
