@@ -19,6 +19,7 @@ from pwflow_core.files import is_remote, is_utf8
 from pwflow_core.onboarding.layout import find_layout
 from pwflow_core.opening import has_byte_order_mark
 from pwflow_core.pipeline.source.expressions import Context, columns_of, path_values
+from pwflow_core.pipeline.source.later_headers import check_later_headers
 from pwflow_core.pipeline.source.long import Staged
 from pwflow_core.pipeline.source.source import FileState, Source
 from pwflow_core.pipeline.source.staging import check_columns, select_rows
@@ -147,6 +148,7 @@ def _stage(
     rows = f"(SELECT * FROM (SELECT *, row_number() OVER () AS _row FROM {reader}) JOIN together USING (_file))"
     select = select_rows(rows, types, context, source, own, beside="_place, ")
     scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
+    check_later_headers(scratch, f"read_parquet({quote_literal(str(target))})", types, files[0].path, source)
     counts = dict(
         scratch.execute("SELECT _place, count(*) FROM read_parquet(?) GROUP BY _place", [str(target)]).fetchall()
     )

@@ -24,6 +24,7 @@ from pwflow_core.pipeline.source.expressions import (
     segment_sql,
     timestamp_sql,
 )
+from pwflow_core.pipeline.source.later_headers import check_later_headers_of_long
 from pwflow_core.pipeline.source.source import Source
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal
 
@@ -55,11 +56,13 @@ def stage_long(
     source: Source,
     context: Context,
     target: Path,
+    path: str,
 ) -> Staged:
     """Make the rows that `reader` gives wide, into a folder of Parquet files beside `target`.
 
     Of two values of one sensor, machine and time the first makes the row, and the other a row of its own, which the
-    readings step refuses. Rows of tags that are not sensors are left out, and named in the log.
+    readings step refuses. Rows of tags that are not sensors are left out, and named in the log. `path` is the file, for
+    messages.
     """
     folder = target.with_suffix("")
     folder.mkdir()
@@ -71,6 +74,7 @@ def stage_long(
     select = _select_values(reader, types, source, context)
     scratch.execute(f"COPY ({select}) TO {quote_literal(str(file))} (FORMAT parquet)")
     values = f"read_parquet({quote_literal(str(file))})"
+    check_later_headers_of_long(scratch, values, types, path, source)
     n_values = fetch_value(scratch, f"SELECT count(number) FROM {values}")
     n_parts = max(1, -(-n_values // _ROWS_PER_PART))
     for part in range(n_parts):

@@ -32,6 +32,7 @@ from pwflow_core.pipeline.source.expressions import (
     segment_sql,
     timestamp_sql,
 )
+from pwflow_core.pipeline.source.later_headers import check_later_headers
 from pwflow_core.pipeline.source.long import Staged, stage_long
 from pwflow_core.pipeline.source.source import Sensor, Source
 from pwflow_core.storage import explain_full_disk
@@ -115,10 +116,11 @@ def _stage(
         known = path_values(source, label)
         check_columns(types, path, source, known)
         if source.layout == "long":
-            staged = stage_long(scratch, reader, types, source, Context(label, known), target)
+            staged = stage_long(scratch, reader, types, source, Context(label, known), target, path)
         else:
             select = select_rows(reader, types, Context(label, known), source, "row_number() OVER ()")
             scratch.execute(f"COPY ({select}) TO {quote_literal(str(target))} (FORMAT parquet)")
+            check_later_headers(scratch, f"read_parquet({quote_literal(str(target))})", types, path, source)
             staged = Staged(target, fetch_value(scratch, "SELECT count(*) FROM read_parquet(?)", [str(target)]))
     except duckdb.Error as error:
         if full := explain_full_disk(error, target.parent):
