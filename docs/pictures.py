@@ -167,7 +167,7 @@ def roll_back(page: Page, address: str) -> None:
     [(key, version, previous), *_] = ask(SWITCHED)
     launch(page, address, "roll_back_flow", f"{{ops: {{run_rollback: {{config: {{cluster_key: {key}}}}}}}}}")
     if ask(IN_FORCE, key) != [(previous,)]:
-        raise RuntimeError(f"Expected {previous[:12]} in force for {key} again, got {ask(IN_FORCE, key)}.")
+        raise RuntimeError(f"Expected {previous[:12]} in use for {key} again, got {ask(IN_FORCE, key)}.")
     say(f"{key} was rolled back from {version[:12]} to {previous[:12]}")
 
 

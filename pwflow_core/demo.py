@@ -36,10 +36,10 @@ def demo_config(days: int | None = None) -> PlantConfig:
 
 
 def configuration_in_force(given: Path | None = None) -> PlantConfig:
-    """Return the configuration of the file in force, or that of the bundled simulated plant.
+    """Return the configuration of the file in use, or that of the bundled simulated plant.
 
     Raises:
-        ConfigurationError: The file in force is missing or wrong.
+        ConfigurationError: The file in use is missing or wrong.
     """
     path = locate_config(given)
     return demo_config() if path is None else load_config(path)

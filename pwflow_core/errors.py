@@ -94,7 +94,7 @@ class ModelFileError(PwflowError, ValueError):
 
 
 class UnknownClusterError(PwflowError, LookupError):
-    """A cluster key is not one of the clusters in force."""
+    """A cluster key is not one of the clusters in use."""
 
 
 class UnknownVersionError(PwflowError, LookupError):
@@ -122,7 +122,7 @@ class CaseStateError(PwflowError, ValueError):
 
 
 class PromotionError(PwflowError, ValueError):
-    """A flow cannot be put in force."""
+    """A flow cannot be put in use."""
 
 
 class RegimeError(PwflowError, ValueError):

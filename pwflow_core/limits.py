@@ -22,7 +22,7 @@ def limited_process(memory_bytes: int, seconds: float) -> Iterator[None]:
     """Bound the memory of this process, and end it if the block takes longer and cannot be interrupted.
 
     Arguments:
-        memory_bytes: What the block may allocate, besides a gigabyte for the program.
+        memory_bytes: What the block may allocate, in addition to a gigabyte for the program.
         seconds: When the block should have ended by itself; the process is ended five seconds later.
     """
     alarm = threading.Timer(seconds + _GRACE_SECONDS, _end, [seconds])

@@ -15,7 +15,7 @@ __all__ = ["ModelStore"]
 
 _SUFFIX = ".safetensors"
 _REMEDY = (
-    "Restore it from a backup, or learn it again: materialize its partition of cluster_flow, or cluster_model if it "
+    "Restore it from a backup, or train it again: materialize its partition of cluster_flow, or cluster_model if it "
     "holds the regimes."
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -33,7 +33,7 @@ class ModelStore:
         self._filesystem, self._root = fsspec.core.url_to_fs(url)
 
     def put(self, data: bytes) -> str:
-        """Store a file and return its SHA-256; storing it again mends a damaged file."""
+        """Store a file and return its SHA-256; storing it again repairs a damaged file."""
         version = hashlib.sha256(data).hexdigest()
         target = self._path(version)
         if self._filesystem.exists(target) and self._filesystem.cat_file(target) == data:

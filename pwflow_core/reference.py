@@ -46,7 +46,7 @@ def describe_tables() -> str:
         "# Tables",
         "",
         "The tables of schema `mart` in the published DuckDB file. All times are UTC; log-densities are in nats, in "
-        "the raw units of the sensors. `mart.readings` has one DOUBLE column per sensor besides those below.",
+        "the raw units of the sensors. `mart.readings` also has one DOUBLE column per sensor.",
     ]
     with duckdb.connect() as connection:
         connection.execute(read_sql("pwflow_core.warehouse", "schema.sql"))

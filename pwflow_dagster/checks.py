@@ -1,7 +1,7 @@
 """Asset checks: what must hold of the scores before they are published.
 
 They run with `anomaly_scores` in every job and on every click. A check that blocks fails the run before anything
-downstream starts, so that what was published before stays in force. Which there are is said in `pwflow_core`.
+downstream starts, so that what was published before stays in use. Which there are is said in `pwflow_core`.
 """
 
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         config: Its configuration; that of PWFLOW_CONFIG, or of the bundled simulated plant, where it is None.
 
     Raises:
-        ConfigurationError: The configuration in force cannot be used.
+        ConfigurationError: The configuration in use cannot be used.
     """
     config = config or configuration_in_force()
 

@@ -70,9 +70,7 @@ _SCORE = (
 )
 
 
-_WHERE = (
-    "Verdicts that are open stand in the last materialization of cluster_health, stretches in that of cluster_model."
-)
+_WHERE = "Open verdicts are in the last materialization of cluster_health, stretches in that of cluster_model."
 
 
 class AnswerConfig(dg.Config):
@@ -96,7 +94,7 @@ class DismissalConfig(dg.Config):
     reason: str = Field(default="dismissed in Dagster", description="Why, for the record.")
 
 
-_CASE = "The case, such as K-3f9a2c, or its first digits. Open ones stand in the last materialization of cases."
+_CASE = "The case, such as K-3f9a2c, or its first digits. Open ones are in the last materialization of cases."
 
 
 class CaseConfig(dg.Config):
@@ -182,7 +180,7 @@ def build_jobs(
         ),
         job(
             NIGHTLY_SCORING,
-            "Ingest what is new, score it with the models in force, publish. Trains nothing.",
+            "Ingest what is new, score it with the models in use, publish. Trains nothing.",
             *_INGEST,
             "cluster_assignments",
             *_SCORE,
@@ -215,7 +213,7 @@ def _whole_path(runner: "_Runners") -> dg.JobDefinition:
 def _answer_drift(runner: "_Runners") -> dg.JobDefinition:
     @dg.op(
         name=ANSWER_VERDICTS,
-        description="Learns again what moved, and only that, one run per group of regimes; or weighs regimes anew.",
+        description="Retrains what moved, and only that, one run per group of regimes; or updates only the weights.",
     )
     def run_answers(context: dg.OpExecutionContext, config: AnswerConfig) -> None:
         from pwflow_core.pipeline.decisions.verdicts import Decider
@@ -228,7 +226,7 @@ def _answer_drift(runner: "_Runners") -> dg.JobDefinition:
     return _job_of(
         run_answers,
         ANSWER_DRIFT,
-        "Answer verdicts on drift: train the flows of the regimes that moved, put each in force if it proves better, "
+        "Answer verdicts on drift: train the flows of the regimes that moved, put each in use if it proves better, "
         "score those slices alone, derive what depends on them, publish. The drift sensor starts it; so can you, with "
         "the ids of verdicts from mart.drift_verdicts.",
     )
@@ -374,20 +372,20 @@ def _decider(context: dg.OpExecutionContext) -> "Decider":
 
 
 def _promote_flow(runner: "_Runners") -> dg.JobDefinition:
-    @dg.op(description="Starts the run that puts the flow in force, and waits for it.")
+    @dg.op(description="Starts the run that puts the flow in use, and waits for it.")
     def run_promotion(context: dg.OpExecutionContext, config: PromotionConfig) -> None:
         _switch_flow(context, runner, config, is_rollback=False)
 
     return _job_of(
         run_promotion,
         PROMOTE_FLOW,
-        "Put a version of the flow of one regime in force (name both in the launchpad), score its slice again, derive "
+        "Put a version of the flow of one regime in use (name both in the launchpad), score its slice again, derive "
         "what depends on it, publish. Trains nothing.",
     )
 
 
 def _roll_back_flow(runner: "_Runners") -> dg.JobDefinition:
-    @dg.op(description="Starts the run that puts the flow in force, and waits for it.")
+    @dg.op(description="Starts the run that puts the flow in use, and waits for it.")
     def run_rollback(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
         _switch_flow(context, runner, config, is_rollback=True)
 

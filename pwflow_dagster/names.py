@@ -54,7 +54,7 @@ MARK_CASE = "mark_case"
 UNDO_DECISION = "undo_decision"
 
 PREVIOUS = "previous"
-"""Instead of a flow version: the one that was in force before."""
+"""Instead of a flow version: the one that was in use before."""
 
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""

@@ -26,7 +26,7 @@ def add_clusters(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsD
 def selected_clusters(context: dg.AssetExecutionContext, plant: Plant) -> list[str]:
     """Return the clusters that a run is for.
 
-    A range of partitions passes over retired clusters. One that is named alone is returned as it is, so that
+    A range of partitions skips retired clusters. One that is named alone is returned as it is, so that
     the step refuses it.
     """
     if context.has_partition_key:

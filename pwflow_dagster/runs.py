@@ -192,7 +192,7 @@ def run_plant(runner: Runner) -> Iterator[RunOutcome]:
     over_all = partition_range_tags(runner.known_partitions())
     if clusters_without_flow(plant):
         only_missing = flow_config(runner.config.plant.name, only_missing=True)
-        tags = over_all | {REASON_TAG: "the regime had no flow for its readings yet"}
+        tags = over_all | {REASON_TAG: "first flow of this regime"}
         yield runner.run(TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
     else:
         yield runner.run(NIGHTLY_SCORING, tags=over_all)
@@ -205,7 +205,7 @@ def answer_verdicts(
     by: Decider,
     given_up: Sequence[str] = (),
 ) -> Iterator[RunOutcome]:
-    """Answer verdicts on drift: learn again the regimes that moved, or weigh regimes anew.
+    """Answer verdicts on drift: retrain the regimes that moved, or update only the weights.
 
     A verdict that cannot be answered holds up none of the others.
 
@@ -279,7 +279,7 @@ def _retrain(runner: Runner, verdicts: Sequence[StoredVerdict], by: Decider) -> 
 
 
 def _reweigh(runner: Runner, verdict: StoredVerdict, by: Decider) -> RunOutcome:
-    """Weigh the regimes of a segment anew, which settles the verdict, and score with the new weights."""
+    """Update the weights of the regimes of a segment, which settles the verdict, and score with the new weights."""
     try:
         reweigh_regimes(runner.plant, verdict, decided_by=by.name, run_id=by.run_id)
     except PwflowError as error:
@@ -302,7 +302,7 @@ def switch_flow(
     decided_by: str,
     reason: str,
 ) -> RunOutcome:
-    """Put a version of the flow of a regime in force and make again what depends on it.
+    """Put a version of the flow of a regime in use and make again what depends on it.
 
     Arguments:
         runner: Runs the jobs of the plant.
@@ -313,7 +313,7 @@ def switch_flow(
         reason: Why.
 
     Raises:
-        UnknownClusterError: There is no such regime in force.
+        UnknownClusterError: There is no such regime in use.
         NotFittedError: The plant has not been run yet.
     """
     with runner.plant.warehouse.snapshot() as connection:

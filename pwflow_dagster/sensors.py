@@ -95,7 +95,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Asks for one run that answers the open verdicts on drift: the regimes that moved are learned again, and "
+            "Asks for one run that answers the open verdicts on drift: the regimes that moved are retrained, and "
             "only they. Follows drift.policy."
         ),
     )
@@ -104,7 +104,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
         from pwflow_core.pipeline.decisions.verdicts import Decider, give_up_verdicts, pending_verdicts
 
         if config.drift.policy != "retrain":
-            return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is learned again.")
+            return dg.SkipReason(f"drift.policy is {config.drift.policy!r}: a person decides what is retrained.")
         plant = _open(config)
         now = datetime.now(UTC)
         try:
@@ -149,7 +149,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
         job_name=WHOLE_PATH,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for the run that trains regimes which have no flow yet, after the regimes were learned anew.",
+        description="Asks for the run that trains regimes which have no flow yet, after the regimes were found again.",
     )
     def regimes(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from pwflow_core.errors import PwflowError
@@ -164,7 +164,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
         except PwflowError as error:
             return dg.SkipReason(str(error))
         if not missing or model_id is None:
-            return dg.SkipReason("Every regime in force has a flow.")
+            return dg.SkipReason("Every regime in use has a flow.")
         for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
             if (active := _active_run(context.instance, job, now)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")

@@ -1,4 +1,4 @@
-"""What every asset body does besides its one call of the core: logs and errors."""
+"""What every asset body does around its one call of the core: logs and errors."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ WRONG = {
     ),
     "wrong item of a list or word": (
         SOURCE + "[features]\nwindows = [1]",
-        "toml: 'features.windows.0': input should be greater than or equal to 2, got 1. Mend",
+        "toml: 'features.windows.0': input should be greater than or equal to 2, got 1. Correct",
     ),
     "neither a list nor the word": (
         SOURCE + '[features]\nwindows = "long"',
-        "'features.windows': input should be 'auto' or a list, got 'long'. Mend",
+        "'features.windows': input should be 'auto' or a list, got 'long'. Correct",
     ),
     "out of range": (SOURCE + "[scoring]\nalpha = 2", "'scoring.alpha': input should be less than 1, got 2"),
     "two false-alarm rates": (

@@ -20,7 +20,7 @@ DEFAULT_FILE = "pwflow.toml"
 
 
 def locate_config(given: Path | None = None) -> Path | None:
-    """Return the configuration file in force, or None for the bundled simulated plant.
+    """Return the configuration file in use, or None for the bundled simulated plant.
 
     In this order: `given`, the file that PWFLOW_CONFIG names, `pwflow.toml` in the current folder.
     """
@@ -53,7 +53,7 @@ def load_config(path: Path) -> PlantConfig:
             f"The configuration file {path} cannot be read ({error}); expected a UTF-8 text file."
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}. Mend that line and run again.") from None
+        raise ConfigurationError(f"{path} is not valid TOML: {error}. Correct that line and run again.") from None
     if "folder" in values:
         raise ConfigurationError(f"{path}: unknown key 'folder'; remove it.")
     return parse_config(values, name=str(path), folder=path.absolute().parent)
@@ -80,7 +80,7 @@ def _explain(error: ValidationError, name: str, values: dict[str, Any]) -> str:
             got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
             where = f"'{key}': " if parts else ""
             sentences.append(f"{where}{message}{got}")
-    return f"{name}: {'; '.join(dict.fromkeys(sentences))}. Mend the file and run again."
+    return f"{name}: {'; '.join(dict.fromkeys(sentences))}. Correct the file and run again."
 
 
 def _merge_alternatives(error: ValidationError, values: dict[str, Any]) -> list[tuple[ErrorDetails, list[str], str]]:
@@ -122,7 +122,7 @@ def _written_parts(location: tuple[int | str, ...], values: object) -> list[str]
 
 
 def _known_keys(section: list[str]) -> list[str]:
-    """Return the keys that may stand in a section, e.g. ["flow"] or ["sensors", "pressure"]."""
+    """Return the keys that may be in a section, e.g. ["flow"] or ["sensors", "pressure"]."""
     found: Any = PlantConfig
     for part in section:
         fields = getattr(found, "model_fields", None)

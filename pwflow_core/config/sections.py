@@ -60,15 +60,15 @@ class QualityConfig(Section):
     """Which readings can be judged: gaps, missing sensors, stuck sensors."""
 
     fill_readings: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Gaps of at most so many readings are filled with the value before."""
+    """Gaps of at most this many readings are filled with the value before."""
     fill_seconds: Annotated[float, Field(gt=0)] | None = None
     """The value before may be at most this old, in seconds."""
     max_missing_sensors: Annotated[int, Field(ge=0)] = 0
-    """A reading that misses at most so many sensors is scored on the others. It is `partial`."""
+    """A reading that misses at most this many sensors is scored on the others. It is `partial`."""
     stuck: bool = True
     """Whether a sensor that does not change for implausibly long makes a reading `stuck`."""
     stuck_readings: Annotated[int, Field(ge=3, le=1_000)] = 10
-    """So many equal readings in a row are never stuck."""
+    """Up to this many equal readings in a row are never stuck."""
     stuck_factor: Annotated[float, Field(ge=1)] = 3.0
     """Times the sensor's own healthy runs of equal values that a run has to exceed."""
 
@@ -85,9 +85,9 @@ class FeaturesConfig(Section):
     statistics: tuple[Literal["mean", "std", "slope"], ...] = ("mean", "std")
     """What is computed in each window: `mean`, `std`, `slope`. A slope is per second."""
     lags: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
-    """Values so many readings ago: 1 is the reading before."""
+    """Values this many readings ago: 1 is the reading before."""
     differences: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
-    """Changes since so many readings ago: 1 is the reading before."""
+    """Changes since this many readings ago: 1 is the reading before."""
     sensors: tuple[str, ...] | None = None
     """Sensors that get these; all where it is not given."""
     gap_seconds: Annotated[float, Field(gt=0)] | None = None

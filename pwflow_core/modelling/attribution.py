@@ -1,4 +1,4 @@
-r"""Which sensor is to blame for an improbable reading.
+r"""Which sensor caused an improbable reading.
 
 An *explanation* says which sensor is wrong, or which two; the others are believed. It is as likely as the reading is
 once those sensors read what they should given the others:
@@ -44,7 +44,7 @@ class Attribution:
     """Why readings are improbable.
 
     Attributes:
-        share: Share of each sensor in the blame, shape (N, S); at least 0, each row adds up to 1.
+        share: Share of each sensor in the cause, shape (N, S); at least 0, each row adds up to 1.
         cluster: Regime in which the reading makes most sense once it is repaired, shape (N,).
         observed: What each sensor read, raw units, shape (N, S).
         expected: What it should have read given the others, with the sensors of the best explanation repaired,

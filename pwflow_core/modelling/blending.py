@@ -3,7 +3,7 @@
 p = a flow + b Gaussian + ε t, with shares that the held-out rows ask for.
 
 The Gaussian: a flow trained on few rows has picked up some of their noise; averaged with the Gaussian that
-it started from, it errs less than either. The tail: a flow has Gaussian tails, so that a reading a little
+it started from, it is less wrong than either. The tail: a flow has Gaussian tails, so that a reading a little
 outside of what was seen can cost hundreds of nats, more than a thousand ordinary readings together. t is a
 multivariate Student distribution with two degrees of freedom around the same Gaussian. On a drifting plant it
 is worth more than a nat per reading; where it is not needed, ε is near zero.

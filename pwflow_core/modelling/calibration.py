@@ -218,7 +218,7 @@ def _tail_share(n_effective: float) -> float:
 
 
 def _thinned(steps: Array, p_value: Array) -> tuple[Array, Array]:
-    """Keep at most so many steps; a p in between becomes that of the next step above, never smaller."""
+    """Keep at most this many steps; a p in between becomes that of the next step above, never smaller."""
     if len(steps) <= _MOST_STEPS:
         return steps, p_value
     last = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(np.intp)
@@ -292,7 +292,7 @@ def _outlying_blocks(values: Array, mass: Array, group: NDArray[np.intp]) -> NDA
 
     Held-out readings are normal as far as anybody knows; a fault among them would hide the next one. The tail is
     fitted to readings that are improbable but not most improbable, and a block with a reading beyond anything that
-    this tail lets expect in a hundred samples of this size is set aside as a whole. What is rare but recurs in more
+    this tail lets expect in a hundred samples of this size is left out as a whole. What is rare but recurs in more
     than 5% of the blocks is the regime's habit, and stays.
 
     Returns:

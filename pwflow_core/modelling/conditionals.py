@@ -105,7 +105,7 @@ class Conditionals:
     def evidence(self, z: Array, price_of_second: float) -> Array:
         """Return how well the regime suits a reading without the sensor, or the two, that suit it least.
 
-        The Gaussian log-density of the other columns, with what was set aside spread evenly over its usual range.
+        The Gaussian log-density of the other columns, with what was left out spread evenly over its usual range.
 
         Arguments:
             z: Readings, shape (D, N).
@@ -225,7 +225,7 @@ class Conditionals:
         Returns:
             Log of the conditional spread of each sensor over its usual one, shape (S,); the same of each pair, by
             [second, first], shape (S, S), −inf where the two are one; and the factor by which a sensor's conditional
-            spread is wider when a partner is set aside too, by [sensor, partner], shape (S, S).
+            spread is wider when a partner is left out too, by [sensor, partner], shape (S, S).
 
         """
         raw = self._roots[:, 0]

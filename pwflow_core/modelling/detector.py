@@ -1,4 +1,4 @@
-"""`PiecewiseFlowDetector`: calibrated outlier detection, and which sensor is to blame."""
+"""`PiecewiseFlowDetector`: calibrated outlier detection, and which sensor caused an anomaly."""
 
 from __future__ import annotations
 

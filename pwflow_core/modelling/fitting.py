@@ -120,7 +120,7 @@ def choose_clusters(
 
     As `fit_piecewise` does, but with `held_out` selection it takes the smallest K whose flows are within one
     standard error of the best: a regime that people look at, and that has to be calibrated, has its price.
-    Where K is open, a cluster with less than `least_share` of the rows is no regime but what did not fit one, faults
+    Where K is open, a cluster with less than `least_share` of the rows is not a regime but what did not fit one, faults
     perhaps: its rows are left to be improbable in the others.
     Neighbouring readings are not independent, so the error is that of contiguous blocks of held-out rows.
     """

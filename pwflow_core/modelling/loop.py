@@ -22,7 +22,7 @@ Copy = TypeVar("Copy")
 
 @contextmanager
 def using_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads in the block, and as many as before after it."""
+    """Let torch use this many threads in the block, and as many as before after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -55,7 +55,7 @@ class Batches:
 
 
 def average_into(mean: Tensor, parameters: Tensor, step: int, settings: FlowSettings) -> None:
-    """Move the averaged weights towards the current ones after so many steps; in the first ones by more."""
+    """Move the averaged weights towards the current ones after this many steps; in the first ones by more."""
     mean.lerp_(parameters, 1 - min(settings.averaging, (1 + step) / (10 + step)))
 
 

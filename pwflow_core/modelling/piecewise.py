@@ -36,7 +36,7 @@ class PiecewiseFlow(DensityEstimator):
 
     log p(x) = logsumexp_k [ log w_k + log p_k(x) ]
 
-    Where K is chosen, a flow over all readings may be one more term of the sum; it is no cluster.
+    Where K is chosen, a flow over all readings may be one more term of the sum; it is not a cluster.
 
     Arguments:
         n_clusters: K, or `auto` to choose among `candidates`.

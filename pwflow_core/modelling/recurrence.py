@@ -39,7 +39,7 @@ class Recurrence:
         deviation: How far each column of an unusual row is from the nearest usual row, in spreads within regimes,
             shape (N, D): which columns stand out; 0 for usual rows.
         n_blocks: Blocks of time that the record was cut into.
-        n_required: In so many other blocks something like a reading has to have been.
+        n_required: In this many other blocks something like a reading has to have been.
     """
 
     excess: Array

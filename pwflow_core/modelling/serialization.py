@@ -1,4 +1,4 @@
-"""Model files: safetensors plus one JSON entry, with a digest, deterministic to the byte.
+"""Model files: safetensors plus one JSON entry, with a digest, deterministic byte by byte.
 
 What belongs here: turning named arrays and a JSON document into bytes and back. What the arrays mean belongs
 to the class that is saved.

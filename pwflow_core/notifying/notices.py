@@ -28,7 +28,7 @@ class Notice:
         summary: What happened, as a sentence in English.
         is_over: Whether it is history: news to those who were told how it began, and to nobody else.
         machines: Machines, as far as it is about some.
-        sensors: Sensors to blame.
+        sensors: Sensors that caused it.
         regimes: Keys of regimes.
         since: Since when, as far as that is known: a day or a time, UTC.
         verdict: Kind of the verdict on drift that it is about.

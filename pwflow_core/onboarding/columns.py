@@ -27,7 +27,7 @@ class ColumnProfile:
         low: Lowest number.
         high: Highest number.
         is_whole: Whether all numbers are whole.
-        other: The most frequent value that is no number, where numbers are expected.
+        other: The most frequent value that is not a number, where numbers are expected.
         values: The different values, if they are few.
         missing: Numbers that stand for a missing value, and how often they come; they count as no values.
     """

@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What the alarms of a contender come to.
+    """How good the alarms of a contender are.
 
     Attributes:
         alpha: p-value at or below which a reading is an anomaly.

@@ -54,7 +54,7 @@ class Recommendation:
         model: Key of the contender to use; empty if there is too little to tell.
         n_regimes: Number of regimes to use, where there are any.
         reasons: Why.
-        caveats: What speaks against it, or has to be known besides.
+        caveats: What speaks against it, or has to be known too.
     """
 
     code: str

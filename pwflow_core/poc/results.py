@@ -30,7 +30,7 @@ class Result:
         error: Why there are no figures, or empty.
         log_density: Of each held-out reading, nats, shape (M,); empty without a density.
         block: Stretch of time of each, shape (M,).
-        detection: What its alarms come to; None if it failed.
+        detection: How good its alarms are; None if it failed.
         figures: What the worker measured, by name.
         nightly_cpu_seconds: CPU seconds of scoring a night of the plant.
     """

@@ -1,4 +1,4 @@
--- Who is to blame for some events, and what each sensor read when it was furthest from what was expected.
+-- Which sensors caused some events, and what each sensor read when it was furthest from what was expected.
 SELECT
     event.event_id,
     part.sensor,

@@ -1,4 +1,4 @@
-"""What the report shows of single events: the sensors to blame, and their signals around the event, thinned out."""
+"""What the report shows of single events: the sensors that caused them, and their signals around them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PlantTiming(Protocol):
 
 @dataclass(frozen=True)
 class Blame:
-    """One sensor of an event: its share in the blame, and its worst reading beside what was expected."""
+    """One sensor of an event: its share in the cause, and its worst reading beside what was expected."""
 
     sensor: str
     unit: str
@@ -78,9 +78,9 @@ class EventFacts:
         machine_id: Its machine.
         started_at: Time of the first anomaly, UTC.
         ended_at: Time of the last one, UTC.
-        blame: The sensors to blame, the most first.
+        blame: The sensors that caused it, the largest share first.
         score: The anomaly score around it.
-        traces: What the sensors to blame read around it, the most to blame first.
+        traces: What those sensors read around it, in the same order.
         anomalies: What they read in the anomalies.
         readings: What the models saw around it.
     """

@@ -1,4 +1,4 @@
-"""The picture of one event, for a message: what the sensors to blame read, and the anomaly score above them."""
+"""The picture of one event, for a message: what the sensors that caused it read, and the anomaly score above them."""
 
 from __future__ import annotations
 

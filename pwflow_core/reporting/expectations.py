@@ -1,4 +1,4 @@
-"""What the models in force expect of the sensors around an event, given the other sensors."""
+"""What the models in use expect of the sensors around an event, given the other sensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Expectations"]
 
 
 class Expectations:
-    """The expected band of each sensor, by the regimes in force.
+    """The expected band of each sensor, by the regimes in use.
 
     Arguments:
         model: The regimes.

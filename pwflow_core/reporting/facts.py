@@ -50,7 +50,7 @@ class PlantFacts:
         n_readings: Readings in the warehouse.
         sensors: The sensors, with their units.
         interval_seconds: Usual time from one reading to the next; NaN if it is not known.
-        alpha: The false-alarm rate per reading in force; NaN before the first scores.
+        alpha: The false-alarm rate per reading in use; NaN before the first scores.
         nights: Readings by night, machine and regime, and what became of them.
         health: `mart.cluster_health` of the time shown.
         verdicts: `mart.drift_verdicts`, the latest first.
@@ -58,8 +58,8 @@ class PlantFacts:
         highest_scores: Where there are no events, the highest score of a machine and day, the highest first.
         cases: The cases: to decide, going on, and closed ones of the time shown.
         stretches: `mart.unusual_stretches`, those that wait for a decision first, then the longest.
-        clusters: `mart.clusters`, those in force first.
-        versions: `mart.flow_versions`, those in force first.
+        clusters: `mart.clusters`, those in use first.
+        versions: `mart.flow_versions`, those in use first.
         decisions: `mart.flow_decisions`, the latest first.
         rejections: What was refused, by reason and sensor.
         sight: What each regime in use sees, by regime and sensor.
@@ -98,12 +98,12 @@ class PlantFacts:
 
     @property
     def active(self) -> tuple[ClusterRow, ...]:
-        """The regimes in force, by their keys."""
+        """The regimes in use, by their keys."""
         return tuple(cluster for cluster in self.clusters if cluster.status == "active")
 
     @property
     def in_force(self) -> dict[str, Version]:
-        """The flows in force, by cluster key."""
+        """The flows in use, by cluster key."""
         return {version.cluster_key: version for version in self.versions if version.in_force}
 
 

@@ -35,7 +35,7 @@ def draw_training_small(history: TrainingHistory) -> str:
 
 
 def draw_regimes(plant: Plant) -> bytes:
-    """Return the map of the regimes in force, one for each of the first segments.
+    """Return the map of the regimes in use, one for each of the first segments.
 
     Raises:
         NotFittedError: There are no regimes yet.

@@ -65,7 +65,7 @@ class RegimeStudy:
 
 
 def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
-    """Return the cluster model in force, or None and the reason why there is none to work with."""
+    """Return the cluster model in use, or None and the reason why there is none to work with."""
     try:
         _, model = load_cluster_model(plant)
         with plant.warehouse.snapshot() as connection:
@@ -76,7 +76,7 @@ def load_regimes(plant: Plant) -> tuple[ClusterModel | None, str]:
 
 
 def load_flows(plant: Plant, facts: PlantFacts) -> tuple[dict[str, ClusterFlow], dict[str, str]]:
-    """Load the flows in force with how they were trained, by cluster key, and for others why they cannot be loaded."""
+    """Load the flows in use with how they were trained, by cluster key, and for others why they cannot be loaded."""
     from pwflow_core.modelling import ClusterFlow
 
     flows, problems = {}, {}
@@ -99,7 +99,7 @@ def study_regimes(
     Arguments:
         plant: The plant.
         facts: What is known of it.
-        model: The regimes in force.
+        model: The regimes in use.
         flows: Their flows, by cluster key; those that there are.
         keys: The regimes to study.
     """

@@ -31,7 +31,7 @@ class Texts:
 
         Arguments:
             language: Code of the language.
-            packages: Packages with words of their own, which are read besides.
+            packages: Packages with words of their own, which are read too.
 
         Raises:
             ConfigurationError: There is no such language.

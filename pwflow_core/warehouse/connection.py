@@ -185,7 +185,7 @@ class Warehouse:
                 raise WarehouseDamagedError(
                     f"The warehouse {self.path} is damaged ({first_line(error)}): restore it from a backup, "
                     f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
-                    "anew."
+                    "again."
                 ) from None
             raise
 

@@ -29,7 +29,7 @@ class Ledger:
         commit_number: Commits so far.
         rows: Rows by table.
         steps: How far each step had come, by step and cluster.
-        flows: Flow version in force by cluster.
+        flows: Flow version in use by cluster.
     """
 
     commit_number: int
@@ -79,7 +79,7 @@ def describe_losses(before: Ledger, now: Ledger) -> str:
         for table, count in before.rows.items()
         if count > now.rows.get(table, 0)
     ]
-    parts = {"steps": slices, "flows put in force": flows, "tables": tables}
+    parts = {"steps": slices, "flows put in use": flows, "tables": tables}
     said = "; ".join(f"{name}: {list_few(found, _N_SHOWN)}" for name, found in parts.items() if found)
     return said or "no rows, only changes of rows"
 

@@ -103,7 +103,8 @@ def _rename_calibration(connection: duckdb.DuckDBPyConnection) -> None:
 
     Release 0.1 kept the share of the rare readings that come together, 0 to 1; what is kept now is how many groups
     those make for each rare reading. A group has at least two of them, so that half of the share is the most that it
-    can be: it errs towards fewer false alarms. A calibration is not made anew, for the scores that it gave are there.
+    can be: that gives fewer false alarms rather than more. A calibration is not made again, for the scores that it
+    gave are there.
     """
     if _rename_column(connection, "calibration", "company", "tail_dependence"):
         connection.execute("UPDATE core.calibration SET tail_dependence = tail_dependence / 2")
@@ -145,7 +146,7 @@ def _forget_fingerprints(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _forget_conformity(connection: duckdb.DuckDBPyConnection) -> None:
-    """Have all readings scored again, once, by the flows that are in force.
+    """Have all readings scored again, once, by the flows that are in use.
 
     Until then p-values ranked the log-density with the tail of the blend. Both kinds cannot be ranked among each other.
     The scores stay until the next run has made them again.
@@ -188,6 +189,7 @@ MIGRATIONS = (
     Migration(12, "more reasons why a time or a value is refused"),
     Migration(13, "where the regimes lie among each other gets a table"),
     Migration(14, "p-values that count the level of a regime hold at .1, .2, ... as well", alter=_forget_levels),
+    Migration(15, "tables are explained in plainer words"),
 )
 """All migrations, in the order of their layouts."""
 

@@ -1,6 +1,6 @@
 -- The tables of a warehouse. `ingest` keeps what arrived, `core` what the pipeline works on, `mart` what users read.
 -- No primary keys: the same statements have to run on a lake catalog. Uniqueness is kept by the writers and tested.
--- The tables of readings get one DOUBLE column per sensor besides (see tables.py).
+-- The tables of readings also get one DOUBLE column per sensor (see tables.py).
 
 CREATE SCHEMA IF NOT EXISTS ingest;
 CREATE SCHEMA IF NOT EXISTS core;
@@ -335,7 +335,7 @@ CREATE TABLE IF NOT EXISTS mart.case_events (
     is_found BOOLEAN
 );
 
--- What cases are told apart by: the blame of each event, whole and of its head, and where its score rose after that.
+-- What cases are told apart by: the share of each sensor in each event, whole and in its head, and where its score rose after that.
 CREATE TABLE IF NOT EXISTS core.case_evidence (
     event_id BIGINT,
     head_peak DOUBLE,
@@ -398,7 +398,7 @@ CREATE TABLE IF NOT EXISTS mart.cluster_health (
     n_readings BIGINT
 );
 
--- Means of the readings of a regime over blocks of time, by which drift is followed: what the flow in force makes of
+-- Means of the readings of a regime over blocks of time, by which drift is followed: what the flow in use makes of
 -- them (channels: conformity, then latents), and what the sensors read, in the order of the model's sensors.
 CREATE TABLE IF NOT EXISTS core.drift_blocks (
     cluster_key VARCHAR,
@@ -628,15 +628,15 @@ COMMENT ON COLUMN mart.anomaly_scores.is_anomaly IS 'p_value is at most alpha, t
 COMMENT ON COLUMN mart.anomaly_scores.status IS 'scored, missing, invalid, stuck or thin; only scored readings have numbers';
 COMMENT ON COLUMN mart.anomaly_scores.reason IS 'Why the reading was not judged, or what was filled in; NULL for an ordinary reading';
 COMMENT ON COLUMN mart.anomaly_scores.flow_version IS 'Flow of the regime that gave the score, see flow_versions';
-COMMENT ON COLUMN mart.anomaly_scores.model_set_id IS 'The clusters, weights and flows in force when the reading was scored';
+COMMENT ON COLUMN mart.anomaly_scores.model_set_id IS 'The clusters, weights and flows in use when the reading was scored';
 COMMENT ON COLUMN mart.anomaly_scores.scored_at IS 'When the score was computed, UTC';
 
-COMMENT ON TABLE mart.sensor_contributions IS 'Which sensors are to blame for each anomaly: one row per anomaly and sensor';
+COMMENT ON TABLE mart.sensor_contributions IS 'Which sensors caused each anomaly: one row per anomaly and sensor';
 COMMENT ON COLUMN mart.sensor_contributions.reading_id IS 'Reading that is an anomaly, see anomaly_scores';
 COMMENT ON COLUMN mart.sensor_contributions.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN mart.sensor_contributions.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN mart.sensor_contributions.sensor IS 'Name of the sensor';
-COMMENT ON COLUMN mart.sensor_contributions.contribution IS 'Part of the anomaly_score that the sensor is to blame for; those of a reading add up to its score';
+COMMENT ON COLUMN mart.sensor_contributions.contribution IS 'Part of the anomaly_score that the sensor caused; those of a reading add up to its score';
 COMMENT ON COLUMN mart.sensor_contributions.expected IS 'What the sensor should have read given the other sensors, in its unit';
 COMMENT ON COLUMN mart.sensor_contributions.observed IS 'What it read, in its unit';
 COMMENT ON COLUMN mart.sensor_contributions.expected_low IS 'Lower end of what was expected: one normal reading in twenty is below, in its unit';
@@ -653,9 +653,9 @@ COMMENT ON COLUMN mart.anomaly_events.ended_at IS 'Time of the last anomaly, UTC
 COMMENT ON COLUMN mart.anomaly_events.peak_score IS 'Largest anomaly_score of the event';
 COMMENT ON COLUMN mart.anomaly_events.n_readings IS 'Anomalies in the event';
 COMMENT ON COLUMN mart.anomaly_events.cluster_key IS 'Operating regime of the reading with the largest score';
-COMMENT ON COLUMN mart.anomaly_events.top_sensors IS 'Up to three sensors with at least a tenth of the blame, by contribution summed over the event';
+COMMENT ON COLUMN mart.anomaly_events.top_sensors IS 'Up to three sensors that caused it, with at least a tenth of the contributions summed over the event';
 COMMENT ON COLUMN mart.anomaly_events.segment IS 'Known process condition of the reading with the largest score';
-COMMENT ON COLUMN mart.anomaly_events.summary IS 'What happened, as a sentence: what the sensors to blame read at their worst, and what was expected';
+COMMENT ON COLUMN mart.anomaly_events.summary IS 'What happened, as a sentence: what the sensors that caused it read at their worst, and what was expected';
 COMMENT ON COLUMN mart.anomaly_events.lasted_until IS 'Time of the last reading that was off itself, UTC: later anomalies, up to ended_at, come from features over time that look back at it';
 
 COMMENT ON TABLE mart.cases IS 'What a person handles: the events of one cause, or a verdict on drift, as one case';
@@ -665,7 +665,7 @@ COMMENT ON COLUMN mart.cases.severity IS 'low, medium or high: by how far the re
 COMMENT ON COLUMN mart.cases.label IS 'What a person says that it is: fault, normal or known; NULL if nobody said';
 COMMENT ON COLUMN mart.cases.label_kind IS 'Kind of a known cause, in the words of who named it';
 COMMENT ON COLUMN mart.cases.machine_ids IS 'Machines';
-COMMENT ON COLUMN mart.cases.sensors IS 'Up to three sensors with at least a tenth of the blame, the most first; else those of its verdicts';
+COMMENT ON COLUMN mart.cases.sensors IS 'Up to three sensors that caused it, with at least a tenth of the contributions, the largest first; else those of its verdicts';
 COMMENT ON COLUMN mart.cases.segments IS 'Known process conditions in which it was seen';
 COMMENT ON COLUMN mart.cases.cluster_keys IS 'Operating regimes in which it was seen';
 COMMENT ON COLUMN mart.cases.since IS 'Time of its first anomaly, UTC; of a verdict alone: the day on which it began';
@@ -680,7 +680,7 @@ COMMENT ON COLUMN mart.cases.n_reopened IS 'How often it came back after it had 
 COMMENT ON COLUMN mart.cases.closed_at IS 'Time in the record of readings at which it closed: its machines had been normal for long enough, or a person decided, UTC; NULL if it is not closed';
 COMMENT ON COLUMN mart.cases.shelved_until IS 'Time in the record of readings up to which a person does not want to hear of it, UTC';
 COMMENT ON COLUMN mart.cases.merged_into IS 'Case that it turned out to be one with; NULL otherwise';
-COMMENT ON COLUMN mart.cases.similar_cases IS 'Up to three earlier cases that are most like it, by the sensors to blame and the shape';
+COMMENT ON COLUMN mart.cases.similar_cases IS 'Up to three earlier cases that are most like it, by the sensors that caused them and the shape';
 COMMENT ON COLUMN mart.cases.summary IS 'What it is about, as a sentence';
 COMMENT ON COLUMN mart.cases.opened_at IS 'When it was raised, UTC';
 COMMENT ON COLUMN mart.cases.updated_at IS 'When this row last changed, UTC';
@@ -698,7 +698,7 @@ COMMENT ON COLUMN mart.case_events.n_readings IS 'Anomalies in it';
 COMMENT ON COLUMN mart.case_events.peak_score IS 'Largest anomaly_score';
 COMMENT ON COLUMN mart.case_events.cluster_key IS 'Operating regime of that';
 COMMENT ON COLUMN mart.case_events.segment IS 'Known process condition of that';
-COMMENT ON COLUMN mart.case_events.sensors IS 'Up to three sensors with at least a tenth of the blame';
+COMMENT ON COLUMN mart.case_events.sensors IS 'Up to three sensors that caused it, with at least a tenth of the contributions';
 COMMENT ON COLUMN mart.case_events.summary IS 'What happened, as a sentence';
 COMMENT ON COLUMN mart.case_events.is_found IS 'Whether the scores as they are now still have an event there; a new model may think otherwise of what was told';
 
@@ -732,7 +732,7 @@ COMMENT ON COLUMN mart.alarm_log.started_at IS 'Time of the first anomaly, UTC';
 COMMENT ON COLUMN mart.alarm_log.ended_at IS 'Time of the last anomaly when it was raised, UTC';
 COMMENT ON COLUMN mart.alarm_log.n_readings IS 'Anomalies when it was raised';
 COMMENT ON COLUMN mart.alarm_log.peak_score IS 'Largest anomaly_score when it was raised';
-COMMENT ON COLUMN mart.alarm_log.sensors IS 'Sensors to blame, the most first';
+COMMENT ON COLUMN mart.alarm_log.sensors IS 'Sensors that caused it, the largest contribution first';
 COMMENT ON COLUMN mart.alarm_log.cluster_key IS 'Operating regime of the largest anomaly_score';
 COMMENT ON COLUMN mart.alarm_log.flow_version IS 'Flow that gave that score';
 COMMENT ON COLUMN mart.alarm_log.calibrated_at IS 'When that flow had been calibrated, UTC';
@@ -765,13 +765,13 @@ COMMENT ON COLUMN mart.clusters.minted_at IS 'When the key was minted, UTC';
 COMMENT ON COLUMN mart.clusters.retired_at IS 'When the regime was retired, UTC';
 COMMENT ON COLUMN mart.clusters.found_from IS 'Time from which a regime that a person added is learned, UTC; NULL: the window of [training]';
 
-COMMENT ON TABLE mart.cluster_lineage IS 'What became of the regimes each time they were found anew: kept, changed, split, merged, new, retired';
-COMMENT ON COLUMN mart.cluster_lineage.cluster_model_id IS 'Cluster model that came into force';
+COMMENT ON TABLE mart.cluster_lineage IS 'What became of the regimes each time they were found again: kept, changed, split, merged, new, retired';
+COMMENT ON COLUMN mart.cluster_lineage.cluster_model_id IS 'Cluster model that came into use';
 COMMENT ON COLUMN mart.cluster_lineage.cluster_key IS 'Regime in that model; of relation retired: the one that is no longer in it';
 COMMENT ON COLUMN mart.cluster_lineage.former_key IS 'Regime of the model before that readings came from; NULL if new or retired';
 COMMENT ON COLUMN mart.cluster_lineage.overlap IS 'Readings in both over readings in either of the two, 0 to 1';
 COMMENT ON COLUMN mart.cluster_lineage.relation IS 'kept (its flow stays valid), changed, split, merged, new or retired';
-COMMENT ON COLUMN mart.cluster_lineage.recorded_at IS 'When the cluster model came into force, UTC';
+COMMENT ON COLUMN mart.cluster_lineage.recorded_at IS 'When the cluster model came into use, UTC';
 
 COMMENT ON TABLE mart.flow_versions IS 'Every flow ever trained: the registry of models';
 COMMENT ON COLUMN mart.flow_versions.flow_version IS 'SHA-256 of the model file';
@@ -788,8 +788,8 @@ COMMENT ON COLUMN mart.flow_versions.train_seconds IS 'Wall time of the training
 COMMENT ON COLUMN mart.flow_versions.is_gaussian IS 'TRUE if the regime had too few readings for a flow, or a flow was no better';
 COMMENT ON COLUMN mart.flow_versions.settings IS 'Hyperparameters, JSON';
 COMMENT ON COLUMN mart.flow_versions.data_hash IS 'SHA-256 of the readings and weights that it learned from';
-COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it last came into force, UTC; NULL if it never was';
-COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in force';
+COMMENT ON COLUMN mart.flow_versions.promoted_at IS 'When it last came into use, UTC; NULL if it never was';
+COMMENT ON COLUMN mart.flow_versions.promoted_by IS 'Who or what put it in use';
 COMMENT ON COLUMN mart.flow_versions.reason IS 'Why it was trained';
 COMMENT ON COLUMN mart.flow_versions.training_window IS 'What it could learn from, JSON: start, until and first_rows as in [training], max_rows, and whether anomalies in events were left out';
 COMMENT ON COLUMN mart.flow_versions.random_state IS 'Seed of the training';
@@ -820,7 +820,7 @@ COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for
 COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms; drift (all evidence that the regime moved) and its parts log_density, latent_1 and so on, improbable; mix of SEGMENT';
 COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; of drift, its parts and a mix: log10 of the e-value, at least -1';
 COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with: ten times alpha for alarms, what drift.false_refits_per_5_years asks for drift, in its unit; NULL if it is only counted';
-COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, refit_failed (it moved, and three runs failed to learn it again), or counted where there is no threshold';
+COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, refit_failed (it moved, and three runs failed to retrain it), or counted where there is no threshold';
 COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm; of drift: those that it was drawn from';
 
 COMMENT ON TABLE mart.drift_verdicts IS 'What the evidence of drift came to, one row per finding, with what is to be done about it';
@@ -872,8 +872,8 @@ COMMENT ON TABLE mart.flow_decisions IS 'Every decision about a flow: promoted, 
 COMMENT ON COLUMN mart.flow_decisions.decided_at IS 'When, UTC';
 COMMENT ON COLUMN mart.flow_decisions.cluster_key IS 'Operating regime';
 COMMENT ON COLUMN mart.flow_decisions.flow_version IS 'Flow that it is about: the new one, or the one that was returned to';
-COMMENT ON COLUMN mart.flow_decisions.decision IS 'promoted, refused (the one before stays in force) or rolled_back';
-COMMENT ON COLUMN mart.flow_decisions.previous_version IS 'Flow that was in force before; NULL for the first one of a regime';
+COMMENT ON COLUMN mart.flow_decisions.decision IS 'promoted, refused (the one before stays in use) or rolled_back';
+COMMENT ON COLUMN mart.flow_decisions.previous_version IS 'Flow that was in use before; NULL for the first one of a regime';
 COMMENT ON COLUMN mart.flow_decisions.n_recent IS 'Recent held-out readings on which both were compared; NULL if they were not';
 COMMENT ON COLUMN mart.flow_decisions.gain_recent IS 'How much better the new one describes those, in nats per reading';
 COMMENT ON COLUMN mart.flow_decisions.gain_recent_error IS 'Standard error of that gain, in nats per reading';

@@ -29,7 +29,7 @@ class ClusterFlowConfig(dg.Config):
     )
     challenge: bool = Field(
         default=True,
-        description="Whether a new flow has to prove itself against the one in force. Without it, it comes into force.",
+        description="Whether a new flow has to prove itself against the one in use. Without it, it comes into use.",
     )
     learn_from: str | None = Field(
         default=None,
@@ -42,11 +42,11 @@ class ClusterFlowConfig(dg.Config):
     put_in_force: str | None = Field(
         default=None,
         description=(
-            "Instead of training: the flow version to put in force, or its first digits; `previous` for the one that "
-            "was in force before."
+            "Instead of training: the flow version to put in use, or its first digits; `previous` for the one that "
+            "was in use before."
         ),
     )
-    is_rollback: bool = Field(default=False, description="Whether what is put in force counts as going back to it.")
+    is_rollback: bool = Field(default=False, description="Whether what is put in use counts as going back to it.")
     reason: str = Field(default="", description="Why, for the registry.")
 
 
@@ -186,7 +186,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
         deps=[assignments_key],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
-            "that regime alone, on its readings, and puts the new flow in force if it proves no worse than the old one "
+            "that regime alone, on its readings, and puts the new flow in use if it proves no worse than the old one "
             "on readings that neither learned from; the others stay as they are."
         ),
     )

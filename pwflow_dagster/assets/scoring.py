@@ -1,4 +1,4 @@
-"""Scoring: one slice of log-densities per regime, scores derived from all slices, who is to blame, events, cases."""
+"""Scoring: one slice of log-densities per regime, scores derived from all slices, contributions, events, cases."""
 
 import dagster as dg
 
@@ -41,7 +41,7 @@ def _component_log_density(plant_name: str, partitions: dg.DynamicPartitionsDefi
         deps=[assignments_key, flow_key],
         description=(
             "log p_k(x): how probable each reading is in each of its candidate regimes. One slice per regime; only "
-            "what the flow in force has not scored yet is scored."
+            "what the flow in use has not scored yet is scored."
         ),
     )
     def component_log_density(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> None:
@@ -121,8 +121,8 @@ def _anomaly_scores(plant_name: str) -> dg.AssetsDefinition:
                         {
                             "cluster_key": key,
                             "held-out readings": made.n_rows,
-                            "worth independent ones": round(made.n_effective),
-                            "set aside": made.n_set_aside,
+                            "count as independent": round(made.n_effective),
+                            "ignored": made.n_set_aside,
                             "tail scale (nats)": made.tail_scale,
                             "tail shape": made.tail_shape,
                         }
@@ -174,7 +174,7 @@ def _sensor_contributions(plant_name: str) -> dg.AssetsDefinition:
         kinds={"pytorch", "duckdb"},
         deps=[scores_key, flow_key],
         description=(
-            "Which sensors are to blame for each anomaly, what they read and what they should have read given the "
+            "Which sensors caused each anomaly, what they read and what they should have read given the "
             "others. The contributions of a reading add up to its anomaly score. Only anomalies that are new, or "
             "that were scored again, are explained."
         ),
@@ -193,7 +193,7 @@ def _sensor_contributions(plant_name: str) -> dg.AssetsDefinition:
                     "anomalies explained in this run": summary.n_new,
                     "anomalies explained": summary.n_explained,
                     "anomalies without an explanation: no value of a sensor, or no model file": summary.n_incomplete,
-                    "first to blame": small_table(
+                    "caused first by": small_table(
                         {"sensor": sensor, "anomalies": count} for sensor, count in summary.blame.items()
                     ),
                     "dagster/column_schema": column_schema(opened, "mart", "sensor_contributions"),
@@ -221,8 +221,8 @@ def _anomaly_events(plant_name: str) -> dg.AssetsDefinition:
         kinds={"duckdb", "sql"},
         deps=[scores_key, contributions_key],
         description=(
-            "Anomalies of a machine that follow each other closely, as one event: start, end, peak, the sensors to "
-            "blame, and a plain sentence. Too few anomalies together are no event unless one of them is extreme."
+            "Anomalies of a machine that follow each other closely, as one event: start, end, peak, the sensors "
+            "that caused it, and a plain sentence. Very few are an event only if one of them is extreme."
         ),
     )
     def anomaly_events(

@@ -24,7 +24,7 @@ __all__ = ["COMMANDS"]
 @config_option
 @json_option
 def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
-    """Answer a verdict on drift: learn again what moved.
+    """Answer a verdict on drift: retrain what moved.
 
     `pwflow status` shows the VERDICT_ID. Only the regimes that moved are trained again; each new flow is used if it
     describes recent readings better. If only their shares moved, the weights are updated and nothing is trained.
@@ -194,7 +194,7 @@ def confirm(event_id: int, config_file: Path | None) -> None:
 @reason_option
 @json_option
 def promote(cluster: str, version: str, config_file: Path | None, reason: str, as_json: bool) -> None:
-    """Put a flow of a regime in force, score that regime again.
+    """Put a flow of a regime in use, score that regime again.
 
     The first digits of VERSION suffice; mart.flow_versions lists them.
     """
@@ -241,11 +241,13 @@ def _show_decision(made: Decision, *, as_json: bool) -> None:
 def _describe(decision: FlowDecision) -> str:
     version, before = decision.flow_version[:12], (decision.previous_version or "none")[:12]
     if decision.decision == "refused":
-        made = f"the new flow {version}… is refused, {before}… stays in force: {decision.reason.removesuffix('.')}"
+        made = f"the new flow {version}… is refused, {before}… stays in use: {decision.reason.removesuffix('.')}"
     else:
-        made = f"flow {version}… is in force instead of {before}…"
+        made = f"flow {version}… is in use instead of {before}…"
         if decision.gain_recent is not None:
-            made += f"; gain on {decision.n_recent:,} recent held-out readings: {decision.gain_recent:+.2f} nats each"
+            fit = "better" if decision.gain_recent > 0 else "worse"
+            gain = f"{decision.n_recent:,} readings, {decision.gain_recent:+.2f} nats per reading"
+            made += f"; it fits recent readings {fit} ({gain})"
     return f"{decision.cluster_key}: {made}."
 
 

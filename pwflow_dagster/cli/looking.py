@@ -159,7 +159,7 @@ def evaluate(
 ) -> None:
     """Compare scores and alarms with known faults.
 
-    They stand in LABELS (CSV or Parquet); without it they are what the simulated plant knows.
+    They are in LABELS (CSV or Parquet); without it they are what the simulated plant knows.
 
     \b
     LABELS has one row per fault:     machine, start, end, maybe kind
@@ -214,7 +214,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
             f"{_count(night.n_anomalies, 'anomaly', 'anomalies')}, {_count(night.n_events, 'event', 'events')}"
         )
         lines += [f"              {summary}" for summary in night.summaries]
-    lines.append(f"  regimes     {len(found.regimes)}; evidence of drift is in units of log10, against its threshold")
+    lines.append(f"  regimes     {len(found.regimes)}")
     width = max((len(regime.segment) for regime in found.regimes), default=0)
     for regime in found.regimes:
         flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
@@ -239,7 +239,8 @@ def _drift_of(regime: RegimeStatus) -> str:
         return "too few held-out readings to follow drift"
     if regime.evidence is None:
         return "drift is followed from the next night on"
-    return f"drift {regime.evidence:6.2f} of {regime.threshold:.2f}{'  MOVED' if regime.has_moved else ''}"
+    moved = "  MOVED" if regime.has_moved else ""
+    return f"drift evidence {regime.evidence:4.1f} (alarm at {regime.threshold:.1f}){moved}"
 
 
 def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:

@@ -20,7 +20,7 @@ __all__ = ["COMMANDS"]
 @config_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write, .csv or .parquet. Default: print CSV.")
 def score(file: Path, config_file: Path | None, output: Path | None) -> None:
-    """Score a file with the models in force.
+    """Score a file with the models in use.
 
     The warehouse stays as it is. FILE (CSV or Parquet) has the columns of the source. Each reading gets what the
     pipeline would give it; only what depends on readings before the first of FILE cannot be known. Columns:

@@ -185,7 +185,7 @@ Plant {config.plant.name}, jobs {" and ".join(jobs)}
   events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}
   published  {config.published_path}
 
-Next: `pwflow status` says what wants an answer, `pwflow ui` shows the assets, or ask in SQL:
+Next: `pwflow status` says what needs a decision, `pwflow ui` shows the assets, or ask in SQL:
   pwflow sql "SELECT started_at, n_readings, summary FROM mart.anomaly_events
               ORDER BY started_at DESC LIMIT 20"
 """

@@ -108,7 +108,7 @@ def wide() -> Iterator[Case]:
 
 
 class Rivals:
-    """The methods that the one in force was chosen against; all know the regime from the whole reading."""
+    """The methods that the one in use was chosen against; all know the regime from the whole reading."""
 
     def __init__(self, model: PiecewiseFlow) -> None:
         self.flows, self.mixture = model.flows_, model.mixture_

@@ -6,7 +6,7 @@ Sixty days of five plants with known faults, and a tool that wears from day 40 o
 overlaps on its machine if the fault's sensors are to blame, first the one blamed most; else to the wear, where most
 of its readings are worn. Printed for each plant: events and cases in a week, cases per fault, the largest number of
 cases of one fault and of the wear, and cases that join faults without a common sensor. With --keep, plants that were
-trained before are used again, and the cases are derived anew: a change of the rules is tried in seconds.
+trained before are used again, and the cases are derived again: a change of the rules is tried in seconds.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python tests/benchmarks/drift_gas_turbine.py                     # a few minutes on one core
     python tests/benchmarks/drift_gas_turbine.py --clusters 4 --csv months.csv
 
-Regimes and flows are learned from 2011. Each day of 2012 and 2013 is then scored by the model in force, and the
+Regimes and flows are learned from 2011. Each day of 2012 and 2013 is then scored by the model in use, and the
 evidence of drift is advanced by its blocks. Four policies are compared by the mean log-density of each month's
-readings, none of which the model in force had seen:
+readings, none of which the model in use had seen:
 
     never      nothing is ever learned again
     moved      a regime that is told to have moved is learned again, alone, at the end of the month
@@ -13,7 +13,7 @@ readings, none of which the model in force had seen:
     monthly    every regime is learned again at the end of every month
 
 Learning again takes the readings of the last months that the regime is the likeliest for, every fifth block of a day
-held out, goes on from the flow in force, and takes over only if it describes the held-out recent readings better.
+held out, goes on from the flow in use, and takes over only if it describes the held-out recent readings better.
 Prints Markdown tables; writes the
 months as CSV, and as a picture where matplotlib can be imported.
 """
@@ -72,7 +72,7 @@ class History:
 
 @dataclass(eq=False)
 class Policy:
-    """A model in force, the evidence against it, and what it cost to keep it up to date."""
+    """A model in use, the evidence against it, and what it cost to keep it up to date."""
 
     name: str
     model: PiecewiseFlow
@@ -87,7 +87,7 @@ class Policy:
 
     @property
     def mixture(self) -> FlowMixture:
-        """The density in force."""
+        """The density in use."""
         return FlowMixture(self.model.weights_, self.flows)
 
     def winners(self, X: Array) -> NDArray[np.intp]:
@@ -146,7 +146,7 @@ def set_reference(policy: Policy, k: int, X: Array, day: NDArray[np.int64]) -> N
 
 
 def learn_again(policy: Policy, clusters: list[int], history: History, month: int) -> None:
-    """Learn some regimes again from the last months, and put those in force that prove better on held-out readings."""
+    """Learn some regimes again from the last months, and put those in use that prove better on held-out readings."""
     rows = np.flatnonzero((history.month > month - LEARN_MONTHS) & (history.month <= month))
     X, day = history.X[rows], history.day[rows]
     own, held_out = policy.winners(X), held_out_rows(day)
@@ -270,7 +270,7 @@ def main() -> None:
     for name in POLICIES:
         policies[name] = Policy(name, model, list(model.flows_))
         results[name] = run(policies[name], history, arguments.budget)
-    print("| policy | 2012, nats a reading | 2013 | flows trained | put in force | CPU seconds of training |")
+    print("| policy | 2012, nats a reading | 2013 | flows trained | put in use | CPU seconds of training |")
     print("|---|---|---|---|---|---|")
     for name, means in results.items():
         policy = policies[name]

@@ -210,7 +210,7 @@ class Watch:
         return made, np.bincount(winner, minlength=N_CLUSTERS)
 
     def advance(self, night: Night) -> list[Verdict]:
-        """Add a night, and judge it; evidence that sufficed the night before starts anew."""
+        """Add a night, and judge it; evidence that sufficed the night before starts again."""
         self.states = [
             DriftState.start(reference) if state.combined >= self.threshold else state
             for reference, state in zip(self.references, self.states, strict=True)

@@ -26,7 +26,7 @@ SLICE_HASHES = """
     FROM core.component_log_density GROUP BY cluster_key ORDER BY cluster_key
 """
 UNCHALLENGED = {"ops": {"small__cluster_flow": {"config": {"challenge": False, "reason": "another seed"}}}}
-"""Puts in force what comes out of a training, better or not: which seed wins depends on the processor."""
+"""Puts in use what comes out of a training, better or not: which seed wins depends on the processor."""
 SETTINGS = {
     "telemetry": {"enabled": False},
     "compute_logs": {  # else each step starts four processes that copy its output

@@ -1,4 +1,4 @@
-"""Asset checks in Dagster: a fault stops the run, and what was published before stays, to the byte."""
+"""Asset checks in Dagster: a fault stops the run, and what was published before stays, byte by byte."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_fault_fails_the_nightly_run_with_its_sentence_and_leaves_what_was_pub
     assert failed.name == check
     assert outcome.error is not None
     assert outcome.error.startswith(failed.sentence)
-    assert "what was published before stays in force" in outcome.error
+    assert "what was published before stays in use" in outcome.error
     assert published(plant) == before
 
 

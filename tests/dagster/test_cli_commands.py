@@ -108,7 +108,7 @@ def test_readings_are_simulated_to_a_file(here):
     assert "50 of c0002" in invoke("sample", 50, "--cluster", "c0002", "--output", "drawn.csv").stdout
     drawn = pd.read_csv(here.folder / "drawn.csv")
     assert list(drawn.columns) == ["segment", "cluster_key", *(sensor.name for sensor in SENSORS)]
-    assert "Expected the key of a regime in force" in refusal("sample", 5, "--cluster", "c9", "--output", "x.csv")
+    assert "Expected the key of a regime in use" in refusal("sample", 5, "--cluster", "c9", "--output", "x.csv")
 
 
 def test_a_verdict_is_dismissed_once_and_by_name(here):

@@ -215,7 +215,7 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
 
     done = pwflow("promote", "c0002", retrained.first[:10], "--reason", "the new one is loud")
     assert done.returncode == 0, done.stderr
-    assert f"c0002: flow {retrained.first[:12]}… is in force instead of {retrained.second[:12]}…" in done.stdout
+    assert f"c0002: flow {retrained.first[:12]}… is in use instead of {retrained.second[:12]}…" in done.stdout
     assert plant.query(IN_FORCE) == [(retrained.first,)]
     stale = "SELECT * FROM core.component_log_density WHERE cluster_key = 'c0002' AND flow_version <> ?"
     with plant.plant.warehouse.snapshot() as connection:
@@ -230,9 +230,9 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
     assert done.returncode == 0, done.stderr
     assert plant.query("SELECT event_id FROM core.confirmations") == [(event_id,)]
     for arguments, expected in {
-        ("promote", "c0002", retrained.second): "is in force already",
+        ("promote", "c0002", retrained.second): "is in use already",
         ("promote", "c0099", retrained.first): "c0001, c0002, c0003, c0004",
-        ("rollback", "c0001"): "No flow of c0001 was in force before",
+        ("rollback", "c0001"): "No flow of c0001 was in use before",
         ("confirm", "5"): "got 5: look it up",
         ("approve", "nonsense"): "got 'nonsense'",
     }.items():

@@ -177,7 +177,7 @@ def test_the_tutorial_repairs_a_drift(here):
         given = [VERDICT] if verb == "answer" else ["labels.csv"] if verb == "evaluate" else arguments
         done = CliRunner().invoke(main, [verb, *given])
         shown.append((verb, done.output))
-        was_refused = verb == "rollback" and "No flow of c0002 was in force before" in done.output
+        was_refused = verb == "rollback" and "No flow of c0002 was in use before" in done.output
         assert done.exit_code == 0 or was_refused, done.output  # three days may hold too little to gain from
     outputs = [text for verb, text in shown if verb == "status"]
     assert "verdicts    1 open" in outputs[0]

@@ -120,7 +120,7 @@ def test_a_warehouse_that_is_held_by_another_process_is_a_reason_to_skip(plant, 
 
 def test_regimes_without_a_flow_are_asked_for_once(plant):
     with plant.instance() as instance:
-        assert tick(plant, instance, REGIMES_SENSOR).skip_message == "Every regime in force has a flow."
+        assert tick(plant, instance, REGIMES_SENSOR).skip_message == "Every regime in use has a flow."
         with plant.plant.warehouse.transaction() as connection:
             connection.execute("UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = 'c0003'")
         requests = [tick(plant, instance, REGIMES_SENSOR).run_requests for _ in range(2)]

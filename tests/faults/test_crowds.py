@@ -1,4 +1,4 @@
-"""Several processes at once, one that holds the warehouse, and regimes found anew while a run is under way."""
+"""Several processes at once, one that holds the warehouse, and regimes found again while a run is under way."""
 
 import os
 import signal

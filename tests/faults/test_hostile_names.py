@@ -48,7 +48,7 @@ def test_a_retired_key_is_refused_like_an_unknown_one(trained_plant):
     fit_cluster_model(reopen(trained_plant, clustering={"n_clusters": 1}))
     [(retired,)] = query(trained_plant, "SELECT min(cluster_key) FROM mart.clusters WHERE status = 'retired'")
     [(active,)] = query(trained_plant, "SELECT min(cluster_key) FROM mart.clusters WHERE status = 'active'")
-    with pytest.raises(UnknownClusterError, match=rf"in force \({active}.*got '{retired}'"):
+    with pytest.raises(UnknownClusterError, match=rf"in use \({active}.*got '{retired}'"):
         assign_readings(trained_plant, [retired])
 
 

@@ -125,7 +125,7 @@ def test_killed_while_flows_train_the_old_ones_serve_and_the_same_seed_gives_the
             assert found[-1] == found[0]
             assert leftovers(plant) == []
             assert not {version for _, version in found[0][:2]} & {version for _, version in before}
-        assert left in (before, found[0]), "both flows come into force together"
+        assert left in (before, found[0]), "both flows come into use together"
 
     assert len(kill_often(plant, TRAIN, check, times=15, seed=1)) == 15
 

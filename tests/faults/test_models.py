@@ -75,7 +75,7 @@ def test_a_damaged_model_file_is_named_with_the_remedy_and_the_other_clusters_ar
     before = query(trained_plant, f"FROM core.component_log_density WHERE cluster_key = '{HURT}' ORDER BY ALL")
     summaries = dict(score_slices(trained_plant))
     assert str(file) in summaries[HURT].problem
-    assert "Restore it from a backup, or learn it again" in summaries[HURT].problem
+    assert "Restore it from a backup, or train it again" in summaries[HURT].problem
     assert f"{HURT} is not judged" in caplog.text
     assert {key for key, summary in summaries.items() if summary.n_new} == {"c0001", "c0003", "c0004"}
     after = query(trained_plant, f"FROM core.component_log_density WHERE cluster_key = '{HURT}' ORDER BY ALL")
@@ -91,7 +91,7 @@ def test_readings_of_a_damaged_cluster_say_why_they_are_not_judged_and_the_run_s
     explain_anomalies(trained_plant)
     [(status, reason, n_unjudged)] = query(trained_plant, STATUSES.format("IN"))
     assert status == "thin"
-    assert reason == f"The model file of regime {HURT} cannot be used: restore it, or learn the regime again"
+    assert reason == f"The model file of regime {HURT} cannot be used: restore it, or retrain the regime"
     assert n_unjudged > 10
     assert {row[0] for row in query(trained_plant, STATUSES.format("NOT IN"))} == {"scored"}
     assert set(before) <= set(query(trained_plant, RESULTS)), "what the whole file scored stays"

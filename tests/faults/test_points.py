@@ -33,7 +33,7 @@ STEPS = {
 from pwflow_core.pipeline.flows.training import clusters_without_flow
 assign_readings(plant)
 if keys := clusters_without_flow(plant):
-    train_cluster_flows(plant, keys, reason='found anew', promoted_by='test')
+    train_cluster_flows(plant, keys, reason='found again', promoted_by='test')
 """,
     "switch": """
 from pwflow_core.pipeline.flows.registry import list_versions, rollback

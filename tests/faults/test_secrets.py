@@ -32,7 +32,7 @@ TEXTS = [
 ]
 HARMLESS = [
     "/data/2024-01-01/keys.csv has no column 'ts'; it has 'when', 'value'. Map the columns in pwflow.toml.",
-    "Expected the key of a regime in force (c0001, c0002), got 'x'",
+    "Expected the key of a regime in use (c0001, c0002), got 'x'",
     "duckdb:///.pwflow/warehouse.duckdb",
     "https://example.org/exports/*.csv",
     "The token bucket holds 3 tokens",

@@ -1,4 +1,4 @@
-"""SIGKILL while a person puts another flow in force or goes back: pointer, record and slice are never at odds.
+"""SIGKILL while a person puts another flow in use or goes back: pointer, record and slice are never at odds.
 
 At every push it is the moments that matter, one by one: test_points.py.
 """
@@ -52,9 +52,9 @@ def state(plant) -> dict[str, list[tuple]]:
 def test_killed_during_a_switch_the_pointer_is_wholly_old_or_new_and_the_next_run_completes_it(
     trained_plant, stem, kill_often, switch, follows
 ):
-    """One flow in force in every regime; a record if, and only if, the pointer moved; each slice of one flow.
+    """One flow in use in every regime; a record if, and only if, the pointer moved; each slice of one flow.
 
-    The next run ends with the scores of the flow in force, as if nobody had interfered; other regimes are not touched.
+    The next run ends with the scores of the flow in use, as if nobody had interfered; other regimes are not touched.
     """
     first = in_force(trained_plant)
     second = train_another(trained_plant)
@@ -70,7 +70,7 @@ def test_killed_during_a_switch_the_pointer_is_wholly_old_or_new_and_the_next_ru
     def check(plant):
         left, now = state(plant), in_force(plant)
         assert now in (old, new)
-        assert [key for key, _ in left["pointers"]] == [key for key, _ in before["pointers"]], "one in force for each"
+        assert [key for key, _ in left["pointers"]] == [key for key, _ in before["pointers"]], "one in use for each"
         assert query(plant, DECISIONS) == [(new,)] * (now == new)
         assert [version for version, *_ in left["slice"]] in ([old], [now])
         assert left["other slices"] == before["other slices"]

@@ -14,7 +14,7 @@ Faults = Callable[[Array, int, float], Array]
 POWER = 0.9
 """Share of faults that have to alarm for their size to be one that is seen."""
 BLIND_SIGMA = 10.0
-"""A sensor whose lasting shift of so many standard deviations raises no alarm is one that the alarm is blind to."""
+"""A sensor whose lasting shift of this many standard deviations raises no alarm is one that the alarm is blind to."""
 
 _PRECISION = 1.04  # by what factor a size may be too large
 _SIZES = 10.0 ** np.concatenate([np.linspace(-1.0, 1.5, 21), np.linspace(1.75, 3.0, 6)])  # standard deviations

@@ -33,8 +33,8 @@ class DriftReference:
         x = centre_m + spread (μ + night_n + rest),    Var(night) = τ²,  Var(rest) = σ²
 
     and counts within three spreads of its centre only, so that a fault of an hour is worth little. The mean of a night
-    over k blocks has the variance τ² + σ² / k, which is known as surely as a variance with so many degrees of freedom:
-    many where the nights of the reference have k blocks themselves, few where τ² has to be told from σ² first.
+    over k blocks has the variance τ² + σ² / k, which is known as surely as a variance with that many degrees of
+    freedom: many where the nights of the reference have k blocks themselves, few where τ² has to be told from σ² first.
 
     Columns are the channels of evidence (those of `Blocks.means`, then the root of the improbable share), then sensors.
 
@@ -161,11 +161,11 @@ class DriftReference:
         return np.asarray((1 + self.memory) / (1 - self.memory))
 
     def variance(self, n_blocks: Array) -> Array:
-        """Return the variance of night means over so many blocks, in squared spreads, shape (R, K)."""
+        """Return the variance of night means over this many blocks, in squared spreads, shape (R, K)."""
         return np.asarray(self.between + self.within / n_blocks[:, None])
 
     def freedom(self, n_blocks: float) -> Array:
-        """Return how many degrees of freedom the variance of a night with so many blocks is known with, shape (K,).
+        """Return how many degrees of freedom the variance of a night with this many blocks is known with, shape (K,).
 
         By Satterthwaite (1946), 2 v² / Var(v); at most those of the nights, which count for less if they have memory.
         """

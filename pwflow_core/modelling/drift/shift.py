@@ -135,7 +135,7 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     """Measure by how much a cluster moved, and since when.
 
     Arguments:
-        reference: Of the flow in force.
+        reference: Of the flow in use.
         recent: Blocks of the last nights, say 30, in any order.
 
     Returns:

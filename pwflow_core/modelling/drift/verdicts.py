@@ -1,4 +1,4 @@
-"""Verdicts: what the evidence of a whole plant comes to."""
+"""Verdicts: what the evidence of a whole plant means."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def judge(
 
     Arguments:
         night: The night to judge, days since 1970-01-01.
-        clusters: Evidence of every cluster in force.
+        clusters: Evidence of every cluster in use.
         threshold: `log_threshold`.
         sensors: Names and units, in the order of the columns.
         mixes: Evidence of every segment with more than one cluster.

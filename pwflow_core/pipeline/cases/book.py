@@ -57,7 +57,7 @@ class CaseBook:
         clock: When the machines ran.
         records: The cases so far.
         known_ids: Ids of all cases that there ever were.
-        unsettled: Verdicts that still want an answer: their cases stay open.
+        unsettled: Verdicts that still wait for an answer: their cases stay open.
     """
 
     rules: Rules

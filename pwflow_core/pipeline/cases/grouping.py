@@ -29,13 +29,13 @@ ENOUGH_ALIKE = 0.5
 MUCH_ALIKE = 0.8
 """The same of the cases themselves, from which they are one."""
 _SUDDEN = 4.0
-"""An event so many times as strong as the strongest of a case is none of its own."""
+"""An event this many times as strong as the strongest of a case is none of its own."""
 _FAINTEST = 4.0
 """Anomaly score that counts as the strongest of a case whose events are fainter."""
 _MOST_COMPARED = 100
 """The latest events of a common case that others are compared with."""
 _FEWEST_LIKE, _SHARE_LIKE = 3, 0.15
-"""So many of them, or such a share, have to be like an event."""
+"""This many of them, or such a share, have to be like an event."""
 _HEAD_START = timedelta(days=3)
 """So long before a verdict has it its first alarms may come."""
 _DIGITS = 6
@@ -374,7 +374,7 @@ def find_twin(case: Case, sighting: Sighting, cases: Iterable[Case], rules: Rule
 
 
 def case_alike(case: Case, sensors: Collection[str]) -> float:
-    """Return the share of the blame of a case that some sensors have, 0 to 1."""
+    """Return the share that some sensors have in the cause of a case, 0 to 1."""
     shares = _case_shares(case)
     return sum(shares.get(sensor, 0.0) for sensor in sensors)
 

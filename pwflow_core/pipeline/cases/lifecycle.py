@@ -158,7 +158,7 @@ def weigh_case(case: Case, alpha: float) -> Severity:
 
 
 def top_sensors(case: Case) -> list[str]:
-    """Return up to three sensors with at least a tenth of the blame of a case, the most first."""
+    """Return up to three sensors with at least a tenth of the cause of a case, the most first."""
     total: dict[str, float] = {}
     for sighting in case.sightings:
         whole = sum(max(value, 0.0) for value in sighting.blame.values())

@@ -37,7 +37,7 @@ class Confirmation:
 def confirm_event(plant: Plant, event_id: int, *, confirmed_by: str) -> Confirmation:
     """Confirm an event as normal: a refit may learn from its readings. Its alarms stay what they are.
 
-    The time is kept, once, not the event: events are derived anew from the scores.
+    The time is kept, once, not the event: events are derived again from the scores.
 
     Raises:
         UnknownEventError: There is no such event.

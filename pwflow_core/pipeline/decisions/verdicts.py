@@ -2,7 +2,7 @@
 
 Nothing else writes `mart.drift_verdicts` or `mart.verdict_changes`. A verdict changes its status only as `TRANSITIONS`
 allows, and each change is a row with who, when, in which run, and why. What its kind means is in `kinds`; what the
-evidence comes to is judged in `drift`, above this.
+evidence means is judged in `drift`, above this.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ def close_outdated(connection: duckdb.DuckDBPyConnection, *, by: Decider) -> Non
         "status = 'open' AND answer = 'retrain' AND NOT EXISTS (FROM mart.flow_versions AS flow WHERE flow.in_force "
         "AND list_contains(cluster_keys, flow.cluster_key) AND flow.promoted_at <= made_at)",
     )
-    change_status(connection, _ids(trained), "done", by=by, reason="another flow came into force")
+    change_status(connection, _ids(trained), "done", by=by, reason="another flow came into use")
 
 
 def find_verdict(plant: Plant, verdict_id: str) -> StoredVerdict:
@@ -334,12 +334,12 @@ def pending_verdicts(plant: Plant) -> list[StoredVerdict]:
 
 
 def open_verdicts(connection: duckdb.DuckDBPyConnection) -> list[StoredVerdict]:
-    """Return the verdicts that want an answer, or whose answer failed, the first night first."""
+    """Return the verdicts that wait for an answer, or whose answer failed, the first night first."""
     return _select(connection, "list_contains($open, status)", {"open": [*OPEN, "failed"]})
 
 
 def recent_verdicts(connection: duckdb.DuckDBPyConnection, since: date, most: int) -> list[StoredVerdict]:
-    """Return the verdicts from a night on and those that still want an answer, the last night first."""
+    """Return the verdicts from a night on and those that still wait for an answer, the last night first."""
     found = _select(connection, "night >= $since OR list_contains($open, status)", {"since": since, "open": list(OPEN)})
     return sorted(found, key=lambda verdict: verdict.night, reverse=True)[:most]
 

@@ -32,7 +32,7 @@ _IMPROBABLE = 0.01
 
 @dataclass(frozen=True)
 class Followed:
-    """A regime whose nights are followed by the flow in force.
+    """A regime whose nights are followed by the flow in use.
 
     Attributes:
         cluster_key: The regime.
@@ -67,7 +67,7 @@ class FreshBlocks:
 
 
 def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[Followed]:
-    """Return the regimes in force with the nights that need evidence; leaves `stale` as a temporary table.
+    """Return the regimes in use with the nights that need evidence; leaves `stale` as a temporary table.
 
     Raises:
         NotFittedError: No slice has been scored yet.
@@ -96,7 +96,7 @@ def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[
 
     Arguments:
         plant: The plant.
-        model: The cluster model in force.
+        model: The cluster model in use.
         n_sensors: How many of the columns of the model are sensors; they come first.
     """
     with working_folder(plant.warehouse.path.parent, "drift") as folder:

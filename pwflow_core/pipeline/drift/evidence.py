@@ -1,4 +1,4 @@
-"""Drift: evidence per regime and night that a regime moved; only what changed. What it comes to is in `judging`."""
+"""Drift: evidence per regime and night that a regime moved; only what changed. What it means is judged in `judging`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class DriftSummary:
 
     Attributes:
         n_nights: Nights of regimes whose evidence was drawn in this run.
-        evidence: Evidence after the last night in units of log10, by cluster key.
-        threshold: Evidence from which a regime has moved, in units of log10.
+        evidence: Evidence after the last night, as log10 of the e-value, by cluster key.
+        threshold: Evidence from which a regime has moved, as a log10 too.
         unfollowed: Regimes whose flow has too few held-out readings to compare nights with.
         verdicts: Verdicts made in this run.
     """
@@ -190,8 +190,8 @@ def _write(connection: duckdb.DuckDBPyConnection, history: _History, threshold: 
         insert_row(connection, "core.drift_references", made | named)
     connection.execute(
         f"DELETE FROM core.drift_blocks WHERE {of_flow} AND "
-        "CASE WHEN is_reference THEN $afresh ELSE list_contains($stale, night) END",
-        about | {"stale": list(followed.stale), "afresh": not followed.has_reference},
+        "CASE WHEN is_reference THEN $is_new ELSE list_contains($stale, night) END",
+        about | {"stale": list(followed.stale), "is_new": not followed.has_reference},
     )
     insert_frame(connection, "core.drift_blocks", history.fresh.blocks, **named)
     if not followed.stale or reference is None:

@@ -1,4 +1,4 @@
-"""Health: what is known about each night and regime, besides the scores themselves; only the nights that changed."""
+"""Health: what is known about each night and regime, other than the scores themselves; only the nights that changed."""
 
 from __future__ import annotations
 

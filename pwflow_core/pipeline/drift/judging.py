@@ -1,4 +1,4 @@
-"""Judging: what the evidence of the whole plant comes to, night by night; each verdict is kept once."""
+"""Judging: what the evidence of the whole plant means, night by night; each verdict is kept once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge_nights(plant: Plant, model_id: str, model: ClusterModel, *, by: Decide
 
     Arguments:
         plant: The plant.
-        model_id: Id of the cluster model in force.
+        model_id: Id of the cluster model in use.
         model: That model.
         by: Who or what judges, for the ledger.
 

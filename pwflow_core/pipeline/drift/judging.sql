@@ -1,4 +1,4 @@
--- What the nights of a plant were like besides the evidence of its regimes: the mix of regimes, and the readings that
+-- What the nights of a plant were like, other than the evidence of its regimes: the mix of regimes, and the readings that
 -- came. Expects $timezone: a night is a calendar day there. A day that has not ended is left out.
 
 CREATE TEMP TABLE judged_scores AS

@@ -1,4 +1,4 @@
--- The nights of each regime that can show drift: those after the flow in force learned, with the readings that they hold.
+-- The nights of each regime that can show drift: those after the flow in use learned, with the readings that they hold.
 -- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there.
 
 CREATE TEMP TABLE followed AS

@@ -46,7 +46,7 @@ class ClusterView:
     Attributes:
         key: Its key.
         segment: The segment that it belongs to.
-        version: The flow in force.
+        version: The flow in use.
         reference: What its nights are compared with.
         blocks: Block means of the nights to judge and of those before them.
         log_evidence: Log evidence by night.
@@ -154,8 +154,8 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
 def _learned(connection: duckdb.DuckDBPyConnection, model_id: str, timezone: str) -> tuple[date, date]:
     """Return the first and last night of the time that nights are compared with.
 
-    Of a cluster model that only weighs its regimes anew, those since their mix moved; of one with flows of its own,
-    what these learned from; of one that kept every regime and flow, what the flows in force learned from.
+    Of a model that only updates the weights, those since their mix moved; of one with flows of its own,
+    what these learned from; of one that kept every regime and flow, what the flows in use learned from.
     """
     rows = connection.execute(
         """

@@ -147,7 +147,7 @@ def labels_from_file(plant: Plant, path: Path, timezone: str | None = None) -> L
         scratch.execute(f"CREATE TABLE labels AS SELECT {', '.join(selected)} FROM given")
         unread = f"SELECT count(*) FROM labels WHERE {' OR '.join(f'{n} IS NULL' for n in times)}"
         if n_unread := fetch_value(scratch, unread):
-            raise LabelsError(f"{path} has {n_unread:,} rows without a readable time: mend or drop them.")
+            raise LabelsError(f"{path} has {n_unread:,} rows without a readable time: correct or drop them.")
         if "ts" in times:
             return _from_points(scratch, str(path))
         return Labels(

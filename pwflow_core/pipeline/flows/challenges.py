@@ -63,10 +63,10 @@ class Gain:
 
 @dataclass(frozen=True)
 class Challenge:
-    """How a new flow did against the one in force.
+    """How a new flow did against the one in use.
 
     Attributes:
-        is_won: Whether the new one comes into force.
+        is_won: Whether the new one comes into use.
         sentence: Why, in words.
         recent: Gain on the held-out readings of its own window; None if there was nothing to compare with.
         reference: Gain on the held-out readings of the old one's window; None likewise.
@@ -92,25 +92,25 @@ def challenge_champion(
     *,
     is_refit: bool,
 ) -> Challenge:
-    """Compare a new flow with the one in force, if there is one that can be compared with.
+    """Compare a new flow with the one in use, if there is one that can be compared with.
 
     Arguments:
         plant: The plant.
-        model: The cluster model in force.
+        model: The cluster model in use.
         key: The regime.
         flow: Its new flow.
         version: SHA-256 of that one's file.
         window: What it could learn from; it is judged on the readings of this window that calibrate.
-        champion: The flow in force; None if there is none, or the new one need not prove itself.
-        is_refit: Whether it was learned again after drift, and has to be better by `drift.min_gain`.
+        champion: The flow in use; None if there is none, or the new one need not prove itself.
+        is_refit: Whether it was retrained after drift, and has to be better by `drift.min_gain`.
     """
     if champion is None:
         return Challenge(True, "")
     if champion == version:
-        return Challenge(True, "the same readings and seed gave the flow in force again")
+        return Challenge(True, "the same readings and seed gave the flow in use again")
     old = load_champion(plant, key, champion, flow.n_features)
     if old is None:
-        return Challenge(True, "the flow in force cannot be read")
+        return Challenge(True, "the flow in use cannot be read")
     with plant.warehouse.snapshot() as connection:
         row = connection.execute(
             "SELECT training_window, trained_until FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?",
@@ -147,7 +147,7 @@ def compare_flows(champion: ClusterFlow, challenger: ClusterFlow, rows: RegimeRo
 
 
 def judge_refit(recent: Gain, reference: Gain | None, min_gain: float) -> Challenge:
-    """Judge a flow that was learned again after drift: it has to be better by a margin, and beyond chance."""
+    """Judge a flow that was retrained after drift: it has to be better by a margin, and beyond chance."""
     is_won = recent.is_finite and recent.mean >= min_gain and recent.mean > _N_ERRORS * recent.error
     asked = f"{min_gain:g} nats and two standard errors are asked for"
     return Challenge(
@@ -171,12 +171,12 @@ def _sentence(gain: Gain, kind: str, asked: str) -> str:
 
 
 def load_champion(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow | None:
-    """Return the flow in force; None if its file cannot be read, or it is for another number of columns."""
+    """Return the flow in use; None if its file cannot be read, or it is for another number of columns."""
     from pwflow_core.modelling import ClusterFlow
 
     try:
         flow = ClusterFlow.from_bytes(plant.models.get(version))
     except ModelFileError as error:
-        _log.warning("%s: the flow in force cannot be compared with: %s", key, error)
+        _log.warning("%s: the flow in use cannot be compared with: %s", key, error)
         return None
     return flow if flow.n_features == n_features else None

@@ -1,4 +1,4 @@
-"""Registration: trained flows enter the registry, and those that won their challenge come into force."""
+"""Registration: trained flows enter the registry, and those that won their challenge come into use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrainedFlow:
         window: What it could learn from.
         rows: What it learned from, and what stopped it.
         held_out_log_density: Mean log-density of the latter, nats; NaN if there were none.
-        champion: The flow in force that it was compared with; None if it need not prove itself.
+        champion: The flow in use that it was compared with; None if it need not prove itself.
         challenge: How it did.
     """
 
@@ -63,7 +63,7 @@ class TrainedFlow:
 
 
 def changed_regimes(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Return the regimes in force whose readings have changed since a flow last came into force for them."""
+    """Return the regimes in use whose readings have changed since a flow last came into use for them."""
     rows = connection.execute(
         f"""
         SELECT cluster_key
@@ -86,7 +86,7 @@ def register_flows(
     started: datetime,
     run_id: str | None = None,
 ) -> dict[str, FlowDecision]:
-    """Register the flows, and put those in force that won, in one transaction."""
+    """Register the flows, and put those in use that won, in one transaction."""
     now = utc_now()
     decisions = {}
     with plant.warehouse.transaction() as connection:
@@ -104,16 +104,16 @@ def register_flows(
     for key, decision in decisions.items():
         plant.models.put(trained[key].flow.to_bytes())  # an equal, older file may have been collected meanwhile
         if decision.decision == "refused":
-            _log.warning("%s: the new flow is refused, the one in force stays: %s", key, decision.reason)
+            _log.warning("%s: the new flow is refused, the one in use stays: %s", key, decision.reason)
     return decisions
 
 
 def _find_hindrance(
     connection: duckdb.DuckDBPyConnection, key: str, made: TrainedFlow, before: str | None, started: datetime
 ) -> str:
-    """Return why a flow cannot come into force whatever it is worth: something moved while it was trained."""
+    """Return why a flow cannot come into use whatever it is worth: something moved while it was trained."""
     if made.champion is not None and before != made.champion:
-        return "another flow came into force while it was trained"
+        return "another flow came into use while it was trained"
     is_current = fetch_value(
         connection,
         "SELECT (SELECT status FROM mart.clusters WHERE cluster_key = $key) = 'active' "

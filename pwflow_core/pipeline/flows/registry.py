@@ -1,6 +1,6 @@
-"""The registry: which flow of each regime is in force, and every decision about it.
+"""The registry: which flow of each regime is in use, and every decision about it.
 
-What is in force moves by one pointer, in one transaction, and with it goes a row of `mart.flow_decisions`. Moving the
+What is in use moves by one pointer, in one transaction, and with it goes a row of `mart.flow_decisions`. Moving the
 pointer changes no score: the steps from the slices on do that, for the slice of that regime alone.
 """
 
@@ -55,8 +55,8 @@ class FlowVersion:
         trained_from: Time of the first reading that it learned from.
         trained_until: Time of the last.
         held_out_log_density: Mean log-density of the readings that stopped its training, nats; None if there were none.
-        promoted_at: When it last came into force; None if it never was.
-        promoted_by: Who or what put it in force.
+        promoted_at: When it last came into use; None if it never was.
+        promoted_by: Who or what put it in use.
         reason: Why it was trained.
         file_deleted_at: When its model file was deleted; None while it is kept.
     """
@@ -82,7 +82,7 @@ class FlowDecision:
         cluster_key: The regime.
         flow_version: The flow that it is about.
         decision: `promoted`, `refused` or `rolled_back`.
-        previous_version: The flow that was in force before; None for the first one of a regime.
+        previous_version: The flow that was in use before; None for the first one of a regime.
         decided_by: Who or what decided.
         reason: Why.
         run_id: The run in which it was decided; None outside of runs.
@@ -109,7 +109,7 @@ def list_versions(plant: Plant, cluster_key: str) -> list[FlowVersion]:
     """Return every flow ever trained for a regime, the latest first.
 
     Raises:
-        UnknownClusterError: There is no such regime in force.
+        UnknownClusterError: There is no such regime in use.
     """
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
@@ -142,7 +142,7 @@ def last_decision(plant: Plant, cluster_key: str) -> FlowDecision:
 def promote(
     plant: Plant, cluster_key: str, flow_version: str, *, decided_by: str, reason: str, run_id: str | None = None
 ) -> FlowDecision:
-    """Put another version of the flow of a regime in force.
+    """Put another version of the flow of a regime in use.
 
     Arguments:
         plant: The plant.
@@ -153,9 +153,9 @@ def promote(
         run_id: The run in which this happens; None outside of runs.
 
     Raises:
-        UnknownClusterError: There is no such regime in force.
+        UnknownClusterError: There is no such regime in use.
         UnknownVersionError: No version of this regime is called like that, or several are.
-        PromotionError: It is in force already, or was trained on other sensors.
+        PromotionError: It is in use already, or was trained on other sensors.
         ModelFileError: Its file is missing, damaged, or was deleted.
     """
     with plant.warehouse.snapshot() as connection:
@@ -176,7 +176,7 @@ def rollback(
 ) -> FlowDecision:
     """Return to an earlier version of the flow of a regime.
 
-    Without a version it is the one that was in force when the present one was promoted, so that a second rollback goes
+    Without a version it is the one that was in use when the present one was promoted, so that a second rollback goes
     one further back; see `promote` for the arguments and for what is raised.
     """
     with plant.warehouse.snapshot() as connection:
@@ -197,7 +197,7 @@ def version_in_force(connection: duckdb.DuckDBPyConnection, cluster_key: str) ->
 def move_pointer(
     connection: duckdb.DuckDBPyConnection, cluster_key: str, flow_version: str, promoted_by: str, now: datetime
 ) -> None:
-    """Put a registered version in force instead of any other one, in the caller's transaction."""
+    """Put a registered version in use instead of any other one, in the caller's transaction."""
     connection.execute(
         "UPDATE mart.flow_versions SET in_force = false WHERE cluster_key = ? AND flow_version <> ? AND in_force",
         [cluster_key, flow_version],
@@ -258,7 +258,7 @@ def _switch(
 def _refuse_if_in_force(version: FlowVersion) -> None:
     if version.in_force:
         raise PromotionError(
-            f"The flow {version.flow_version[:_SHOWN]}… of {version.cluster_key} is in force already: name another "
+            f"The flow {version.flow_version[:_SHOWN]}… of {version.cluster_key} is in use already: name another "
             "version, or run `pwflow run` if its readings have not been scored by it yet."
         )
 
@@ -285,7 +285,7 @@ def _check_cluster(connection: duckdb.DuckDBPyConnection, cluster_key: str) -> N
         return
     in_force = ", ".join(key for key, status in known.items() if status == "active") or "there is none yet"
     got = f"the retired regime {cluster_key}" if cluster_key in known else repr(cluster_key[:80])
-    raise UnknownClusterError(f"Expected the key of a regime in force ({in_force}), got {got}: name one of those.")
+    raise UnknownClusterError(f"Expected the key of a regime in use ({in_force}), got {got}: name one of those.")
 
 
 def _find_version(connection: duckdb.DuckDBPyConnection, cluster_key: str, wanted: str) -> FlowVersion:
@@ -328,7 +328,7 @@ def _version_before(connection: duckdb.DuckDBPyConnection, cluster_key: str) -> 
     ).fetchone()
     if row is None:
         raise UnknownVersionError(
-            f"No flow of {cluster_key} was in force before the present one: name the version to return to "
+            f"No flow of {cluster_key} was in use before the present one: name the version to return to "
             f"({_listed(_read_versions(connection, cluster_key)) or 'it has none yet'})."
         )
     return str(row[0])

@@ -1,7 +1,7 @@
 """Retention: model files that nothing needs any more are deleted; their rows in the registry stay.
 
 The file of a flow is deleted if all of these hold: the flow is out of force, and has been for longer than
-`models.keep_days` (one that never was in force counts from its last training); no score and no slice comes from it; it
+`models.keep_days` (one that never was in use counts from its last training); no score and no slice comes from it; it
 belongs to no model set of the last `models.keep_days`, and to none that an anomaly is still to be explained with. Files
 of cluster models are small, and are kept.
 """

@@ -1,4 +1,4 @@
-"""Flows: train the density of each cluster on its readings, store it by hash, put it in force if it proves itself."""
+"""Flows: train the density of each cluster on its readings, store it by hash, put it in use if it proves itself."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FlowSummary:
         held_out_log_density: Their mean log-density in nats, raw units; NaN if there were none.
         history: The training curve.
         is_gaussian: Whether the regime stayed a Gaussian.
-        decision: Whether it came into force, and why.
+        decision: Whether it came into use, and why.
     """
 
     flow_version: str
@@ -57,7 +57,7 @@ class FlowSummary:
 
 
 def clusters_without_flow(plant: Plant) -> list[str]:
-    """Return the keys of the regimes in force without a flow, or with one from before their readings changed."""
+    """Return the keys of the regimes in use without a flow, or with one from before their readings changed."""
     with plant.warehouse.snapshot() as connection:
         rows = connection.execute(
             "SELECT cluster_key FROM mart.clusters WHERE status = 'active' AND cluster_key NOT IN "
@@ -85,28 +85,28 @@ def train_cluster_flows(
     object_to: Objection | None = None,
     run_id: str | None = None,
 ) -> dict[str, FlowSummary]:
-    """Train the flows of some clusters together and put those in force that prove themselves.
+    """Train the flows of some clusters together and put those in use that prove themselves.
 
-    The first flow of a regime, or the first one since its readings changed, comes into force. Any other one is
-    compared with the flow in force on held-out readings, see `challenges`. One that does not come into force is
+    The first flow of a regime, or the first one since its readings changed, comes into use. Any other one is
+    compared with the flow in use on held-out readings, see `challenges`. One that does not come into use is
     registered all the same, and can be promoted by a person.
 
     Arguments:
         plant: The plant.
-        keys: Cluster keys; all in force if None.
+        keys: Cluster keys; all in use if None.
         reason: Why, for the registry.
         promoted_by: Who or what, for the registry.
         learn_from: From when on some of the regimes learn, UTC, by cluster key: up to now instead of the window of
             `[training]`, without the anomalies in alarm events that nobody has confirmed as normal. A new flow of
             these has to be better by `drift.min_gain`, not only no worse. `retraining_starts` has what open verdicts
             ask for.
-        challenge: Whether a flow has to prove itself against the one in force at all.
-        object_to: Says why a flow must not take the place of the one in force although it describes readings well
+        challenge: Whether a flow has to prove itself against the one in use at all.
+        object_to: Says why a flow must not take the place of the one in use although it describes readings well
             enough; an empty text if nothing speaks against it.
         run_id: The run in which this happens, for the registry; None outside of runs.
 
     Raises:
-        UnknownClusterError: A key is not in force.
+        UnknownClusterError: A key is not in use.
         NotFittedError: There are no regimes, readings have not been assigned to them yet, or there are too few since
             `learn_from`.
     """
@@ -127,7 +127,7 @@ def train_cluster_flows(
     for key in starts:
         _refuse_too_few(plant, key, windows[key], sets[key])
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
-        _log.warning("[flow.clusters] names %s, which is no regime in force: nothing follows from it", ", ".join(stray))
+        _log.warning("[flow.clusters] names %s, which is not a regime in use: it has no effect", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
     champions = in_force if challenge else {}
     begun = {key: load_champion(plant, key, in_force[key], len(model.columns)) for key in starts if key in in_force}
@@ -176,7 +176,7 @@ def train_cluster_flows(
 
 
 def _champions(plant: Plant, keys: list[str]) -> dict[str, str]:
-    """Return the flow in force of each regime that has one for its readings as they are now."""
+    """Return the flow in use of each regime that has one for its readings as they are now."""
     with plant.warehouse.snapshot() as connection:
         changed = changed_regimes(connection)
         found = {key: version_in_force(connection, key) for key in keys if key not in changed}
@@ -212,7 +212,7 @@ def _training_set(plant: Plant, model: ClusterModel, key: str, window: TrainingW
 def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFlow | None) -> ClusterRows:
     """Return a training set as the training takes it, beside the Gaussian or the flow that the training starts from.
 
-    After a drift there is little to learn from: a flow that goes on from the one in force has only the difference to
+    After a drift there is little to learn from: a flow that goes on from the one in use has only the difference to
     learn.
     """
     from pwflow_core.modelling import ClusterRows

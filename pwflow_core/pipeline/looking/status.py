@@ -79,16 +79,16 @@ class Night:
 
 @dataclass(frozen=True)
 class RegimeStatus:
-    """One regime in force.
+    """One regime in use.
 
     Attributes:
         cluster_key: Its key.
         segment: Its process condition.
         weight: Its share of the readings of the segment.
-        flow_version: The flow in force; None if there is none yet.
+        flow_version: The flow in use; None if there is none yet.
         trained_at: When that was trained, UTC.
         reason: Why.
-        evidence: Evidence of drift after the last night that was followed, in units of log10; None if there is none.
+        evidence: Evidence of drift after the last night that was followed, log10 of the e-value; None if there is none.
         threshold: Evidence from which the regime has moved.
         night: The night of the evidence.
         can_be_followed: Whether its flow has enough held-out readings to compare nights with, as far as is known.
@@ -135,8 +135,8 @@ class PlantStatus(_PlantSize):
     Attributes:
         cases: The cases: to decide, going on, and closed.
         last_night: The last day with scores; None before the first.
-        regimes: The regimes in force, by key.
-        findings: Verdicts on drift that want an answer, the first night first.
+        regimes: The regimes in use, by key.
+        findings: Verdicts on drift that wait for an answer, the first night first.
         blind: What the regimes do not see: sensors whose lasting shifts of ten standard deviations raise no alarm.
         stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
     """
@@ -155,13 +155,13 @@ class PlantOverview(_PlantSize):
 
     Attributes:
         n_segments: Segments with regimes.
-        n_clusters: Regimes in force.
+        n_clusters: Regimes in use.
         n_scored: Readings with a score.
         n_unjudged: Readings without one, by status.
         n_anomalies: Readings that are anomalies.
         alpha: The false-alarm rate per reading that they were judged by; NaN before the first scores.
         n_alarm_days: Days of a machine with at least one anomaly.
-        n_events: Events that they come to.
+        n_events: Events that they make.
         n_unusual: Readings in stretches of the history unlike the rest, which nothing learned from.
         stretches: Those of these stretches that nobody has decided about, the longest first.
         worst: The three with the largest peak scores.

@@ -1,4 +1,4 @@
--- The regimes in force with their flow and the last evidence that it gives of drift. Expects $channel, that of all
+-- The regimes in use with their flow and the last evidence that it gives of drift. Expects $channel, that of all
 -- evidence together. What an earlier flow showed is left out.
 
 WITH evidence AS (

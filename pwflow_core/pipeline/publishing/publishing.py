@@ -60,14 +60,14 @@ class PublishedSummary:
 
 
 def publish_warehouse(plant: Plant) -> PublishedSummary:
-    """Write the public tables to a new DuckDB file and move it into the place of the one in force.
+    """Write the public tables to a new DuckDB file and move it into the place of the one in use.
 
-    A reader that has the old file open goes on reading it; one that opens the path afresh gets the new one.
+    A reader that has the old file open goes on reading it; one that opens the path again gets the new one.
     What is copied is checked first, in the same snapshot, so that no other run comes in between.
 
     Raises:
         NotFittedError: There are no scores to publish yet.
-        ChecksFailedError: A blocking check failed; the copy in force stays as it is.
+        ChecksFailedError: A blocking check failed; the copy in use stays as it is.
     """
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)

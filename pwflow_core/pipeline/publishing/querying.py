@@ -116,10 +116,10 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
             return f"there is no table {missing[1]}; write mart.{missing[1].lower()}."
         return f"there is no table {missing[1]}; there are {', '.join(tables)}."
     if missing := _NO_COLUMN.match(text):
-        near = f"; near to it are {missing[2]}" if missing[2] else ""
-        return f"there is no column {missing[1]}{near}. DESCRIBE mart.anomaly_scores lists those of a table."
+        near = f"; did you mean {missing[2]}?" if missing[2] else "."
+        return f"there is no column {missing[1]}{near} DESCRIBE mart.anomaly_scores lists those of a table."
     if near_to := _SYNTAX.match(text):
-        return f'it is no SQL at "{near_to[1]}"; correct it there.'
+        return f'syntax error near "{near_to[1]}".'
     sentence = " ".join(line.strip().rstrip("!.?") + "." for line in text.splitlines() if line.strip())
     if not sentence:
         return "DuckDB gives no reason."

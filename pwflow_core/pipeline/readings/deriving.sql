@@ -2,7 +2,7 @@
 --   parsed: the rows of the fresh files, `instant` in UTC and NULL where there is none, `reading_id`,
 --   row_reasons (file_id, row_number, reason): why a time that can be read is still none that can be used.
 
--- The reason why a row is no reading, if there is one.
+-- The reason why a row is not a reading, if there is one.
 CREATE TEMP TABLE refused_rows AS
 SELECT
     file_id,

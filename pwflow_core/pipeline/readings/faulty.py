@@ -54,7 +54,7 @@ class SensorFaults:
         """Return readings that are off while those before them are not.
 
         Of a window of n readings the mean rises by d / n, the slope by 6 d / (n (n + 1)) per reading, and the variance
-        by d² / n + 2 d (x − mean) / (n − 1), exactly; where the mean is no column, x is taken to lie on it.
+        by d² / n + 2 d (x − mean) / (n − 1), exactly; where the mean is not a column, x is taken to lie on it.
         """
         moved = X.copy()
         moved[:, self._own[sensor]] += by

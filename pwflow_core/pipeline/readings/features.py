@@ -151,7 +151,7 @@ def check_columns(connection: duckdb.DuckDBPyConnection, columns: Sequence[str])
     if gone := [column for column in columns if column not in have]:
         raise SchemaMismatchError(
             f"The regimes were learned from {len(columns)} columns, and {len(gone)} of them ({gone[0]!r} first) are no "
-            "longer made from the readings: configure them again, or run `pwflow run` to learn afresh."
+            "longer made from the readings: configure them again, or run `pwflow run` to train again."
         )
 
 
@@ -243,7 +243,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, feature_set: FeatureSet, compu
 
 
 def _new_run(timing: Timing) -> str:
-    """Return the SQL that tells whether a reading starts anew: after a gap, or in another segment."""
+    """Return the SQL that tells whether a reading starts again: after a gap, or in another segment."""
     return (
         f"(lag(ts) OVER machine IS NULL OR epoch(ts) - epoch(lag(ts) OVER machine) > {timing.gap_seconds!r} "
         "OR segment IS DISTINCT FROM lag(segment) OVER machine)"

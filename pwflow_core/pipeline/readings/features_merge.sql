@@ -8,7 +8,7 @@ FROM computed AS new
 JOIN core.features AS old USING (reading_id)
 WHERE /*differs*/;
 
--- A feature that stayed what it was keeps its value to the byte.
+-- A feature that stayed what it was keeps its value byte by byte.
 DELETE FROM computed
 WHERE reading_id IN (SELECT reading_id FROM core.features)
   AND reading_id NOT IN (SELECT reading_id FROM moved);

@@ -31,5 +31,5 @@ def to_ordinals(nights: ArrayLike) -> NDArray[np.int64]:
 
 
 def from_ordinal(days: int) -> date:
-    """Return the date so many days after 1970-01-01."""
+    """Return the date this many days after 1970-01-01."""
     return _EPOCH + timedelta(days=int(days))

@@ -244,7 +244,7 @@ def _is_stuck(position: int, name: str) -> str:
 
 
 def _fill(quality: QualityConfig, name: str) -> str:
-    """Return the SQL of the last value that is recent enough to stand in for a missing one, or NULL."""
+    """Return the SQL of the last value that is recent enough to replace a missing one, or NULL."""
     if quality.fill_readings == 0:
         return "NULL::DOUBLE"
     recent = f"OVER (run ROWS BETWEEN {quality.fill_readings:d} PRECEDING AND 1 PRECEDING)"

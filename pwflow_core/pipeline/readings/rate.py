@@ -1,4 +1,4 @@
-"""The rate of alarms: what the plant delivers in a week, and the alpha at which so many false events are expected."""
+"""The rate of alarms: what the plant delivers in a week, and the alpha at which that many false events are expected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pwflow_core.errors import ConfigurationError
 __all__ = ["SCORABLE_READINGS", "FalseAlarmRate", "affordable_readings", "rate_of_events", "readings_per_week"]
 
 DEFAULT_GAP_INTERVALS = 10
-"""Anomalies so many usual intervals apart are one event, where the configuration names no gap."""
+"""Anomalies at most this many usual intervals apart are one event, where the configuration names no gap."""
 RARE_FACTOR = 0.01
 """One anomaly is an event of its own if its p-value is at most this times alpha."""
 _SMALLEST_LOG_ALPHA, _LARGEST_ALPHA = -600.0, 0.1
@@ -43,7 +43,7 @@ def affordable_readings(connection: duckdb.DuckDBPyConnection, alarms_per_week: 
     """Return how many readings that can be scored the plant delivers in a week.
 
     Raises:
-        ConfigurationError: The budget is no less than that.
+        ConfigurationError: The budget is as large as that.
     """
     readings = readings_per_week(connection)
     if alarms_per_week >= readings:
@@ -79,7 +79,7 @@ def readings_per_week(connection: duckdb.DuckDBPyConnection) -> float:
 
 
 def rate_of_events(per_reading: float, min_readings: int, reach: float, tail_dependence: float) -> float:
-    r"""Return the alpha at which normal readings make so many false events each.
+    r"""Return the alpha at which normal readings make this many false events each.
 
     An event is `min_readings` anomalies within reach of each other, or one with p at most alpha / 100:
 

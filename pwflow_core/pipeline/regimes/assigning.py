@@ -41,10 +41,10 @@ def assign_readings(plant: Plant, keys: list[str] | None = None) -> dict[str, As
 
     Arguments:
         plant: The plant.
-        keys: Cluster keys; all in force if None.
+        keys: Cluster keys; all in use if None.
 
     Raises:
-        UnknownClusterError: A key is not in force.
+        UnknownClusterError: A key is not in use.
         NotFittedError: There are no regimes yet.
     """
     model_id, model = load_cluster_model(plant)
@@ -91,7 +91,7 @@ def _assign_segment(
             for reading_id, X in read_chunks(reader, rows, model.columns, plant.config.compute.chunk_rows):
                 candidates, shares = share_among_clusters(part.seeds, X)
                 given = candidates & wanted
-                if since == 0:  # the others share the readings of a regime that is assigned afresh with it
+                if since == 0:  # the others share the readings of a regime that is assigned again with it
                     given |= given.any(axis=1, keepdims=True) & ~wanted
                 row, position = np.nonzero(given)
                 spool.append(position=position, reading_id=reading_id[row], responsibility=shares[row, position])
@@ -116,7 +116,7 @@ def _assign_segment(
 def _share_anew(
     connection: duckdb.DuckDBPyConnection, model_id: str, part: SegmentClusters, afresh: list[str], results: Path
 ) -> None:
-    """Renew the responsibilities that the other regimes of a segment have in readings of those assigned afresh."""
+    """Renew the responsibilities that the other regimes of a segment have in readings of those assigned again."""
     for position, key in enumerate(part.keys):
         if key not in afresh and read_progress(connection, ASSIGN_STEP, key).model == model_id:
             connection.execute(

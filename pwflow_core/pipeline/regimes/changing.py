@@ -167,7 +167,7 @@ def update_weights(
 ) -> str:
     """Change the shares of the regimes of a segment, and nothing else; return the id of the new cluster model.
 
-    No flow is trained and no slice is made: only the scores are derived anew.
+    No flow is trained and no slice is made: only the scores are derived again.
 
     Arguments:
         plant: The plant.
@@ -192,7 +192,7 @@ def update_weights(
         )
     values = np.array([weights[key] for key in keys], dtype=np.float64)
     if not np.isfinite(values).all() or not (values > 0).all():
-        raise RegimeError(f"Expected weights above 0, got {dict(weights)}: retire a regime by finding them anew.")
+        raise RegimeError(f"Expected weights above 0, got {dict(weights)}: retire a regime by finding them again.")
     seeds = replace(part.seeds, weights=values / values.sum())
     changed = _with_segment(model, SegmentClusters(segment, keys, seeds))
     return _put(plant, model_id, changed, decided_by, reason, verdict_id, run_id)
@@ -203,7 +203,7 @@ def reweigh_regimes(plant: Plant, verdict: StoredVerdict, *, decided_by: str, ru
 
     Raises:
         NotFittedError: There are no regimes yet.
-        UnknownClusterError: A regime of the verdict is not in force any more.
+        UnknownClusterError: A regime of the verdict is not in use any more.
     """
     _, model = load_cluster_model(plant)
     part = model.locate(verdict.cluster_keys[0])[0]
@@ -346,7 +346,7 @@ def _put(
     found_from: dict[str, datetime] | None = None,
     settle: Callable[[duckdb.DuckDBPyConnection], None] | None = None,
 ) -> str:
-    """Put a model in force under the settings of the one before, so that no later run takes it for outdated."""
+    """Put a model in use under the settings of the one before, so that no later run takes it for outdated."""
     with plant.warehouse.snapshot() as connection:
         row = connection.execute(
             "SELECT settings, n_rows FROM core.cluster_models WHERE cluster_model_id = ?", [replaced]

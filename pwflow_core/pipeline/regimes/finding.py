@@ -56,7 +56,7 @@ class ClusterModelSummary:
         clusters: Cluster keys by segment.
         weights: Share of its segment by cluster key.
         minted: Keys that are new.
-        retired: Keys that are no longer in force.
+        retired: Keys that are no longer in use.
         lineage: What became of the regimes before.
         thin_segments: Segments with too few readings for any regime, with their number of readings.
         n_rows: Readings that were learned from.
@@ -75,7 +75,7 @@ class ClusterModelSummary:
 
 
 def cluster_settings(plant: Plant, connection: duckdb.DuckDBPyConnection) -> str:
-    """Return, as JSON, everything that decides what the regimes are besides the data."""
+    """Return, as JSON, everything that decides what the regimes are, other than the data."""
     source = read_source(connection)
     settings = {
         "sensors": read_features(connection).columns,
@@ -100,10 +100,10 @@ def needs_cluster_model(plant: Plant) -> bool:
 def fit_cluster_model(
     plant: Plant, *, made_by: str = "pwflow", reason: str = "the regimes were found again"
 ) -> ClusterModelSummary:
-    """Find the operating regimes of every segment and put them in force.
+    """Find the operating regimes of every segment and put them in use.
 
     A regime that continues an earlier one keeps that one's key, see `identity`, and its flow as long as its readings
-    hardly changed; any other key is minted anew and never was in use before.
+    hardly changed; any other key is new and never was in use before.
 
     Arguments:
         plant: The plant.
@@ -181,7 +181,7 @@ def fit_cluster_model(
 
 
 def _earlier_model(plant: Plant) -> ClusterModel | None:
-    """Return the regimes in force; None if their file cannot be used, so that fitting anew mends it."""
+    """Return the regimes in use; None if their file cannot be used, so that fitting again repairs it."""
     try:
         return load_cluster_model(plant)[1]
     except ModelFileError as error:

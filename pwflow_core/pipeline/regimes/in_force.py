@@ -1,4 +1,4 @@
-"""The cluster model in force: one takes the place of another in one transaction, and what stays valid stays."""
+"""The cluster model in use: one takes the place of another in one transaction, and what stays valid stays."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["ModelChange", "minted_keys", "put_model_in_force", "regimes_to_assig
 
 @dataclass(frozen=True, eq=False)
 class ModelChange:
-    """A cluster model that is to come into force.
+    """A cluster model that is to come into use.
 
     Attributes:
         model: The model.
         replaced: Id of the model that it was made from and replaces; None for the first one.
-        to_assign: Regimes whose candidate readings have to be found anew; those of the others stay.
+        to_assign: Regimes whose candidate readings have to be found again; those of the others stay.
         relations: What became of the regimes before.
-        settings: What decides, besides the data, what the regimes are; see `cluster_settings`.
+        settings: What decides, other than the data, what the regimes are; see `cluster_settings`.
         n_rows: Readings that it was learned from.
         made_by: Who or what made it.
         reason: Why.
@@ -67,13 +67,13 @@ def regimes_to_assign(before: ClusterModel | None, now: ClusterModel) -> frozens
 
 
 def put_model_in_force(plant: Plant, change: ModelChange) -> tuple[str, list[str]]:
-    """Store a cluster model and put it in force; return its id and the keys of the regimes that it retires.
+    """Store a cluster model and put it in use; return its id and the keys of the regimes that it retires.
 
     Retired regimes are kept in `mart.clusters`. The slices of the others stay: log p_k(x) is a matter of the flow, and
     only which readings have k as a candidate is one of the cluster model.
 
     Raises:
-        RegimeError: Another model came into force since this one was made.
+        RegimeError: Another model came into use since this one was made.
         VerdictStatusError: The verdict that it answers was answered or dismissed meanwhile.
     """
     model_id = plant.models.put(change.model.to_bytes())

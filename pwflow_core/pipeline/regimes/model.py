@@ -93,7 +93,7 @@ class ClusterModel:
 
 
 def load_cluster_model(plant: Plant) -> tuple[str, ClusterModel]:
-    """Return the cluster model in force, behind its id.
+    """Return the cluster model in use, behind its id.
 
     Raises:
         NotFittedError: No cluster model has been fitted yet.
@@ -106,7 +106,7 @@ def load_cluster_model(plant: Plant) -> tuple[str, ClusterModel]:
 
 
 def cluster_model_in_force(plant: Plant) -> str | None:
-    """Return the id of the cluster model in force; None if there is none yet."""
+    """Return the id of the cluster model in use; None if there is none yet."""
     with plant.warehouse.snapshot() as connection:
         return model_id_in_force(connection)
 
@@ -118,7 +118,7 @@ def model_id_in_force(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def active_cluster_keys(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the keys of the regimes in force, sorted."""
+    """Return the keys of the regimes in use, sorted."""
     rows = connection.execute(
         "SELECT cluster_key FROM mart.clusters WHERE status = 'active' ORDER BY cluster_key"
     ).fetchall()
@@ -140,6 +140,6 @@ def check_cluster_keys(known: tuple[str, ...], wanted: list[str] | None) -> list
 def _explain_unknown(key: str, known: tuple[str, ...]) -> str:
     shown = key if len(key) <= 80 else f"{key[:80]}…"
     return (
-        f"Expected the key of a regime in force ({', '.join(known) or 'there is none yet'}), got {shown!r}: "
+        f"Expected the key of a regime in use ({', '.join(known) or 'there is none yet'}), got {shown!r}: "
         "materialize one of those partitions."
     )

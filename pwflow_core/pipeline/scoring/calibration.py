@@ -1,6 +1,6 @@
 """Calibration of the flows: once for each, on readings that it never learned from, and kept as it is.
 
-The readings are those of the window that the flow learned from: a flow that was learned again after drift is calibrated
+The readings are those of the window that the flow learned from: a flow that was retrained after drift is calibrated
 on how its regime has been since, and one that comes back has the calibration that it had.
 """
 
@@ -99,14 +99,14 @@ def _log_calibration(key: str, made: Calibration | None) -> None:
         _log.warning("%s has no held-out readings: it cannot be calibrated", key)
         return
     _log.info(
-        "%s: calibrated on %s held-out readings, worth %.0f independent ones",
+        "%s: calibrated on %s held-out readings, which count as %.0f independent ones",
         key,
         f"{made.n_rows:,}",
         made.n_effective,
     )
     if made.n_set_aside:
         _log.warning(
-            "%s: %d held-out readings were set aside: a few stretches of time hold readings that all the others make "
+            "%s: %d held-out readings were ignored: a few stretches of time hold readings that all the others make "
             "impossible. If they are normal, tell by widening [training]; if not, by leaving that time out of it",
             key,
             made.n_set_aside,

@@ -1,6 +1,6 @@
 """The checks of the scores: what each promises, and whether anything may be published where it does not hold.
 
-Nothing heavy is imported here: Dagster shows this list as soon as it loads. How each is checked stands in `checks`.
+Nothing heavy is imported here: Dagster shows this list as soon as it loads. How each is checked is in `checks`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "model_sets_agree",
-        "Every score comes from flows that were pinned together, and the one in force would repeat it.",
+        "Every score comes from flows that were pinned together, and the one in use would repeat it.",
         is_blocking=True,
     ),
     Check(

@@ -3,7 +3,7 @@
 What there is to check, and whether it blocks, is declared in `check_list`; here is how.
 
 A check that blocks says that the tables would be wrong: a reading lost, a column changed, p-values that are no
-probabilities, scores of models that do not belong together. A night with many alarms is no such thing. It may be a
+probabilities, scores of models that do not belong together. A night with many alarms is not one of those. It may be a
 real fault, and then the alarms have to come out, so that check only warns.
 """
 
@@ -106,7 +106,7 @@ def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: Sequence[C
 
 def explain_failed_checks(sentences: list[str]) -> str:
     """Return what blocking checks said, with what follows from it."""
-    return f"{' '.join(sentences)} Nothing was published: what was published before stays in force."
+    return f"{' '.join(sentences)} Nothing was published: what was published before stays in use."
 
 
 def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
@@ -144,7 +144,7 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
 
     Tolerance: the Kolmogorov-Smirnov distance from uniform is at most the larger of 0.1 and 2.5 sqrt(1/a + 1/b), with
     a and b the time blocks of the two folds, or 2.5 / sqrt(a + b) of both. The readings of a machine in one time block
-    are worth one, because they are autocorrelated: so many independent ones are that far off by chance in less than
+    are worth one, because they are autocorrelated: that many independent ones are that far off by chance in less than
     one of a thousand regimes. The tenth leaves room for the faults that training data hold.
     """
     figures: Figures = {}
@@ -161,7 +161,7 @@ def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     if wrong:
         sentence = (
             f"The p-values of held-out normal readings are not uniform in {list_few(wrong)}: "
-            "materialize cluster_flow of those regimes again, which calibrates them anew."
+            "materialize cluster_flow of those regimes again, which calibrates them again."
         )
     else:
         sentence = (
@@ -236,7 +236,7 @@ def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> 
         for key, kind in promised.items()
         if found.get(key) != kind
     ]
-    wrong += [f"{'.'.join(key)} is no column of it" for key in found if key not in promised and key[0] == "mart"]
+    wrong += [f"{'.'.join(key)} is not one of its columns" for key in found if key not in promised and key[0] == "mart"]
     sentence = f"{len(tables)} tables have the columns and types of the contract."
     if wrong:
         sentence = f"The tables differ from the contract: {list_few(wrong)}. Put the columns back as they were."
@@ -245,7 +245,7 @@ def schema_is_unchanged(plant: Plant, connection: duckdb.DuckDBPyConnection) -> 
 
 
 def model_sets_agree(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
-    """Check that every score comes from one model set, and that all of them could be made again by the one in force."""
+    """Check that every score comes from one model set, and that all of them could be made again by the one in use."""
     found = dict(connection.execute(read_sql(__package__, "checks_model_sets.sql")).fetchall())
     wrong = {problem: count for problem, count in found.items() if count}
     sentence = "Every score comes from flows that were pinned together."

@@ -1,5 +1,5 @@
 -- Scores that do not belong together, by what is wrong with them. The model set of the scores made last is the one
--- in force; a reading that kept an older score must have no candidate regime whose flow has changed since.
+-- in use; a reading that kept an older score must have no candidate regime whose flow has changed since.
 WITH latest AS (
     SELECT arg_max(model_set_id, scored_at) AS model_set_id FROM mart.anomaly_scores
 ), pins AS (

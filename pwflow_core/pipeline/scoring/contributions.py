@@ -1,4 +1,4 @@
-"""Contributions: which sensors are to blame for each anomaly; only for those that are not explained yet."""
+"""Contributions: which sensors caused each anomaly; only for those that are not explained yet."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ContributionsSummary:
         n_explained: Anomalies explained, all together.
         n_rows: Rows of the table: one per explained anomaly and sensor.
         n_incomplete: Anomalies that cannot be explained: a sensor has no value, or a model file cannot be used.
-        blame: How many anomalies each sensor is the first to blame for, all together.
+        blame: Of how many anomalies each sensor is the first cause, all together.
     """
 
     n_new: int

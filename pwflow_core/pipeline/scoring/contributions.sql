@@ -1,4 +1,4 @@
--- From shares in the blame to contributions, in one transaction. Expects the temporary table
+-- From shares in the cause to contributions, in one transaction. Expects the temporary table
 --   sensors (position, sensor, unit): the sensors in the order of the model's columns.
 
 DELETE FROM mart.sensor_contributions

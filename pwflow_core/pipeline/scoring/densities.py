@@ -1,4 +1,4 @@
-"""Slices: log p_k(x) of every candidate reading of a cluster, by the flow in force; only what is missing."""
+"""Slices: log p_k(x) of every candidate reading of a cluster, by the flow in use; only what is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("pwflow.slices")
 
 SCORE_STEP = "score"
 UNREADABLE_STEP = "unreadable"
-"""Marks a cluster whose flow in force cannot be read: until it can be, its readings are not judged."""
+"""Marks a cluster whose flow in use cannot be read: until it can be, its readings are not judged."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SliceSummary:
 
 
 def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[str, SliceSummary]]:
-    """Score the readings of each cluster that its flow in force has not scored yet.
+    """Score the readings of each cluster that its flow in use has not scored yet.
 
     The flow versions are pinned when the run starts: one that is promoted meanwhile waits for the next run.
     Each slice is written in one transaction. A cluster whose model file is missing, damaged or that of another one is
@@ -61,13 +61,13 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
 
     Arguments:
         plant: The plant.
-        keys: Cluster keys; all in force if None.
+        keys: Cluster keys; all in use if None.
 
     Yields:
         Each cluster key with what was done for it, as soon as its slice is written.
 
     Raises:
-        UnknownClusterError: A key is not in force.
+        UnknownClusterError: A key is not in use.
         ModelFileError: No model file of these clusters can be used.
     """
     _, model = load_cluster_model(plant)
@@ -169,12 +169,12 @@ def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterF
 def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path) -> int:
     """Write what is still missing; readings that changed, or that another run scored meanwhile, are left out.
 
-    Nothing is written if the regimes were found anew since the run began, which its assignments by the cluster model
+    Nothing is written if the regimes were found again since the run began, which its assignments by the cluster model
     `assigned_by` tell: the key may stand for another regime now.
     """
     with plant.warehouse.transaction() as connection:
         if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
-            _log.warning("%s: the regimes were found anew meanwhile; its slice is left for the next run", key)
+            _log.warning("%s: the regimes were found again meanwhile; its slice is left for the next run", key)
             return _count_slice(connection, key)
         connection.execute(
             "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",

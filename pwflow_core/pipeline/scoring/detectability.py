@@ -100,7 +100,7 @@ def measure_detectability(plant: Plant) -> DetectabilitySummary:
 
 
 def find_lost_sight(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWindow) -> str:
-    """Return why a new flow of a regime must not come into force, if it is: it sees less than the one in use.
+    """Return why a new flow of a regime must not come into use, if it is: it sees less than the one in use.
 
     It has to alarm with 90% probability, less two standard errors, on lasting shifts one and a half times as large as
     those that the flow in use alarms on. It is calibrated and probed on readings of its own window that it did not
@@ -286,7 +286,7 @@ def _fetch_runs(
 
 
 def _spaced(X: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """Cut readings in the order of time into runs, shape (R, length, D), and keep so many, evenly spaced."""
+    """Cut readings in the order of time into runs, shape (R, length, D), and keep this many, evenly spaced."""
     runs = X[: len(X) // length * length].reshape(-1, length, X.shape[1])
     most = max(1, min(_MOST_RUNS, _MOST_READINGS // length))
     return runs if len(runs) <= most else runs[np.linspace(0, len(runs) - 1, most).round().astype(np.intp)]

@@ -23,7 +23,7 @@ __all__ = ["create_pins", "record_model_set"]
 
 
 def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the temporary table `pins`: what the slices were scored with, even if another flow is in force by now.
+    """Create the temporary table `pins`: what the slices were scored with, even if another flow is in use by now.
 
     Flows are numbered in it: joins on a number take half as long as joins on key and version.
 
@@ -79,7 +79,7 @@ def record_model_set(connection: duckdb.DuckDBPyConnection, config: PlantConfig)
 
 
 def _false_alarm_rate(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> FalseAlarmRate:
-    """Return the rate in force; a budget is converted once for a cluster model, so that no night changes the rate."""
+    """Return the rate in use; a budget is converted once for a cluster model, so that no night changes the rate."""
     budget = config.scoring.alarms_per_week
     if budget is None:
         return FalseAlarmRate(config.scoring.alpha)

@@ -50,7 +50,7 @@ class ScoresSummary:
 
     Attributes:
         model_set_id: The model set that the run was pinned to.
-        rate: The false-alarm rate in force.
+        rate: The false-alarm rate in use.
         n_derived: Readings whose score was made in this run.
         n_by_status: Readings by status, all together.
         n_anomalies: Anomalies, all together.
@@ -74,7 +74,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
     """Derive `anomaly_scores` for readings that are new, or that have a cluster whose flow changed.
 
     The run is pinned to the flow versions that the slices were scored with. The scores of all other readings
-    stay as they are, to the byte.
+    stay as they are, byte by byte.
 
     Raises:
         NotFittedError: No slice has been scored yet.
@@ -213,8 +213,8 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
         )
     if summary.extrapolated:
         _log.info(
-            "in %d of %d regimes (%s) alpha = %.3g is rarer than anything that the held-out readings can show: alarms "
-            "there rest on the tail that was fitted to them",
+            "%d of %d regimes (%s) have too few held-out readings to count alarms at alpha = %.3g: p-values that small "
+            "follow a fitted tail there",
             len(summary.extrapolated),
             len(summary.calibration),
             list_few(summary.extrapolated),

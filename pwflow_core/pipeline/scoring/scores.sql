@@ -135,7 +135,7 @@ WITH own AS (
                 'No operating regime has been learned for segment {}', reading.segment
             )
             WHEN unreadable.reading_id IS NOT NULL THEN format(
-                'The model file of regime {} cannot be used: restore it, or learn the regime again',
+                'The model file of regime {} cannot be used: restore it, or retrain the regime',
                 unreadable.cluster_key
             )
             ELSE 'A regime that could have produced the reading has no calibrated flow yet'

@@ -41,7 +41,7 @@ _log = logging.getLogger("pwflow.ingest")
 _ROWS_PER_TRANSACTION = 1_000_000
 _FILES_PER_TRANSACTION = 2_000
 _MOST_COMPARED = 500
-"""So many new files in a transaction are compared with files that are gone, to find those that were renamed."""
+"""This many new files in a transaction are compared with files that are gone, to find those that were renamed."""
 
 
 @dataclass(frozen=True)

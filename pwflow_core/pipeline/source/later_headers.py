@@ -35,7 +35,7 @@ def check_later_headers(
         source: What the columns mean.
 
     Raises:
-        SourceError: There is one; the message says where, and what stands in which place.
+        SourceError: There is one; the message says where, and what is in which place.
     """
     cells: dict[str, str] = {}
     if source.machine and source.machine in types:

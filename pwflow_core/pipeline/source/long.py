@@ -146,7 +146,7 @@ def _stage_part(scratch: duckdb.DuckDBPyConnection, values: str, source: Source,
 
 
 def _select_texts(values: str) -> str:
-    """Return the query of what stands in place of numbers, by machine and time, for sensors without a number there."""
+    """Return the query of what is there instead of numbers, by machine and time, for sensors without a number there."""
     return f"""
         SELECT
             {_KEY},

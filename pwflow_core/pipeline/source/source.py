@@ -178,7 +178,7 @@ def find_files(config: PlantConfig) -> list[FileState]:
                     files = [FileState(*row) for row in connection.execute(query, [where]).fetchall()]
                 else:
                     paths = _matches(connection, where)
-                    # DuckDB's glob passes over names with a backslash
+                    # DuckDB's glob skips names with a backslash
                     matched = glob.glob(where, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
                     paths += [path for path in matched if "\\" in path and path not in paths]
                     base = _fixed_folder(where)

@@ -1,4 +1,4 @@
-"""Scoring a file: what the models in force say of readings that are not, or not yet, in the warehouse.
+"""Scoring a file: what the models in use say of readings that are not, or not yet, in the warehouse.
 
 The steps of the pipeline run in a warehouse of their own, thrown away afterwards, which holds the file and what the
 plant has settled: columns, stuck limits, regimes, flows, calibration. So every rule is the pipeline's own, and nothing
@@ -95,7 +95,7 @@ class ScoredFile:
 
 
 def score_file(plant: Plant, file: Path, target: Path) -> ScoredFile:
-    """Score the readings of a CSV or Parquet file with the models in force; the warehouse stays as it is.
+    """Score the readings of a CSV or Parquet file with the models in use; the warehouse stays as it is.
 
     A reading gets what the pipeline would give it, as long as that does not depend on readings before the first of the
     file: a stuck sensor, a bridged gap and a feature over time need those.
@@ -164,7 +164,7 @@ def _check_settled(plant: Plant, connection: duckdb.DuckDBPyConnection, source: 
     ).fetchall()
     if uncalibrated:
         raise NotFittedError(
-            f"The flow in force of {uncalibrated[0][0]} is not calibrated yet: run `pwflow run` first, then score."
+            f"The flow in use of {uncalibrated[0][0]} is not calibrated yet: run `pwflow run` first, then score."
         )
     budget = plant.config.scoring.alarms_per_week
     if (

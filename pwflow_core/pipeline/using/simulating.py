@@ -1,4 +1,4 @@
-"""Sampling: readings as the models in force imagine them, of one regime or of the mixture of a segment."""
+"""Sampling: readings as the models in use imagine them, of one regime or of the mixture of a segment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sample_readings(
     """Draw readings from the mixture of a segment, or from one regime, and write them to a file.
 
     Each has its segment, its regime, and a value per sensor in the sensor's unit. Features over time, which the models
-    see besides, are drawn with them and left out.
+    see too, are drawn with them and left out.
 
     Arguments:
         plant: The plant.
@@ -57,7 +57,7 @@ def sample_readings(
         random_state: Seed.
 
     Raises:
-        UnknownClusterError: There is no such regime in force.
+        UnknownClusterError: There is no such regime in use.
         RegimeError: There is no such segment, or none was named among several.
         NotFittedError: A regime has no flow yet.
     """

@@ -64,7 +64,7 @@ def draw_signals(
     """Draw the score and the sensors of an event, one panel each, over one time axis.
 
     Arguments:
-        signals: The sensors, the most to blame first.
+        signals: The sensors that caused it, the largest share first.
         score: Anomaly scores.
         threshold: The score from which a reading is an anomaly.
         span: Start and end of the event.

@@ -23,7 +23,7 @@ _MOST_BLAMED, _LEAST_BLAME = 8, 0.01
 
 @dataclass(frozen=True)
 class BlameRow:
-    """One sensor to blame: its share (also in percent, for a bar), what it read, and what was expected."""
+    """One sensor that caused an event: its share (also in percent, for a bar), what it read, and what was expected."""
 
     sensor: str
     unit: str

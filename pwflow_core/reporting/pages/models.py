@@ -1,4 +1,4 @@
-"""The models: the flows in force, every flow before them, and what was decided about them."""
+"""The models: the flows in use, every flow before them, and what was decided about them."""
 
 from __future__ import annotations
 

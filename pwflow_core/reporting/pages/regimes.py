@@ -102,7 +102,7 @@ def make_regimes(
 
     Arguments:
         facts: What is known of the plant.
-        model: The regimes in force; None where there are none.
+        model: The regimes in use; None where there are none.
         studies: Those that are shown.
         problems: Why the flow of a regime cannot be loaded, by cluster key.
         problem: Why there are no regimes, as a sentence; empty if there are.

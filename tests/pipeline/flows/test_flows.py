@@ -21,7 +21,7 @@ HASHES = (
 
 
 def retrain(plant, *keys, seed=1):
-    """Train again and put in force what comes out, better or not: which seed wins depends on the processor."""
+    """Train again and put in use what comes out, better or not: which seed wins depends on the processor."""
     changed = reopen(plant, flow={"random_state": seed})
     return train_cluster_flows(changed, list(keys), reason="drift", promoted_by="night", challenge=False)
 
@@ -46,7 +46,7 @@ def test_a_regime_can_have_a_flow_of_its_own_kind(trained_plant, caplog):
     assert [settings[key]["kind"] for key in ("c0001", "c0002")] == ["affine", "spline"]
     assert [settings[key]["hidden"] for key in ("c0001", "c0002", "c0003")] == [16, 16, 32]
     assert max(summaries["c0002"].history.steps) <= 160
-    assert "c0099, which is no regime in force" in caplog.text
+    assert "c0099, which is not a regime in use" in caplog.text
 
 
 def test_the_same_data_and_seed_give_the_same_version(trained_plant):
@@ -101,7 +101,7 @@ def test_the_registry_says_what_was_trained_on_what_and_why(trained_plant):
 
 
 def test_calibration_readings_are_never_learned_from(trained_plant, monkeypatch):
-    """Change every calibration reading beyond recognition: what is learned stays the same to the byte."""
+    """Change every calibration reading beyond recognition: what is learned stays the same byte by byte."""
     before = dict(query(trained_plant, IN_FORCE))
     with trained_plant.warehouse.transaction() as connection:
         connection.execute(f"UPDATE core.readings SET temperature = 1e6 WHERE fold IN {CALIBRATION_FOLDS}")

@@ -159,7 +159,7 @@ def test_a_flow_of_a_regime_that_did_not_move_is_refused_and_kept_in_the_registr
         "WHERE cluster_key = 'c0001' AND NOT in_force",
     )
     assert refused == (summary.flow_version, None, None)
-    assert "the new flow is refused, the one in force stays" in caplog.text
+    assert "the new flow is refused, the one in use stays" in caplog.text
     assert "two standard errors are asked for" in summary.decision.reason
 
 

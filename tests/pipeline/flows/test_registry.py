@@ -27,7 +27,7 @@ def in_force(plant, key="c0002") -> str:
 
 
 def train_another(plant, key="c0002", seed=1) -> str:
-    """Train another version and put it in force, whatever it is worth."""
+    """Train another version and put it in use, whatever it is worth."""
     changed = reopen(plant, flow={"random_state": seed})
     train_cluster_flows(changed, [key], reason="another seed", promoted_by="test", challenge=False)
     return in_force(plant, key)
@@ -69,7 +69,7 @@ def test_moving_the_pointer_changes_no_slice_and_no_score(trained_plant):
 
 
 def test_after_a_rollback_that_slice_alone_is_made_again_and_is_what_it_was(trained_plant):
-    """The other slices stay to the byte, scores without the regime too; its own scores are those of before."""
+    """The other slices stay byte by byte, scores without the regime too; its own scores are those of before."""
     slice_before, scores_before = frame(trained_plant, OWN_SLICE, "c0002"), frame(trained_plant, SCORES)
     calibration = query(trained_plant, "FROM core.calibration WHERE cluster_key = 'c0002'")
     train_another(trained_plant)
@@ -98,7 +98,7 @@ def test_rolling_back_twice_goes_two_versions_back(trained_plant):
     assert len({first, second, third}) == 3
     assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == second
     assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == first
-    with pytest.raises(UnknownVersionError, match="No flow of c0002 was in force before the present one: name"):
+    with pytest.raises(UnknownVersionError, match="No flow of c0002 was in use before the present one: name"):
         rollback(trained_plant, "c0002", decided_by="a", reason="x")
     assert rollback(trained_plant, "c0002", third, decided_by="a", reason="x").decision == "rolled_back"
     assert in_force(trained_plant) == third
@@ -132,7 +132,7 @@ def test_what_cannot_be_put_in_force_is_one_sentence_and_nothing_is_written(trai
         (UnknownVersionError, "Expected a flow version of c0002", ("c0002", "")),
         (UnknownVersionError, 'got "x\'; DROP TABLE y"', ("c0002", "x'; DROP TABLE y")),
         (UnknownVersionError, "is one of c0003, not of c0002: name one of its own", ("c0002", foreign)),
-        (PromotionError, f"The flow {new[:12]}… of c0002 is in force already", ("c0002", new)),
+        (PromotionError, f"The flow {new[:12]}… of c0002 is in use already", ("c0002", new)),
     ]
     before = registry(trained_plant)
     for error, match, arguments in cases:

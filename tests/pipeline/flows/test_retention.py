@@ -1,4 +1,4 @@
-"""Retention: old model files go, but never one in force, nor one that a score or a recent model set refers to."""
+"""Retention: old model files go, but never one in use, nor one that a score or a recent model set refers to."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_flow_out_of_force_for_longer_loses_its_file_and_keeps_its_row(trained
 
 
 REFERENCES = {
-    "in force": "UPDATE mart.flow_versions SET in_force = true WHERE flow_version = $old",
+    "in use": "UPDATE mart.flow_versions SET in_force = true WHERE flow_version = $old",
     "a slice": "UPDATE core.component_log_density SET flow_version = $old WHERE cluster_key = 'c0002'",
     "a score": "UPDATE mart.anomaly_scores SET flow_version = $old WHERE reading_id = (SELECT min(reading_id) "
     "FROM mart.anomaly_scores WHERE cluster_key = 'c0002')",

@@ -134,10 +134,10 @@ def test_sensors_with_hostile_names_go_the_whole_way(make_plant):
 
 
 REFUSALS = {
-    "SELEC 1": 'it is no SQL at "SELEC"',
+    "SELEC 1": 'syntax error near "SELEC"',
     "SELECT * FROM nosuch": "there is no table nosuch; there are mart.alarm_log, mart.anomaly_events",
     "SELECT * FROM anomaly_scores": "there is no table anomaly_scores; write mart.anomaly_scores.",
-    "SELECT machin FROM mart.readings": 'there is no column machin; near to it are "machine_id"',
+    "SELECT machin FROM mart.readings": 'there is no column machin; did you mean "machine_id"',
     "DELETE FROM mart.readings": "the published tables are read-only; ask with SELECT.",
     "COPY (SELECT 1) TO 'out.csv'": "it can read the published tables and nothing else",
     "SET memory_limit = '1TB'": "it can read the published tables and nothing else",

@@ -224,7 +224,7 @@ def test_other_features_want_other_regimes_and_models_do_not_score_without_their
     assert needs_cluster_model(plant)  # the run that follows a change of the configuration learns already
     derive_readings(plant)
     assert needs_cluster_model(plant)
-    score_all(plant)  # the models in force go on with the columns that they know
+    score_all(plant)  # the models in use go on with the columns that they know
     assert not needs_cluster_model(five_plant)
     back = reopen(five_plant, features={"windows": []})
     derive_readings(back)

@@ -91,7 +91,7 @@ def test_a_fault_fails_its_check_and_nothing_is_published(trained_plant, fault):
     before = published(trained_plant)
     change(trained_plant, statements)
     assert [result.name for result in check_scores(trained_plant) if result.is_blocking and not result.passed] == [name]
-    with pytest.raises(ChecksFailedError, match="what was published before stays in force"):
+    with pytest.raises(ChecksFailedError, match="what was published before stays in use"):
         publish_warehouse(trained_plant)
     assert published(trained_plant) == before
 
@@ -279,7 +279,7 @@ def test_checks_leave_the_warehouse_as_it_is(trained_plant):
 
 
 def test_a_slice_of_another_version_is_never_mixed_in(trained_plant):
-    """A flow put in force without scoring its slice changes nothing: the pins are those of the slices."""
+    """A flow put in use without scoring its slice changes nothing: the pins are those of the slices."""
     changed = reopen(trained_plant, flow={"random_state": 1})
     train_cluster_flows(changed, ["c0001"], reason="drift", promoted_by="test", challenge=False)
     derive_scores(changed)

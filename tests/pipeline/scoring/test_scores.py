@@ -34,7 +34,7 @@ def add_night(plant, n_times=60, seed=7, **changes) -> pd.DataFrame:
 
 
 def retrain(plant, key) -> None:
-    """Train again and put in force what comes out, better or not: which seed wins depends on the processor."""
+    """Train again and put in use what comes out, better or not: which seed wins depends on the processor."""
     changed = reopen(plant, flow={"random_state": 1})
     train_cluster_flows(changed, [key], reason="drift", promoted_by="test", challenge=False)
 
