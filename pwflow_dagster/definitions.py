@@ -31,7 +31,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
     Raises:
         ConfigurationError: The configuration in use cannot be used.
     """
-    config = config or configuration_in_force()
+    config = config or configuration_in_force(or_demo=True)
 
     def resolve(job: str) -> dg.JobDefinition:
         return definitions.resolve_job_def(job)

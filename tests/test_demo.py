@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pwflow_core.demo import configuration_in_force, demo_config
+import pytest
+
+from pwflow_core.demo import configuration_in_force, configuration_of_file, demo_config
+from pwflow_core.errors import ConfigurationError
 from pwflow_core.simulation import SENSORS
 
 
@@ -30,6 +33,25 @@ def test_a_configuration_file_here_is_used_before_the_bundled_plant(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pwflow.toml").write_text('[plant]\nname = "mine"\n[source]\npath = "x.csv"\n')
     assert configuration_in_force().plant.name == "mine"
+
+
+@pytest.mark.parametrize("read", [configuration_in_force, configuration_of_file])
+def test_without_a_file_and_without_a_demo_nobody_gets_the_simulated_plant(tmp_path, monkeypatch, read):
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    monkeypatch.setenv("PWFLOW_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"Expected a pwflow.toml.*`pwflow init.*`pwflow demo`"):
+        read()
+
+
+def test_a_run_never_takes_the_demo_for_the_plant(tmp_path, monkeypatch):
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    monkeypatch.setenv("PWFLOW_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    demo_config(days=1)
+    assert configuration_in_force().plant.name == "demo"
+    with pytest.raises(ConfigurationError):
+        configuration_of_file()
 
 
 def test_the_demo_runs_to_published_scores_and_remembers_its_days(tmp_path):

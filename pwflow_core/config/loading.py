@@ -20,7 +20,7 @@ DEFAULT_FILE = "pwflow.toml"
 
 
 def locate_config(given: Path | None = None) -> Path | None:
-    """Return the configuration file in use, or None for the bundled simulated plant.
+    """Return the configuration file in use, or None where there is none.
 
     In this order: `given`, the file that PWFLOW_CONFIG names, `pwflow.toml` in the current folder.
     """
@@ -45,8 +45,7 @@ def load_config(path: Path) -> PlantConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"There is no configuration file {path}: run `pwflow init FILE_OR_FOLDER` to write one from your "
-            "data, or unset PWFLOW_CONFIG to run the bundled simulated plant."
+            f"There is no configuration file {path}: run `pwflow init FILE_OR_FOLDER` to write one from your data."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(

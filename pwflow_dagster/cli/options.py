@@ -33,7 +33,7 @@ config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
-    help="Configuration file. Default: PWFLOW_CONFIG, then pwflow.toml here, then the bundled simulated plant.",
+    help="Configuration file. Default: PWFLOW_CONFIG, then pwflow.toml here, then the demo that was run here.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 language_option = click.option("--language", type=click.Choice(get_args(Language)), default="en", show_default=True)

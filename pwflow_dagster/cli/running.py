@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.demo import DEMO_DAYS, configuration_in_force, demo_config
+from pwflow_core.demo import DEMO_DAYS, configuration_in_force, configuration_of_file, demo_config
 from pwflow_core.errors import ConfigurationError
 from pwflow_dagster.cli.looking import describe_stretches
 from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
@@ -94,8 +94,11 @@ def _ask(question: str, default: str, check: Callable[[str], None]) -> str:
 @config_option
 @json_option
 def run(config_file: Path | None, as_json: bool) -> None:
-    """Ingest what is new, learn what is missing, score, publish."""
-    _run(configuration_in_force(config_file), as_json=as_json)
+    """Ingest what is new, learn what is missing, score, publish.
+
+    It never runs the simulated plant: that is `pwflow demo`.
+    """
+    _run(configuration_of_file(config_file), as_json=as_json)
 
 
 @click.command()
@@ -123,7 +126,7 @@ def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None
     from pwflow_dagster.instance import prepare_home
     from pwflow_dagster.webserver import HOST_NAMES_VARIABLE
 
-    config = configuration_in_force(config_file)
+    config = configuration_in_force(config_file, or_demo=True)
     home = prepare_home(config)
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())

@@ -28,6 +28,8 @@ CONFIG = '[source]\npath = "data.csv"\n'
 ROWS = "time,load\n" + "".join(f"2024-01-01T{m // 60:02d}:{m % 60:02d}:00Z,{(m * 7919) % 101}\n" for m in range(600))
 MISTAKES = {
     "no such configuration": ({}, ["run", "--config", "missing.toml"], "There is no configuration file missing.toml"),
+    "no configuration at all": ({}, ["run"], "Expected a pwflow.toml in this folder"),
+    "no configuration to look at": ({}, ["status"], "`pwflow init FILE_OR_FOLDER` writes one from your data"),
     "a path that matches nothing": (
         {"pwflow.toml": '[source]\npath = "nowhere/*.csv"\n'},
         ["run"],
