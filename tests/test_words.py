@@ -80,3 +80,34 @@ def test_hard_english_is_found():
         assert any(re.search(pattern, sentence) for pattern in INSTEAD), sentence
     for sentence in ("there is no such file", "it is no longer in use", "the file beside it", "blame.sensor"):
         assert not any(re.search(pattern, sentence) for pattern in INSTEAD), sentence
+
+
+JAPANESE = sorted((ROOT / "pwflow_core").rglob("texts_ja.toml"))
+
+
+def japanese_texts() -> list[tuple[str, str]]:
+    """Return the Japanese texts of programs and the Japanese README, without code, links and formulas."""
+    found = []
+    for path in JAPANESE:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if made := re.fullmatch(r'\w+ = "(.*)"', line):
+                found.append((f"{path.relative_to(ROOT)}:{number}", made[1]))
+    text = re.sub(r"```.*?```", "", (ROOT / "README.ja.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    found += [(f"README.ja.md, {line[:20]}", line) for line in text.splitlines()]
+    plain = re.compile(r"`[^`]*`|!?\[|\]\([^)]*\)|https?://\S+|N\(0, 1\)|\d,\d{3}")
+    return [(place, plain.sub("", text)) for place, text in found]
+
+
+def test_japanese_punctuation_is_full_width():
+    kana = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+    half = re.compile(r"[:;!?()~,]")
+    wrong = [f"{place}: {text}" for place, text in japanese_texts() if kana.search(text) and half.search(text)]
+    assert len(JAPANESE) == 3
+    assert wrong == []
+
+
+def test_one_thing_has_one_japanese_word():
+    """The word on the right is used: report, messages and README speak of the same thing."""
+    instead = {"アラーム": "警報", "運転レジーム": "レジーム", "測定値": "計測値", "誤警報": "誤報"}
+    wrong = [f"{place}: {word}" for place, text in japanese_texts() for word in instead if word in text]
+    assert wrong == []

@@ -49,6 +49,7 @@ class PlantFacts:
         timezone: That time zone.
         n_readings: Readings in the warehouse.
         sensors: The sensors, with their units.
+        segment_columns: Columns whose values make a segment, such as `recipe`.
         interval_seconds: Usual time from one reading to the next; NaN if it is not known.
         alpha: The false-alarm rate per reading in use; NaN before the first scores.
         nights: Readings by night, machine and regime, and what became of them.
@@ -75,6 +76,7 @@ class PlantFacts:
     timezone: str
     n_readings: int
     sensors: tuple[Sensor, ...]
+    segment_columns: tuple[str, ...]
     interval_seconds: float
     alpha: float
     nights: pd.DataFrame
@@ -134,6 +136,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             timezone=zone,
             n_readings=n_readings,
             sensors=source.sensors,
+            segment_columns=tuple(source.segments),
             interval_seconds=timing.interval_seconds if timing else float("nan"),
             alpha=alpha_in_force(connection),
             nights=_read_nights(connection, zone, first),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN
 from pwflow_core.pipeline.source.staging import NO_SEGMENT
 from pwflow_core.reporting.drawing.signals import Band, Signal, draw_signals
 from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
@@ -189,6 +190,16 @@ def _duration(facts: PlantFacts, event: EventRow, texts: Texts) -> str:
     return texts.duration((event.lasted_until - event.started_at).total_seconds() + interval)
 
 
+def _conditions(facts: PlantFacts, segment: str, texts: Texts) -> str:
+    """Return the process conditions of a segment by their names, such as `recipe B`, as the English sentence does."""
+    values = segment.split(" / ")
+    if len(values) != len(facts.segment_columns):
+        return segment
+    pairs = zip(facts.segment_columns, values, strict=True)
+    named = [value if column == FILE_NAME_COLUMN else f"{column.replace('_', ' ')} {value}" for column, value in pairs]
+    return texts("list.comma").join(named)
+
+
 def _sentence(facts: PlantFacts, event: EventRow, detail: EventFacts | None, texts: Texts) -> str:
     """Return the sentence of an event; the warehouse has it in English."""
     if texts.language == "en":
@@ -211,5 +222,5 @@ def _sentence(facts: PlantFacts, event: EventRow, detail: EventFacts | None, tex
         )
     where = event.machine_id
     if event.segment not in (None, NO_SEGMENT, event.machine_id):
-        where = texts("event.where", machine=event.machine_id, segment=event.segment)
+        where = texts("event.where", machine=event.machine_id, segment=_conditions(facts, event.segment, texts))
     return texts("event.sentence", where=where, what=what, duration=_duration(facts, event, texts))
