@@ -168,7 +168,7 @@ def test_the_tutorial_repairs_a_drift(here):
     Path("labels.csv").write_text("machine,start,end\nM1,2026-01-06T10:00:00Z,2026-01-06T10:30:00Z\n")
     tutorial = [words[1:] for page, words in COMMANDS if page == "docs/tutorial.md"]
     assert [words[0] for words in tutorial] == [
-        "demo", "status", "sql", "report", "ui", "answer", "status", "sql", "rollback", "evaluate"
+        "demo", "status", "sql", "sql", "report", "ui", "answer", "status", "sql", "rollback", "evaluate"
     ]  # fmt: skip
     shown = []
     for verb, *arguments in tutorial:
