@@ -16,7 +16,7 @@ from pwflow_dagster.checks import build_checks
 from pwflow_dagster.jobs import build_jobs
 from pwflow_dagster.partitions import cluster_partitions
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.schedules import build_nightly_schedule
+from pwflow_dagster.schedules import build_nightly_schedule, build_pruning_schedule
 from pwflow_dagster.sensors import build_sensors
 
 __all__ = ["build", "defs"]
@@ -45,7 +45,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         assets=assets,
         asset_checks=build_checks(name),
         jobs=build_jobs(config, resolve),
-        schedules=[build_nightly_schedule(config.schedule, partitions)],
+        schedules=[build_nightly_schedule(config.schedule, partitions), build_pruning_schedule(config.schedule)],
         sensors=build_sensors(config),
         resources={"plant": PlantResource(config)},
         executor=dg.in_process_executor,

@@ -17,6 +17,14 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+retention:
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days:
+      skipped: 1
+      failure: 30
+      success: 90
 """
 
 

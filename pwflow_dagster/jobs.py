@@ -33,6 +33,7 @@ from pwflow_dagster.names import (
     WHOLE_PATH,
     asset_key,
 )
+from pwflow_dagster.pruning import build_pruning_job
 from pwflow_dagster.resources import PlantResource
 from pwflow_dagster.steps import decided_by
 
@@ -162,6 +163,7 @@ def build_jobs(
         _approve_regime(runner),
         _dismiss(PlantResource(config)),
         _deliver_notices(PlantResource(config)),
+        build_pruning_job(config),
         *_decide_about_cases(PlantResource(config)),
         _promote_flow(runner),
         _roll_back_flow(runner),

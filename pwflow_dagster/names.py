@@ -22,6 +22,7 @@ __all__ = [
     "NIGHTLY_SCORING",
     "PREVIOUS",
     "PROMOTE_FLOW",
+    "PRUNE_RUNS",
     "REASON_TAG",
     "RETRAIN_CLUSTER",
     "ROLL_BACK_FLOW",
@@ -48,6 +49,7 @@ ROLL_BACK_FLOW = "roll_back_flow"
 APPROVE_REGIME = "approve_regime"
 DISMISS = "dismiss"
 DELIVER_NOTICES = "deliver_notices"
+PRUNE_RUNS = "prune_runs"
 ACKNOWLEDGE_CASE = "acknowledge_case"
 SHELVE_CASE = "shelve_case"
 MARK_CASE = "mark_case"

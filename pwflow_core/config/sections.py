@@ -235,6 +235,8 @@ class ScheduleConfig(Section):
     """When, as a cron expression of five fields."""
     timezone: str = "UTC"
     """Time zone of the schedule, and of the nights in the tables."""
+    keep_runs_days: Annotated[int, Field(ge=1)] | None = None
+    """Once a week, Dagster forgets runs that are older than this many days; without it, it keeps them all."""
 
     _zone = field_validator("timezone")(known_zone)
 

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,7 @@ COMMANDS = (init, run, demo, ui)
 def _run(config: PlantConfig, *, as_json: bool) -> None:
     from pwflow_core.pipeline.looking.status import summarise_plant
     from pwflow_core.plant import Plant
+    from pwflow_dagster.pruning import prune_runs
     from pwflow_dagster.runs import run_plant
 
     outcomes = []
@@ -154,6 +156,8 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
                 _tell_failure(config, outcome.run_id, outcome.job, outcome.error)
             check_outcome(outcome)
             outcomes.append(outcome)
+        if (keep_days := config.schedule.keep_runs_days) is not None:
+            prune_runs(runner.instance, config.plant.name, keep_days=keep_days, now=datetime.now(UTC))
     plant = summarise_plant(Plant.open(config))
     if as_json:
         echo_json({"plant": config.plant.name, "runs": outcomes, "result": plant, "published": config.published_path})
