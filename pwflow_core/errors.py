@@ -35,7 +35,9 @@ __all__ = [
     "UnknownVersionError",
     "VerdictStatusError",
     "WarehouseDamagedError",
+    "WarehouseInterruptedError",
     "WarehouseLockedError",
+    "WarehouseUnreachableError",
     "WarehouseVersionError",
     "first_line",
     "list_few",
@@ -151,6 +153,14 @@ class WarehouseLockedError(PwflowError, TimeoutError):
 
 class WarehouseDamagedError(PwflowError, OSError):
     """The warehouse cannot be read, or lacks what was written into it."""
+
+
+class WarehouseUnreachableError(PwflowError, ConnectionError):
+    """The server or store of the warehouse does not answer."""
+
+
+class WarehouseInterruptedError(WarehouseUnreachableError):
+    """A transaction ended without a trace, for its connection was lost or somebody else wrote; it may be repeated."""
 
 
 class WarehouseVersionError(PwflowError, ValueError):

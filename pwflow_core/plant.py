@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.model_store import ModelStore
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import Warehouse, open_warehouse
 
 __all__ = ["Plant"]
 
@@ -30,7 +30,7 @@ class Plant:
     @classmethod
     def open(cls, config: PlantConfig) -> Plant:
         """Return the plant; nothing is read or written yet."""
-        return cls(config, Warehouse.from_config(config), ModelStore(config.models_url))
+        return cls(config, open_warehouse(config), ModelStore(config.models_url))
 
     @contextmanager
     def threads(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ def prepare_home(config: PlantConfig) -> Path:
     """Return the folder of the Dagster instance: DAGSTER_HOME, or `dagster` beside the plant's warehouse."""
     if named := os.environ.get(_HOME_VARIABLE):
         return Path(named)
-    home = config.warehouse_path.parent / "dagster"
+    home = config.warehouse_folder / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():

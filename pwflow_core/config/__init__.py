@@ -24,9 +24,9 @@ from pwflow_core.config.sections import (
     ScheduleConfig,
     ScoringConfig,
     TrainingConfig,
-    WarehouseConfig,
 )
 from pwflow_core.config.source import DATE_IN_PATH, RESERVED_COLUMNS, SensorConfig, SourceConfig, path_expression
+from pwflow_core.config.warehouse import WarehouseConfig
 
 __all__ = [
     "CONFIG_VARIABLE",

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pwflow_core.config.base import Section, known_zone
 from pwflow_core.config.notify import NotifyConfig
 from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
+from pwflow_core.config.warehouse import WarehouseConfig
 
 __all__ = [
     "ClusterFlowConfig",
@@ -31,8 +32,10 @@ __all__ = [
     "ScheduleConfig",
     "ScoringConfig",
     "TrainingConfig",
-    "WarehouseConfig",
 ]
+
+_LOCAL_NAME = ".pwflow/warehouse"
+"""What files of this machine are named by, where the warehouse itself is on a server."""
 
 Language = Literal["en", "ja"]
 """Languages that the report, and the page of `pwflow poc`, can be written in."""
@@ -258,17 +261,6 @@ class ReportConfig(Section):
     """Days of readings to show, from the last one backwards."""
 
 
-class WarehouseConfig(Section):
-    """Where readings and scores are kept, relative to this file."""
-
-    url: Annotated[str, Field(pattern=r"^duckdb:///.+")] = "duckdb:///.pwflow/warehouse.duckdb"
-    """`duckdb:///relative/path` (to the configuration file) or `duckdb:////absolute/path`."""
-    published: str = ".pwflow/published.duckdb"
-    """The read-only copy for analysts, replaced as a whole by every run."""
-    wait_seconds: Annotated[float, Field(ge=0)] = 120.0
-    """How long to wait for another process that holds the warehouse."""
-
-
 class ModelsConfig(Section):
     """Where trained models are kept."""
 
@@ -374,8 +366,21 @@ class PlantConfig(Section):
 
     @property
     def warehouse_path(self) -> Path:
-        """File of the warehouse."""
-        return self.resolve_path(self.warehouse.url.removeprefix("duckdb:///"))
+        """File or folder of the warehouse; of one on a server, the path that what lies beside it here is named by."""
+        return self.resolve_path(self.warehouse.path or _LOCAL_NAME)
+
+    @property
+    def lake_data(self) -> str:
+        """Folder or URL of the Parquet files of a lake."""
+        data = self.warehouse.data
+        if data is None:
+            return f"{self.warehouse_path / 'data'}/"
+        return data if "://" in data else f"{self.resolve_path(data)}/"
+
+    @property
+    def warehouse_folder(self) -> Path:
+        """Folder of this machine beside the warehouse: for what Dagster keeps, and for files on their way."""
+        return self.warehouse_path.parent
 
     @property
     def outbox_path(self) -> Path:

@@ -21,13 +21,12 @@ from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.pipeline.scoring.sight import blind_sensors, read_sight
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
-from pwflow_core.warehouse.ledger import count_commits, read_ledger
 
 __all__ = ["count_record", "fail_run", "read_record"]
 
 
 def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
-    """Return everything that the record has to tell, in the order in which it came about, and its number of commits.
+    """Return everything that the record has to tell, in the order in which it came about, and its last commit.
 
     Arguments:
         plant: The plant.
@@ -40,16 +39,15 @@ def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
                 *read_cases(connection, is_first=is_first),
                 *_read_blind(connection),
             ]
-            commits = count_commits(connection)
+            commits = plant.warehouse.commit_number(connection)
     except NotFittedError:
         return [], 0
     return sorted(notices, key=lambda notice: notice.at), commits
 
 
 def count_record(plant: Plant) -> int:
-    """Return how many commits the record has, as the ledger beside the warehouse says; nothing waits for it."""
-    ledger = read_ledger(plant.warehouse.ledger_path)
-    return 0 if ledger is None else ledger.commit_number
+    """Return the number of the last commit of the record; nothing waits for it."""
+    return plant.warehouse.last_commit_number()
 
 
 def fail_run(run_id: str, job: str, reason: str, *, at: datetime) -> Notice:

@@ -1,9 +1,11 @@
-"""The warehouse: one DuckDB file, opened for one short transaction at a time.
+"""The warehouse: opened for one short transaction at a time.
 
-How the file is opened, locked and laid out lives here. What is written into it lives in `pipeline`.
+How it is opened, locked and laid out lives here. What is written into it lives in `pipeline`.
 """
 
-from pwflow_core.warehouse.connection import Warehouse
+from pwflow_core.warehouse.backends import open_warehouse
+from pwflow_core.warehouse.base import Warehouse
+from pwflow_core.warehouse.file import FileWarehouse
 from pwflow_core.warehouse.sql import (
     fetch_value,
     insert_frame,
@@ -21,12 +23,14 @@ from pwflow_core.warehouse.times import in_utc, utc_now
 __all__ = [
     "PUBLIC_TABLES",
     "Column",
+    "FileWarehouse",
     "Warehouse",
     "describe_table",
     "fetch_value",
     "in_utc",
     "insert_frame",
     "insert_row",
+    "open_warehouse",
     "quote_columns",
     "quote_identifier",
     "quote_literal",

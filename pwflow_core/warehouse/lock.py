@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
+import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+import duckdb
 
 from pwflow_core.storage import explain_full_disk
 
-__all__ = ["HeldError", "hold"]
+__all__ = ["HeldError", "explain_busy", "hold", "wait_for"]
 
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_BUSY = ("Could not set lock", "different configuration than existing connections")
 _MOST_BYTES = 4096
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+_Got = TypeVar("_Got")
 
 
 class HeldError(Exception):
@@ -60,6 +72,33 @@ def hold(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)  # a forked child may still have it open
     finally:
         os.close(lock)
+
+
+def wait_for(attempt: Callable[[], _Got], *, wait_seconds: float) -> _Got:
+    """Return what `attempt` returns, trying again while it raises HeldError and time is left.
+
+    Raises:
+        HeldError: The time is up; it names the last holder that was known.
+    """
+    deadline = time.monotonic() + wait_seconds
+    pause, holder = _FIRST_PAUSE_SECONDS, ""
+    while True:
+        try:
+            return attempt()
+        except HeldError as error:
+            holder = error.holder or holder
+        if (remaining := deadline - time.monotonic()) <= 0:
+            raise HeldError(holder)
+        time.sleep(min(remaining, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter, not a secret
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def explain_busy(error: duckdb.Error) -> HeldError | None:
+    """Return who holds a DuckDB file, where that is why it cannot be opened."""
+    if not any(sign in str(error) for sign in _BUSY):
+        return None
+    holder = _HOLDER.search(str(error))
+    return HeldError(f"{holder['program']} (process {holder['pid']})" if holder else "")
 
 
 def _open(path: Path) -> int | None:

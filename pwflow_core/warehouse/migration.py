@@ -56,7 +56,9 @@ def find_version(connection: duckdb.DuckDBPyConnection) -> int:
     try:
         row = next(iter(connection.execute("SELECT schema_version FROM core.warehouse_state").fetchall()), None)
     except duckdb.CatalogException:
-        known = connection.execute("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'core'").fetchall()
+        known = connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'core'"
+        ).fetchall()
         return _UNNUMBERED if known else 0
     found = int(row[0]) if row else _UNNUMBERED
     if found > SCHEMA_VERSION:
@@ -72,13 +74,19 @@ def pending(found: int) -> tuple[Migration, ...]:
     return tuple(migration for migration in MIGRATIONS if migration.layout > found) if found else ()
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, found: int) -> None:
-    """Make the tables, or bring those of layout `found` up to date, in the caller's transaction."""
+def migrate(connection: duckdb.DuckDBPyConnection, found: int, schema: str | None = None) -> None:
+    """Make the tables, or bring those of layout `found` up to date, in the caller's transaction.
+
+    Arguments:
+        connection: Open for writing.
+        found: What `find_version` returned.
+        schema: The layout of today, where a backend needs another than `schema.sql`.
+    """
     missing = pending(found)
     for migration in missing:
         _log.info("the warehouse is brought from layout %d to %d: %s", found, migration.layout, migration.name)
         migration.alter(connection)
-    connection.execute(read_sql(__package__, "schema.sql"))
+    connection.execute(schema or read_sql(__package__, "schema.sql"))
     for migration in missing:
         migration.fill(connection)
     connection.execute("UPDATE core.warehouse_state SET schema_version = ?", [SCHEMA_VERSION])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import duckdb
 
-from pwflow_core.warehouse.sql import quote_identifier, quote_literal
+from pwflow_core.warehouse.sql import quote_identifier, quote_literal, read_sql
 
 __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 
@@ -63,7 +65,20 @@ def describe_table(connection: duckdb.DuckDBPyConnection, schema: str, table: st
         """,
         [schema, table],
     ).fetchall()
-    return [Column(*row) for row in rows]
+    return [Column(name, kind, said or _written(schema, table, name)) for name, kind, said in rows]
+
+
+def _written(schema: str, table: str, column: str) -> str:
+    """Return the comment that `schema.sql` has for a column; a lake keeps none of a view."""
+    return _comments().get((schema, table, column), "")
+
+
+@cache
+def _comments() -> dict[tuple[str, str, str], str]:
+    found = re.findall(
+        r"COMMENT ON COLUMN (\w+)\.(\w+)\.(\w+) IS '((?:[^']|'')*)';", read_sql(__package__, "schema.sql")
+    )
+    return {(schema, table, column): said.replace("''", "'") for schema, table, column, said in found}
 
 
 def add_sensor_columns(connection: duckdb.DuckDBPyConnection, sensors: Sequence[tuple[str, str]]) -> None:

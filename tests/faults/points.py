@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 import duckdb
 
-from pwflow_core.warehouse import connection
+from pwflow_core.warehouse import file
 
 _STEPS = {
     (os, "rename"): "rename",
     (os, "replace"): "replacement",
     (os, "fsync"): "flush",
-    (connection, "write_ledger"): "ledger write",
+    (file, "write_ledger"): "ledger write",
 }
-_PLUMBING = ("pwflow_core.storage", "pwflow_core.warehouse.connection")
+_PLUMBING = ("pwflow_core.storage", "pwflow_core.warehouse.file", "pwflow_core.warehouse.base")
 
 
 def arm(kill_at: int | None = None) -> list[str]:
@@ -45,7 +45,7 @@ def arm(kill_at: int | None = None) -> list[str]:
 
     for (owner, name), step in _STEPS.items():
         setattr(owner, name, watch(getattr(owner, name), step))
-    committed = connection._committed
+    committed = file.committed
 
     @contextmanager
     def committing(opened: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -54,7 +54,7 @@ def arm(kill_at: int | None = None) -> list[str]:
             pass_point("before a commit")
         pass_point("after a commit")
 
-    connection._committed = committing
+    file.committed = committing
     return come_by
 
 

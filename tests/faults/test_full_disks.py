@@ -20,7 +20,7 @@ from pwflow_core.errors import StorageFullError
 from pwflow_core.model_store import ModelStore
 from pwflow_core.plant import Plant
 from pwflow_core.storage import explain_full_disk
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import FileWarehouse
 from tests.conftest import plant_readings, put_file, query
 from tests.faults.conftest import (
     NIGHT,
@@ -199,7 +199,7 @@ def test_the_file_limit_of_a_user_is_named_too(tmp_path):
     config = parse_config(
         {"source": {"path": "x"}, "warehouse": {"url": "duckdb:///w.duckdb"}}, name="test", folder=tmp_path
     )
-    warehouse = Warehouse.from_config(config)
+    warehouse = FileWarehouse.from_config(config)
     with warehouse.transaction() as connection:
         connection.execute("INSERT INTO core.plant_facts VALUES ('kept', '')")
     room, said = largest_file(2_000_000), pytest.raises(StorageFullError, match=str(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 from pwflow_core.errors import WarehouseVersionError
 from pwflow_core.pipeline.decisions.verdicts import Decider, settle_answered
 from pwflow_core.pipeline.scoring.checks import check_scores
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import FileWarehouse
 from pwflow_core.warehouse.migration import MIGRATIONS, SCHEMA_VERSION, pending
 from tests.conftest import query
 from tests.faults.conftest import (
@@ -73,7 +73,7 @@ def test_an_older_warehouse_keeps_all_its_rows_and_the_next_night_runs_on_it(lay
 @pytest.mark.parametrize("layout", OLD_LAYOUTS.values(), ids=OLD_LAYOUTS)
 def test_a_warehouse_that_was_brought_up_to_date_has_the_columns_of_a_new_one(layout, trained_plant, tmp_path_factory):
     """A change of `schema.sql` that an older warehouse does not get needs a step in `migration.py`."""
-    fresh = Warehouse(tmp_path_factory.mktemp("fresh") / "w.duckdb", wait_seconds=1, memory_limit="1GB")
+    fresh = FileWarehouse(tmp_path_factory.mktemp("fresh") / "w.duckdb", wait_seconds=1, memory_limit="1GB")
     with fresh.transaction() as connection:
         expected = connection.execute(COLUMNS).fetchall()
     with duckdb.connect(str(trained_plant.warehouse.path)) as connection:

@@ -23,9 +23,9 @@ TABLES = (
     "(SELECT md5(string_agg((reading_id, p_value, status)::VARCHAR, '|' ORDER BY reading_id)) FROM mart.anomaly_scores)"
 )
 DIES_BEHIND_A_COMMIT = """
-from pwflow_core.warehouse import connection
-write_ledger = connection.write_ledger
-connection.write_ledger = lambda *arguments: (write_ledger(*arguments), os.kill(os.getpid(), 9))
+from pwflow_core.warehouse import file
+write_ledger = file.write_ledger
+file.write_ledger = lambda *arguments: (write_ledger(*arguments), os.kill(os.getpid(), 9))
 """
 """Before DuckDB folds the log into the file."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pwflow_core.errors import WarehouseLockedError
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import FileWarehouse
 from tests.conftest import query, reopen, start_process
 
 FACT = "INSERT INTO core.plant_facts VALUES (?, '')"
@@ -91,13 +91,13 @@ def test_threads_that_read_and_write_one_warehouse_take_turns(make_plant):
 def test_who_may_not_write_beside_the_warehouse_reads_it(make_plant, has_lock):
     plant = make_plant()
     code = """
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import FileWarehouse
 os.geteuid() or os.seteuid(65534)  # root may write everywhere
-with Warehouse(pathlib.Path({!r}), wait_seconds=5, memory_limit="500MB").snapshot() as connection:
+with FileWarehouse(pathlib.Path({!r}), wait_seconds=5, memory_limit="500MB").snapshot() as connection:
     print(connection.execute("SELECT fact FROM core.plant_facts").fetchall())
 """
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
-        warehouse = Warehouse(Path(name) / "w.duckdb", wait_seconds=5, memory_limit="500MB")
+        warehouse = FileWarehouse(Path(name) / "w.duckdb", wait_seconds=5, memory_limit="500MB")
         with warehouse.transaction() as connection:
             connection.execute(FACT, ["readable"])
         if not has_lock:

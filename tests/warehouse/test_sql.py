@@ -6,14 +6,14 @@ import duckdb
 import pandas as pd
 import pytest
 
-from pwflow_core.warehouse import Warehouse, fetch_value, in_utc, insert_frame, registered, run_script, utc_now
+from pwflow_core.warehouse import FileWarehouse, fetch_value, in_utc, insert_frame, registered, run_script, utc_now
 
 TIME = datetime.fromisoformat
 
 
 @pytest.fixture
 def connection(tmp_path):
-    with Warehouse(tmp_path / "w.duckdb", wait_seconds=1, memory_limit="1GB").scratch() as opened:
+    with FileWarehouse(tmp_path / "w.duckdb", wait_seconds=1, memory_limit="1GB").scratch() as opened:
         yield opened
 
 

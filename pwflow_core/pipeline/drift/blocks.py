@@ -99,7 +99,7 @@ def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[
         model: The cluster model in use.
         n_sensors: How many of the columns of the model are sensors; they come first.
     """
-    with working_folder(plant.warehouse.path.parent, "drift") as folder:
+    with working_folder(plant.warehouse.folder, "drift") as folder:
         with plant.warehouse.snapshot() as connection:
             wanted = [
                 followed

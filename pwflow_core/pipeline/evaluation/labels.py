@@ -167,7 +167,7 @@ def labels_from_column(plant: Plant, column: str) -> Labels:
             "SELECT file_id, path FROM ingest.files WHERE status = 'ingested' AND superseded_in IS NULL"
         ).fetchall()
     paths = _paths(plant) if plant.config.source.sql is None else {}
-    with working_folder(plant.warehouse.path.parent, "labels") as folder:
+    with working_folder(plant.warehouse.folder, "labels") as folder:
         with plant.warehouse.scratch() as scratch:
             for file_id, name in files:
                 target = folder / f"{file_id}.parquet"

@@ -97,7 +97,6 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
     connection.execute(
         f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE, STORAGE_VERSION '{_STORAGE_VERSION}')"
     )
-    connection.begin()  # one commit for all tables and comments
     connection.execute("CREATE SCHEMA published.mart")
     connection.execute(
         f"CREATE TABLE published.mart.readings AS SELECT {quote_columns([*_READING_COLUMNS, *sensors])} "
@@ -107,7 +106,7 @@ def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str
     for table in PUBLIC_TABLES:
         connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
         _copy_comments(connection, "mart", table)
-    connection.commit()
+    connection.commit()  # of the snapshot's transaction: all tables and comments at once
     return {
         table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{table}")
         for table in ("readings", *PUBLIC_TABLES)

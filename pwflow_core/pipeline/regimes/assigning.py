@@ -76,7 +76,7 @@ def _assign_segment(
 ) -> dict[str, AssignmentSummary]:
     """Assign the readings of one segment that arrived after batch `since` to some of its clusters."""
     wanted = np.isin(part.keys, list(done))
-    with working_folder(plant.warehouse.path.parent, "assign") as folder:
+    with working_folder(plant.warehouse.folder, "assign") as folder:
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             copy_out(

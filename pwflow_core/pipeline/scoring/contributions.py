@@ -85,7 +85,7 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
         ModelFileError: The file of the regimes is missing or damaged.
     """
     _, model = load_cluster_model(plant)
-    with working_folder(plant.warehouse.path.parent, "explain") as folder:
+    with working_folder(plant.warehouse.folder, "explain") as folder:
         with plant.warehouse.snapshot() as connection:
             units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
             check_columns(connection, model.columns)

@@ -107,7 +107,7 @@ def _leave_out(plant: Plant, key: str, version: str, error: ModelFileError) -> S
 def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: ClusterModel) -> SliceSummary:
     part, position = model.locate(key)
     mean, covariance = part.seeds.means[position], part.seeds.covariances[position]
-    with plant.threads(), working_folder(plant.warehouse.path.parent, "score") as folder:
+    with plant.threads(), working_folder(plant.warehouse.folder, "score") as folder:
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id

@@ -121,7 +121,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
         else:
             unread.append(file)
     n_done = n_waiting = 0
-    with working_folder(plant.warehouse.path.parent, "staging") as folder:
+    with working_folder(plant.warehouse.folder, "staging") as folder:
         waiting: list[_Arrival] = []
         for number, group in enumerate(group_small(unread, source)):
             for arrival in _look_at(plant, group, labels, source, known, names, folder / str(number)):

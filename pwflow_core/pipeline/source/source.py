@@ -390,7 +390,7 @@ def _readable(plant: Plant, files: list[FileState]) -> Iterator[list[Path]]:
     if query is None:
         yield [Path(file.path) for file in files]
         return
-    with plant.warehouse.scratch() as scratch, working_folder(plant.warehouse.path.parent, "looking") as folder:
+    with plant.warehouse.scratch() as scratch, working_folder(plant.warehouse.folder, "looking") as folder:
         path = folder / "source.sql.parquet"
         rows = f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT {_ROWS_OF_QUERY:d}"
         try:

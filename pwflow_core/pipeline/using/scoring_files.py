@@ -34,7 +34,7 @@ from pwflow_core.pipeline.source.source import (
 )
 from pwflow_core.pipeline.source.staging import stage_file
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import Warehouse
+from pwflow_core.warehouse import open_warehouse
 from pwflow_core.warehouse.progress import write_fact
 from pwflow_core.warehouse.streaming import copy_out
 from pwflow_core.warehouse.tables import add_sensor_columns
@@ -190,7 +190,7 @@ def _open_apart(plant: Plant, folder: Path) -> Plant:
         url=f"duckdb:///{folder / 'warehouse.duckdb'}", published=str(folder / "published.duckdb")
     )
     config = plant.config.model_copy(update={"warehouse": warehouse})
-    return replace(plant, config=config, warehouse=Warehouse.from_config(config))
+    return replace(plant, config=config, warehouse=open_warehouse(config))
 
 
 def _fill(apart: Plant, folder: Path, file: Path, source: Source) -> int:

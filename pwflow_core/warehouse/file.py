@@ -1,4 +1,4 @@
-"""How the warehouse is opened: by URL, for one short transaction, waiting its turn.
+"""The warehouse as one DuckDB file: opened for one short transaction at a time, waiting its turn.
 
 A process that holds a DuckDB file for writing shuts every other one out, so nothing trains, scores or plots
 while a connection from here is open.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -22,51 +20,45 @@ import duckdb
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import (
     ConfigurationError,
-    MemoryLimitError,
-    NotFittedError,
     StorageFullError,
     WarehouseDamagedError,
     WarehouseLockedError,
     first_line,
 )
-from pwflow_core.storage import explain_full_disk
+from pwflow_core.warehouse.base import Warehouse, committed, prepare_session
 from pwflow_core.warehouse.ledger import Ledger, count_commits, describe_losses, read_ledger, take_stock, write_ledger
-from pwflow_core.warehouse.lock import HeldError, hold
+from pwflow_core.warehouse.lock import HeldError, explain_busy, hold, wait_for
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
-from pwflow_core.warehouse.times import NIGHT_OF, utc_now
+from pwflow_core.warehouse.times import utc_now
 
-__all__ = ["Warehouse"]
+__all__ = ["FileWarehouse"]
 
 _log = logging.getLogger("pwflow.warehouse")
 
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 1.0
-_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-_BUSY = ("Could not set lock", "different configuration than existing connections")
 _LOG_DAMAGED = "while replaying WAL file"
 _POSITION = re.compile(r"entry at byte position (\d+)")
 _FILE_DAMAGED = ("Corrupt database file", "Could not read enough bytes")
 
 
-class Warehouse:
+class FileWarehouse(Warehouse):
     """One DuckDB file with the readings, models' registry and scores of a plant.
+
+    Commits that the file has lost since the last one are noticed, logged and recorded in `core.recoveries`.
 
     Attributes:
         path: The file.
         ledger_path: The file beside it that says what it held after its last commit.
         lock_path: The file beside it that a process locks before it opens the warehouse.
-        wait_seconds: How long to wait for another process that holds it.
     """
 
     def __init__(self, path: Path, *, wait_seconds: float, memory_limit: str) -> None:
+        super().__init__(str(path), path.parent, wait_seconds=wait_seconds, memory_limit=memory_limit)
         self.path = path
-        self.wait_seconds = wait_seconds
-        self._memory_limit = memory_limit
         self.ledger_path = path.with_name(f"{path.name}.ledger")
         self.lock_path = path.with_name(f"{path.name}.lock")
 
     @classmethod
-    def from_config(cls, config: PlantConfig) -> Warehouse:
+    def from_config(cls, config: PlantConfig) -> FileWarehouse:
         """Return the warehouse of a plant; the file is made by the first transaction."""
         return cls(
             config.warehouse_path,
@@ -81,68 +73,48 @@ class Warehouse:
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file for writing, for one transaction: committed on success, else rolled back.
-
-        Commits that the file has lost since the last one are noticed, logged and recorded in `core.recoveries`.
-
-        Raises:
-            WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
-            WarehouseDamagedError: The file cannot be read any more.
-            WarehouseVersionError: A newer release wrote the file.
-            StorageFullError: The disk is full; the file is as it was.
-            MemoryLimitError: The block needs more than the memory limit; the file is as it was.
-        """
+        """Open the file for writing, for one transaction; see `Warehouse.transaction`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened(read_only=False) as connection:
             self._prepare(connection)
-            with _committed(connection):
+            with committed(connection):
                 yield connection
                 connection.execute("UPDATE core.warehouse_state SET commit_number = commit_number + 1")
             self._write_ledger(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file for reading; writers wait until the block ends, so keep it short.
-
-        Raises:
-            NotFittedError: The plant has not been run yet.
-            WarehouseLockedError: Another process held the file for longer than `wait_seconds`.
-            WarehouseDamagedError: The file cannot be read any more.
-            WarehouseVersionError: A newer release wrote the file.
-        """
-        absent = NotFittedError(
-            f"There is no warehouse at {self.path} yet: run `pwflow run` to ingest, learn and score."
-        )
+        """Open the file for reading; writers wait until the block ends. See `Warehouse.snapshot`."""
         if not self.exists:
-            raise absent
+            raise self._absent()
         with self._opened(read_only=True) as connection:
             if not (version := find_version(connection)):
-                raise absent  # a run was killed before its first table
+                raise self._absent()  # a run was killed before its first table
             if version == SCHEMA_VERSION and not _count_lost(read_ledger(self.ledger_path), connection):
+                connection.begin()
                 yield connection
                 return
         with self.transaction():
             pass  # brings it up to date, and says what is missing
         with self._opened(read_only=True) as connection:
+            connection.begin()
             yield connection
 
-    @contextmanager
-    def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open an in-memory database with the same limits, for work that needs no warehouse."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explaining():
-            connection = self._open(":memory:")
-            try:
-                yield connection
-            finally:
-                connection.close()
+    def commit_number(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return how many commits an open snapshot sees."""
+        return count_commits(connection)
+
+    def last_commit_number(self) -> int:
+        """Return how many commits the file has, as the ledger beside it says; nothing waits for it."""
+        ledger = read_ledger(self.ledger_path)
+        return 0 if ledger is None else ledger.commit_number
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make or update the tables; record which commits are missing since the ledger was written."""
         ledger = read_ledger(self.ledger_path)
         lost = _count_lost(ledger, connection)
         if (found := find_version(connection)) < SCHEMA_VERSION:
-            with _committed(connection):
+            with committed(connection):
                 migrate(connection, found)
         if not lost or ledger is None:
             return
@@ -152,7 +124,7 @@ class Warehouse:
             "The run that follows makes again what is derived from the files of the source and the model store; "
             "decisions of people are to be repeated."
         )
-        with _committed(connection):
+        with committed(connection):
             connection.execute(
                 "INSERT INTO core.recoveries (noticed_at, what) VALUES (?, ?)",
                 [utc_now(), what],
@@ -167,38 +139,14 @@ class Warehouse:
         except StorageFullError as error:
             _log.warning("The last commit is in the warehouse, but not in %s: %s", self.ledger_path, error)
 
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turn DuckDB's errors about the disk and the file into those of pwflow."""
-        try:
-            yield
-        except duckdb.Error as error:
-            if full := explain_full_disk(error, self.path.parent):
-                raise full from None
-            if isinstance(error, duckdb.OutOfMemoryException):
-                raise MemoryLimitError(
-                    f"The step needs more than the {self._memory_limit} of compute.memory_limit, and this part of it "
-                    "cannot be spilled to disk: raise the limit in pwflow.toml, or give the plant fewer sensors. "
-                    "Nothing was written."
-                ) from None
-            if any(sign in str(error) for sign in _FILE_DAMAGED):
-                raise WarehouseDamagedError(
-                    f"The warehouse {self.path} is damaged ({first_line(error)}): restore it from a backup, "
-                    f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
-                    "again."
-                ) from None
-            raise
-
-    def _open(self, database: str, *, read_only: bool = False, keep_order: bool = True) -> duckdb.DuckDBPyConnection:
-        limits: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": self._memory_limit,
-            "temp_directory": str(self.path.parent / "spill"),
-            "preserve_insertion_order": keep_order,
-        }
-        connection = duckdb.connect(database, read_only=read_only, config=limits)
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(NIGHT_OF)
-        return connection
+    def _explain(self, error: duckdb.Error) -> None:
+        """Raise what a damaged file means."""
+        if any(sign in str(error) for sign in _FILE_DAMAGED):
+            raise WarehouseDamagedError(
+                f"The warehouse {self.path} is damaged ({first_line(error)}): restore it from a backup, "
+                f"or move it and {self.ledger_path.name} away and run again, which reads every file of the source "
+                "again."
+            ) from None
 
     @contextmanager
     def _opened(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -215,43 +163,41 @@ class Warehouse:
 
     def _wait_for_turn(self, *, read_only: bool) -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
         """Return a connection and the lock beside the file, which is held."""
-        deadline = time.monotonic() + self.wait_seconds
-        pause, holder = _FIRST_PAUSE_SECONDS, ""
-        while True:
+
+        def attempt() -> tuple[duckdb.DuckDBPyConnection, ExitStack]:
             with ExitStack() as lock:
-                try:
-                    lock.enter_context(hold(self.lock_path))
-                    return self._connect(read_only=read_only), lock.pop_all()
-                except HeldError as error:
-                    holder = error.holder or holder
-            if (remaining := deadline - time.monotonic()) <= 0:
-                raise WarehouseLockedError(
-                    f"The warehouse {self.path} is held by {holder or 'another connection'}, and it was not free "
-                    f"within {self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run "
-                    "again. To query scores at any time, open the published copy instead."
-                )
-            time.sleep(min(remaining, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter, not a secret
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                lock.enter_context(hold(self.lock_path))
+                return self._connect(read_only=read_only), lock.pop_all()
+
+        try:
+            return wait_for(attempt, wait_seconds=self.wait_seconds)
+        except HeldError as error:
+            raise WarehouseLockedError(
+                f"The warehouse {self.path} is held by {error.holder or 'another connection'}, and it was not free "
+                f"within {self.wait_seconds:g} s: close that program or raise warehouse.wait_seconds, then run "
+                "again. To query scores at any time, open the published copy instead."
+            ) from None
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         while True:
             try:
                 # DuckDB 2.0.0, unlike 2.0.1, loses what a large insert writes behind an empty one into the same table,
                 # in one transaction, where it keeps the order of insertion on several threads
-                return self._open(str(self.path), read_only=read_only, keep_order=read_only)
+                connection = self._connect_to(str(self.path), read_only=read_only, keep_order=read_only)
             except duckdb.Error as error:
                 if _LOG_DAMAGED in str(error):
                     self._set_log_aside(error)
                     continue
-                if any(sign in str(error) for sign in _BUSY):
-                    holder = _HOLDER.search(str(error))
-                    raise HeldError(f"{holder['program']} (process {holder['pid']})" if holder else "") from None
+                if busy := explain_busy(error):
+                    raise busy from None
                 if "not a valid DuckDB database" in str(error):
                     raise ConfigurationError(
                         f"Expected a DuckDB database at {self.path}, got a file of another kind: point "
                         "warehouse.url at another path, or move that file away."
                     ) from None
                 raise
+            prepare_session(connection)
+            return connection
 
     def _set_log_aside(self, error: duckdb.Error) -> None:
         """Keep a write-ahead log that cannot be replayed under another name, and go on with its intact beginning."""
@@ -267,15 +213,3 @@ class Warehouse:
 
 def _count_lost(ledger: Ledger | None, connection: duckdb.DuckDBPyConnection) -> int:
     return max(0, ledger.commit_number - count_commits(connection)) if ledger else 0
-
-
-@contextmanager
-def _committed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what the block does, or roll all of it back."""
-    connection.begin()
-    try:
-        yield
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()

@@ -1,0 +1,137 @@
+"""What every warehouse can do, whatever keeps it: a transaction, a snapshot, and room to work beside them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import duckdb
+
+from pwflow_core.errors import MemoryLimitError, NotFittedError
+from pwflow_core.storage import explain_full_disk
+from pwflow_core.warehouse.times import NIGHT_OF
+
+__all__ = ["Warehouse", "committed", "prepare_session"]
+
+
+class Warehouse(ABC):
+    """Where the readings, the registry of models and the scores of a plant are kept.
+
+    A transaction is opened, written and closed within moments: nothing trains, scores or plots while one is open.
+
+    Attributes:
+        location: Where it is, as messages call it.
+        folder: The folder of this machine for files on their way, and for what DuckDB spills.
+        wait_seconds: How long to wait for another process that is writing.
+    """
+
+    def __init__(self, location: str, folder: Path, *, wait_seconds: float, memory_limit: str) -> None:
+        self.location = location
+        self.folder = folder
+        self.wait_seconds = wait_seconds
+        self._memory_limit = memory_limit
+
+    @property
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether anything has been written yet."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Open it for writing, for one transaction: committed on success, else rolled back.
+
+        Raises:
+            WarehouseLockedError: Another process was writing for longer than `wait_seconds`.
+            WarehouseDamagedError: It cannot be read any more.
+            WarehouseVersionError: A newer release wrote it.
+            StorageFullError: The disk is full; all is as it was.
+            MemoryLimitError: The block needs more than the memory limit; all is as it was.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Open it for reading: all queries of the block see the same commit. Keep it short, for a writer may wait.
+
+        Raises:
+            NotFittedError: The plant has not been run yet.
+            WarehouseLockedError: Another process was writing for longer than `wait_seconds`.
+            WarehouseDamagedError: It cannot be read any more.
+            WarehouseVersionError: A newer release wrote it.
+        """
+
+    @abstractmethod
+    def commit_number(self, connection: duckdb.DuckDBPyConnection) -> int:
+        """Return the number of the last commit that an open snapshot sees; a later commit has a larger one."""
+
+    @abstractmethod
+    def last_commit_number(self) -> int:
+        """Return the number of the last commit without waiting for anybody; 0 if it cannot be told now."""
+
+    @contextmanager
+    def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open an in-memory database with the same limits, for work that needs no warehouse."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._explaining():
+            connection = self._connect_to(":memory:")
+            try:
+                prepare_session(connection)
+                yield connection
+            finally:
+                connection.close()
+
+    def _connect_to(
+        self, database: str, *, read_only: bool = False, keep_order: bool = True, **settings: str
+    ) -> duckdb.DuckDBPyConnection:
+        limits: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": self._memory_limit,
+            "temp_directory": str(self.folder / "spill"),
+            "preserve_insertion_order": keep_order,
+            **settings,
+        }
+        return duckdb.connect(database, read_only=read_only, config=limits)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn DuckDB's errors about disk, memory and what it reads into those of pwflow."""
+        try:
+            yield
+        except duckdb.Error as error:
+            if full := explain_full_disk(error, self.folder):
+                raise full from None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise MemoryLimitError(
+                    f"The step needs more than the {self._memory_limit} of compute.memory_limit, and this part of it "
+                    "cannot be spilled to disk: raise the limit in pwflow.toml, or give the plant fewer sensors. "
+                    "Nothing was written."
+                ) from None
+            self._explain(error)
+            raise
+
+    @abstractmethod
+    def _explain(self, error: duckdb.Error) -> None:
+        """Raise the error of pwflow that this one means; return if it means none."""
+
+    def _absent(self) -> NotFittedError:
+        return NotFittedError(
+            f"There is no warehouse at {self.location} yet: run `pwflow run` to ingest, learn and score."
+        )
+
+
+def prepare_session(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give a new connection what all SQL of pwflow relies on."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(NIGHT_OF)
+
+
+@contextmanager
+def committed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what the block does, or roll all of it back."""
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
