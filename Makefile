@@ -3,7 +3,7 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo quick test test-all ui lint reference audit
+.PHONY: demo quick test test-all test-lake ui lint reference audit
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
@@ -29,6 +29,15 @@ test: .venv/.ready
 
 test-all: .venv/.ready
 	$(PYTEST) -m "" --hypothesis-profile=night --durations=50 --durations-min=1
+
+# A lake runs on the DuckDB that its extensions fit, which lies before the other one on the path.
+test-lake: .venv/.ready build/lake/.ready
+	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/warehouse/test_lake.py
+
+build/lake/.ready: constraints-lake.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/lake \
+		--requirement constraints-lake.txt
+	@touch $@
 
 ui: .venv/.ready
 	$(BIN)/pwflow ui --port $(PORT)

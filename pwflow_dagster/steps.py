@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from pwflow_core.errors import PwflowError
+from pwflow_core.errors import PwflowError, WarehouseInterruptedError
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 from pwflow_dagster.names import DECIDED_BY_TAG, DECIDING_RUN_TAG
 
@@ -17,6 +17,9 @@ __all__ = ["decided_by", "deciding_run", "running"]
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 _log = logging.getLogger("pwflow.steps")
+
+_N_REPEATS = 2
+_PAUSE_SECONDS = 5.0
 
 
 class _ToRun(logging.Handler):
@@ -48,6 +51,7 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     Raises:
         Failure: The core refused on purpose; the description says what to do next. Or its error holds a secret, which
             is hidden.
+        RetryRequested: The connection to the warehouse was lost, with nothing written: the step is repeated.
     """
     handler = _ToRun(context)
     level = _CORE_LOGGER.level
@@ -56,6 +60,11 @@ def running(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     started = time.perf_counter()
     try:
         yield
+    except WarehouseInterruptedError as error:
+        if context.op_execution_context.retry_number >= _N_REPEATS:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        _log.warning("%s The step is repeated.", error)
+        raise dg.RetryRequested(max_retries=_N_REPEATS, seconds_to_wait=_PAUSE_SECONDS) from error
     except PwflowError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except Exception as error:

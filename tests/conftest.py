@@ -41,7 +41,7 @@ from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from pwflow_core.pipeline.source.ingest import ingest_files
 from pwflow_core.plant import Plant
-from tests.processes import REPOSITORY, Stem
+from tests.processes import Stem, python_path
 
 Content = str | bytes | pd.DataFrame
 MakePlant = Callable[..., Plant]
@@ -275,7 +275,7 @@ def start_process(plant: Plant, code: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": python_path()},
     )
 
 

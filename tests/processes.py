@@ -32,6 +32,11 @@ class Ended:
         return self.code == -signal.SIGKILL
 
 
+def python_path() -> str:
+    """Return where a process of its own finds this repository, and what this process puts before everything else."""
+    return os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(REPOSITORY))))
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment without what points at another plant or another Dagster instance."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
@@ -48,7 +53,7 @@ class Stem:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment | {"PYTHONPATH": str(REPOSITORY)},
+            env=environment | {"PYTHONPATH": python_path()},
         )
         assert self._read() == "ready"
 

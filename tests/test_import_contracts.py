@@ -6,8 +6,8 @@ import grimp
 import pytest
 from importlinter.cli import lint_imports
 
-from tests.conftest import REPOSITORY
 from tests.import_contracts import ForbiddenWhenLoadedContract
+from tests.processes import REPOSITORY
 
 pytestmark = pytest.mark.quick
 

@@ -11,7 +11,7 @@ import pytest
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.model_store import ModelStore
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY
 
 DATA = b"a flow" * 1000
 

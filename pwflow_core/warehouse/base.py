@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,22 @@ from pwflow_core.errors import MemoryLimitError, NotFittedError
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse.times import NIGHT_OF
 
-__all__ = ["Warehouse", "committed", "prepare_session"]
+__all__ = ["Maintenance", "Warehouse", "committed", "prepare_session"]
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """What maintenance did.
+
+    Attributes:
+        n_files: Data files before and after, of the tables as they are now.
+        n_expired: Earlier commits that cannot be read any more.
+        n_removed: Files that were removed; those of the last day stay, for whoever reads them.
+    """
+
+    n_files: tuple[int, int]
+    n_expired: int
+    n_removed: int
 
 
 class Warehouse(ABC):
@@ -68,6 +84,17 @@ class Warehouse(ABC):
     @abstractmethod
     def last_commit_number(self) -> int:
         """Return the number of the last commit without waiting for anybody; 0 if it cannot be told now."""
+
+    def maintain(self, keep_days: int) -> Maintenance | None:
+        """Put together what became many small files, and remove what nobody reads any more; None if it needs none.
+
+        Arguments:
+            keep_days: For so many days, what the tables said can still be read.
+
+        Raises:
+            WarehouseLockedError: Another process was writing for longer than `wait_seconds`.
+        """
+        return None
 
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:

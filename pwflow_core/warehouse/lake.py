@@ -22,7 +22,7 @@ from pwflow_core.errors import (
     WarehouseUnreachableError,
     first_line,
 )
-from pwflow_core.warehouse.base import Warehouse, committed, prepare_session
+from pwflow_core.warehouse.base import Maintenance, Warehouse, committed, prepare_session
 from pwflow_core.warehouse.catalogs import Catalog
 from pwflow_core.warehouse.engine import LAKE, Engine, find_engine, load_extensions
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
@@ -111,6 +111,24 @@ class LakeWarehouse(Warehouse):
                     return self.commit_number(connection)
         return 0
 
+    def maintain(self, keep_days: int) -> Maintenance | None:
+        """Merge small files, forget commits older than `keep_days`, and remove their files; see `Warehouse.maintain`."""
+        with self._explaining(), self.catalog.writing(self._engine(), self.wait_seconds) as turn:
+            connection = turn.connection
+            prepare_session(connection)
+            self._prepare(connection)
+            n_before = _count_files(connection)
+            connection.execute(f"CALL ducklake_flush_inlined_data('{LAKE}')")
+            expired = f"ducklake_expire_snapshots('{LAKE}', older_than => now() - to_days(?))"
+            n_expired = len(connection.execute(f"CALL {expired}", [keep_days]).fetchall())
+            connection.execute(f"CALL ducklake_rewrite_data_files('{LAKE}')")
+            connection.execute(f"CALL ducklake_merge_adjacent_files('{LAKE}')")
+            n_removed = 0
+            for remove in ("ducklake_cleanup_old_files", "ducklake_delete_orphaned_files"):
+                query = f"CALL {remove}('{LAKE}', older_than => now() - INTERVAL 1 DAY)"
+                n_removed += len(connection.execute(query).fetchall())
+            return Maintenance((n_before, _count_files(connection)), n_expired, n_removed)
+
     def _engine(self) -> Engine:
         def make() -> Engine:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +190,10 @@ class LakeWarehouse(Warehouse):
                 f"The catalog of the warehouse {self.location} was lost, or changed by somebody else, in the middle of "
                 f"a transaction ({first_line(error)}). Nothing of it was written: run again."
             ) from None
+
+
+def _count_files(connection: duckdb.DuckDBPyConnection) -> int:
+    return int(fetch_value(connection, f"SELECT coalesce(sum(file_count), 0) FROM ducklake_table_info('{LAKE}')"))
 
 
 def _last_line(text: str) -> str:

@@ -14,8 +14,9 @@ import pytest
 from pwflow_core.errors import QueryError
 from pwflow_core.pipeline.publishing import publishing
 from pwflow_core.pipeline.publishing.querying import query_published
-from tests.conftest import REPOSITORY, reopen
+from tests.conftest import reopen
 from tests.faults.conftest import open_copy
+from tests.processes import REPOSITORY
 
 HOSTILE = {
     "writes": [
