@@ -21,6 +21,7 @@ from pwflow_dagster.names import (
     DELIVER_NOTICES,
     DISMISS,
     LEARN_REGIMES,
+    MAINTAIN_WAREHOUSE,
     MARK_CASE,
     NIGHTLY_SCORING,
     PREVIOUS,
@@ -164,6 +165,7 @@ def build_jobs(
         _dismiss(PlantResource(config)),
         _deliver_notices(PlantResource(config)),
         build_pruning_job(config),
+        _maintain_warehouse(PlantResource(config)),
         *_decide_about_cases(PlantResource(config)),
         _promote_flow(runner),
         _roll_back_flow(runner),
@@ -294,6 +296,22 @@ def _deliver_notices(plant: PlantResource) -> dg.JobDefinition:
         DELIVER_NOTICES,
         "Tell the targets of [notify] what the record has to tell and they were not told yet, and send again what did "
         "not arrive. The sensor notify starts it.",
+    )
+
+
+def _maintain_warehouse(plant: PlantResource) -> dg.JobDefinition:
+    @dg.op(description="Puts small files together, and removes those that nobody reads any more.")
+    def run_maintenance(context: dg.OpExecutionContext) -> None:
+        opened = plant.open()
+        with _refusals():
+            done = opened.warehouse.maintain(opened.config.warehouse.keep_days)
+        context.log.info(str(done) if done else "The warehouse is one DuckDB file, which needs no maintenance.")
+
+    return _job_of(
+        run_maintenance,
+        MAINTAIN_WAREHOUSE,
+        "Put the small files of a lake together, and remove what is older than warehouse.keep_days; once a week is "
+        "enough. One DuckDB file needs none.",
     )
 
 

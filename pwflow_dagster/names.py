@@ -18,6 +18,7 @@ __all__ = [
     "DELIVER_NOTICES",
     "DISMISS",
     "LEARN_REGIMES",
+    "MAINTAIN_WAREHOUSE",
     "MARK_CASE",
     "NIGHTLY_SCORING",
     "PREVIOUS",
@@ -52,6 +53,7 @@ DELIVER_NOTICES = "deliver_notices"
 PRUNE_RUNS = "prune_runs"
 ACKNOWLEDGE_CASE = "acknowledge_case"
 SHELVE_CASE = "shelve_case"
+MAINTAIN_WAREHOUSE = "maintain_warehouse"
 MARK_CASE = "mark_case"
 UNDO_DECISION = "undo_decision"
 

@@ -29,6 +29,8 @@ class WarehouseConfig(Section):
     folder of `ducklake:///folder`; a lake with its catalog in Postgres needs it."""
     published: str = ".pwflow/published.duckdb"
     """The read-only copy for analysts, replaced as a whole by every run."""
+    keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days for which a lake can still say what its tables held; older commits go with `pwflow maintain`."""
     wait_seconds: Annotated[float, Field(ge=0)] = 120.0
     """How long to wait for another process that holds the warehouse."""
 

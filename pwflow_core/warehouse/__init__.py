@@ -5,6 +5,7 @@ How it is opened, locked and laid out lives here. What is written into it lives 
 
 from pwflow_core.warehouse.backends import open_warehouse
 from pwflow_core.warehouse.base import Warehouse
+from pwflow_core.warehouse.copying import copy_warehouse
 from pwflow_core.warehouse.file import FileWarehouse
 from pwflow_core.warehouse.sql import (
     fetch_value,
@@ -25,6 +26,7 @@ __all__ = [
     "Column",
     "FileWarehouse",
     "Warehouse",
+    "copy_warehouse",
     "describe_table",
     "fetch_value",
     "in_utc",

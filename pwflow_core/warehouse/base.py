@@ -31,6 +31,13 @@ class Maintenance:
     n_expired: int
     n_removed: int
 
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return (
+            f"{self.n_files[0]:,} data files became {self.n_files[1]:,}; {self.n_expired:,} earlier commits were "
+            f"forgotten and {self.n_removed:,} files removed."
+        )
+
 
 class Warehouse(ABC):
     """Where the readings, the registry of models and the scores of a plant are kept.

@@ -112,7 +112,7 @@ class LakeWarehouse(Warehouse):
         return 0
 
     def maintain(self, keep_days: int) -> Maintenance | None:
-        """Merge small files, forget commits older than `keep_days`, and remove their files; see `Warehouse.maintain`."""
+        """Merge small files and forget commits older than `keep_days`; see `Warehouse.maintain`."""
         with self._explaining(), self.catalog.writing(self._engine(), self.wait_seconds) as turn:
             connection = turn.connection
             prepare_session(connection)

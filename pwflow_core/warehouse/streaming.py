@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pwflow_core.warehouse import quote_literal
-from pwflow_core.warehouse.sql import insert_frame, quote_columns
+from pwflow_core.warehouse.sql import insert_frame, quote_columns, quote_literal
 
 __all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
 

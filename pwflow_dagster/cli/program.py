@@ -9,7 +9,7 @@ import click
 
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter
-from pwflow_dagster.cli import deciding, looking, modelling, notifying, running
+from pwflow_dagster.cli import deciding, keeping, looking, modelling, notifying, running
 
 __all__ = ["main"]
 
@@ -17,6 +17,7 @@ _SECTIONS = {
     "Run": ("init", "run", "ui", "demo"),
     "Look": ("status", "cases", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "confirm", "promote", "rollback"),
+    "Warehouse": ("maintain", "migrate"),
     "Models": ("score", "sample", "bench", "poc"),
 }
 _RESUMED = ("run", "demo")
@@ -65,6 +66,6 @@ def main() -> None:
         handler.addFilter(SecretsFilter())
 
 
-for _module in (running, looking, notifying, deciding, modelling):
+for _module in (running, looking, notifying, deciding, keeping, modelling):
     for _command in _module.COMMANDS:
         main.add_command(_command)

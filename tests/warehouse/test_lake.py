@@ -24,6 +24,7 @@ from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.scoring.scores import derive_scores
+from pwflow_core.warehouse import copy_warehouse
 from tests.conftest import (
     TRAINED,
     learn_all,
@@ -76,8 +77,9 @@ def derive_all(plant):
 
 
 @needs_lake
-def test_each_backend_derives_the_same_and_publishes_it(tmp_path, warehouse_of):
-    """Also that four processes on one Postgres score four regimes at once, as one process does."""
+@needs_postgres
+def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
+    """As do a copy of it, a maintained one, and four processes on one Postgres, each with a regime of its own."""
     found, published = {}, {}
     for backend in ("file", "lake", "postgres"):
         folder = tmp_path / backend
@@ -97,6 +99,16 @@ def test_each_backend_derives_the_same_and_publishes_it(tmp_path, warehouse_of):
     assert found["lake"] == found["file"]
     assert found["postgres"] == found["file"]
     assert published["lake"] == published["file"] == published["postgres"]
+
+    (tmp_path / "moved").mkdir()
+    moved = open_plant(tmp_path / "moved", merge(SMALL, {"warehouse": warehouse_of("lake")}))
+    copied = copy_warehouse(plant.warehouse, moved.warehouse)
+    assert {table.name: table.n_rows for table in copied}["mart.anomaly_scores"] == 500
+    assert hashes(moved) == found["file"]
+    assert moved.warehouse.maintain(1).n_files[1] > 0
+    assert hashes(moved) == found["file"]
+    with pytest.raises(ConfigurationError, match="has rows"):
+        copy_warehouse(plant.warehouse, moved.warehouse)
 
     keys = [key for (key,) in query(plant, "SELECT cluster_key FROM mart.clusters ORDER BY 1")]
     assert len(keys) == 4
