@@ -46,7 +46,7 @@ class Engine:
             is_shared: Whether the lake stays attached, for readers and writers at once; else others wait meanwhile.
         """
         self.connection = connection
-        self.n_users = 0
+        self._n_users = 0
         self._attach = attach
         self._is_shared = is_shared
         self._is_read_only: bool | None = None
@@ -60,12 +60,12 @@ class Engine:
             HeldError: Another thread of this process has it, and it cannot be shared.
         """
         with self._mutex:
-            if self.n_users and not self._is_shared and not (read_only and self._is_read_only):
+            if self._n_users and not self._is_shared and not (read_only and self._is_read_only):
                 raise HeldError("another thread of this process")
             if self._is_read_only is None:
                 self.connection.execute(self._attach(read_only and not self._is_shared))
                 self._is_read_only = read_only
-            self.n_users += 1
+            self._n_users += 1
         cursor = self.connection.cursor()
         try:
             cursor.execute(f"USE {LAKE}")
@@ -75,8 +75,8 @@ class Engine:
                 cursor.rollback()  # what is open when a lost connection is closed would end the process
             cursor.close()
             with self._mutex:
-                self.n_users -= 1
-                if not self.n_users and not self._is_shared:
+                self._n_users -= 1
+                if not self._n_users and not self._is_shared:
                     self._is_read_only = None
                     self.connection.execute(f"DETACH {LAKE}")
 
@@ -86,12 +86,10 @@ _engines_mutex = threading.Lock()
 
 
 def find_engine(key: tuple[object, ...], make: Callable[[], Engine]) -> Engine:
-    """Return the engine of this process for what `key` names; those of other plants that nobody uses are closed."""
+    """Return the engine of this process for what `key` names."""
     key = (os.getpid(), *key)  # a forked process has the memory of a DuckDB, but not its threads
     with _engines_mutex:
         if key not in _engines:
-            for other in [known for known, engine in _engines.items() if known[0] == key[0] and not engine.n_users]:
-                _engines.pop(other).connection.close()
             _engines[key] = make()
         return _engines[key]
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import duckdb
@@ -25,6 +26,7 @@ from pwflow_core.errors import (
 from pwflow_core.warehouse.base import Maintenance, Warehouse, committed, prepare_session
 from pwflow_core.warehouse.catalogs import Catalog
 from pwflow_core.warehouse.engine import LAKE, Engine, find_engine, load_extensions
+from pwflow_core.warehouse.lock import HeldError, wait_for
 from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrate
 from pwflow_core.warehouse.sql import fetch_value, read_sql
 
@@ -158,9 +160,21 @@ class LakeWarehouse(Warehouse):
 
     def _has(self, mark: str) -> bool:
         """Whether the transaction with this mark was committed, though its answer never came."""
-        with self._reading() as connection:
+
+        def attempt() -> bool:
             query = f"SELECT count(*) FROM {LAKE}.snapshots() WHERE commit_extra_info = ?"
-            return bool(fetch_value(connection, query, [mark]))
+            try:
+                with self._reading() as connection:
+                    return bool(fetch_value(connection, query, [mark]))
+            except WarehouseUnreachableError as error:
+                raise HeldError(str(error)) from None
+
+        try:
+            return wait_for(attempt, wait_seconds=self.wait_seconds)
+        except HeldError as error:
+            raise WarehouseUnreachableError(
+                f"{error.holder} It is not known whether the last transaction was written: the next run finds out."
+            ) from None
 
     def _explain(self, error: duckdb.Error) -> None:
         """Raise what an error of the catalog or of the data means."""
@@ -175,7 +189,7 @@ class LakeWarehouse(Warehouse):
                 f"The catalog of the warehouse cannot be reached at {self.location} ({_last_line(text)}): start it, or "
                 "correct warehouse.url; its password comes from PGPASSWORD or ~/.pgpass."
             ) from None
-        if isinstance(error, duckdb.HTTPException):
+        if isinstance(error, duckdb.HTTPException) and urlsplit(self.data).netloc in text:
             raise WarehouseInterruptedError(
                 f"The data of the warehouse at {self.data} cannot be read or written ({first_line(error)}): look at "
                 "the store and at AWS_ACCESS_KEY_ID and its like, then run again. Nothing was written."
