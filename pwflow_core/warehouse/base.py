@@ -122,6 +122,7 @@ class Warehouse(ABC):
             "memory_limit": self._memory_limit,
             "temp_directory": str(self.folder / "spill"),
             "preserve_insertion_order": keep_order,
+            "enable_progress_bar": False,  # it would be printed among the output of commands
             **settings,
         }
         return duckdb.connect(database, read_only=read_only, config=limits)

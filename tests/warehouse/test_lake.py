@@ -76,6 +76,7 @@ def derive_all(plant):
     derive_events(plant)
 
 
+@pytest.mark.long(reason="150 CPU s: three plants are trained; the other tests write, kill and restart at each push")
 @needs_lake
 @needs_postgres
 def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
