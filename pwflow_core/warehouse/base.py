@@ -122,7 +122,6 @@ class Warehouse(ABC):
             "memory_limit": self._memory_limit,
             "temp_directory": str(self.folder / "spill"),
             "preserve_insertion_order": keep_order,
-            "enable_progress_bar": False,  # it would be printed among the output of commands
             **settings,
         }
         return duckdb.connect(database, read_only=read_only, config=limits)
@@ -157,6 +156,7 @@ class Warehouse(ABC):
 def prepare_session(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a new connection what all SQL of pwflow relies on."""
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # it would be among what a command prints
     connection.execute(NIGHT_OF)
 
 
