@@ -63,7 +63,7 @@ class SourceConfig(Section):
     """Timestamp column, or a list such as ["Date", "Time"]; found by looking at the first file where it is not given.
     The texts of a list are joined by a space."""
     timestamp_format: str | None = None
-    """strptime format, `unix_s`, `unix_ms`, `unix_us`, `unix_ns` or `excel_days`; ISO 8601 where it is not given.
+    """strptime format, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`, `labview_s` or `excel_days`; ISO 8601 by default.
     Fractions of a second and a zone behind the time are read where they are there, whatever the format says."""
     timezone: Annotated[str, Field()] | None = None
     """Time zone of timestamps that carry none. Without it such rows are refused."""

@@ -14,6 +14,7 @@ from pwflow_core.errors import ConfigurationError
 from pwflow_core.onboarding.discovery import find_exports
 from pwflow_core.onboarding.findings import Inspection
 from pwflow_core.onboarding.inspection import inspect_source
+from pwflow_core.onboarding.named_zone import find_named_zone
 from pwflow_core.onboarding.writing import write_config
 from pwflow_core.storage import replacing
 
@@ -91,12 +92,16 @@ def initialise(
         guess_segments=segments is None,
         encoding=encoding,
     )
+    doubts = []
+    if inspection.is_naive and timezone is None:
+        timezone = find_named_zone(inspection.timestamp)
+        if timezone is not None:
+            doubts.append(f"The name of the time column tells its time zone: it is read as {timezone}. Check this.")
     if inspection.is_naive and timezone is None and ask is not None:
         timezone = ask("The times name no time zone. Zone of these times", _ASSUMED_ZONE, _check_zone)
     text = write_config(inspection, patterns=exports.patterns, name=name or "plant", timezone=timezone)
     parse_config(tomllib.loads(text), name=str(path), folder=path.absolute().parent)
     _replace(path, text)
-    doubts = []
     if inspection.is_naive and timezone is None:
         doubts.append("The times name no time zone: UTC is assumed, so check source.timezone.")
     assumptions = sorted((*doubts, *exports.assumptions, *inspection.assumptions), key=_certainty)

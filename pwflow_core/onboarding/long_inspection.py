@@ -20,6 +20,7 @@ from pwflow_core.onboarding.vocabulary import READ_VALUES
 __all__ = [
     "about_channels",
     "about_holding",
+    "about_marks",
     "about_quality",
     "find_holds",
     "inspect_long",
@@ -184,17 +185,26 @@ def _sensors(found: Sequence[FoundTag], ignore: Collection[str]) -> tuple[tuple[
             tag.high or 0.0,
             _remark(tag),
             hold_seconds=tag.hold_seconds,
+            missing=tuple(tag.missing),
         )
         for tag in kept
     ), ignored
 
 
 def _remark(tag: FoundTag) -> str:
+    if tag.missing:
+        return about_marks(tag.missing)
     if tag.n_numbers < tag.n and tag.text:
         return f"{1 - tag.n_numbers / tag.n:.2g} of its values are not numbers ({tag.text!r}) and will be refused"
     if tag.rises and tag.n >= 100:
         return "begins with its lowest and ends with its highest value: take it out if it is a totaliser"
     return ""
+
+
+def about_marks(marks: Mapping[float, int]) -> str:
+    """Return what was assumed about numbers that stand for a missing value."""
+    shown = ", ".join(f"{value:.10g} ({count:,} times)" for value, count in marks.items())
+    return f"{shown} is taken for a missing value, far from all else: check `missing`"
 
 
 def about_holding(held: Sequence[FoundSensor], n_sensors: int) -> list[str]:

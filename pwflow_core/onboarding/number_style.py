@@ -27,6 +27,10 @@ _WHOLE = r"[1-9]\d{2}"
 _OTHER = {".": ",", ",": "."}
 _NAMES = {".": "point", ",": "comma"}
 _MOST_UNITS = 0.5
+_FEWEST_WHOLE = 100
+_FEWEST_WHOLES = 3
+_NEAR_THOUSAND = 500
+"""Values that go over 1,000 come near it from both sides: some lie between this and 999, and some below 3,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,14 @@ class NumberStyle:
         thousands: Sign between thousands, if it is the other one of these two.
         units: Unit behind the numbers of a column, by the name of the column.
         sentences: What was decided, and by what.
+        doubtful: Columns that are written with another style than the others, and why no reading of them is right.
     """
 
     decimal: str
     thousands: str | None
     units: dict[str, str] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
+    doubtful: dict[str, str] = field(default_factory=dict)
 
     def spelling(self, column: str) -> NumberSpelling:
         """Return how the numbers of a column are written."""
@@ -60,6 +66,22 @@ class _Counts:
     open: dict[str, int]
     n_whole: int
     """Whole numbers of three digits without any sign."""
+    n_wholes: int
+    """Different ones of these."""
+    largest_whole: int
+    smallest_group: dict[str, int]
+    """What stands before the sign in the smallest open text."""
+
+    def mixes_thousands(self, sign: str) -> bool:
+        """Whether numbers like 1,014 stand beside ones like 948: read as 1.014 they would jump a thousandfold."""
+        return (
+            self.open[sign] > 0
+            and not self.decimal[sign]
+            and self.n_whole * _FEWEST_WHOLE >= self.open[sign]
+            and self.n_wholes >= _FEWEST_WHOLES
+            and self.largest_whole >= _NEAR_THOUSAND
+            and self.smallest_group[sign] * _NEAR_THOUSAND <= 1000
+        )
 
 
 def find_number_style(
@@ -79,7 +101,8 @@ def find_number_style(
     found = decimal or _decimal(counts, sample.delimiter)
     separator = thousands or _thousands(counts, found)
     sentences = _explain(counts, found, separator, sample.delimiter) if not (decimal and thousands) else []
-    return NumberStyle(found, separator, units, (*sentences, *said))
+    doubtful = {} if decimal else _doubtful(counts, found)
+    return NumberStyle(found, separator, units, (*sentences, *said), doubtful)
 
 
 def _find_units(sample: Sample, columns: list[SampledColumn]) -> tuple[dict[str, str], list[str]]:
@@ -130,11 +153,22 @@ def _count(sample: Sample, columns: list[SampledColumn], units: dict[str, str]) 
             for kind, sign in kinds
         ]
         tests.append(f"regexp_full_match({text}, {quote_literal(_SIGN + _WHOLE)})")
-        row = sample.aggregate(", ".join(f"count(*) FILTER ({test})" for test in tests))
+        measures = [f"count(*) FILTER ({test})" for test in tests]
+        whole = f"TRY_CAST({text} AS BIGINT)"
+        measures += [
+            f"{measure} FILTER ({tests[-1]})" for measure in (f"count(DISTINCT {whole})", f"max(abs({whole}))")
+        ]
+        measures += [
+            f"min(TRY_CAST(regexp_extract({text}, '\\d+') AS BIGINT)) FILTER ({tests[kinds.index(('open', sign))]})"
+            for sign in ".,"
+        ]
+        *row, n_whole, n_wholes, largest, point, comma = sample.aggregate(", ".join(measures))
         by_kind: dict[str, dict[str, int]] = {kind: {} for kind in _SHAPES}
-        for (kind, sign), n in zip(kinds, row, strict=False):
+        for (kind, sign), n in zip(kinds, row, strict=True):
             by_kind[kind][sign] = n
-        found.append(_Counts(column.name, by_kind["decimal"], by_kind["thousands"], by_kind["open"], row[-1]))
+        groups = {".": point or 0, ",": comma or 0}
+        decimal, thousands, in_doubt = (by_kind[kind] for kind in _SHAPES)
+        found.append(_Counts(column.name, decimal, thousands, in_doubt, n_whole, n_wholes, largest or 0, groups))
     return found
 
 
@@ -148,9 +182,8 @@ def _evidence(counts: list[_Counts], sign: str) -> int:
 
 
 def _mixes_thousands(counts: list[_Counts], sign: str) -> bool:
-    """Whether numbers like 1,014 stand beside ones like 948 that have no digits behind a sign."""
-    columns = [one for one in counts if one.open[sign]]
-    return bool(columns) and all(one.n_whole * 20 >= one.open[sign] for one in columns)
+    """Whether a column shows that numbers like 1,014 are thousands; all are then, as an export has one style."""
+    return any(one.mixes_thousands(sign) for one in counts)
 
 
 def _decimal(counts: list[_Counts], delimiter: str | None) -> str:
@@ -165,6 +198,16 @@ def _decimal(counts: list[_Counts], delimiter: str | None) -> str:
     if open_points and not open_commas and _mixes_thousands(counts, "."):
         return ","
     return "."
+
+
+def _doubtful(counts: list[_Counts], decimal: str) -> dict[str, str]:
+    """Return the columns with thousands where the decimal sign of the other columns stands, and what is wrong."""
+    return {
+        one.column: f"has whole numbers such as {one.largest_whole} beside 1{decimal}014, which would be 1014, but "
+        f"other columns have a decimal {_NAMES[decimal]}: check how it was exported"
+        for one in counts
+        if one.mixes_thousands(decimal)
+    }
 
 
 def _thousands(counts: list[_Counts], decimal: str) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
-__all__ = ["find_sentinels"]
+__all__ = ["are_far", "find_sentinels", "is_mark"]
 
 _EDGES = (
     *(2.0**n - 1 for n in (15, 16, 31, 32, 63)), *(-(2.0**n) for n in (15, 16, 31, 32, 63)),
@@ -42,28 +42,45 @@ def find_sentinels(
         columns: Columns of numbers, NULL where there is none; those without a mark are left out of what is returned.
     """
     found = {}
-    known = ", ".join(f"{value!r}::DOUBLE" for value in sorted(_CERTAIN | _LIKELY))
     for column in columns:
-        is_mark = f"({column} IN ({known}) OR abs({column}) >= {_LARGE!r})"
         marks = connection.execute(
-            f"SELECT {column}, count(*) FROM {table} WHERE isfinite({column}) AND {is_mark} GROUP BY ALL ORDER BY 1"
+            f"SELECT {column}, count(*) FROM {table} WHERE isfinite({column}) AND {is_mark(column)} "
+            "GROUP BY ALL ORDER BY 1"
         ).fetchall()
         if not marks:
             continue
         [(n, low, high, middle)] = connection.execute(
             f"SELECT count(*), min({column}), max({column}), quantile_cont({column}, [0.01, 0.99]) FROM {table} "
-            f"WHERE isfinite({column}) AND NOT {is_mark}"
+            f"WHERE isfinite({column}) AND NOT {is_mark(column)}"
         ).fetchall()  # one left open stands in the way of relations
-        if n < _FEWEST_OTHERS or middle is None:
-            continue
-        reach = _FAR * max(middle[1] - middle[0], 1e-9 * max(abs(low), abs(high), 1e-9))
-        far = {
-            value: count
-            for value, count in marks
-            if not low <= value <= high
-            and (value < middle[0] - reach or value > middle[1] + reach)
-            and (count > 1 or value in _CERTAIN or abs(value) >= _LARGE)
-        }
-        if far:
+        if middle is not None and (far := are_far(dict(marks), n, low, high, middle)):
             found[column] = far
     return found
+
+
+def is_mark(value: str) -> str:
+    """Return the SQL that tells whether a number may be a mark."""
+    known = ", ".join(f"{mark!r}::DOUBLE" for mark in sorted(_CERTAIN | _LIKELY))
+    return f"({value} IN ({known}) OR abs({value}) >= {_LARGE!r})"
+
+
+def are_far(marks: Mapping[float, int], n: int, low: float, high: float, middle: Sequence[float]) -> dict[float, int]:
+    """Return those of the marks that are beyond all other values and far from them.
+
+    Arguments:
+        marks: How often each comes.
+        n: Other values.
+        low: Lowest of these.
+        high: Highest of these.
+        middle: Between which two numbers most of these are.
+    """
+    if n < _FEWEST_OTHERS:
+        return {}
+    reach = _FAR * max(middle[1] - middle[0], 1e-9 * max(abs(low), abs(high), 1e-9))
+    return {
+        value: count
+        for value, count in marks.items()
+        if not low <= value <= high
+        and (value < middle[0] - reach or value > middle[1] + reach)
+        and (count > 1 or value in _CERTAIN or abs(value) >= _LARGE)
+    }

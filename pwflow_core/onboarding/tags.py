@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -14,6 +14,7 @@ from pwflow_core.errors import SourceError
 from pwflow_core.onboarding.columns import number_of
 from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, open_whole
+from pwflow_core.onboarding.sentinels import are_far, is_mark
 from pwflow_core.onboarding.timestamps import TimeColumn
 from pwflow_core.opening import split_member
 
@@ -39,6 +40,7 @@ class FoundTag:
         rises: Whether it begins with its lowest and ends with its highest number.
         interval_seconds: Mean time between two of its rows, of one machine.
         share: Part of the times of its machine at which it has a value, 0 to 1.
+        missing: Numbers that stand for a missing value, and how often they come; low and high are without them.
     """
 
     name: str
@@ -50,6 +52,7 @@ class FoundTag:
     rises: bool
     interval_seconds: float | None
     share: float
+    missing: Mapping[float, int] = field(default_factory=dict)
 
     @property
     def is_numeric(self) -> bool:
@@ -102,7 +105,7 @@ def scan_tags(
         connection.execute(
             "CREATE TABLE found (file BIGINT, tag VARCHAR, machine VARCHAR, first_row BIGINT, n BIGINT, "
             "n_numbers BIGINT, low DOUBLE, high DOUBLE, text VARCHAR, opening DOUBLE, closing DOUBLE, "
-            "first TIMESTAMP, last TIMESTAMP, n_times BIGINT)"
+            "first TIMESTAMP, last TIMESTAMP, n_times BIGINT, marks MAP(DOUBLE, UBIGINT))"
         )
         connection.execute("CREATE TABLE moments (machine VARCHAR, n BIGINT)")
         keyed = [column for column in (*time.parts, tag, machine, *values) if column is not None]
@@ -118,9 +121,11 @@ def scan_tags(
             connection.execute(
                 f"""
                 INSERT INTO found
-                SELECT {place}, tag, machine, min(row), count(*), count(number), min(number), max(number),
+                SELECT {place}, tag, machine, min(row), count(*), count(number),
+                    min(number) FILTER (NOT {is_mark("number")}), max(number) FILTER (NOT {is_mark("number")}),
                     any_value(text) FILTER (number IS NULL), arg_min(number, instant), arg_max(number, instant),
-                    min(instant), max(instant), count(instant)
+                    min(instant), max(instant), count(instant),
+                    histogram(number) FILTER ({is_mark("number")})
                 FROM (
                     SELECT
                         {name} AS tag, {machine.key + "::VARCHAR" if machine else "NULL::VARCHAR"} AS machine,
@@ -160,12 +165,32 @@ def scan_tags(
             ORDER BY min(file), min(first_row)
             """
         ).fetchall()
+        marked = connection.execute(
+            """
+            SELECT tag, mark.key, sum(mark.value)::BIGINT
+            FROM (SELECT tag, unnest(map_entries(marks)) AS mark FROM found)
+            GROUP BY ALL
+            """
+        ).fetchall()
     if not rows:
         raise SourceError(
             f"Expected rows with a time and the name of a sensor in {files[0]}, got none: name the columns with "
             "source.timestamp and source.tag in pwflow.toml."
         )
-    return [FoundTag(*row) for row in rows], doubts
+    marks: dict[str, dict[float, int]] = {}
+    for name, value, count in marked:
+        marks.setdefault(name, {})[value] = count
+    return [_without_marks(FoundTag(*row), marks.get(row[0], {})) for row in rows], doubts
+
+
+def _without_marks(tag: FoundTag, marks: Mapping[float, int]) -> FoundTag:
+    """Return a tag with those numbers named that stand for a missing value; the others count for its range."""
+    if not marks:
+        return tag
+    n = tag.n_numbers - sum(marks.values())
+    far = {} if tag.low is None or tag.high is None else are_far(marks, n, tag.low, tag.high, (tag.low, tag.high))
+    kept = [value for value in (tag.low, tag.high, *marks) if value is not None and value not in far]
+    return replace(tag, low=min(kept), high=max(kept), missing=far)
 
 
 def _affordable(files: Sequence[Path]) -> tuple[list[tuple[int, Path]], list[str]]:

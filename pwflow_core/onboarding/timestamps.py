@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,8 +10,9 @@ from typing import Any
 from pwflow_core.errors import SourceError, list_few
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
+from pwflow_core.onboarding.time_formats import find_formats
 from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
-from pwflow_core.spelling import EPOCH_FORMATS, EXCEL_DAYS, NUMERIC_FORMATS, InstantSpelling, read_zones
+from pwflow_core.spelling import EXCEL_DAYS, NUMERIC_FORMATS, InstantSpelling, read_zones
 from pwflow_core.warehouse import quote_literal
 
 __all__ = [
@@ -28,24 +28,11 @@ _EARLIEST, _LATEST = datetime(1980, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 
 _EARLIEST_EPOCH = 315_532_800
 _EARLIEST_NS = 978_307_200_000_000_000
 """Smaller numbers, such as ticks since the year 1, are not nanoseconds since 1970 of this century."""
+_USUAL_SECONDS = {"unix_s": (_EARLIEST_EPOCH, 2_524_608_000), "labview_s": (2_713_996_800, 4_607_452_800)}
+"""1980 to 2050 and 1990 to 2050, so that no number of seconds is both."""
 _FIRST_DAY, _LAST_DAY = 29_221, 73_050
 _TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
-_CLOCK = (
-    r"(?P<hour>\d{1,2}:\d{2})(?P<seconds>:\d{2})?(?P<fraction>[.,]\d+)?"
-    r"(?P<half> ?[AaPp]\.?[Mm]\b\.?)?(?P<zone>\s*[A-Za-z\[(+-].*)?"
-)
-_SHAPE = re.compile(
-    r"(?P<a>\d{1,4})(?P<d1>[-./ ])(?P<b>\d{1,2}|[A-Za-z]{3,9})(?P<d2>[-./ ])(?P<c>\d{2,4})"
-    rf"((?P<gap>[ T,]+){_CLOCK})?"
-)
-_HALF = re.compile(r"\d ?[AaPp]\.?[Mm]\b")
-_MONTH_FIRST = re.compile(
-    r"((?P<weekday>[A-Za-z]{3})(?P<after>,? ))?(?P<month>[A-Za-z]{3,9}) \d{1,2}(?P<comma>,? )\d{4}"
-    rf"((?P<gap>[ ,]+){_CLOCK})?"
-)
-_COMPACT = re.compile(r"\d{8}(?P<gap>[T _-]?)(?P<time>\d{4}|\d{6})?(?P<fraction>[.,]\d+)?(?P<zone>\s*[A-Za-z\[(+-].*)?")
 _WELL_READ = 0.9
-_MOST_SHAPES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +194,7 @@ def _best_reading(sample: Sample, column: SampledColumn, timezone: str | None) -
 
 def _readings(sample: Sample, column: SampledColumn, timezone: str | None) -> list[TimeColumn]:
     """Return how a column can be read, in any of the formats that its values could have."""
-    readings = [_measure(sample, column, format, timezone) for format in _formats(sample, column)]
+    readings = [_measure(sample, column, format, timezone) for format in find_formats(sample, column)]
     return [reading for reading in readings if reading.share > 0]
 
 
@@ -291,7 +278,7 @@ def _unknown_zone(sample: Sample, column: SampledColumn, format: str | None, tim
     """Return the first word behind the times of a column that is not a known zone."""
     if not column.is_text:
         return None
-    for one in [format] if format else _formats(sample, column):
+    for one in [format] if format else find_formats(sample, column):
         zones = read_zones(sample.connection, "sample", column.key, InstantSpelling(one, timezone))
         if unknown := [word for word, zone in zones.items() if word and zone is None]:
             return unknown[0]
@@ -323,88 +310,6 @@ def _span(time: TimeColumn) -> float:
     return (time.last - time.first).total_seconds() if time.first and time.last else 0.0
 
 
-def _formats(sample: Sample, column: SampledColumn) -> list[str | None]:
-    """Return the formats that the values of a column could have, by their shapes; None stands for ISO 8601."""
-    if column.is_time:
-        return [None]
-    counts = [*EPOCH_FORMATS, *([EXCEL_DAYS] if has_word(column.name, TIMES) else [])]
-    if column.is_number:
-        return list(counts)
-    shape = f"regexp_replace(regexp_replace({column.key}, '\\d', '0', 'g'), '[A-Za-z]+', 'a', 'g')"
-    rows = (
-        sample.connection.table("sample")
-        .filter(f"{column.key} IS NOT NULL")
-        .aggregate(f"min({column.key}) AS low, max({column.key}) AS high, count(*) AS n, {shape} AS shape", shape)
-        .order("n DESC, shape")
-        .limit(_MOST_SHAPES)
-        .fetchall()
-    )
-    formats: dict[str | None, None] = {}
-    for value in (str(value) for low, high, *_ in rows for value in (low, high)):
-        if re.fullmatch(r"\d{5,19}([.,]\d+)?", value):
-            formats |= dict.fromkeys(counts)
-        if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value) and not _HALF.search(value):
-            formats[None] = None
-        elif match := _SHAPE.fullmatch(value):
-            formats |= dict.fromkeys(_spelled(match))
-        elif match := _MONTH_FIRST.fullmatch(value):
-            formats[_spelled_month_first(match)] = None
-        if match := _COMPACT.fullmatch(value):
-            clock = {None: "", 4: "%H%M", 6: "%H%M%S"}[len(match["time"]) if match["time"] else None]
-            end = f"{match['fraction'][0]}%f" if match["fraction"] and clock.endswith("%S") else ""
-            formats[f"%Y%m%d{match['gap']}{clock}{end}{'%z' if match['zone'] else ''}"] = None
-    return _without_shorter(list(formats))
-
-
-def _without_shorter(formats: list[str | None]) -> list[str | None]:
-    """Leave out formats that differ from another only in that they lack a fraction or a zone, which are optional."""
-    kept: dict[str | None, str | None] = {}
-    for format in formats:
-        bare = format and re.sub(r"[.,]%f|\s*%z$", "", format)
-        if bare not in kept or len(format or "") > len(kept[bare] or ""):
-            kept[bare] = format
-    return list(kept.values())
-
-
-def _spelled(match: re.Match[str]) -> list[str]:
-    """Return the strptime formats of a value with separate day, month and year, the likelier first."""
-    b, d1, d2 = match["b"], match["d1"], match["d2"]
-    year = "%Y" if len(match["c"]) == 4 else "%y"
-    if len(match["a"]) == 4:
-        dates = [f"%Y{d1}{_month(b)}{d2}%d"]
-    elif b.isalpha():
-        dates = [f"%d{d1}{_month(b)}{d2}{year}"]
-    elif d1 == "/" and match["half"]:
-        dates = [f"%m/%d/{year}", f"%d/%m/{year}"]
-    else:
-        dates = [f"%d{d1}%m{d2}{year}", *([f"%m{d1}%d{d2}{year}"] if d1 != "." else [])]
-    if year == "%y" and not b.isalpha():
-        dates.append(f"%y{d1}%m{d2}%d")
-    return [date + _spelled_clock(match) for date in dates]
-
-
-def _spelled_month_first(match: re.Match[str]) -> str:
-    weekday = f"%a{match['after']}" if match["weekday"] else ""
-    return f"{weekday}{_month(match['month'])} %d{match['comma']}%Y{_spelled_clock(match)}"
-
-
-def _month(text: str) -> str:
-    return "%m" if text.isdigit() else "%b" if len(text) == 3 else "%B"
-
-
-def _spelled_clock(match: re.Match[str]) -> str:
-    if not match["hour"]:
-        return ""
-    clock = ("%I:%M" if match["half"] else "%H:%M") + (":%S" if match["seconds"] else "")
-    if match["fraction"] and match["seconds"]:
-        clock += match["fraction"][0] + "%f"
-    if match["half"]:
-        clock += " %p" if match["half"].startswith(" ") else "%p"
-    if match["zone"]:
-        clock += " %z" if match["zone"].startswith(" ") else "%z"
-    return match["gap"] + clock
-
-
 def _measure(sample: Sample, column: SampledColumn, format: str | None, timezone: str | None) -> TimeColumn:
     text = column.key if column.is_text else f"{column.key}::VARCHAR"
     naive = "false"
@@ -417,6 +322,9 @@ def _measure(sample: Sample, column: SampledColumn, format: str | None, timezone
         spelling = InstantSpelling(format, "UTC", zones)
         instant, naive = spelling.instant(text), spelling.is_naive(text)
     within = f"BETWEEN TIMESTAMP '{_EARLIEST}' AND TIMESTAMP '{_LATEST}'"
+    if format in _USUAL_SECONDS:
+        first, last = _USUAL_SECONDS[format]
+        within += f" AND TRY_CAST(replace({text}, ',', '.') AS DOUBLE) BETWEEN {first} AND {last}"
     if format == "unix_ns":
         within += f" AND TRY_CAST({text} AS DOUBLE) >= {_EARLIEST_NS}"
     instant = f"(CASE WHEN {instant} {within} THEN {instant} END)"

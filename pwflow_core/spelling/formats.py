@@ -30,6 +30,7 @@ _FRACTION_END = re.compile(r"(?<=%S)([.,:]?)%[fgn]$")
 _HALF = r"\s*([AaPp]\.?\s?[Mm]\.?)"
 _ZONE = r"((?:\s*[A-Za-z\[(+-].*)?)"
 _NOTHING = "()"
+_MIDNIGHT = r"(^|[^0-9:.])24:00(:00)?($|[^0-9:])"
 _ISO_DATE, _ISO_CLOCK = r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", r"[T ]\s*\d{1,2}:\d{2}"
 _PLAIN_DATE, _PLAIN_CLOCK = r"\d{4}-\d{2}-\d{2}", r"[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,12})?)?"
 
@@ -79,7 +80,15 @@ class Pattern:
         return f"CASE {' '.join(cases)} END"
 
     def _strptime(self, text: str) -> str:
-        return f"TRY_CAST(try_strptime({text}, {quote_literal(self.core or '')}) AS TIMESTAMP)"
+        """Return the SQL of a text in the format of `core`; 24:00 is the end of its day."""
+        core = quote_literal(self.core or "")
+        time = f"TRY_CAST(try_strptime({text}, {core}) AS TIMESTAMP)"
+        if "%H:%M" not in (self.core or ""):
+            return time
+        earlier = f"regexp_replace({text}, {quote_literal(_MIDNIGHT)}, '\\100:00\\2\\3')"
+        midnight = f"TRY_CAST(try_strptime({earlier}, {core}) AS TIMESTAMP) + INTERVAL 1 DAY"
+        late = f"CASE WHEN {time} IS NULL AND regexp_matches({text}, {quote_literal(_MIDNIGHT)}) THEN {midnight} END"
+        return f"CASE WHEN contains({text}, '24:00') THEN coalesce({time}, {late}) ELSE {time} END"
 
 
 def _group(text: str, shape: str, number: int) -> str:

@@ -18,13 +18,15 @@ from pwflow_core.warehouse import quote_literal
 
 __all__ = ["EPOCH_FORMATS", "EXCEL_DAYS", "NUMERIC_FORMATS", "InstantSpelling", "in_utc_sql", "read_zones"]
 
-EPOCH_FORMATS = ("unix_s", "unix_ms", "unix_us", "unix_ns")
-"""Unix times: seconds, milliseconds, microseconds and nanoseconds since 1970 in UTC."""
+EPOCH_FORMATS = ("unix_s", "unix_ms", "unix_us", "unix_ns", "labview_s")
+"""Seconds, milliseconds, microseconds and nanoseconds since 1970 in UTC; seconds since 1904 in UTC."""
 EXCEL_DAYS = "excel_days"
 """Days since 1899-12-30 as spreadsheets count them, by the clock on the wall."""
 NUMERIC_FORMATS = (*EPOCH_FORMATS, EXCEL_DAYS)
 
-_MICROSECONDS = {"unix_s": 1_000_000.0, "unix_ms": 1_000.0, "unix_us": 1.0, "unix_ns": 0.001}
+_MICROSECONDS = {"unix_s": 1_000_000.0, "unix_ms": 1_000.0, "unix_us": 1.0, "unix_ns": 0.001, "labview_s": 1_000_000.0}
+_FIRST_SECOND = {"labview_s": -2_082_844_800}
+"""Where a count begins, in seconds since 1970."""
 _OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
 _NUMBER = r"[+-]?\d+(?:[.,]\d*)?(?:[eE][+]?\d+)?"
 _FIRST_EXCEL_DAY, _LAST_EXCEL_DAY = 61, 2_958_465
@@ -49,7 +51,7 @@ class InstantSpelling:
     def wall(self, text: str) -> str:
         """Return the SQL of what the clock showed, as TIMESTAMP, whatever its zone; NULL where a text is not a time."""
         if self.format in _MICROSECONDS:
-            return _from_epoch(text, _MICROSECONDS[self.format])
+            return _from_epoch(text, _MICROSECONDS[self.format], _FIRST_SECOND.get(self.format, 0))
         if self.format == EXCEL_DAYS:
             return _from_excel(text)
         pattern = self._pattern
@@ -147,8 +149,8 @@ def in_utc_sql(wall: str, zone: Zone | None) -> str:
     return f"((({wall}) AT TIME ZONE {quote_literal(zone)}) AT TIME ZONE 'UTC')"
 
 
-def _from_epoch(text: str, microseconds: float) -> str:
-    """Return the SQL of a Unix time; whole numbers are never counted as floats, which end at 15 digits."""
+def _from_epoch(text: str, microseconds: float, first: int) -> str:
+    """Return the SQL of a count since `first`; whole numbers are never counted as floats, which end at 15 digits."""
     number = f"replace(trim({text}), ',', '.')"
     whole = f"TRY_CAST({number} AS BIGINT)"
     counted = f"{whole} // 1000" if microseconds < 1 else f"{whole}::HUGEINT * {microseconds:.0f}"
@@ -157,7 +159,8 @@ def _from_epoch(text: str, microseconds: float) -> str:
         f"CASE WHEN contains({number}, '.') OR contains(lower({number}), 'e') "
         f"THEN TRY_CAST({parts} AS BIGINT) ELSE TRY_CAST({counted} AS BIGINT) END"
     )
-    return f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(_NUMBER)}) THEN try(make_timestamp({value})) END"
+    time = f"try(make_timestamp({value}{f' + {first * 1_000_000}' if first else ''}))"
+    return f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(_NUMBER)}) THEN {time} END"
 
 
 def _from_excel(text: str) -> str:

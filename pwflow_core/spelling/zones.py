@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-__all__ = ["Zone", "resolve_zone"]
+__all__ = ["AMBIGUOUS", "Zone", "resolve_zone"]
 
 Zone = int | str
 """Seconds east of UTC, or the name of a time zone whose clocks may change."""
@@ -24,7 +24,10 @@ _ABBREVIATIONS = {
     "HST": -10, "NST": -3.5, "NDT": -2.5, "SAST": 2, "CAT": 2, "EAT": 3, "WAT": 1, "PKT": 5, "WIB": 7, "WITA": 8,
     "WIT": 9,
 }  # fmt: skip
-"""Hours east of UTC of abbreviations with one usual meaning. IST, CST, PST, BST, AST and MST have several."""
+"""Hours east of UTC of abbreviations with one usual meaning."""
+AMBIGUOUS = frozenset({"IST", "CST", "PST", "BST", "AST", "MST"})
+"""Abbreviations with several meanings."""
+_OF_AUSTRALIA_TOO = ("EST", "EDT")
 
 _OFFSET = re.compile(r"(?:UTC|GMT|UT)?\s*(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>[0-5]\d)(?::00)?)?", re.I)
 _REMARK = re.compile(r"\s*(?:\[(?P<region>[^\[\]]+)\]|\((?P<note>[^()]+)\)|(?P<short>[A-Z]{1,5}))", re.I)
@@ -76,7 +79,7 @@ def _named(word: str, timezone: str | None) -> Zone | None:
     upper = word.upper()
     if timezone and (own := _abbreviated(timezone).get(upper)):
         return next(iter(own)) if len(own) == 1 else timezone
-    if upper in _ABBREVIATIONS:
+    if upper in _ABBREVIATIONS and not (timezone and timezone.startswith("Australia/") and upper in _OF_AUSTRALIA_TOO):
         return int(_ABBREVIATIONS[upper] * _HOUR)
     return _region(word)
 

@@ -45,6 +45,12 @@ def refused(plant: Plant) -> dict[str, int]:
     return dict(query(plant, "SELECT reason, count(*) FROM mart.rejected_readings GROUP BY reason"))
 
 
+def _at_24(time: datetime, format: str) -> str:
+    """Return a time with midnight written as the end of the day before."""
+    is_midnight = (time.hour, time.minute) == (0, 0) and time > START
+    return (time - timedelta(days=1)).strftime(format).replace(" 00:", " 24:") if is_midnight else time.strftime(format)
+
+
 def _days(time: datetime) -> float:
     return (time - datetime(1899, 12, 30)) / timedelta(days=1)  # noqa: DTZ001 - UTC
 
@@ -73,6 +79,12 @@ def _micros(time: datetime) -> int:
         lambda i, t: f"{t:%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)",
         lambda i, t: f"{t:%y/%m/%d %H:%M:%S}",
         lambda i, t: f"{t:%d-%b-%Y %I:%M:%S.000 %p}",
+        lambda i, t: f"{t + timedelta(hours=5.5):%Y-%m-%d %H:%M:%S} +0530",
+        lambda i, t: f"{_micros(t) // 1_000_000 + 2_082_844_800}",
+        lambda i, t: f"{_micros(t) / 1e6 + 2_082_844_800:.3f}",
+        lambda i, t: _at_24(t, "%d.%m.%Y %H:%M"),
+        lambda i, t: _at_24(t, "%m/%d/%Y %H:%M:%S"),
+        lambda i, t: _at_24(t, "%Y-%m-%d %H:%M:%S"),
     ],
 )
 def test_times_of_any_spelling_are_found_and_read(tmp_path, wave, time):
@@ -95,6 +107,28 @@ def test_date_and_time_of_day_in_two_columns_are_joined(tmp_path, wave, header, 
     plant, _ = take(tmp_path, rows(time, wave, header=header))
     assert isinstance(plant.config.source.timestamp, tuple)
     assert times(plant) == [START + i * timedelta(minutes=10) for i in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"),
+    [("Time (UTC+9)", 9), ("Timestamp [CET]", 1), ("time_utc", 0), ("Zeit (+05:30)", 5.5), ("Date (Asia/Tokyo)", 9)],
+)
+def test_a_zone_in_the_name_of_the_time_column_is_used(tmp_path, wave, name, hours):
+    plant, said = take(
+        tmp_path, rows(lambda i, t: f"{t + timedelta(hours=hours):%d.%m.%Y %H:%M}", wave, header=f"{name},a,b")
+    )
+    assert times(plant)[0] == START
+    assert any("tells its time zone" in sentence for sentence in said)
+
+
+def test_a_zone_with_several_meanings_in_the_name_of_the_time_column_is_refused(tmp_path, wave):
+    with pytest.raises(SourceError, match=r"'Time \(CST\)', got 'CST'.*--timezone"):
+        take(tmp_path, rows(lambda i, t: f"{t:%d.%m.%Y %H:%M}", wave, header="Time (CST),a,b"))
+
+
+def test_an_abbreviation_that_the_zone_of_the_plant_makes_doubtful_is_refused(tmp_path, wave):
+    with pytest.raises(SourceError, match="'EST' is not known, or has several meanings"):
+        take(tmp_path, rows(lambda i, t: f"{t:%Y-%m-%d %H:%M:%S} EST", wave), timezone="Australia/Sydney")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +195,31 @@ def test_thousands_and_units_behind_numbers_are_read(tmp_path, spell, delimiter)
     assert query(plant, 'SELECT "Speed", "Power", "Level" FROM core.readings ORDER BY ts') == values
 
 
+@pytest.mark.parametrize("sign", [".", ","])
+def test_a_column_that_goes_over_a_thousand_decides_where_another_has_no_whole_numbers(tmp_path, sign):
+    text, values = numbers(
+        lambda v, d: f"{v:,.0f}".replace(",", sign) if d == 0 else f"{v * 20:,.0f}".replace(",", sign)
+    )
+    plant, said = take(tmp_path, text)
+    found = query(plant, 'SELECT "Speed", "Power", "Level" FROM core.readings ORDER BY ts')
+    assert found == [(speed, power, float(f"{level * 20:.0f}")) for speed, power, level in values]
+    assert any("could be 1014 or 1.014" in sentence for sentence in said)
+
+
+def test_a_column_with_another_style_than_the_others_is_left_out_by_name(tmp_path):
+    text, _ = numbers(lambda v, d: f"{v:,.0f}".replace(",", ".") if d == 0 else f"{v:.1f}")
+    plant, said = take(tmp_path, text)
+    assert list(plant.config.sensors) == ["Level"]
+    assert sum("which would be 1014" in sentence for sentence in said) == 2
+
+
+def test_spaces_between_thousands_in_every_number_are_read(tmp_path):
+    text, values = numbers(lambda v, d: f"{v + 5000:,.0f}".replace(",", " "))
+    plant, _ = take(tmp_path, text)
+    found = query(plant, 'SELECT "Speed", "Power" FROM core.readings ORDER BY ts')
+    assert found == [(speed + 5000, power + 5000) for speed, power, _ in values]
+
+
 def test_numbers_that_can_be_read_in_two_ways_are_named_with_what_decided(tmp_path):
     text, values = numbers(lambda v, d: f'"{v:,.0f}"', delimiter=",", header="Time,Speed,Power,Level")
     plant, said = take(tmp_path, text)
@@ -195,6 +254,19 @@ def test_marks_of_missing_values_are_found_named_and_missing(tmp_path, wave, mar
     assert any("taken for a missing value" in sentence for sentence in said)
     assert query(plant, "SELECT count(a), count(b), max(abs(a)) < 10 FROM core.readings") == [(192, 200, True)]
     assert refused(plant) == {}
+
+
+def test_marks_of_missing_values_are_found_in_a_long_export(tmp_path, wave):
+    at = [f"{START + i * timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}" for i in range(200)]
+    lines = [
+        f"{time},{tag},{-9999 if tag == 'a' and i % 20 == 3 else round(wave(i, period), 4)}"
+        for i, time in enumerate(at)
+        for tag, period in (("a", 37.0), ("b", 11.0))
+    ]
+    plant, said = take(tmp_path, "\n".join(["time,tag,value", *lines]) + "\n")
+    assert plant.config.sensors["a"].missing == (-9999.0,)
+    assert any("-9999 (10 times) is taken for a missing value" in sentence for sentence in said)
+    assert query(plant, "SELECT count(a), count(b), min(a) > -5 FROM core.readings") == [(190, 200, True)]
 
 
 def test_values_that_are_merely_high_are_no_marks(tmp_path, wave):
