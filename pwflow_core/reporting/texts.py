@@ -17,6 +17,9 @@ __all__ = ["LANGUAGES", "Language", "Texts"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 _NONE = "–"
+_MOST_DECIMALS = 7
+_SMALL = 0.001
+"""Smaller numbers are written with an exponent where they need more decimals."""
 
 
 class Texts:
@@ -76,7 +79,11 @@ class Texts:
             return _NONE
         if not scale:
             return self.number(number)
-        decimals = min(max(0, math.ceil(1 - math.log10(abs(scale)))), 9)
+        decimals = max(0, math.ceil(1 - math.log10(abs(scale))))
+        if decimals > _MOST_DECIMALS and 0 < abs(number) < _SMALL:
+            digits = min(max(1, decimals + math.floor(math.log10(abs(number)))), 5)
+            return f"{number:.{digits}e}".replace("-", "−")
+        decimals = min(decimals, _MOST_DECIMALS)
         return f"{number:,.{decimals}f}".replace("-", "−")
 
     def percent(self, share: object) -> str:

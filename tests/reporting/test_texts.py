@@ -91,3 +91,11 @@ def test_every_reason_of_a_rejection_has_words_in_every_language():
     assert "infinite" in reasons
     for language in LANGUAGES:
         assert {f"rejected.{reason}" for reason in reasons} <= Texts(language).keys
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "written"),
+    [(1.7234e-8, 2.0e-9, "1.72e−08"), (-1.46e-8, 3.0e-8, "−1.5e−08"), (0.0, 1e-9, "0.0000000"), (5.12, 0.3, "5.12")],
+)
+def test_small_readings_are_written_with_their_digits(value, width, written):
+    assert Texts("en").figure(value, width) == written

@@ -3,14 +3,22 @@
 -- $segment_columns.
 
 CREATE OR REPLACE TEMP MACRO decimals_for(width) AS
-    CASE WHEN width > 0 THEN greatest(0, least(7, -floor(log10(width / 2))::INTEGER)) ELSE 0 END;
+    CASE WHEN width > 0 THEN greatest(0, least(99, -floor(log10(width / 2))::INTEGER)) ELSE 0 END;
 
 CREATE OR REPLACE TEMP MACRO figure(x, decimals) AS
     CASE
         WHEN abs(x) >= 1e9 THEN format('{:.3g}', x)
+        WHEN decimals > 7 AND abs(x) < 0.001 THEN CASE WHEN x = 0 THEN '0' ELSE format(
+            ['{:.1e}', '{:.2e}', '{:.3e}', '{:.4e}', '{:.5e}'][
+                greatest(1, least(5, decimals + floor(log10(abs(x)))::INTEGER))
+            ],
+            x
+        ) END
         ELSE format(
-            ['{:,.0f}', '{:,.1f}', '{:,.2f}', '{:,.3f}', '{:,.4f}', '{:,.5f}', '{:,.6f}', '{:,.7f}'][decimals + 1],
-            round(x, decimals) + 0.0  -- no minus zero
+            ['{:,.0f}', '{:,.1f}', '{:,.2f}', '{:,.3f}', '{:,.4f}', '{:,.5f}', '{:,.6f}', '{:,.7f}'][
+                least(decimals, 7) + 1
+            ],
+            round(x, least(decimals, 7)) + 0.0  -- no minus zero
         )
     END;
 

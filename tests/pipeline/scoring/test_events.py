@@ -2,10 +2,12 @@
 
 from datetime import datetime, timedelta
 
+import duckdb
 import pytest
 
 from pwflow_core.pipeline.scoring.events import derive_events, find_events
 from pwflow_core.pipeline.source.source import SOURCE_FACT, Sensor, Source
+from pwflow_core.warehouse import read_sql
 from pwflow_core.warehouse.progress import write_fact
 from tests.conftest import frame, query
 
@@ -267,3 +269,21 @@ def test_readings_in_arrays_make_the_same_events_as_in_tables(make_plant, min_re
     in_tables = frame(plant, EVENTS)[["machine_id", "started_at", "ended_at", "n_readings"]]
     assert in_arrays == list(in_tables.itertuples(index=False, name=None))
     assert len(found) > 20
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "written"),
+    [
+        (1.7234e-8, 2e-9, "1.7e-08"),
+        (1.7234e-8, 2e-10, "1.72e-08"),
+        (0.0, 1e-9, "0"),
+        (5.1234567, 1e-9, "5.1234567"),
+        (12.345, 2.0, "12"),
+        (0.00025, 1e-6, "0.0002500"),
+    ],
+)
+def test_small_readings_are_written_with_their_digits(value, width, written):
+    macros = read_sql("pwflow_core.pipeline.scoring", "events.sql").partition("-- The usual time")[0]
+    with duckdb.connect() as connection:
+        connection.execute(macros)
+        assert connection.execute("SELECT figure(?, decimals_for(?))", [value, width]).fetchone() == (written,)
