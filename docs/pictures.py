@@ -32,6 +32,12 @@ SUBJECTS = ("report", "dagster", "clicks")
 IN_FORCE = "SELECT flow_version FROM mart.flow_versions WHERE cluster_key = ? AND in_force"
 DECISIONS = "SELECT count(*) FROM mart.flow_decisions WHERE cluster_key = ?"
 PROPOSED = "SELECT verdict_id FROM mart.drift_verdicts WHERE verdict = 'new_regime' AND status = 'open' ORDER BY night"
+EVENTS = """
+    SELECT event_id FROM mart.anomaly_events
+    WHERE n_readings BETWEEN 10 AND 60 AND summary LIKE '% and % was expected%'
+    ORDER BY started_at DESC
+"""
+MOVED = "SELECT cluster_keys[1] FROM mart.drift_verdicts WHERE verdict = 'regime_moved' ORDER BY night LIMIT 1"
 REGIMES = "SELECT cluster_key FROM mart.clusters WHERE status = 'active'"
 SWITCHED = """
     SELECT cluster_key, flow_version, made.previous_version
@@ -109,7 +115,8 @@ def picture_graph(page: Page, address: str, folder: Path) -> None:
 
 
 def picture_partition(page: Page, address: str, folder: Path) -> None:
-    open_partition(page, address, "c0005")
+    [(moved,)] = ask(MOVED)
+    open_partition(page, address, moved)
     page.wait_for_timeout(10_000)
     page.screenshot(path=folder / "cluster-partition.png")
 
@@ -123,18 +130,21 @@ def picture_sensor(page: Page, address: str, folder: Path) -> None:
 
 
 def picture_report(page: Page, folder: Path) -> None:
-    plant = Plant.open(demo_config())
-    with plant.warehouse.snapshot() as connection:
-        moved = connection.execute(
-            "SELECT cluster_keys[1] FROM mart.drift_verdicts WHERE verdict = 'regime_moved' ORDER BY night LIMIT 1"
-        ).fetchone()
-    page.goto(report_path(plant.config, "en").as_uri(), timeout=PATIENCE_MS)
+    page.goto(report_path(demo_config(), "en").as_uri(), timeout=PATIENCE_MS)
     page.locator("#glance").screenshot(path=folder / "report-glance.png")
-    if moved:
-        regime = page.locator(f"#regime-{moved[0]}")
-        regime.scroll_into_view_if_needed()  # what is far away is not drawn yet
-        page.wait_for_timeout(5_000)
-        regime.screenshot(path=folder / "report-regime.png")
+    for (event_id,) in ask(EVENTS):
+        if page.locator(f"#event-{event_id}").count():  # the report shows the worst and the latest in full
+            picture_card(page, f"#event-{event_id}", folder / "event.png")
+            break
+    for (moved,) in ask(MOVED):
+        picture_card(page, f"#regime-{moved}", folder / "report-regime.png")
+
+
+def picture_card(page: Page, card: str, file: Path) -> None:
+    for _ in range(2):  # what is far away is not drawn yet, and moves when what is above it is
+        page.locator(card).evaluate("card => card.scrollIntoView()")
+        page.wait_for_timeout(3_000)
+    page.locator(card).screenshot(path=file)
 
 
 def decide_by_clicking(page: Page, address: str) -> None:
