@@ -169,6 +169,10 @@ def _add_bad_quality(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE ingest.raw_readings ADD COLUMN IF NOT EXISTS bad_quality MAP(VARCHAR, VARCHAR)")
 
 
+def _add_ended(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE IF EXISTS mart.drift_verdicts ADD COLUMN IF NOT EXISTS ended DATE")
+
+
 def _add_duration(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE IF EXISTS mart.anomaly_events ADD COLUMN IF NOT EXISTS lasted_until TIMESTAMP")
 
@@ -198,6 +202,7 @@ MIGRATIONS = (
     Migration(13, "where the regimes lie among each other gets a table"),
     Migration(14, "p-values that count the level of a regime hold at .1, .2, ... as well", alter=_forget_levels),
     Migration(15, "tables are explained in plainer words"),
+    Migration(16, "verdicts say when what they tell of was over", alter=_add_ended),
 )
 """All migrations, in the order of their layouts."""
 

@@ -453,7 +453,8 @@ CREATE TABLE IF NOT EXISTS mart.drift_verdicts (
     decided_at TIMESTAMP,
     decided_by VARCHAR,
     made_at TIMESTAMP,
-    run_id VARCHAR
+    run_id VARCHAR,
+    ended DATE
 );
 
 CREATE TABLE IF NOT EXISTS mart.verdict_changes (
@@ -839,6 +840,7 @@ COMMENT ON COLUMN mart.drift_verdicts.decided_at IS 'When the status last change
 COMMENT ON COLUMN mart.drift_verdicts.decided_by IS 'Who or what changed it';
 COMMENT ON COLUMN mart.drift_verdicts.made_at IS 'When the verdict was made, UTC';
 COMMENT ON COLUMN mart.drift_verdicts.run_id IS 'Dagster run that took it on, or that changed it last';
+COMMENT ON COLUMN mart.drift_verdicts.ended IS 'Day after which it was closed by itself, because what it tells of was over; NULL otherwise';
 
 COMMENT ON TABLE mart.verdict_changes IS 'Every change of the status of a verdict on drift, by whom and why';
 COMMENT ON COLUMN mart.verdict_changes.verdict_id IS 'The verdict, see drift_verdicts';

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from pwflow_core.modelling.drift.blocks import Blocks
 from pwflow_core.modelling.drift.reference import DriftReference, stacked, trimmed_mean
 
-__all__ = ["Effects", "ImprobablePart", "Shift", "measure_shift"]
+__all__ = ["LATEST_NIGHTS", "MOSTLY", "Effects", "ImprobablePart", "Shift", "measure_effects", "measure_shift"]
 
 Array = NDArray[np.float64]
 
 _FEWEST_BLOCKS = 3
-_MOSTLY, _HARDLY = 0.5, 0.2
-_LATEST_NIGHTS = 3
+MOSTLY = 0.5
+"""Share of the readings of a block from which on it is improbable."""
+_HARDLY = 0.2
+LATEST_NIGHTS = 3
+"""Nights that say what a cluster is like now."""
 _SURELY = 3.0
 
 
@@ -145,18 +148,18 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     if len(known) < _FEWEST_BLOCKS:
         return None
     since = _began(reference, known)
-    late = known.night > known.night.max() - _LATEST_NIGHTS
+    late = known.night > known.night.max() - LATEST_NIGHTS
     columns = stacked(known) - reference.typical[place]
-    latest = _effects(reference, known.take(late), columns[late], 1.0)
+    latest = measure_effects(reference, known.take(late), columns[late], 1.0)
     rows = known.night >= since
     if rows.sum() < _FEWEST_BLOCKS:
         rows = known.night >= np.sort(known.night)[-_FEWEST_BLOCKS]
     known, place, moved = known.take(rows), place[rows], columns[rows]
-    whole = _effects(reference, known, moved, 1.0)
+    whole = measure_effects(reference, known, moved, 1.0)
     share = np.bincount(place, minlength=len(reference.machines))
     measured = [m for m in range(len(reference.machines)) if share[m] >= _FEWEST_BLOCKS]
     parts = [
-        _effects(reference, known.take(place == m), moved[place == m], float(reference.machine_share[m]))
+        measure_effects(reference, known.take(place == m), moved[place == m], float(reference.machine_share[m]))
         for m in measured
     ]
     size = np.stack([part.size for part in parts]) if parts else np.empty((0, moved.shape[1]))
@@ -179,8 +182,15 @@ def measure_shift(reference: DriftReference, recent: Blocks) -> Shift | None:
     )
 
 
-def _effects(reference: DriftReference, blocks: Blocks, moved: Array, share: float) -> Effects:
-    """Return the effect on each column, and its error from the nights and from the reference."""
+def measure_effects(reference: DriftReference, blocks: Blocks, moved: Array, share: float) -> Effects:
+    """Return the effect on each column, and its error from the nights and from the reference.
+
+    Arguments:
+        reference: Of the flow in force.
+        blocks: The blocks.
+        moved: What their columns differ by from what is typical of their machines, shape (B, K).
+        share: Share of the blocks of the reference that these machines have.
+    """
     variance = np.maximum(reference.variance(reference.nights(blocks).n_blocks), 1e-300)
     variance = reference.lasting * (1 / (1 / variance).sum(axis=0) + 1 / (reference.precision * share))
     unit = np.where(reference.reading_spread > 0, reference.reading_spread, np.inf)
@@ -206,7 +216,7 @@ def _began(reference: DriftReference, known: Blocks) -> int:
 
 
 def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> ImprobablePart | None:
-    mostly = blocks.improbable >= _MOSTLY
+    mostly = blocks.improbable >= MOSTLY
     if not mostly.any():
         return None
     machines = np.unique(blocks.machine[mostly])
@@ -214,7 +224,7 @@ def _improbable(reference: DriftReference, blocks: Blocks, moved: Array) -> Impr
     ordinary = there & (blocks.improbable <= _HARDLY)
     others = np.inf
     if ordinary.sum() >= _FEWEST_BLOCKS:
-        effects = _effects(reference, blocks.take(ordinary), moved[ordinary], 1.0)
+        effects = measure_effects(reference, blocks.take(ordinary), moved[ordinary], 1.0)
         judged = np.arange(len(effects.size)) != reference.n_channels - 1
         others = Effects(effects.size[judged], effects.error[judged]).largest
     sensors = slice(reference.n_channels, None)

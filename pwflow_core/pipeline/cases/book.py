@@ -236,7 +236,8 @@ class CaseBook:
                 self._due[case.case_id] = self.clock.reached(case.machines, case.segments, case.last_seen(), length)
             else:  # a verdict alone is over when it is settled
                 self._due[case.case_id] = case.last_seen()
-        return self._due[case.case_id]
+        due = self._due[case.case_id]
+        return None if due is None else max([due, *(f.ended_at for f in case.findings if f.ended_at is not None)])
 
     def _candidates(self) -> list[Case]:
         return [record.case for record in self.records if record.merged_into is None]

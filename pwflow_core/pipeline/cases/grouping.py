@@ -117,6 +117,7 @@ class Finding:
         segments: Segments of these regimes.
         sensors: Sensors.
         is_common: Whether it says that a regime moved on several machines alike.
+        ended_at: End of the day after which it was over, UTC; None while it goes on, or if it was settled otherwise.
     """
 
     verdict_id: str
@@ -128,6 +129,7 @@ class Finding:
     segments: tuple[str, ...]
     sensors: tuple[str, ...]
     is_common: bool = False
+    ended_at: datetime | None = None
 
 
 @dataclass(eq=False)

@@ -93,6 +93,7 @@ def to_finding(row: dict[str, Any]) -> Finding:
         keys=tuple(row["cluster_keys"]),
         segments=tuple(row["segments"]),
         sensors=tuple(row["sensors"]),
+        ended_at=row["ended_at"],
         is_common=find_kind(row["verdict"]).answer == "retrain" and len(machines) > 1,
     )
 

@@ -4,6 +4,7 @@ SELECT
     verdict.verdict,
     ((verdict.night + 1)::TIMESTAMP AT TIME ZONE $timezone) AT TIME ZONE 'UTC' AS told_at,
     (coalesce(verdict.since, verdict.night)::TIMESTAMP AT TIME ZONE $timezone) AT TIME ZONE 'UTC' AS since,
+    ((verdict.ended + 1)::TIMESTAMP AT TIME ZONE $timezone) AT TIME ZONE 'UTC' AS ended_at,
     coalesce(verdict.machine_ids, []) AS machine_ids,
     coalesce(verdict.cluster_keys, []) AS cluster_keys,
     coalesce((

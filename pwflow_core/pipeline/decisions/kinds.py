@@ -12,10 +12,11 @@ from typing import Literal
 
 from pwflow_core.errors import UnknownVerdictError
 
-__all__ = ["KINDS", "RUN_ANSWERS", "Answer", "Identity", "Kind", "find_kind", "kinds_where"]
+__all__ = ["KINDS", "RUN_ANSWERS", "Answer", "Ending", "Identity", "Kind", "find_kind", "kinds_where"]
 
 Answer = Literal["retrain", "update_weights", "ask", "none"]
 Identity = Literal["regimes", "machines", "sensor"]
+Ending = Literal["not_found", "back", "strangers", "both", "mix"]
 
 RUN_ANSWERS: tuple[Answer, ...] = ("retrain", "update_weights")
 """Answers that a run can give; the others are for people."""
@@ -37,7 +38,10 @@ class Kind:
             {where} (its sensors and machines), and {by_itself} (what happens without a person).
         is_proposal: Whether a person can approve it as a new regime.
         holds_back: Whether training skips the readings of its machines and regimes while it is open.
-        closes_itself: Whether it is done with the first night in which it is not found again.
+        ends: When it is over, and closes by itself: with the first night in which it is `not_found` again, or after
+            three nights in which its regimes and machines are `back` where they were, or have no `strangers`, which are
+            readings that fit no regime, or both; of a `mix`, in which the shares are what they were. What is about no
+            regime, such as a change of units, is over when it is not found again.
     """
 
     name: str
@@ -46,9 +50,9 @@ class Kind:
     acts: str
     identity: Identity
     next_step: str
+    ends: Ending
     is_proposal: bool = False
     holds_back: bool = False
-    closes_itself: bool = False
 
 
 KINDS: tuple[Kind, ...] = (
@@ -59,7 +63,7 @@ KINDS: tuple[Kind, ...] = (
         acts="you",
         identity="machines",
         next_step="find out why no readings come; the verdict closes by itself when they come again",
-        closes_itself=True,
+        ends="not_found",
     ),
     Kind(
         "sensor_suspected",
@@ -68,6 +72,7 @@ KINDS: tuple[Kind, ...] = (
         acts="you",
         identity="sensor",
         next_step="look at {where}; then {dismiss}",
+        ends="both",
     ),
     Kind(
         "machine_moved",
@@ -76,6 +81,7 @@ KINDS: tuple[Kind, ...] = (
         acts="you",
         identity="regimes",
         next_step="look at {where}; retraining skips these readings until this is closed; {dismiss} if it is normal",
+        ends="back",
         holds_back=True,
     ),
     Kind(
@@ -85,6 +91,7 @@ KINDS: tuple[Kind, ...] = (
         acts="you: [approve](../how-to/approve-a-regime.md) or dismiss",
         identity="regimes",
         next_step="`pwflow approve {id}` if it is a way of running that you know, else {dismiss}",
+        ends="strangers",
         is_proposal=True,
     ),
     Kind(
@@ -94,6 +101,7 @@ KINDS: tuple[Kind, ...] = (
         acts="a run, or `pwflow answer`",
         identity="regimes",
         next_step=_BY_RUN,
+        ends="back",
     ),
     Kind(
         "mix_moved",
@@ -102,6 +110,7 @@ KINDS: tuple[Kind, ...] = (
         acts="a run, or `pwflow answer`",
         identity="regimes",
         next_step=_BY_RUN,
+        ends="mix",
     ),
 )
 """Every kind, in the order in which those of one night are shown: what may be a fault comes first."""
@@ -123,6 +132,6 @@ def find_kind(name: str) -> Kind:
     return _BY_NAME[name]
 
 
-def kinds_where(trait: Literal["is_proposal", "holds_back", "closes_itself"]) -> Sequence[str]:
+def kinds_where(trait: Literal["is_proposal", "holds_back"]) -> Sequence[str]:
     """Return the names of the kinds that have a trait."""
     return [kind.name for kind in KINDS if getattr(kind, trait)]

@@ -256,25 +256,20 @@ def dismiss_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str =
     return verdict
 
 
-def close_ended(
-    connection: duckdb.DuckDBPyConnection, night: date, found: Sequence[StoredVerdict], *, by: Decider
-) -> None:
-    """Close verdicts of the kinds that close themselves and were not found again in the last night.
+def close_ended(connection: duckdb.DuckDBPyConnection, night: date, ended: Mapping[str, str], *, by: Decider) -> None:
+    """Record open verdicts as done because what they tell of is over.
 
     Arguments:
         connection: The caller's transaction.
-        night: The last night that was judged.
-        found: What was found in it.
+        night: The night after which it is over.
+        ended: Ids of the verdicts, and how that shows.
         by: Who closes them.
     """
-    for kind in kinds_where("closes_itself"):
-        still = sorted({verdict.verdict_id for verdict in found if verdict.verdict == kind})
-        ended = _select(
-            connection,
-            "status = 'open' AND verdict = $kind AND night <= $night AND NOT list_contains($still, verdict_id)",
-            {"kind": kind, "night": night, "still": still},
+    for verdict_id, reason in ended.items():
+        change_status(connection, [verdict_id], "done", by=by, reason=reason)
+        connection.execute(
+            "UPDATE mart.drift_verdicts SET ended = $night WHERE verdict_id = $id", {"night": night, "id": verdict_id}
         )
-        change_status(connection, _ids(ended), "done", by=by, reason="it was not found again: readings came again")
 
 
 def close_outdated(connection: duckdb.DuckDBPyConnection, *, by: Decider) -> None:

@@ -18,8 +18,10 @@ from pwflow_core.pipeline.decisions.verdicts import (
     close_ended,
     close_outdated,
     identify_verdict,
+    open_verdicts,
     record_verdicts,
 )
+from pwflow_core.pipeline.drift.ending import find_ended
 from pwflow_core.pipeline.drift.view import RECENT_NIGHTS, PlantView, read_plant, show_evidence
 from pwflow_core.pipeline.readings.nights import from_ordinal, to_ordinal
 from pwflow_core.pipeline.regimes.model import ClusterModel
@@ -35,7 +37,7 @@ def judge_nights(plant: Plant, model_id: str, model: ClusterModel, *, by: Decide
     """Judge the nights whose evidence changed, and record what is found that is not known yet.
 
     What goes on is one verdict: it is not recorded again while it is open, nor for thirty nights after a person
-    dismissed it. An outage ends with the first night that has readings again.
+    dismissed it. It is closed with the night after which it is over, see `find_ended`.
 
     Arguments:
         plant: The plant.
@@ -51,10 +53,15 @@ def judge_nights(plant: Plant, model_id: str, model: ClusterModel, *, by: Decide
     if not view.nights:
         return []
     found = {night: _judge_night(plant, view, night) for night in view.nights}
-    last = view.nights[-1]
+    new: list[StoredVerdict] = []
     with plant.warehouse.transaction() as connection:
-        new = record_verdicts(connection, [verdict for of_night in found.values() for verdict in of_night], by=by)
-        close_ended(connection, last, found[last], by=by)
+        waiting = open_verdicts(connection)
+        for night, of_night in found.items():
+            recorded = record_verdicts(connection, of_night, by=by)
+            new += recorded
+            ended = find_ended(view, night, of_night, [v for v in waiting if v.status == "open"])
+            close_ended(connection, night, ended, by=by)
+            waiting = [verdict for verdict in waiting if verdict.verdict_id not in ended] + recorded
         close_outdated(connection, by=by)
         _write_mixes(connection, view)
         _keep_levels(connection, model_id, view.usual_levels)

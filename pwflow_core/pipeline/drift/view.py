@@ -93,7 +93,7 @@ class PlantView:
         sensors: Names and units of the sensors.
         clusters: The regimes whose drift can be followed.
         mixes: The segments with more than one regime.
-        availability: Readings of each machine in each night.
+        availability: Readings of each machine in each night, but for a last one in the middle of which the record ends.
         levels: Where the values of each sensor lie in the nights to judge.
         usual_levels: Where they lay while the regimes were learned: machine_id, levels.
         parts: What the nights to judge are like: night, part.
@@ -250,7 +250,7 @@ def _read_mixes(
 def _read_availability(connection: duckdb.DuckDBPyConnection, learned: tuple[date, date]) -> Availability | None:
     frame = connection.execute(
         "SELECT machine_id, night, sum(n_readings) AS n_readings, sum(n_judged) AS n_judged FROM judged_scores "
-        "GROUP BY ALL"
+        "WHERE night NOT IN (FROM cut_night) GROUP BY ALL"
     ).df()
     if frame.empty:
         return None

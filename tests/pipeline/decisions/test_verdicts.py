@@ -146,13 +146,14 @@ def test_the_same_is_not_recorded_twice_and_what_differs_in_what_the_kind_is_abo
         assert (record(plant, again) == [again]) == (name in counts[kind.identity])
 
 
-def test_what_closes_itself_is_closed_with_the_first_night_without_it(plant):
+def test_what_is_over_is_done_and_says_after_which_night(plant):
     record(plant, a_verdict("v1", "outage"), a_verdict("v2", "machine_moved"))
-    still, gone = [a_verdict("v1", "outage")], [a_verdict("v4", "outage", date(2024, 4, 3))]  # another one, later
-    for found, status in ((still, "open"), (gone, "done")):
-        with plant.warehouse.transaction() as connection:
-            close_ended(connection, date(2024, 4, 3), found, by=Decider("drift"))
-        assert dict(query(plant, "SELECT verdict_id, status FROM mart.drift_verdicts")) == {"v1": status, "v2": "open"}
+    with plant.warehouse.transaction() as connection:
+        close_ended(connection, date(2024, 4, 3), {"v1": "readings came again"}, by=Decider("drift"))
+    assert query(plant, "SELECT verdict_id, status, ended FROM mart.drift_verdicts ORDER BY ALL") == [
+        ("v1", "done", date(2024, 4, 3)),
+        ("v2", "open", None),
+    ]
 
 
 def test_verdicts_of_a_night_are_listed_in_the_order_of_their_kinds(plant):
@@ -168,7 +169,7 @@ def test_every_kind_has_words_in_every_language_and_a_next_step(kind):
         assert {f"verdict.{kind.name}", f"said.{kind.name}", f"answer.{kind.answer}"} <= Texts(language).keys
     step = next_step(a_verdict(kind=kind.name), "retrain")
     assert "{" not in step
-    assert kind.closes_itself or "pwflow dismiss v1" in step
+    assert kind.ends == "not_found" or "pwflow dismiss v1" in step
 
 
 def test_the_table_has_the_kinds_that_are_found_and_another_one_is_refused():

@@ -254,6 +254,31 @@ def test_a_silent_machine_is_an_outage_until_its_readings_come_again(plant):
     assert query(plant, "SELECT status FROM mart.drift_verdicts") == [("done",)]
 
 
+def test_a_record_that_ends_in_mid_day_is_no_outage_until_it_goes_on_without_the_machine(plant):
+    later = days(LEARNED_DAYS, 5)
+    cut = later.ts < "2024-03-24T06"
+    without = ~((later.machine == "M3") & (later.ts >= "2024-03-24T06") & (later.ts < "2024-03-25"))
+    arrive(plant, later[cut], "early")
+    assert follow_drift(plant).verdicts == []
+    arrive(plant, later[~cut & without], "late")
+    [finding] = follow_drift(plant).verdicts
+    assert (finding.verdict, finding.machine_ids, finding.since) == ("outage", ("M3",), date(2024, 3, 24))
+    assert query(plant, "SELECT status, ended FROM mart.drift_verdicts") == [("done", date(2024, 3, 25))]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_verdict_is_closed_when_what_it_tells_of_is_gone_in_any_split_of_nights(plant, at_once):
+    later = days(LEARNED_DAYS, 20)
+    day = pd.to_datetime(later.ts).dt.day_of_year - 81
+    later.loc[later.busy & (later.machine != "M3") & (day < 9), "pressure"] += 1.0
+    for first, last in [(0, 20)] if at_once else [(0, 7), (7, 11), (11, 14), (14, 20)]:
+        arrive(plant, later[(day >= first) & (day < last)], f"from-{first}")
+        follow_drift(plant)
+    [(kind, status, night, ended)] = query(plant, "SELECT verdict, status, night, ended FROM mart.drift_verdicts")
+    assert (kind, status) == ("machine_moved", "done")
+    assert (night < date(2024, 3, 30), ended) == (True, date(2024, 3, 31))
+
+
 def test_a_change_of_mix_is_answered_by_weights_and_not_by_training(plant):
     arrive(plant, days(LEARNED_DAYS, 20, busy_share=0.95), "later")
     findings = follow_drift(plant).verdicts
