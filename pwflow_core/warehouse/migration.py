@@ -171,6 +171,12 @@ def _add_bad_quality(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _add_ended(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE IF EXISTS mart.drift_verdicts ADD COLUMN IF NOT EXISTS ended DATE")
+    connection.execute("ALTER TABLE IF EXISTS core.case_evidence ADD COLUMN IF NOT EXISTS is_over BOOLEAN")
+
+
+def _fill_ended(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leave the events that were told until then in the cases that they are in."""
+    connection.execute("UPDATE core.case_evidence SET is_over = true")
 
 
 def _add_duration(connection: duckdb.DuckDBPyConnection) -> None:
@@ -202,7 +208,7 @@ MIGRATIONS = (
     Migration(13, "where the regimes lie among each other gets a table"),
     Migration(14, "p-values that count the level of a regime hold at .1, .2, ... as well", alter=_forget_levels),
     Migration(15, "tables are explained in plainer words"),
-    Migration(16, "verdicts say when what they tell of was over", alter=_add_ended),
+    Migration(16, "verdicts and events say when they were over", alter=_add_ended, fill=_fill_ended),
 )
 """All migrations, in the order of their layouts."""
 

@@ -335,13 +335,15 @@ CREATE TABLE IF NOT EXISTS mart.case_events (
     is_found BOOLEAN
 );
 
--- What cases are told apart by: the share of each sensor in each event, whole and in its head, and where its score rose after that.
+-- What cases are told apart by: the share of each sensor in each event, whole and in its head, where its score rose
+-- after that, and whether it is over and was judged as a whole.
 CREATE TABLE IF NOT EXISTS core.case_evidence (
     event_id BIGINT,
     head_peak DOUBLE,
     blame MAP(VARCHAR, DOUBLE),
     head_blame MAP(VARCHAR, DOUBLE),
-    climbs STRUCT(ts TIMESTAMP, score DOUBLE)[]
+    climbs STRUCT(ts TIMESTAMP, score DOUBLE)[],
+    is_over BOOLEAN
 );
 
 -- The longest time that the machines of a case ran between two of its events, which is its rhythm, and its blame.

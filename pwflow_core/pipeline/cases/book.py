@@ -10,22 +10,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from pwflow_core.pipeline.cases.case import Case, Finding, Rules, Sighting, mint_case_id
 from pwflow_core.pipeline.cases.clock import RunningTime
 from pwflow_core.pipeline.cases.grouping import (
-    Case,
-    Finding,
-    Rules,
-    Sighting,
     choose_case,
-    explain_finding,
     find_climb,
     find_twin,
     measure_pause,
-    mint_case_id,
-    same_move,
+    rate_case,
     sudden_peak,
 )
 from pwflow_core.pipeline.cases.lifecycle import Change, ChangeKind, Record, State
+from pwflow_core.pipeline.cases.moves import explain_finding, explained_before, same_move
 
 __all__ = ["CaseBook", "Told"]
 
@@ -85,19 +81,26 @@ class CaseBook:
             grown: Events that were told, and went on: as they are now.
             until: Time of the last reading, UTC.
         """
+        for record in self.records:
+            for sighting in record.case.sightings:
+                self._expect_end(sighting)
         for sighting in grown:
             self._grow(sighting)
         for sighting in sightings:
-            heapq.heappush(self._queue, (sighting.told_at, 0, f"{sighting.machine_id}/{sighting.event_id}", sighting))
+            self._push(sighting.told_at, 1, sighting, sighting)
         for finding in findings:
-            heapq.heappush(self._queue, (finding.told_at, 2, finding.verdict_id, finding))
+            heapq.heappush(self._queue, (finding.told_at, 3, finding.verdict_id, finding))
         while self._queue:
             time, _, _, item = heapq.heappop(self._queue)
+            if isinstance(item, _End) and until is not None and time > until:
+                continue  # it may go on
             self._close_quiet(time)
             if isinstance(item, Finding):
                 self._find(item)
             elif isinstance(item, _Climb):
                 self._break_off(item.sighting, time)
+            elif isinstance(item, _End):
+                self._judge_whole(item.event_id, time)
             elif isinstance(item, Sighting):
                 self._see(item)
             self._join_moves(time)
@@ -110,6 +113,13 @@ class CaseBook:
     def find_record(self, case_id: str) -> Record:
         """Return a case by its id."""
         return next(record for record in self.records if record.case.case_id == case_id)
+
+    def _push(self, time: datetime, order: int, sighting: Sighting, item: object) -> None:
+        heapq.heappush(self._queue, (time, order, f"{sighting.machine_id}/{sighting.event_id}", item))
+
+    def _expect_end(self, sighting: Sighting) -> None:
+        if not sighting.is_over:
+            self._push(sighting.ended_at + self.rules.gap, 0, sighting, _End(sighting.event_id))
 
     def _see(self, sighting: Sighting) -> None:
         case = choose_case(sighting, self._candidates(), self.rules, self.clock)
@@ -124,13 +134,55 @@ class CaseBook:
         self._touch(record)
         self.told.append(Told(record.case.case_id, sighting=sighting))
         self._watch(sighting, record.case)
-        twin = None
-        if record.is_active and record.label is None:
-            others = [r.case for r in self.records if r.is_active and r.label is None]
-            twin = find_twin(record.case, sighting, others, self.rules, self.clock)
+        self._expect_end(sighting)
+        self._join_twin(record, sighting, sighting.told_at)
+
+    def _join_twin(self, record: Record, sighting: Sighting, time: datetime) -> None:
+        if not record.is_active or record.label is not None:
+            return
+        others = [r.case for r in self.records if r.is_active and r.label is None]
+        twin = find_twin(record.case, sighting, others, self.rules, self.clock)
         if twin is not None:
             elder, younger = sorted((record, self._record_of(twin)), key=lambda r: (r.case.since, r.case.case_id))
-            self._merge(younger, elder, sighting.told_at, "both go on together and blame the same")
+            self._merge(younger, elder, time, "both go on together and blame the same")
+
+    def _judge_whole(self, event_id: int, time: datetime) -> None:
+        """Judge an event that is over as a whole: it leaves its case if it fits another one, and that one no more."""
+        found = [(r, s) for r in self.records for s in r.case.sightings if s.event_id == event_id]
+        if not found or found[0][1].is_over or found[0][1].ended_at + self.rules.gap != time:
+            return  # it went on
+        [(record, sighting)] = found
+        whole = replace(sighting, is_over=True)
+        record.case.sightings[record.case.sightings.index(sighting)] = whole
+        self._touch(record)
+        if record.label is not None:
+            return
+        rest = record.case.without(whole)
+        others = [r.case for r in self.records if r.case is not record.case and r.merged_into is None and not r.label]
+        if rest.sightings and rate_case(whole, rest, self.rules, self.clock) is not None:
+            self._join_twin(record, whole, time)
+            return
+        target = choose_case(whole, others, self.rules, self.clock)
+        if target is not None or rest.sightings:
+            self._move(whole, record, target, time)
+
+    def _move(self, sighting: Sighting, record: Record, case: Case | None, time: datetime) -> None:
+        """Give an event to another case, or to one of its own; a case without any is one with that."""
+        if case is not None and len(record.case.sightings) == 1 and not record.case.findings:
+            self._comes_back(self._record_of(case), sighting)
+            self._merge(record, self._record_of(case), time, "it blames the same")
+            return
+        record.case.sightings.remove(sighting)
+        self._touch(record)
+        if case is None:
+            target = self._open(f"{sighting.machine_id}/{sighting.event_id}", time)
+        else:
+            target = self._record_of(case)
+            self._comes_back(target, sighting)
+        target.case.sightings.append(sighting)
+        target.case.sightings.sort(key=lambda s: (s.told_at, s.machine_id, s.event_id))
+        self._touch(target)
+        self.told.append(Told(target.case.case_id, sighting=sighting))
 
     def _find(self, finding: Finding) -> None:
         case = explain_finding(finding, [r.case for r in self.records if self._may_go_on(r, finding.told_at)])
@@ -140,6 +192,14 @@ class CaseBook:
         record.case.findings.append(finding)
         self._touch(record)
         self.told.append(Told(record.case.case_id, finding=finding))
+        if finding.is_common:
+            self._gather(record, finding.told_at)
+
+    def _gather(self, common: Record, time: datetime) -> None:
+        """Give the case of a regime that moved what it explains of what was told before."""
+        for record in [r for r in self.records if r.is_active and r.label is None and not r.case.is_common]:
+            for sighting in explained_before(common.case, record.case):
+                self._move(sighting, record, common.case, time)
 
     def _may_go_on(self, record: Record, time: datetime) -> bool:
         """Whether a case goes on, or closed so late that the same belongs to it."""
@@ -157,12 +217,13 @@ class CaseBook:
                     record.case.sightings[place] = sighting
                     self._touch(record)
                     self._watch(sighting, record.case)
+                    self._expect_end(sighting)
                     return
 
     def _watch(self, sighting: Sighting, case: Case) -> None:
         climb = find_climb(sighting, case)
         if climb is not None:
-            heapq.heappush(self._queue, (climb, 1, f"{sighting.machine_id}/{sighting.event_id}", _Climb(sighting)))
+            self._push(climb, 2, sighting, _Climb(sighting))
 
     def _break_off(self, sighting: Sighting, time: datetime) -> None:
         """Give an event that became far stronger than the others of its case a case of its own."""
@@ -170,20 +231,9 @@ class CaseBook:
         score = next((score for at, score in sighting.climbs if at == time), 0.0)
         if record is None or score <= sudden_peak(sighting, record.case):
             return
-        record.case.sightings.remove(sighting)
-        self._touch(record)
         strong = replace(sighting, head_peak=max(sighting.head_peak, score))
         others = [case for case in self._candidates() if case is not record.case]
-        case = choose_case(strong, others, self.rules, self.clock)
-        if case is None:
-            target = self._open(f"{sighting.machine_id}/{sighting.event_id}", time)
-        else:
-            target = self._record_of(case)
-            self._comes_back(target, sighting)
-        target.case.sightings.append(sighting)
-        target.case.sightings.sort(key=lambda s: (s.told_at, s.machine_id, s.event_id))
-        self._touch(target)
-        self.told.append(Told(target.case.case_id, sighting=sighting))
+        self._move(sighting, record, choose_case(strong, others, self.rules, self.clock), time)
 
     def _join_moves(self, time: datetime) -> None:
         """Join to the case of a regime that moved on several machines those that show it."""
@@ -268,3 +318,8 @@ class CaseBook:
 @dataclass(frozen=True)
 class _Climb:
     sighting: Sighting
+
+
+@dataclass(frozen=True)
+class _End:
+    event_id: int

@@ -13,8 +13,8 @@ import duckdb
 
 from pwflow_core.pipeline.cases.alarm_log import append_entries
 from pwflow_core.pipeline.cases.book import CaseBook
+from pwflow_core.pipeline.cases.case import Finding, Rules, Sighting
 from pwflow_core.pipeline.cases.changes import CaseChange, write_changes
-from pwflow_core.pipeline.cases.grouping import Finding, Rules, Sighting
 from pwflow_core.pipeline.cases.lifecycle import (
     SEVERITIES,
     Change,
@@ -88,17 +88,13 @@ class CasesSummary:
 def rules_of(plant: Plant, interval_seconds: float) -> Rules:
     """Return how long things take on a plant: as configured, else by the gap between two events."""
     config = plant.config
+    minutes = config.events.max_gap_minutes
+    gap = timedelta(seconds=DEFAULT_GAP_INTERVALS * interval_seconds if minutes is None else 60 * minutes)
     if config.cases.quiet_minutes is not None:
         quiet = timedelta(minutes=config.cases.quiet_minutes)
     else:
-        minutes = config.events.max_gap_minutes
-        gap = (
-            timedelta(seconds=DEFAULT_GAP_INTERVALS * interval_seconds)
-            if minutes is None
-            else timedelta(minutes=minutes)
-        )
         quiet = min(max(_QUIET_GAPS * gap, _SHORTEST_QUIET), max(_LONGEST_QUIET, 3 * gap))
-    return Rules(quiet, _COMEBACK * quiet)
+    return Rules(quiet, _COMEBACK * quiet, gap)
 
 
 def derive_cases(plant: Plant, *, by: Decider) -> CasesSummary:
@@ -391,6 +387,7 @@ def _write_events(
                     "blame": dict(s.blame),
                     "head_blame": dict(s.head_blame),
                     "climbs": climbs,
+                    "is_over": s.is_over,
                 }
             )
     ids = [row["event_id"] for row in rows]

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from pwflow_core.errors import CaseStateError
-from pwflow_core.pipeline.cases.grouping import Case, Sighting
+from pwflow_core.pipeline.cases.case import Case, Sighting
 
 __all__ = [
     "ACTIVE",

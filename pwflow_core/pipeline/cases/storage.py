@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from pwflow_core.pipeline.cases.case import Case, Finding, Sighting
 from pwflow_core.pipeline.cases.clock import RunningTime
-from pwflow_core.pipeline.cases.grouping import Case, Finding, Sighting
 from pwflow_core.pipeline.cases.lifecycle import Record
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.warehouse import fetch_value, read_sql
@@ -78,6 +78,7 @@ def to_sighting(row: dict[str, Any]) -> Sighting:
         blame=row["blame"] or {},
         head_blame=row["head_blame"] or {},
         climbs=tuple((climb["ts"], climb["score"]) for climb in row["climbs"] or ()),
+        is_over=bool(row.get("is_over")),
     )
 
 

@@ -4,7 +4,8 @@ SELECT
     evidence.head_peak,
     evidence.blame,
     evidence.head_blame,
-    evidence.climbs
+    evidence.climbs,
+    evidence.is_over
 FROM mart.case_events AS event
 JOIN core.case_evidence AS evidence USING (event_id)
 WHERE list_contains($cases, event.case_id)

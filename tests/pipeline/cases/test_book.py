@@ -12,8 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pwflow_core.pipeline.cases.book import CaseBook
+from pwflow_core.pipeline.cases.case import Finding, Rules, Sighting, mint_case_id
 from pwflow_core.pipeline.cases.clock import RunningTime
-from pwflow_core.pipeline.cases.grouping import Finding, Rules, Sighting, mint_case_id
 from pwflow_core.pipeline.cases.lifecycle import Record
 from tests.conftest import examples
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.quick
 
 START = datetime(2026, 1, 5)  # noqa: DTZ001 - UTC without saying so, as in the tables
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-RULES = Rules(quiet=12 * HOUR, comeback=48 * HOUR)
+RULES = Rules(quiet=12 * HOUR, comeback=48 * HOUR, gap=15 * MINUTE)
 PART = HOUR / 2
 SENSORS = ("flow", "pressure", "speed", "current")
 END = 14 * 24 * HOUR
@@ -223,6 +223,30 @@ def test_a_verdict_that_machines_moved_alike_joins_their_cases_to_one_and_takes_
     assert len(record.case.sightings) == 10
     merged = [r for r in book.records if r.merged_into]
     assert {r.merged_into for r in merged} == {record.case.case_id}
+
+
+def test_an_event_whose_head_blames_the_wrong_sensor_is_in_the_end_in_the_case_of_its_cause():
+    flow = [make_sighting(h) for h in (1, 3)]
+    misled = replace(make_sighting(5), head_blame={"speed": 1.0})
+    early = read_history([*flow, misled], [], [START + 5 * HOUR + 5 * MINUTE])
+    assert sorted(len(record.case.sightings) for record in cases_of(early)) == [1, 2]
+    late = read_history([*flow, misled], [], [START + 5 * HOUR + 5 * MINUTE, START + END])
+    [record] = cases_of(late)
+    assert len(record.case.sightings) == 3
+    assert [r.merged_into for r in late.records if r.merged_into] == [record.case.case_id]
+
+
+def test_a_move_explains_faint_events_of_its_regime_and_neither_strong_ones_nor_those_that_blame_another_sensor():
+    moved = [make_sighting(h, m, {"flow": 0.6, "speed": 0.4}, peak=5.0) for h in (60, 61, 62) for m in ("M1", "M2")]
+    faint = make_sighting(84, blame={"current": 0.6, "speed": 0.4}, peak=5.0)
+    strong = make_sighting(86, blame={"current": 0.6, "speed": 0.4}, peak=30.0)
+    other = make_sighting(88, "M2", blame={"pressure": 1.0}, peak=5.0)
+    finding = make_finding(72, ("M1", "M2"), ("flow",))
+    segments = {s.segment for s in (*moved, faint, strong, other)}
+    finding = replace(finding, segments=tuple(segments))
+    book = read_history([*moved, faint, strong, other], [finding], [START + END])
+    sizes = sorted(len(record.case.sightings) for record in cases_of(book))
+    assert sizes == [1, 1, 7]
 
 
 def test_two_verdicts_for_one_fact_are_one_case():
