@@ -209,6 +209,7 @@ MIGRATIONS = (
     Migration(14, "p-values that count the level of a regime hold at .1, .2, ... as well", alter=_forget_levels),
     Migration(15, "tables are explained in plainer words"),
     Migration(16, "verdicts and events say when they were over", alter=_add_ended, fill=_fill_ended),
+    Migration(17, "the share of marked cases that were right gets a view"),
 )
 """All migrations, in the order of their layouts."""
 

@@ -551,6 +551,31 @@ JOIN mart.case_events AS event
 JOIN mart.cases USING (case_id)
 WHERE cases.label = 'fault';
 
+-- The interval is that of Wilson: it holds for few cases, and never leaves 0 to 1.
+CREATE OR REPLACE VIEW mart.alarm_precision AS
+WITH months AS (
+    SELECT
+        date_trunc('month', since)::DATE AS month,
+        count(*) AS n_cases,
+        count(label) AS n_marked,
+        count(*) FILTER (label IN ('fault', 'known')) AS n_right
+    FROM mart.cases
+    WHERE state <> 'merged' AND since IS NOT NULL
+    GROUP BY ALL
+), shares AS (
+    SELECT *, n_right / nullif(n_marked, 0) AS share, 1.96 ** 2 / nullif(n_marked, 0) AS pull FROM months
+)
+SELECT
+    month,
+    n_cases,
+    n_marked,
+    n_right,
+    share AS "precision",
+    greatest((share + pull / 2 - sqrt(pull * (share * (1 - share) + pull / 4))) / (1 + pull), 0) AS low,
+    least((share + pull / 2 + sqrt(pull * (share * (1 - share) + pull / 4))) / (1 + pull), 1) AS high
+FROM shares
+ORDER BY month;
+
 -- The last comparison of `pwflow poc`, replaced as a whole.
 CREATE TABLE IF NOT EXISTS mart.model_comparison (
     model VARCHAR,
@@ -704,6 +729,15 @@ COMMENT ON COLUMN mart.case_events.segment IS 'Known process condition of that';
 COMMENT ON COLUMN mart.case_events.sensors IS 'Up to three sensors that caused it, with at least a tenth of the contributions';
 COMMENT ON COLUMN mart.case_events.summary IS 'What happened, as a sentence';
 COMMENT ON COLUMN mart.case_events.is_found IS 'Whether the scores as they are now still have an event there; a new model may think otherwise of what was told';
+
+COMMENT ON VIEW mart.alarm_precision IS 'What share of the cases that people marked were right, by month: those that nobody marked say nothing';
+COMMENT ON COLUMN mart.alarm_precision.month IS 'First day of the month in which the cases began, UTC';
+COMMENT ON COLUMN mart.alarm_precision.n_cases IS 'Cases that began in it';
+COMMENT ON COLUMN mart.alarm_precision.n_marked IS 'Those of them that a person has marked';
+COMMENT ON COLUMN mart.alarm_precision.n_right IS 'Those marked as a fault or a known cause';
+COMMENT ON COLUMN mart.alarm_precision."precision" IS 'Their share of the marked ones; NULL if none is marked';
+COMMENT ON COLUMN mart.alarm_precision.low IS 'Lower end of its 95% interval';
+COMMENT ON COLUMN mart.alarm_precision.high IS 'Upper end of its 95% interval';
 
 COMMENT ON TABLE mart.case_changes IS 'Every change of a case, by whom and why';
 COMMENT ON COLUMN mart.case_changes.change_number IS 'Counts the changes; never used twice';

@@ -18,6 +18,7 @@ PUBLIC_TABLES = (
     "case_events",
     "case_changes",
     "alarm_log",
+    "alarm_precision",
     "anomaly_scores",
     "anomaly_events",
     "unusual_stretches",

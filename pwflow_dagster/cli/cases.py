@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_cases", "describe_one_case", "local_time"]
 
 _MOST_SHOWN = 20
+_MOST_MONTHS = 3
 
 
 def local_time(moment: datetime | None, timezone: str) -> str:
@@ -43,6 +44,11 @@ def describe_cases(view: CaseView, timezone: str, *, with_closed: bool = False) 
             lines += _lines_of(case, timezone)
     else:
         lines.append(f"  closed      {_count(view.n_rest)}; `pwflow cases --all` lists them")
+    for row in view.precision[-_MOST_MONTHS:]:
+        lines.append(
+            f"  {row['month']:%Y-%m}     {row['n_right']:,} of {_count(row['n_marked'])} marked ones were right: "
+            f"{row['precision']:.0%} (95% interval {row['low']:.0%} to {row['high']:.0%})"
+        )
     return lines
 
 

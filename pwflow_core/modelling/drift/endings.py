@@ -40,7 +40,7 @@ def is_back(reference: DriftReference, latest: Blocks, effect: float, sensors: S
     They are if what they are off by is most likely less than half of what it was, and surely less than all of it.
 
     Arguments:
-        reference: Of the flow in force.
+        reference: Of the flow in use.
         latest: `latest_nights` of these machines.
         effect: How far they were off, standard deviations of a reading.
         sensors: Columns of the sensors that were off; without any, all that evidence is drawn from has to be back.

@@ -40,7 +40,7 @@ MUCH_ALIKE = 0.8
 SUDDEN = 4.0
 """An event this many times as strong as the strongest of a case is none of its own."""
 _FAINT = 2.0
-"""An event at most so many times as strong as the usual one of a regime that moved is explained by the move."""
+"""An event at most this many times as strong as the usual one of a regime that moved is explained by the move."""
 _FEWEST_TURNS = 4
 """Events of two cases that change so often from one to the other take turns."""
 _NOT_AT_ALL = 0.3

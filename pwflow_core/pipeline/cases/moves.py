@@ -98,7 +98,7 @@ def explained_before(common: Case, case: Case) -> list[Sighting]:
 
 
 def _share_of(case: Case, sensors: Collection[str]) -> float:
-    """Return the share of the blame of a case that some sensors have, 0 to 1."""
+    """Return the share that some sensors have in the cause of a case, 0 to 1."""
     shares = case.blame
     return sum(shares.get(sensor, 0.0) for sensor in sensors)
 

@@ -75,6 +75,7 @@ class CaseView:
         rest: The closed ones, the latest first.
         n_cases: How many there are, merged ones left out.
         day: Begin of the last day of readings, UTC; None before the first.
+        precision: Rows of `mart.alarm_precision` of the months in which a case was marked, in their order.
     """
 
     to_decide: tuple[CaseRow, ...]
@@ -82,6 +83,7 @@ class CaseView:
     rest: tuple[CaseRow, ...]
     n_cases: int
     day: datetime | None
+    precision: tuple[dict[str, Any], ...] = ()
 
     @property
     def new(self) -> tuple[CaseRow, ...]:
@@ -124,7 +126,8 @@ def read_cases(
         reverse=True,
     )
     n_cases = fetch_value(connection, "SELECT count(*) FROM mart.cases WHERE state <> 'merged'")
-    return CaseView(decide, going_on, tuple(rest), n_cases, day)
+    precision = fetch_rows(connection, "FROM mart.alarm_precision WHERE n_marked > 0 ORDER BY month")
+    return CaseView(decide, going_on, tuple(rest), n_cases, day, tuple(precision))
 
 
 def _read_rows(

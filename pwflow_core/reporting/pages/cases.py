@@ -52,6 +52,7 @@ class CasesPage:
     n_closed: int
     day: str
     zone: str
+    precision: tuple[tuple[str, str, str, str, str], ...]
 
 
 def make_cases(facts: PlantFacts, shown_events: Collection[int], texts: Texts) -> CasesPage:
@@ -78,6 +79,16 @@ def make_cases(facts: PlantFacts, shown_events: Collection[int], texts: Texts) -
         len(view.rest),
         texts.night(facts.last_night),
         facts.timezone,
+        tuple(
+            (
+                f"{row['month']:%Y-%m}",
+                texts.number(row["n_cases"]),
+                texts.number(row["n_marked"]),
+                texts.number(row["n_right"]),
+                f"{row['precision']:.0%} ({row['low']:.0%}–{row['high']:.0%})",
+            )
+            for row in view.precision
+        ),
     )
 
 

@@ -202,6 +202,12 @@ def test_what_cannot_be_decided_is_refused_by_name(told):
     mark_case(told, case_id, "fault", by=ADA)
     with pytest.raises(CaseStateError, match="is closed"):
         acknowledge_case(told, case_id, by=ADA)
+    [(n_cases,)] = query(told, "SELECT count(*) FROM mart.cases WHERE state <> 'merged' AND since >= DATE '2024-03-01'")
+    [row] = query(
+        told, "SELECT n_cases, n_marked, n_right, precision, low, high FROM mart.alarm_precision WHERE n_right > 0"
+    )
+    assert row[:4] == (n_cases, 1, 1, 1.0)
+    assert row[4:] == pytest.approx((0.2065, 1.0), abs=1e-3)  # Wilson, one of one
 
 
 def test_nothing_learns_from_a_case_that_is_marked_as_a_fault_and_normal_ones_teach(told):
