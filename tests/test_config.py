@@ -82,7 +82,18 @@ WRONG = {
     "bad schedule zone": (SOURCE + '[schedule]\ntimezone = "CEST"', "'schedule.timezone': expected an IANA time zone"),
     "bad cron": (SOURCE + '[schedule]\ncron = "daily"', "'schedule.cron': expected a cron expression"),
     "impossible cron": (SOURCE + '[schedule]\ncron = "0 25 * * *"', "'schedule.cron': expected a cron expression"),
-    "bad warehouse": (SOURCE + '[warehouse]\nurl = "postgres://x"', "'warehouse.url': string should match"),
+    "bad warehouse": (
+        SOURCE + '[warehouse]\nurl = "postgres://x"',
+        "'warehouse.url': expected duckdb:///file, ducklake:///folder or ducklake+postgres://host/database",
+    ),
+    "password of a warehouse": (
+        SOURCE + '[warehouse]\nurl = "ducklake+postgres://me:pass@host/x"\ndata = "d"',
+        "'warehouse.url': expected no password; put it into the variable PGPASSWORD",
+    ),
+    "lake without data": (
+        SOURCE + '[warehouse]\nurl = "ducklake+postgres://host/x"',
+        "'warehouse': a lake with its catalog in Postgres needs data",
+    ),
     "bad memory": (SOURCE + '[compute]\nmemory_limit = "lots"', "'compute.memory_limit': string should match"),
     "published over the warehouse": (
         SOURCE + '[warehouse]\nurl = "duckdb:///a.duckdb"\npublished = "./a.duckdb"',

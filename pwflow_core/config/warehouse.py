@@ -38,7 +38,7 @@ class WarehouseConfig(Section):
     @classmethod
     def _known_backend(cls, url: str) -> str:
         if not any(url.startswith(start) and len(url) > len(start) for start in (_FILE, _LAKE, _POSTGRES)):
-            raise ValueError(f"expected {_FILE}file, {_LAKE}folder or {_POSTGRES}user@host/database?schema=name")
+            raise ValueError(f"expected {_FILE}file, {_LAKE}folder or {_POSTGRES}host/database?schema=name")
         if url.startswith(_POSTGRES):
             parts = urlsplit(url)
             options = dict(parse_qsl(parts.query))

@@ -96,7 +96,7 @@ class Warehouse(ABC):
         """Put together what became many small files, and remove what nobody reads any more; None if it needs none.
 
         Arguments:
-            keep_days: For so many days, what the tables said can still be read.
+            keep_days: Days for which what the tables said can still be read.
 
         Raises:
             WarehouseLockedError: Another process was writing for longer than `wait_seconds`.
