@@ -18,7 +18,11 @@ WRITTEN_SECTIONS = ("plant", "source", "sensors", "schedule")
 """Sections that are written out from what was found, and so are no part of the tour."""
 
 _EXAMPLE = 10_000
-_EXAMPLES = {"scoring.alarms_per_week": 1.0, "notify.link": "https://reports.example/plant.html"}
+_EXAMPLES = {
+    "scoring.alarms_per_week": 1.0,
+    "notify.link": "https://reports.example/plant.html",
+    "warehouse.data": "s3://bucket/plant",
+}
 _WIDTH = 34
 
 

@@ -101,9 +101,12 @@ def test_every_key_is_shown_with_its_default(tmp_path, plain_csv):
     tour = text.split("# ----", 1)[1].split("\n", 2)[2]
     opened = re.sub(r"^# (?=\[|\w+ = )", "", tour, flags=re.MULTILINE)
     values = tomllib.loads(opened)
-    alternatives = {"alpha"}  # or alarms_per_week, but not both
-    scoring = {key: value for key, value in values["scoring"].items() if key not in alternatives}
-    shown = PlantConfig.model_validate({**tomllib.loads(text), **values, "scoring": scoring})
+    alternatives = {"scoring": "alpha", "warehouse": "data"}  # or alarms_per_week; and only a lake has data
+    kept = {
+        section: {key: value for key, value in values[section].items() if key != other}
+        for section, other in alternatives.items()
+    }
+    shown = PlantConfig.model_validate({**tomllib.loads(text), **values, **kept})
     written = PlantConfig.model_validate(tomllib.loads(text))
     for section, field in PlantConfig.model_fields.items():
         if section in ("plant", "source", "sensors", "schedule", "folder"):
