@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import gammaincinv
 
 Array = NDArray[np.float64]
 
@@ -168,6 +166,8 @@ def distance_from_uniform(p_value: object) -> float:
 
 
 def _calibrate(values: Array, mass: Array, group: NDArray[np.intp], n_set_aside: int) -> Calibration:
+    from scipy.special import gammaincinv  # not above: p-values are made where there is no SciPy
+
     order = np.argsort(values, kind="stable")
     steps, first = np.unique(values[order], return_index=True)
     at_most = np.cumsum(mass[order])[np.append(first[1:], len(values)) - 1]
@@ -258,6 +258,8 @@ def _fit_tail(excess: Array, mass: Array, cap: float = np.inf) -> tuple[float, f
         mass: Independent readings that each is worth, shape (N,).
         cap: Excesses above it count as above it, not for what they are.
     """
+    from scipy.optimize import minimize  # not above: p-values are made where there is no SciPy
+
     capped = excess > cap
     seen = np.minimum(excess, cap)
     n_seen = float(mass[~capped].sum())

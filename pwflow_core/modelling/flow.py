@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.autoregressive import Architecture, forward, inverse, mixing_log_det
-from pwflow_core.modelling.blending import Shares, blend, heavy_gaussian, log_gaussian, sample_tail
+from pwflow_core.modelling.autoregressive import Architecture, inverse
+from pwflow_core.modelling.blending import Shares, sample_tail
+from pwflow_core.modelling.density import Density, Evaluation
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
 
 Array = NDArray[np.float64]
-
-_FEWEST_AT_ONCE, _MULTIPLE = 448, 64
-"""Readings. PyTorch rounds products of fewer than 400 numbers otherwise, and what a vector register does not hold."""
-_LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
 
 
 @dataclass(frozen=True)
@@ -53,43 +49,6 @@ class TrainingHistory:
     def document(self) -> dict[str, Any]:
         """Return what is kept of it, as JSON holds it; seconds, which differ between equal trainings, are left out."""
         return {name: value for name, value in asdict(self).items() if name != "seconds"}
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What a flow says of readings.
-
-    Attributes:
-        latents: Independent N(0, 1) while readings follow the model, shape (N, D).
-        log_det: Log volume change from raw units to latents, nats, shape (N,).
-        log_prob: Log-density of the blend, nats, raw units, shape (N,).
-        tail: Share of the heavy tail.
-
-    """
-
-    latents: Array
-    log_det: Array
-    log_prob: Array
-    tail: float
-
-    @property
-    def conformity(self) -> Array:
-        """How well each reading conforms to the flow alone, nats, shape (N,): what p-values are made from.
-
-        Its log-density under the flow. The Gaussian and the tail of the blend protect the density where readings
-        drift, but they also fill the holes of a regime, where no normal reading lies. And with a tail, a sensor that
-        is off by 20 standard deviations would cost hardly more than one that is off by 8.
-        """
-        return np.asarray(self.log_det + log_gaussian(self._squared_radius, self.latents.shape[1]))
-
-    @property
-    def tempered_conformity(self) -> Array:
-        """The same with the tail around the latents, nats, shape (N,), for means: one reading must not rule them."""
-        return np.asarray(self.log_det + heavy_gaussian(self._squared_radius, self.latents.shape[1], self.tail))
-
-    @property
-    def _squared_radius(self) -> Array:
-        return np.asarray(np.einsum("nd,nd->n", self.latents, self.latents))
 
 
 class ClusterFlow:
@@ -155,7 +114,7 @@ class ClusterFlow:
         u = rng.standard_normal((n, self.n_features))
         part = rng.choice(3, size=n, p=[self.shares.flow, self.shares.gaussian, self.shares.tail])
         if self.parameters is not None:
-            views, _ = self._network
+            views = self.architecture.views(self.parameters[None])
             with torch.no_grad():
                 z = torch.from_numpy(u[part == 0]).float()[None]
                 u[part == 0] = inverse(self.architecture, views, z)[0].double().numpy()
@@ -215,43 +174,10 @@ class ClusterFlow:
         return cls(whitening, architecture, parameters, history, shares)
 
     @cached_property
-    def _network(self) -> tuple[list[list[Tensor]], Tensor]:
-        assert self.parameters is not None  # noqa: S101 - callers ask only clusters that have a flow
-        views = self.architecture.views(self.parameters[None])
-        return views, mixing_log_det(views)
+    def density(self) -> Density:
+        """The same density without PyTorch: what scores."""
+        return Density.of(self.whitening, self.tensors(), asdict(self.architecture), self.shares)
 
     def evaluate(self, X: Array, batch_rows: int = 8192) -> Evaluation:
-        """Evaluate all that the flow says of readings, in one pass; see `log_prob` for what is raised.
-
-        Readings are evaluated as if they were more, in multiples of 64: what is said of a reading should not depend on
-        how many others came with it.
-
-        Arguments:
-            X: Readings in raw units, shape (N, D).
-            batch_rows: Rows evaluated at once.
-
-        """
-        X = as_matrix(X, n_features=self.n_features, allow_empty=True)
-        n_rows, left = len(X), len(X) % batch_rows
-        if left:
-            more = max(_FEWEST_AT_ONCE, -(-left // _MULTIPLE) * _MULTIPLE) - left
-            X = np.concatenate([X, np.repeat(X[-1:], more, axis=0)])
-        z, log_prob, volume = np.empty(X.shape), np.empty(len(X)), np.zeros(len(X))
-        for start in range(0, len(X), batch_rows):
-            block = slice(start, start + batch_rows)
-            u = self.whitening.whiten(X[block])
-            radius = np.einsum("nd,nd->n", u, u)
-            log_flow = None
-            if self.parameters is not None:
-                views, mixing = self._network
-                bounded = np.clip(u, -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
-                with torch.no_grad():
-                    rows = torch.from_numpy(bounded)[None]
-                    latent, change = forward(self.architecture, views, rows, mixing)
-                u, volume[block] = latent[0].double().numpy(), change[0].numpy()
-                log_flow = log_gaussian(np.einsum("nd,nd->n", u, u), self.n_features) + volume[block]
-            z[block] = u
-            log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
-        log_det = self.whitening.log_det
-        log_det_each, log_prob = volume + log_det, log_prob + log_det
-        return Evaluation(z[:n_rows], log_det_each[:n_rows], log_prob[:n_rows], self.shares.tail)
+        """Evaluate all that the flow says of readings, in one pass; see `Density.evaluate`."""
+        return self.density.evaluate(X, batch_rows)

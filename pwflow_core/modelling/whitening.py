@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,15 @@ class Whitening:
         spread = np.sqrt(np.maximum(values, 1e-10))
         return cls(np.asarray(mean, dtype=float), scale, axes / spread, (axes * spread).T)
 
-    def whiten(self, X: Array) -> Array:
+    def whiten(self, X: Array, product: Callable[[Array, Array], Array] = np.matmul) -> Array:
         """Map raw rows (N, D) to white ones; values are bounded at 1e100 so that squares stay finite."""
-        standard = np.clip((np.clip(X, -_LARGEST, _LARGEST) - self.centre) / self.scale, -_LARGEST, _LARGEST)
-        return np.clip(standard @ self.forward, -_LARGEST, _LARGEST)
+        standard = _bounded((_bounded(X) - self.centre) / self.scale)
+        return _bounded(product(standard, self.forward))
 
     def colour(self, U: Array) -> Array:
         """Map white rows (N, D) back to raw units."""
         return (U @ self.backward) * self.scale + self.centre
+
+
+def _bounded(values: Array) -> Array:
+    return np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
