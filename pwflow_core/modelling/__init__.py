@@ -2,7 +2,8 @@
 
 `clustering` finds the regimes and `calibration` makes p-values of log-densities, both without torch; `training`
 and `flow` learn and evaluate one density per regime; `PiecewiseFlow` and `PiecewiseFlowDetector` put them together
-behind scikit-learn's interface. Names that need torch load it on first use.
+behind scikit-learn's interface. A name loads what it needs on first use: what only scores needs NumPy
+alone.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pwflow_core.modelling.calibration import Calibration, calibrate
-from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
-from pwflow_core.modelling.settings import FitSettings, FlowSettings
-from pwflow_core.modelling.validation import held_out_blocks
-
 if TYPE_CHECKING:
     from pwflow_core.modelling.attribution import Attribution, SensorAttributor
+    from pwflow_core.modelling.calibration import Calibration, calibrate
+    from pwflow_core.modelling.clustering import fit_clusters
     from pwflow_core.modelling.detector import PiecewiseFlowDetector
     from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
     from pwflow_core.modelling.piecewise import PiecewiseFlow
+    from pwflow_core.modelling.seeds import ClusterSeeds
+    from pwflow_core.modelling.settings import FitSettings, FlowSettings
     from pwflow_core.modelling.training import ClusterRows, TrainingProgress, train_flows
+    from pwflow_core.modelling.validation import held_out_blocks
 
 __all__ = [
     "Attribution",
@@ -43,13 +44,20 @@ __all__ = [
 
 _MODULES = {
     "Attribution": "attribution",
+    "Calibration": "calibration",
     "ClusterFlow": "flow",
     "ClusterRows": "training",
+    "ClusterSeeds": "seeds",
+    "FitSettings": "settings",
+    "FlowSettings": "settings",
     "PiecewiseFlow": "piecewise",
     "PiecewiseFlowDetector": "detector",
     "SensorAttributor": "attribution",
     "TrainingHistory": "flow",
     "TrainingProgress": "training",
+    "calibrate": "calibration",
+    "fit_clusters": "clustering",
+    "held_out_blocks": "validation",
     "train_flows": "training",
 }
 

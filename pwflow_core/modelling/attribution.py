@@ -20,13 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.modelling.conditionals import Conditionals
-from pwflow_core.modelling.flow import ClusterFlow
+from pwflow_core.modelling.conditionals import Bends, Conditionals
 from pwflow_core.modelling.validation import as_matrix
+
+if TYPE_CHECKING:
+    from pwflow_core.modelling.density import Density
+    from pwflow_core.modelling.flow import ClusterFlow
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -70,15 +74,17 @@ class SensorAttributor:
         flows: One density per cluster, over D columns.
         groups: Columns of each sensor: its own reading first, then the features made from it. Every column
             belongs to one sensor. One column per sensor if None.
-        random_state: Seed of the draws that expected values are learned from.
+        bends: What expected values are made from, of each flow, where it was learned before.
+        random_state: Seed of the draws that it is learned from.
 
     """
 
     def __init__(
         self,
         weights: Array,
-        flows: Sequence[ClusterFlow],
+        flows: Sequence[ClusterFlow | Density],
         groups: Sequence[Sequence[int]] | None = None,
+        bends: Sequence[Bends] | None = None,
         random_state: int = 0,
     ) -> None:
         n_features = flows[0].n_features
@@ -88,7 +94,15 @@ class SensorAttributor:
         self._raw = np.array([group[0] for group in self.groups])
         self._log_weights = np.log(np.asarray(weights, dtype=np.float64))
         spread = _overall_spread(np.exp(self._log_weights), flows)[self._raw]
-        self._regimes = [Conditionals(flow, self.groups, spread, random_state) for flow in flows]
+        self._regimes = [
+            Conditionals(flow, self.groups, spread, None if bends is None else bends[k], random_state)
+            for k, flow in enumerate(flows)
+        ]
+
+    @property
+    def bends(self) -> list[Bends]:
+        """What expected values are made from, of each flow."""
+        return [regime.bends for regime in self._regimes]
 
     def attribute(self, X: Array) -> Attribution:
         """Attribute readings to sensors.
@@ -172,7 +186,7 @@ class _Explanations:
         return np.where(self.first == self.second, 0.0, _PRICE_OF_SECOND)
 
 
-def _overall_spread(weights: Array, flows: Sequence[ClusterFlow]) -> Array:
+def _overall_spread(weights: Array, flows: Sequence[ClusterFlow | Density]) -> Array:
     """Return the standard deviation of each column over all regimes, raw units, shape (D,)."""
     share = weights / weights.sum()
     centre = np.array([flow.whitening.centre for flow in flows])

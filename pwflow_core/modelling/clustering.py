@@ -13,91 +13,13 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
-from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.gaussian_mixture import LARGEST, FittedMixture, GaussianMixture, fit_mixture
-from pwflow_core.modelling.rows import TrainingData, responsibilities
-from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.modelling.gaussian_mixture import FittedMixture, fit_mixture
+from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.settings import FitSettings, Selection
 from pwflow_core.modelling.validation import as_groups, as_matrix, as_weights, held_out_blocks, thinned
 
 Array = NDArray[np.float64]
-
-_TENSORS = ("weights", "means", "covariances", "scale")
-
-
-@dataclass(frozen=True, eq=False)
-class ClusterSeeds(GaussianMixture):
-    """The clusters as Gaussians in raw units; the weights are shares of the readings.
-
-    Attributes:
-        method: `gmm` or `kmeans`.
-        scale: Standard deviation of each sensor over all rows of the fit, shape (D,); the standardised space.
-
-    """
-
-    method: str
-    scale: Array
-
-    def responsibilities(self, X: Array) -> Array:
-        """Return each cluster's share in each reading, shape (N, K); rows sum to 1.
-
-        For k-means the nearest centre, in the standardised space, has all of it.
-        """
-        if self.method == "kmeans":
-            return np.eye(self.n_clusters)[self._nearest(X)]
-        share = responsibilities(self.log_joint(X))
-        return np.asarray(share / share.sum(axis=1, keepdims=True))
-
-    def candidates(self, X: Array, within_nats: float = 20.0) -> NDArray[np.bool_]:
-        """Tell which clusters are worth evaluating for each reading, shape (N, K).
-
-        Those whose Gaussian is at most `within_nats` below the most likely one; for k-means the own cluster.
-        """
-        if self.method == "kmeans":
-            return np.eye(self.n_clusters, dtype=bool)[self._nearest(X)]
-        joint = self.log_joint(X)
-        return np.asarray(joint >= joint.max(axis=1, keepdims=True) - within_nats)
-
-    def to_bytes(self) -> bytes:
-        """Write as safetensors; the same seeds give the same bytes."""
-        return pack("cluster_seeds", self.tensors(), {"method": self.method})
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> ClusterSeeds:
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            ModelFileError: The bytes are damaged or of another kind.
-
-        """
-        arrays, document = unpack(data, "cluster_seeds")
-        return cls.from_tensors(arrays, document["method"])
-
-    def tensors(self) -> dict[str, Array]:
-        """Return the arrays by name."""
-        return {name: getattr(self, name) for name in _TENSORS}
-
-    @classmethod
-    def from_tensors(cls, arrays: dict[str, Array], method: str) -> ClusterSeeds:
-        """Build from `tensors()`.
-
-        Raises:
-            ModelFileError: An array is missing or has the wrong shape.
-
-        """
-        try:
-            seeds = cls(method=method, **{name: arrays[name] for name in _TENSORS})
-            (k, d) = seeds.means.shape
-        except (KeyError, ValueError) as error:
-            raise ModelFileError(f"The cluster file lacks an array or has a wrong shape: {error}.") from error
-        if seeds.weights.shape != (k,) or seeds.covariances.shape != (k, d, d) or seeds.scale.shape != (d,):
-            raise ModelFileError(f"The cluster file is inconsistent: {k} means, {seeds.weights.shape} weights.")
-        return seeds
-
-    def _nearest(self, X: Array) -> NDArray[np.intp]:
-        X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
-        distance = [np.clip((X - mean) / self.scale, -LARGEST, LARGEST) for mean in self.means]
-        return np.asarray(np.stack([(d**2).sum(axis=1) for d in distance], axis=1).argmin(axis=1))
 
 
 def joined(parts: Sequence[ClusterSeeds], shares: Sequence[float]) -> ClusterSeeds:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.modelling.clustering import ClusterSeeds
+from pwflow_core.modelling.seeds import ClusterSeeds
 
 __all__ = ["complete_rows", "share_among_clusters"]
 

@@ -10,12 +10,15 @@ Arrays have readings along their last axis: what is done to one sensor is done t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
-from pwflow_core.modelling.flow import ClusterFlow
+if TYPE_CHECKING:
+    from pwflow_core.modelling.density import Density
+    from pwflow_core.modelling.flow import ClusterFlow
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -30,6 +33,25 @@ _SEEN = 3.5  # products see the columns clamped to this many standard deviations
 _RIDGE = 10.0
 _LARGEST = 1e8
 _SMALLEST = 1e-12  # least eigenvalue of a correlation that is inverted
+
+
+@dataclass(frozen=True, eq=False)
+class Bends:
+    """What draws of the flow of a regime tell of it.
+
+    Attributes:
+        lowest: How far down each column reaches, standard units, shape (D,).
+        highest: How far up, shape (D,).
+        band: Quantiles `BAND` of what each sensor reads around its conditional mean, shape (2, S).
+        products: What the Gaussian conditional means miss, on the products of the other columns, shape
+            (D, products); empty where the regime is not bent, or has too many columns to tell.
+
+    """
+
+    lowest: Array
+    highest: Array
+    band: Array
+    products: Array
 
 
 class Conditionals:
@@ -47,12 +69,18 @@ class Conditionals:
         flow: Density of the regime.
         groups: Columns of each sensor, its own reading first.
         spread: Standard deviation of each sensor over all regimes, raw units, shape (S,).
+        bends: What was learned of the flow before; None to learn it now, from a flow that can be drawn from.
         random_state: Seed of the draws.
 
     """
 
     def __init__(
-        self, flow: ClusterFlow, groups: Sequence[Sequence[int]], spread: Array, random_state: int = 0
+        self,
+        flow: ClusterFlow | Density,
+        groups: Sequence[Sequence[int]],
+        spread: Array,
+        bends: Bends | None = None,
+        random_state: int = 0,
     ) -> None:
         self.flow = flow
         self.n_sensors = len(groups)
@@ -67,7 +95,7 @@ class Conditionals:
         self._own = self._over_columns(np.einsum("sv,swv->sw", self._roots[:, 0], self._roots)[:, None])[:, 0]
         self._across, self._rest = self._pairwise(blocks)
         self._volume, self._pair_volume, self._widening = self._volumes(np.log(spread))
-        self._learn(random_state)
+        self.bends = self._learn(flow, random_state) if bends is None else bends  # type: ignore[arg-type]
 
     def standardised(self, X: Array) -> Array:
         """Map raw readings (N, D) to standard units (D, N); bounded, so that squares stay finite."""
@@ -147,7 +175,7 @@ class Conditionals:
             mended[cells] -= _apply(self._roots[sensor], change).T
             is_set[cells] = True
         mended = mended[:-1]
-        mended += self._bend(mended)
+        mended += _bend(self.bends.products, mended)
         return np.where(is_set[:-1], self._bounded(mended, slice(None)), z)
 
     def expected(self, z: Array, first: Index, second: Index) -> tuple[Array, Array, Array]:
@@ -163,12 +191,12 @@ class Conditionals:
             Conditional mean and the quantiles `BAND`, in raw units, each of shape (N, S).
 
         """
-        mean = z[self._raw] - _times(self._own, _times(self._precision, z)) + self._bend(z, self._raw)
+        mean = z[self._raw] - _times(self._own, _times(self._precision, z)) + _bend(self.bends.products[self._raw], z)
         mean = self._bounded(mean, self._raw).T
         each, wider = np.arange(len(mean)), np.ones_like(mean)
         wider[each, first], wider[each, second] = self._widening[first, second], self._widening[second, first]
         scale, centre = self.flow.whitening.scale[self._raw], self.flow.whitening.centre[self._raw]
-        low, high = (mean + wider * offset for offset in self._band)
+        low, high = (mean + wider * offset for offset in self.bends.band)
         return mean * scale + centre, low * scale + centre, high * scale + centre
 
     def _whitened(self, residual: Array) -> Array:
@@ -241,29 +269,32 @@ class Conditionals:
         np.fill_diagonal(pair_volume, -np.inf)
         return volume, pair_volume, widening
 
-    def _learn(self, random_state: int) -> None:
+    def _learn(self, flow: ClusterFlow, random_state: int) -> Bends:
         """Learn from draws of the flow how its regime bends, how wide the bands are, and how far columns reach."""
+        from scipy.stats import chi2  # not above: what scores needs NumPy alone
+
         n_columns = len(self._precision)
-        z = self.standardised(self.flow.sample(_DRAWS, random_state))
+        z = self.standardised(flow.sample(_DRAWS, random_state))
         lowest, highest = np.quantile(z, [0.001, 0.999], axis=1)
         reach = (highest - lowest) / 2
-        self._lowest, self._highest = lowest - reach, highest + reach
         residual, missed = self._precision @ z, _with_spare(z)
         missed[self._columns] = np.einsum("svw,swn->svn", self._roots, self._whitened(residual))
         missed = missed[:-1]
-        self._bends: Array | None = None
-        if not self.flow.is_gaussian and 1 + n_columns * (n_columns + 3) // 2 <= _MOST_PRODUCTS:
+        products = np.empty((n_columns, 0))
+        if not flow.is_gaussian and 1 + n_columns * (n_columns + 3) // 2 <= _MOST_PRODUCTS:
             is_ordinary = np.einsum("dn,dn->n", z, residual) <= 2 * chi2.ppf(0.999, n_columns)  # not the heavy tail
-            self._bends = _fit_bends(z[:, is_ordinary], missed[:, is_ordinary], self._columns)
-        self._band = np.quantile(missed[self._raw] - self._bend(z, self._raw), BAND, axis=1)
-
-    def _bend(self, z: Array, columns: Index | slice = slice(None)) -> Array | float:
-        """Return how far the conditional means of the flow are from those of its Gaussian, shape (columns, N) or 0."""
-        return 0.0 if self._bends is None else _times(self._bends[columns], _products(z))
+            products = _fit_bends(z[:, is_ordinary], missed[:, is_ordinary], self._columns)
+        off = missed[self._raw] - _bend(products[self._raw], z)
+        return Bends(lowest - reach, highest + reach, np.quantile(off, BAND, axis=1), products)
 
     def _bounded(self, z: Array, columns: Index | slice) -> Array:
         """Keep repaired values within what the regime reaches: nothing is extrapolated from a far outlier."""
-        return np.clip(z, self._lowest[columns, None], self._highest[columns, None])
+        return np.clip(z, self.bends.lowest[columns, None], self.bends.highest[columns, None])
+
+
+def _bend(products: Array, z: Array) -> Array | float:
+    """Return how far the conditional means of the flow are from those of its Gaussian, shape (columns, N) or 0."""
+    return _times(products, _products(z)) if products.shape[1] else 0.0
 
 
 def _times(matrix: Array, z: Array) -> Array:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, logsumexp
 
-from pwflow_core.modelling.clustering import ClusterSeeds, fit_candidates
+from pwflow_core.modelling.clustering import fit_candidates
 from pwflow_core.modelling.flow import ClusterFlow
-from pwflow_core.modelling.gaussian_mixture import GaussianMixture
 from pwflow_core.modelling.joint import train_jointly
 from pwflow_core.modelling.mixture import log_joint
 from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.seeds import ClusterSeeds, GaussianMixture
 from pwflow_core.modelling.settings import FitSettings, FlowSettings, for_all_readings
 from pwflow_core.modelling.training import ClusterRows, train_flows
 from pwflow_core.modelling.validation import paired_gain

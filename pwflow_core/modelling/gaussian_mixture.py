@@ -15,74 +15,14 @@ from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 
 from pwflow_core.modelling.rows import TrainingData
-from pwflow_core.modelling.validation import as_matrix
+from pwflow_core.modelling.seeds import GaussianMixture
 
 Array = NDArray[np.float64]
 
-LARGEST = 1e150
-"""Squares of standardised values must stay finite."""
 _FEATURES_AT_ONCE = 1 << 23  # float64 values of quadratic features held in memory
 _FLOOR = 1e-5  # added to every variance of standardised data
 _STARTS = 2
 _TOLERANCE = 1e-5  # nats per row
-
-
-@dataclass(frozen=True, eq=False)
-class GaussianMixture:
-    """p(x) = sum_k w_k N(x; m_k, S_k), in the units of the rows.
-
-    Attributes:
-        weights: Mixture weights, shape (K,).
-        means: Shape (K, D).
-        covariances: Shape (K, D, D), positive definite.
-
-    """
-
-    weights: Array
-    means: Array
-    covariances: Array
-
-    @property
-    def n_clusters(self) -> int:
-        """K."""
-        return len(self.weights)
-
-    @property
-    def n_features(self) -> int:
-        """D."""
-        return int(self.means.shape[1])
-
-    @property
-    def n_parameters(self) -> int:
-        """Free parameters: weights, means and covariances."""
-        return self.n_clusters * (1 + self.n_features + self.n_features * (self.n_features + 1) // 2) - 1
-
-    def log_joint(self, X: Array) -> Array:
-        """Evaluate log w_k + log N(x; m_k, S_k).
-
-        Arguments:
-            X: Rows, shape (N, D).
-
-        Returns:
-            Nats, in the units of the rows, shape (N, K); always finite.
-
-        """
-        X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
-        joint = np.empty((len(X), self.n_clusters))
-        for k in range(self.n_clusters):
-            # factors of the scaled covariance: units may differ by many orders of magnitude
-            spread = np.sqrt(np.diagonal(self.covariances[k]))
-            factor = np.linalg.cholesky(self.covariances[k] / np.outer(spread, spread))
-            standard = np.clip((X - self.means[k]) / spread, -LARGEST, LARGEST)
-            white = np.clip(standard @ np.linalg.inv(factor).T, -LARGEST, LARGEST)
-            log_det = np.log(np.diagonal(factor)).sum() + np.log(spread).sum()
-            constant = np.log(self.weights[k]) - log_det - 0.5 * self.n_features * np.log(2 * np.pi)
-            joint[:, k] = constant - 0.5 * np.einsum("nd,nd->n", white, white)
-        return joint
-
-    def log_prob(self, X: Array) -> Array:
-        """Evaluate the log-density of rows (N, D), nats, shape (N,)."""
-        return np.asarray(logsumexp(self.log_joint(X), axis=1))
 
 
 @dataclass(frozen=True, eq=False)

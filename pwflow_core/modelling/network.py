@@ -1,7 +1,7 @@
 """The network of a flow in NumPy: what scores, wherever it runs. `autoregressive` trains the same one in PyTorch.
 
-Matrix products take eight readings at a time, whatever their number: BLAS rounds a product by its shape, and what is said
-of a reading must depend neither on how many others came with it nor on its place among them.
+Matrix products take eight readings at a time, whatever their number: BLAS rounds a product by its shape, and what is
+said of a reading must depend neither on how many others came with it nor on its place among them.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Network:
         return v, log_det
 
     def _spline(self, out: Single, v: Single) -> tuple[Single, Single]:
-        """Return z of a monotonic rational-quadratic spline, and log |det dz/dv|; the identity outside of its limits."""
+        """Return z of a rational-quadratic spline that is the identity outside of its limits, and log |det dz/dv|."""
         n, limit = self.bins, self.input_bound
         values = out.reshape(len(v), -1, v.shape[1])
         x, y = self._knots(values[:, :n]), self._knots(values[:, n : 2 * n])
@@ -146,4 +146,4 @@ class Network:
 def product(rows: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
     """Multiply rows (N, D), N a multiple of `ROWS`, by a matrix (D, H); the same for a row in whatever company."""
     blocks = rows.reshape(-1, ROWS, rows.shape[1])
-    return np.matmul(blocks, matrix).reshape(len(rows), matrix.shape[1])
+    return np.asarray(np.matmul(blocks, matrix).reshape(len(rows), matrix.shape[1]))

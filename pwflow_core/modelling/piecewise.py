@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from pwflow_core.modelling.clustering import ClusterSeeds, joined
+from pwflow_core.modelling.clustering import joined
 from pwflow_core.modelling.estimator import DensityEstimator, as_threads, speaking
 from pwflow_core.modelling.fitting import Piecewise, Refine, fit_piecewise
 from pwflow_core.modelling.flow import ClusterFlow
 from pwflow_core.modelling.mixture import FlowMixture, Rule, log_joint
 from pwflow_core.modelling.rows import TrainingData, responsibilities
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.modelling.settings import CANDIDATES, FitSettings, FlowSettings, Method, Selection
 from pwflow_core.modelling.validation import (

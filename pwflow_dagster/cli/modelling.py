@@ -49,6 +49,26 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
 
 
 @click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@config_option
+def export(folder: Path, config_file: Path | None) -> None:
+    """Export all that scoring needs to a folder, for the edge.
+
+    FOLDER gets the models that the last scores were made by, with the rules around them, as safetensors and JSON with
+    hashes. `pwflow_core.edge` scores from it with NumPy alone, with the numbers of the nightly job. Exporting again
+    replaces what is there as a whole.
+    """
+    from pwflow_core.pipeline.using.bundling import export_bundle
+    from pwflow_core.plant import Plant
+
+    made = export_bundle(Plant.open(configuration_in_force(config_file)), folder)
+    click.echo(
+        f"Wrote {made.folder}: {made.n_regimes} regimes, the last readings of {made.n_machines} machines, "
+        f"{made.n_bytes / 1024:,.0f} KiB, model set {made.model_set_id}."
+    )
+
+
+@click.command()
 @click.argument("n", type=click.IntRange(1, 10_000_000))
 @config_option
 @click.option("--cluster", help="Draw from this regime alone.")
@@ -157,7 +177,7 @@ def poc(
     click.echo(f"Wrote {target} and mart.model_comparison, which the next run publishes.", err=as_json)
 
 
-COMMANDS = (score, sample, bench, poc)
+COMMANDS = (score, export, sample, bench, poc)
 
 
 def _listed(text: str) -> tuple[str, ...]:

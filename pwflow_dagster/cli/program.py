@@ -18,7 +18,7 @@ _SECTIONS = {
     "Look": ("status", "cases", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "confirm", "promote", "rollback"),
     "Warehouse": ("maintain", "migrate"),
-    "Models": ("score", "sample", "bench", "poc"),
+    "Models": ("score", "export", "sample", "bench", "poc"),
 }
 _RESUMED = ("run", "demo")
 _INTERRUPTED = 130

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pwflow_core.modelling.gaussian_mixture import GaussianMixture
+from pwflow_core.modelling.seeds import GaussianMixture
 
 _FEWEST_ACCEPTED = 1e-6
 

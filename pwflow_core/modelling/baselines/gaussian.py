@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
-from pwflow_core.modelling import gaussian_mixture
+from pwflow_core.modelling import seeds
 from pwflow_core.modelling.estimator import DensityEstimator
 from pwflow_core.modelling.settings import CANDIDATES
 
@@ -86,4 +86,4 @@ class BicGaussianMixture(DensityEstimator):
     def n_parameters_(self) -> int:
         """Free parameters of the fitted density."""
         m = self.mixture_
-        return gaussian_mixture.GaussianMixture(m.weights_, m.means_, m.covariances_).n_parameters
+        return seeds.GaussianMixture(m.weights_, m.means_, m.covariances_).n_parameters

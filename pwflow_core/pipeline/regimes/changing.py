@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from pwflow_core.config import TrainingConfig
 from pwflow_core.errors import RegimeError, TooFewReadingsError
-from pwflow_core.modelling.clustering import ClusterSeeds, fit_clusters
+from pwflow_core.modelling.clustering import fit_clusters
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.settings import FitSettings
 from pwflow_core.pipeline.decisions.kinds import kinds_where
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, read_verdict

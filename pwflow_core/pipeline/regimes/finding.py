@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pwflow_core.errors import ModelFileError, NotFittedError
-from pwflow_core.modelling.clustering import ClusterSeeds
 from pwflow_core.modelling.rows import TrainingData
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.settings import FitSettings, FlowSettings
 from pwflow_core.pipeline.readings.features import are_settled, read_features
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS, TRAINING_FOLDS

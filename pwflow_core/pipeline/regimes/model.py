@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import duckdb
 
 from pwflow_core.errors import NotFittedError, UnknownClusterError
-from pwflow_core.modelling.clustering import ClusterSeeds
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value

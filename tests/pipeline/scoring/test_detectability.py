@@ -6,7 +6,7 @@ import pytest
 from pwflow_core.modelling import ClusterRows, FlowSettings, train_flows
 from pwflow_core.modelling.alarms import AlarmRule
 from pwflow_core.modelling.calibration import calibrate
-from pwflow_core.modelling.clustering import ClusterSeeds
+from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.pipeline.readings.faulty import SensorFaults
 from pwflow_core.pipeline.readings.features import FeatureSet
 from pwflow_core.pipeline.regimes.model import SegmentClusters, load_cluster_model

@@ -1,0 +1,128 @@
+"""From what the models see to p-values: the twin of the steps `assigning`, `densities` and `scores` of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwflow_core.modelling.attribution import Attribution, SensorAttributor
+from pwflow_core.modelling.calibration import Calibration
+from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.modelling.conditionals import Bends
+from pwflow_core.modelling.density import Density
+from pwflow_core.modelling.levels import Levels
+from pwflow_core.modelling.seeds import ClusterSeeds
+
+__all__ = ["Judged", "Regime", "Segment"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Regime:
+    """A regime that scores: its weight, its flow with what explains it, and its calibration if it has one."""
+
+    weight: float
+    flow_version: str
+    density: Density
+    bends: Bends
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What became of readings of one segment.
+
+    Attributes:
+        regime: Position of the regime with the largest share, −1 where a regime that cannot score comes first, (N,).
+        waits_for: Position of a regime that could have produced the reading and cannot score, else −1, shape (N,).
+        log_density: Of the mixture, nats, shape (N,).
+        p_value: Shape (N,); NaN where there is none.
+
+    """
+
+    regime: NDArray[np.intp]
+    waits_for: NDArray[np.intp]
+    log_density: Array
+    p_value: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """The regimes of one segment.
+
+    Attributes:
+        keys: Their keys, in the order of the seeds.
+        seeds: The regimes as Gaussians.
+        regimes: Those that score, by key.
+        levels: Where their readings lie, in the order of the keys; None where it is not known.
+        groups: Columns of each sensor.
+
+    """
+
+    keys: tuple[str, ...]
+    seeds: ClusterSeeds
+    regimes: Mapping[str, Regime]
+    levels: Levels | None
+    groups: Sequence[Sequence[int]] = field(repr=False)
+
+    def judge(self, X: Array) -> Judged:
+        """Judge readings, NaN where a value is missing, shape (N, C)."""
+        candidates = share_among_clusters(self.seeds, X)[0]
+        waits_for = np.full(len(X), -1, dtype=np.intp)
+        joint = np.full((len(X), len(self.keys)), -np.inf)
+        conformity = np.full((len(X), len(self.keys)), np.nan)
+        for position, key in enumerate(self.keys):
+            rows = np.flatnonzero(candidates[:, position])
+            regime = self.regimes.get(key)
+            if regime is None:
+                waits_for[rows] = position
+            elif len(rows):
+                mean, covariance = self.seeds.means[position], self.seeds.covariances[position]
+                found = regime.density.evaluate(complete_rows(X[rows], mean, covariance))
+                joint[rows, position] = np.log(regime.weight) + found.log_prob
+                conformity[rows, position] = found.conformity
+        winner, each = joint.argmax(axis=1), np.arange(len(X))
+        top = joint[each, winner]
+        with np.errstate(invalid="ignore"):
+            log_density = top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
+        judged = np.where(waits_for < 0, winner, -1)
+        return Judged(judged, waits_for, log_density, self._p_values(judged, conformity[each, winner], top))
+
+    def _p_values(self, winner: NDArray[np.intp], conformity: Array, top: Array) -> Array:
+        p_value = np.full(len(winner), np.nan)
+        for position, key in enumerate(self.keys):
+            rows = np.flatnonzero(winner == position)
+            calibration = self.regimes[key].calibration if len(rows) else None
+            if calibration is not None:
+                own = calibration.p_values(conformity[rows])
+                p_value[rows] = own if self.levels is None else self.levels.p_values(own, winner[rows], top[rows])
+        return p_value
+
+    def explain(self, X: Array) -> Attribution:
+        """Tell which sensors caused anomalies; the regime of the result is a position in the sorted `scoring_keys`."""
+        gaps = np.isnan(X).any(axis=1)
+        if gaps.any():
+            X, rows = X.copy(), np.flatnonzero(gaps)
+            cluster = share_among_clusters(self.seeds, X[rows])[1].argmax(axis=1)
+            for k in np.unique(cluster):
+                mine = rows[cluster == k]
+                X[mine] = complete_rows(X[mine], self.seeds.means[k], self.seeds.covariances[k])
+        return self._attributor.attribute(X)
+
+    @property
+    def scoring_keys(self) -> list[str]:
+        """Keys of the regimes that score, sorted."""
+        return sorted(self.regimes)
+
+    @cached_property
+    def _attributor(self) -> SensorAttributor:
+        regimes = [self.regimes[key] for key in self.scoring_keys]
+        weights = np.array([regime.weight for regime in regimes])
+        return SensorAttributor(
+            weights, [regime.density for regime in regimes], self.groups, [regime.bends for regime in regimes]
+        )
