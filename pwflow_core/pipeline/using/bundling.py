@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_columns, utc_now
 from pwflow_core.warehouse.progress import read_progress
 
-__all__ = ["ExportedBundle", "export_bundle"]
+__all__ = ["ExportedBundle", "describe_readings", "export_bundle"]
 
 _log = logging.getLogger("pwflow.export")
 
@@ -83,7 +83,7 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         check_columns(connection, model.columns)
         source = read_source(connection)
         groups = list(features_by_sensor(model.columns, [sensor.name for sensor in source.sensors]).values())
-        readings = _describe_readings(plant, connection, model)
+        readings = describe_readings(plant, connection, model.columns)
         unreadable = connection.execute("SELECT cluster_key FROM core.progress WHERE step = ?", [UNREADABLE_STEP])
         document: dict[str, Any] = {
             "plant": plant.config.plant.name,
@@ -122,8 +122,8 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
     return ExportedBundle(folder, models.model_set_id, len(document["regimes"]), len(_machines(state)), n_bytes)
 
 
-def _describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, model: ClusterModel) -> dict[str, Any]:
-    """Return how values become what the models see."""
+def describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> dict[str, Any]:
+    """Return how values become the columns that the models see, as `edge.rules.Rules` reads it."""
     source, features = read_source(connection), read_features(connection)
     timing = read_timing(connection, plant.config) or Timing(1.0, 1.0)
     quality, given = plant.config.quality, plant.config.sensors
@@ -141,7 +141,7 @@ def _describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, mode
             for sensor in source.sensors
         ],
         "features": [asdict(feature) | {"name": feature.name} for feature in features.features],
-        "columns": list(model.columns),
+        "columns": list(columns),
         "gap_seconds": timing.gap_seconds,
         "fill_readings": quality.fill_readings,
         "fill_seconds": quality.fill_seconds,

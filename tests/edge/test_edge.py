@@ -1,0 +1,242 @@
+"""The edge: what the nightly job says of readings is said while they come, with NumPy alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pwflow_core.edge import EdgeScorer, Score, open_bundle, read_manifest
+from pwflow_core.edge.rules import Rules
+from pwflow_core.edge.tracking import QUALITIES, Tracker
+from pwflow_core.edge.values import check_values
+from pwflow_core.errors import ModelFileError, NotFittedError
+from pwflow_core.pipeline.readings.features import read_features
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
+from tests.conftest import REPOSITORY, frame, plant_readings, put_file, read_all, score_all
+
+SENSORS = ["temperature", "pressure"]
+LATER = "2024-03-02T01:00:00"
+"""Where the readings of the trained plant end."""
+SAID = ["status", "reason", "cluster_key", "flow_version", "is_anomaly", "segment"]
+NUMBERS = ["log_density", "p_value", "anomaly_score"]
+BLAMED = ["contribution", "observed", "expected", "expected_low", "expected_high"]
+
+
+def microseconds(readings: pd.DataFrame) -> np.ndarray:
+    return pd.to_datetime(readings.ts).to_numpy().astype("datetime64[us]").astype(np.int64)
+
+
+def in_batches(readings: pd.DataFrame, seed: int, most: int = 60) -> Iterator[pd.DataFrame]:
+    """Yield readings in the order of time, some at a time."""
+    rng = np.random.default_rng(seed)
+    ordered = readings.iloc[np.argsort(microseconds(readings), kind="stable")]
+    start = 0
+    while start < len(ordered):
+        stop = start + int(rng.integers(1, most))
+        yield ordered.iloc[start:stop]
+        start = stop
+
+
+def score(scorer: EdgeScorer, readings: pd.DataFrame) -> list[Score]:
+    values = readings[SENSORS].to_numpy()
+    return scorer.score(readings.machine.tolist(), microseconds(readings), values, readings.recipe.tolist())
+
+
+def assert_same_as_the_night(plant, scores: list[Score], since: str) -> pd.DataFrame:
+    key = ["machine_id", "at"]
+    night = frame(plant, "SELECT *, epoch_us(ts) AS at FROM mart.anomaly_scores WHERE ts >= ?", since)
+    night = night.set_index(key).sort_index()
+    edge = pd.DataFrame([vars(one) for one in scores]).set_index(key).sort_index()
+    assert night.index.equals(edge.index)
+    for name in SAID:
+        assert night[name].astype(object).where(night[name].notna(), None).tolist() == edge[name].tolist(), name
+    for name in NUMBERS:
+        np.testing.assert_allclose(edge[name].astype(float), night[name].astype(float), rtol=0, atol=1e-9)
+    blame = pd.DataFrame([{"at": s.at, "machine_id": s.machine_id} | vars(b) for s in scores for b in s.blame])
+    told = frame(plant, "SELECT *, epoch_us(ts) AS at FROM mart.sensor_contributions WHERE ts >= ?", since)
+    assert len(blame) == len(told) > 0
+    both = told.merge(blame, on=[*key, "sensor"], suffixes=("", "_edge"))
+    assert len(both) == len(told)
+    for name in BLAMED:
+        np.testing.assert_allclose(both[f"{name}_edge"], both[name], rtol=1e-9, atol=1e-9)
+    return night
+
+
+def test_the_edge_says_what_the_night_says_in_whatever_batches_and_over_restarts(trained_plant, tmp_path):
+    explain_anomalies(trained_plant)
+    folder = tmp_path / "bundle"
+    made = export_bundle(trained_plant, folder)
+    assert made.n_regimes == 4
+    assert made.n_machines == 2
+    scores = []
+    scorer = EdgeScorer.open(folder, fresh=True)
+    for batch in in_batches(plant_readings(), seed=1):
+        scores += score(scorer, batch)
+    night = assert_same_as_the_night(trained_plant, scores, "2024-01-01")
+    assert set(night.status) == {"scored", "missing", "invalid"}
+    assert not scorer.refused
+
+    later, goes_on = plant_readings(300, seed=7, start=LATER), []
+    scorer = EdgeScorer.open(folder)
+    size = len(scorer.state())
+    for batch in in_batches(later, seed=2, most=200):
+        goes_on += score(scorer, batch)
+        state, scorer = scorer.state(), EdgeScorer.open(folder)
+        assert scorer.restore(state)
+    assert len(scorer.state()) == size
+    put_file(tmp_path / "data" / "later.parquet", later)
+    read_all(trained_plant)
+    score_all(trained_plant)
+    explain_anomalies(trained_plant)
+    assert_same_as_the_night(trained_plant, goes_on, LATER.replace("T", " "))
+
+
+@pytest.mark.parametrize("holds", [None, 150.0])
+def test_quality_and_features_over_time_are_those_of_the_pipeline(make_plant, holds):
+    rng = np.random.default_rng(3)
+    readings = plant_readings(1400, seed=3)
+    for name in SENSORS:
+        readings.loc[rng.random(len(readings)) < 0.05, name] = np.nan
+        for start in rng.integers(0, len(readings) - 40, 8):  # a sensor hangs
+            readings.loc[start : start + int(rng.integers(3, 30)), name] = 7.0
+    readings = readings[rng.random(len(readings)) > 0.01].reset_index(drop=True)  # and some readings never came
+    readings = readings[~readings.index.isin(range(200, 230))].reset_index(drop=True)
+    plant = make_plant(
+        {"first.parquet": readings},
+        source={"segments": ["recipe"]},
+        sensors={
+            "temperature": {"low": -100.0, "high": 100.0},
+            "pressure": {"period": 4.0, "missing": [7.0]} | ({"hold_seconds": holds} if holds else {}),
+        },
+        quality={"fill_readings": 2, "fill_seconds": 100.0, "max_missing_sensors": 1, "stuck_readings": 3},
+        features={
+            "windows": [4, 9],
+            "statistics": ["mean", "std", "slope"],
+            "lags": [2],
+            "differences": [1],
+            "gap_seconds": 200.0,
+        },
+    )
+    read_all(plant)
+    with plant.warehouse.snapshot() as connection:
+        columns = read_features(connection).columns
+        rules = Rules.of(describe_readings(plant, connection, columns))
+    tracker, found = Tracker(rules), []
+    for machine, of_machine in readings.groupby("machine"):
+        checked = check_values(of_machine[SENSORS].to_numpy(), rules.sensors)
+        number, at = tracker.numbers([machine]), microseconds(of_machine)
+        for row, recipe in enumerate(of_machine.recipe):
+            one = slice(row, row + 1)
+            seen = tracker.follow(number, at[one], [recipe], checked.values[one], checked.refused[one])
+            found.append([machine, at[row], QUALITIES[seen.quality[0]], seen.reason[0], *seen.columns[0]])
+    edge = pd.DataFrame(found, columns=["machine_id", "at", "quality", "reason", *columns])
+    night = frame(
+        plant,
+        "SELECT seen.*, epoch_us(seen.ts) AS at, reading.reason FROM core.model_readings AS seen "
+        "JOIN core.readings AS reading USING (reading_id) ORDER BY seen.machine_id, seen.ts",
+    )
+    assert edge.quality.tolist() == night.quality.tolist()
+    assert edge.reason.tolist() == night.reason.astype(object).where(night.reason.notna(), None).tolist()
+    np.testing.assert_allclose(edge[list(columns)], night[list(columns)].astype(float), rtol=1e-9, atol=1e-9)
+    assert set(night.quality) >= {"ok", "partial", "invalid", "stuck"}
+
+
+ALONE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        root = name.partition(".")[0]
+        if root not in sys.stdlib_module_names and root not in ("numpy", "pwflow_core"):
+            raise ModuleNotFoundError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, Blocker())
+import json
+import numpy as np
+from pwflow_core.edge import EdgeScorer
+
+given = json.load(sys.stdin)
+scores = EdgeScorer.open(sys.argv[1], fresh=True).score(
+    given["machine"], np.array(given["at"]), np.array(given["values"]), given["segment"]
+)
+print(json.dumps([[s.machine_id, s.at, s.p_value, [b.contribution for b in s.blame]] for s in scores]))
+"""
+
+
+def test_a_bundle_scores_where_numpy_and_nothing_else_is_installed(trained_plant, tmp_path):
+    export_bundle(trained_plant, tmp_path / "bundle")
+    readings = plant_readings(60, seed=9).dropna()
+    given = {
+        "machine": readings.machine.tolist(),
+        "at": microseconds(readings).tolist(),
+        "values": readings[SENSORS].to_numpy().tolist(),
+        "segment": readings.recipe.tolist(),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, tmp_path / "bundle"],
+        input=json.dumps(given),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    here = score(EdgeScorer.open(tmp_path / "bundle", fresh=True), readings)
+    expected = [[s.machine_id, s.at, s.p_value, [b.contribution for b in s.blame]] for s in here]
+    assert json.loads(done.stdout) == expected
+
+
+def test_what_is_late_double_ahead_or_nameless_is_counted_and_stops_nothing(trained_plant, tmp_path):
+    export_bundle(trained_plant, tmp_path / "bundle")
+    scorer = EdgeScorer.open(tmp_path / "bundle")
+    readings = plant_readings(6, seed=9, start=LATER).query("machine == 'press-1'").reset_index(drop=True)
+    old = plant_readings(2, start="2024-03-01T05:00:00").query("machine == 'press-1'")
+    ahead = plant_readings(1, start="2999-01-01")
+    ahead.machine = ["press-1", " "]
+    found = score(scorer, pd.concat([readings, readings[:2], old, ahead], ignore_index=True))
+    assert [one.row for one in found] == list(range(6))
+    assert scorer.refused == {"duplicate": 2, "late": 2, "future_timestamp": 1, "missing_machine": 1}
+    assert score(scorer, readings) == []
+    assert scorer.refused["duplicate"] == 3
+    assert scorer.refused["late"] == 7
+    wild = readings.assign(recipe="C", temperature=np.inf, ts=plant_readings(6, start="2024-03-02T03:00:00").ts[:6])
+    assert {one.reason for one in score(scorer, wild)} == {"refused: temperature (infinite)"}
+    unknown = readings.assign(recipe="C", ts=plant_readings(6, start="2024-03-02T04:00:00").ts[:6]).dropna()
+    assert {(one.status, one.reason) for one in score(scorer, unknown) if one.status == "thin"} == {
+        ("thin", "No operating regime has been learned for segment C")
+    }
+
+
+def test_a_bundle_is_replaced_as_a_whole_and_a_damaged_one_is_refused(trained_plant, tmp_path):
+    folder = tmp_path / "bundle"
+    with pytest.raises(ModelFileError, match=r"Expected a bundle of `pwflow export` in .*export it again"):
+        open_bundle(folder)
+    export_bundle(trained_plant, folder)
+    before = read_manifest(folder)
+    put_file(tmp_path / "data" / "later.parquet", plant_readings(20, seed=7, start=LATER))
+    read_all(trained_plant)
+    score_all(trained_plant)
+    export_bundle(trained_plant, folder)
+    after = read_manifest(folder)
+    assert before["files"]["rules"] == after["files"]["rules"]
+    assert before["files"]["state"] != after["files"]["state"]
+    named = {"manifest.json", *(entry["path"] for entry in after["files"].values())}
+    assert {path.name for path in folder.iterdir()} == named
+    damaged = folder / after["files"]["arrays"]["path"]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelFileError, match="is damaged: its SHA-256 is not that of the manifest"):
+        open_bundle(folder)
+
+
+def test_without_scores_there_is_nothing_to_export(make_plant, tmp_path):
+    plant = make_plant({"first.parquet": plant_readings(50)}, source={"segments": ["recipe"]})
+    read_all(plant)
+    with pytest.raises(NotFittedError):
+        export_bundle(plant, tmp_path / "bundle")
