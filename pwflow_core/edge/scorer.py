@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ class EdgeScorer:
             key = part.keys[waits_for]
             why = "A regime that could have produced the reading has no calibrated flow yet"
             if key in self._unreadable:
-                why = f"The model file of regime {key} cannot be used: restore it, or learn the regime again"
+                why = f"The model file of regime {key} cannot be used: restore it, or retrain the regime"
             return {"status": "thin", "reason": why}
         key = part.keys[position]
         regime = part.regimes[key]
@@ -335,10 +335,8 @@ def _open_segments(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Seg
             parts = ("weights", "means", "covariances", "scale")
             seeds = ClusterSeeds.from_tensors({p: arrays[f"{number}.{p}"] for p in parts}, part["method"])
             levels = None
-            if part["levels"] is not None:
-                numbers = part["levels"]["own_weight"], part["levels"]["share_weight"]
-                level, below, weights = (arrays[f"{number}.{p}"] for p in ("level", "below", "level_weights"))
-                levels = Levels(level, below, weights, *numbers)
+            if part["has_levels"]:
+                levels = Levels(**{p.name: arrays[f"{number}.levels.{p.name}"] for p in fields(Levels)})
             mine = {key: regimes[key] for key in keys if key in regimes}
             segments[name] = Segment(keys, seeds, mine, levels, document["groups"])
         return segments

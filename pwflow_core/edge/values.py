@@ -38,28 +38,29 @@ def check_values(raw: Array, sensors: Sequence[Sensor], not_numbers: NDArray[np.
         not_numbers: Where something came that is not a number, shape (N, S).
 
     """
-    values = raw.copy()
-    reasons: list[list[str]] = [[] for _ in range(len(raw))]
-    is_wrong = np.zeros(len(raw), dtype=np.bool_)
+    is_marked = np.zeros(raw.shape, dtype=np.bool_)
     for place, sensor in enumerate(sensors):
-        column = values[:, place]
-        is_marked = np.isin(column, sensor.missing) if sensor.missing else np.zeros(len(column), dtype=np.bool_)
-        tests = [
-            ("not_a_number", np.zeros_like(is_marked) if not_numbers is None else not_numbers[:, place]),
-            ("infinite", np.isinf(column)),
-            ("not_physical", np.abs(column) > LARGEST_PHYSICAL),
-        ]
-        tests += [("below_limit", column < sensor.low)] if sensor.low is not None else []
-        tests += [("above_limit", column > sensor.high)] if sensor.high is not None else []
-        left = ~is_marked
-        for reason, is_so in tests:
-            found = is_so & left
-            left &= ~found
-            is_wrong |= found
-            for row in np.flatnonzero(found):
-                reasons[row].append(f"{sensor.name} ({reason})")
-        column[~left] = np.nan
+        if sensor.missing:
+            is_marked[:, place] = np.isin(raw[:, place], sensor.missing)
+    low = np.array([-np.inf if sensor.low is None else sensor.low for sensor in sensors])
+    high = np.array([np.inf if sensor.high is None else sensor.high for sensor in sensors])
+    tests = {
+        "not_a_number": np.zeros_like(is_marked) if not_numbers is None else not_numbers,
+        "infinite": np.isinf(raw),
+        "not_physical": np.abs(raw) > LARGEST_PHYSICAL,
+        "below_limit": raw < low,
+        "above_limit": raw > high,
+    }
+    is_refused = np.logical_or.reduce(list(tests.values())) & ~is_marked
+    values = np.where(is_refused | is_marked, np.nan, raw)
+    refused: list[str | None] = [None] * len(raw)
+    for row in np.flatnonzero(is_refused.any(axis=1)):
+        named = (
+            f"{sensors[place].name} ({next(reason for reason, found in tests.items() if found[row, place])})"
+            for place in np.flatnonzero(is_refused[row]).tolist()
+        )
+        refused[row] = "refused: " + ", ".join(named)
+    for place, sensor in enumerate(sensors):
         if sensor.period is not None:
-            column -= sensor.period * np.floor((column - sensor.cut) / sensor.period)
-    refused = ["refused: " + ", ".join(reasons[row]) if is_wrong[row] else None for row in range(len(raw))]
+            values[:, place] -= sensor.period * np.floor((values[:, place] - sensor.cut) / sensor.period)
     return CheckedValues(values, refused)

@@ -88,6 +88,8 @@ def score_flows(bundle: Path, n_sensors: int, n_rows: int) -> tuple[float, float
     X = readings_of(n_rows, n_sensors, seed=2)
     flows = [ClusterFlow.from_bytes(path.read_bytes()) for path in sorted(bundle.glob("flow-*.safetensors"))]
     flows = [flow for flow in flows if not flow.is_gaussian]
+    if not flows:
+        return np.nan, np.nan
     views = [flow.architecture.views(flow.parameters[None]) for flow in flows]
     mixing = [mixing_log_det(view) for view in views]
     seconds = []

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from pwflow_core.edge import EdgeScorer, Score, open_bundle, read_manifest
+from pwflow_core.edge.lines import LineReader
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
-from pwflow_core.errors import ModelFileError, NotFittedError
+from pwflow_core.errors import ModelFileError, NotFittedError, SourceError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
@@ -30,7 +31,7 @@ BLAMED = ["contribution", "observed", "expected", "expected_low", "expected_high
 
 
 def microseconds(readings: pd.DataFrame) -> np.ndarray:
-    return pd.to_datetime(readings.ts).to_numpy().astype("datetime64[us]").astype(np.int64)
+    return pd.to_datetime(readings.ts).dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
 
 
 def in_batches(readings: pd.DataFrame, seed: int, most: int = 60) -> Iterator[pd.DataFrame]:
@@ -49,6 +50,10 @@ def score(scorer: EdgeScorer, readings: pd.DataFrame) -> list[Score]:
     return scorer.score(readings.machine.tolist(), microseconds(readings), values, readings.recipe.tolist())
 
 
+def without_nan(values: pd.Series) -> list[object]:
+    return [None if pd.isna(value) else value for value in values]
+
+
 def assert_same_as_the_night(plant, scores: list[Score], since: str) -> pd.DataFrame:
     key = ["machine_id", "at"]
     night = frame(plant, "SELECT *, epoch_us(ts) AS at FROM mart.anomaly_scores WHERE ts >= ?", since)
@@ -56,7 +61,7 @@ def assert_same_as_the_night(plant, scores: list[Score], since: str) -> pd.DataF
     edge = pd.DataFrame([vars(one) for one in scores]).set_index(key).sort_index()
     assert night.index.equals(edge.index)
     for name in SAID:
-        assert night[name].astype(object).where(night[name].notna(), None).tolist() == edge[name].tolist(), name
+        assert without_nan(night[name]) == without_nan(edge[name]), name
     for name in NUMBERS:
         np.testing.assert_allclose(edge[name].astype(float), night[name].astype(float), rtol=0, atol=1e-9)
     blame = pd.DataFrame([{"at": s.at, "machine_id": s.machine_id} | vars(b) for s in scores for b in s.blame])
@@ -143,13 +148,13 @@ def test_quality_and_features_over_time_are_those_of_the_pipeline(make_plant, ho
         "JOIN core.readings AS reading USING (reading_id) ORDER BY seen.machine_id, seen.ts",
     )
     assert edge.quality.tolist() == night.quality.tolist()
-    assert edge.reason.tolist() == night.reason.astype(object).where(night.reason.notna(), None).tolist()
+    assert without_nan(edge.reason) == without_nan(night.reason)
     np.testing.assert_allclose(edge[list(columns)], night[list(columns)].astype(float), rtol=1e-9, atol=1e-9)
     assert set(night.quality) >= {"ok", "partial", "invalid", "stuck"}
 
 
 ALONE = """
-import sys
+import runpy, sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -158,39 +163,77 @@ class Blocker:
             raise ModuleNotFoundError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Blocker())
-import json
-import numpy as np
-from pwflow_core.edge import EdgeScorer
-
-given = json.load(sys.stdin)
-scores = EdgeScorer.open(sys.argv[1], fresh=True).score(
-    given["machine"], np.array(given["at"]), np.array(given["values"]), given["segment"]
-)
-print(json.dumps([[s.machine_id, s.at, s.p_value, [b.contribution for b in s.blame]] for s in scores]))
+runpy.run_module("pwflow_core.edge", run_name="__main__")
 """
 
 
-def test_a_bundle_scores_where_numpy_and_nothing_else_is_installed(trained_plant, tmp_path):
+def test_lines_are_scored_where_numpy_and_nothing_else_is_installed_and_no_reading_twice(trained_plant, tmp_path):
     export_bundle(trained_plant, tmp_path / "bundle")
-    readings = plant_readings(60, seed=9).dropna()
-    given = {
-        "machine": readings.machine.tolist(),
-        "at": microseconds(readings).tolist(),
-        "values": readings[SENSORS].to_numpy().tolist(),
-        "segment": readings.recipe.tolist(),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, tmp_path / "bundle"],
-        input=json.dumps(given),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    here = score(EdgeScorer.open(tmp_path / "bundle", fresh=True), readings)
-    expected = [[s.machine_id, s.at, s.p_value, [b.contribution for b in s.blame]] for s in here]
-    assert json.loads(done.stdout) == expected
+    readings = plant_readings(80, seed=9, start=LATER).sort_values("ts", kind="stable")
+    records = [
+        {name: None if value != value else value for name, value in row.items()}
+        for row in readings.to_dict(orient="records")
+    ]
+    lines = [json.dumps(record) for record in records]
+    lines[20:20] = ["{", "[1]", json.dumps(records[5] | {"ts": "soon"}), json.dumps(records[5] | {"ts": None}), ""]
+    scored, told = [], []
+    for sent in (lines[:70], lines):  # the second process gets all of them again
+        done = subprocess.run(
+            [sys.executable, "-c", ALONE, tmp_path / "bundle", "--state", tmp_path / "state"],
+            input="\n".join(sent),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        scored += [json.loads(line) for line in done.stdout.splitlines()]
+        told.append(done.stderr)
+    here = score(EdgeScorer.open(tmp_path / "bundle"), readings)
+    assert [[one["machine_id"], one["status"], one["p_value"]] for one in scored] == [
+        [one.machine_id, one.status, one.p_value] for one in here
+    ]
+    assert [one["blame"] for one in scored] == [[vars(sensor) for sensor in one.blame] for one in here]
+    assert "2 malformed_line" in told[0]
+    assert "1 unreadable_timestamp, 1 missing_timestamp" in told[0]
+    assert "late" in told[1]
+
+
+SOURCE = {
+    "timestamp": ["Date", "Time"],
+    "timestamp_format": None,
+    "timezone": "Europe/Berlin",
+    "machine": "mill",
+    "segments": ["recipe"],
+    "sensors": [{"name": "t", "column": "T"}],
+    "delimiter": ";",
+    "decimal": ",",
+}
+
+
+@pytest.mark.quick
+def test_lines_are_read_as_the_source_says():
+    reader = LineReader(SOURCE, is_csv=True)
+    lines = ["Date;Time;mill;recipe;T", "2024-03-01;12:00:00;m1;A;1,5", "2024-07-01;12:00:00;m1; ;oops", "x;y"]
+    found = reader.read([*lines, "2024-03-01;12:00:60;m1;A;NaN"])
+    assert found.at.tolist() == [1_709_290_800_000_000, 1_719_828_000_000_000]
+    assert found.segment == ["A", "unknown"]
+    assert found.values[0] == 1.5
+    assert found.not_numbers.tolist() == [[False], [True]]
+    assert reader.refused == {"malformed_line": 1, "unreadable_timestamp": 1}
+
+    plain = SOURCE | {"timestamp": "ts", "timestamp_format": "unix_ms", "timezone": None, "machine": None}
+    reader = LineReader(plain | {"segments": []})
+    texts = ['{"ts": 1709290800123, "T": 2}', '{"ts": 1e30, "T": 2}', '{"ts": 7}', "x" * 2_000_000, '{"T": 2}']
+    found = reader.read(texts)
+    assert found.at.tolist() == [1_709_290_800_123_000, 7_000]
+    assert (found.machine, found.segment) == (["machine"] * 2, ["all"] * 2)
+    assert reader.refused == {"unreadable_timestamp": 1, "malformed_line": 1, "missing_timestamp": 1}
+    reader = LineReader(plain | {"timestamp_format": None})
+    assert not len(reader.read(['{"ts": "2024-03-01T12:00:00", "T": 2}']).at)
+    assert reader.refused == {"naive_timestamp": 1}
+    with pytest.raises(SourceError, match="put the values of a moment together"):
+        LineReader(SOURCE | {"layout": "long"})
 
 
 def test_what_is_late_double_ahead_or_nameless_is_counted_and_stops_nothing(trained_plant, tmp_path):

@@ -27,7 +27,7 @@ def random_flow(kind: str, n_features: int) -> ClusterFlow:
     noise = torch.randn(architecture.n_parameters, generator=generator)
     spread = rng.normal(size=(n_features + 2, n_features))
     whitening = Whitening.from_gaussian(rng.normal(size=n_features), spread.T @ spread)
-    parameters = architecture.initial(n_features) + 0.2 * noise * architecture.mask()
+    parameters = architecture.initial(n_features) + 0.05 * noise * architecture.mask()
     return ClusterFlow(whitening, architecture, parameters, TrainingHistory(), Shares(0.9, 0.09, 0.01))
 
 

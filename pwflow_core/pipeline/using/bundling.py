@@ -164,12 +164,14 @@ def _describe_segment(
     arrays |= {f"{number}.{name}": array for name, array in part.seeds.tensors().items()}
     pinned = models.regimes.get(part.segment, {})
     levels = load_levels(connection, models.cluster_model_id, part.segment, part.keys)
-    described: dict[str, Any] = {"number": number, "keys": list(part.keys), "method": part.seeds.method, "levels": None}
+    document["segments"][part.segment] = {
+        "number": number,
+        "keys": list(part.keys),
+        "method": part.seeds.method,
+        "has_levels": levels is not None,
+    }
     if levels is not None:
-        described["levels"] = {"own_weight": levels.own_weight, "share_weight": levels.share_weight}
-        arrays |= {f"{number}.level": levels.level, f"{number}.below": levels.below}
-        arrays[f"{number}.level_weights"] = levels.weights
-    document["segments"][part.segment] = described
+        arrays |= {f"{number}.levels.{name}": array for name, array in vars(levels).items()}
     for key, pin in pinned.items():
         numbers = None
         calibration = load_calibration(connection, key, pin.flow_version)
