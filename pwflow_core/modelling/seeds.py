@@ -6,6 +6,7 @@ With NumPy alone, since it is a part of what scores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +66,24 @@ class GaussianMixture:
         """
         X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
         joint = np.empty((len(X), self.n_clusters))
-        for k in range(self.n_clusters):
-            # factors of the scaled covariance: units may differ by many orders of magnitude
-            spread = np.sqrt(np.diagonal(self.covariances[k]))
-            factor = np.linalg.cholesky(self.covariances[k] / np.outer(spread, spread))
+        for k, (spread, whitening, constant) in enumerate(self._factors):
             standard = np.clip((X - self.means[k]) / spread, -LARGEST, LARGEST)
-            white = np.clip(standard @ np.linalg.inv(factor).T, -LARGEST, LARGEST)
-            log_det = np.log(np.diagonal(factor)).sum() + np.log(spread).sum()
-            constant = np.log(self.weights[k]) - log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+            white = np.clip(standard @ whitening, -LARGEST, LARGEST)
             joint[:, k] = constant - 0.5 * np.einsum("nd,nd->n", white, white)
         return joint
+
+    @cached_property
+    def _factors(self) -> list[tuple[Array, Array, float]]:
+        """For each cluster the spread of the columns, what whitens them then, and the constant of the log-density."""
+        found = []
+        for weight, covariance in zip(self.weights, self.covariances, strict=True):
+            # factors of the scaled covariance: units may differ by many orders of magnitude
+            spread = np.sqrt(np.diagonal(covariance))
+            factor = np.linalg.cholesky(covariance / np.outer(spread, spread))
+            log_det = np.log(np.diagonal(factor)).sum() + np.log(spread).sum()
+            constant = float(np.log(weight) - log_det - 0.5 * self.n_features * np.log(2 * np.pi))
+            found.append((spread, np.linalg.inv(factor).T, constant))
+        return found
 
     def log_prob(self, X: Array) -> Array:
         """Evaluate the log-density of rows (N, D), nats, shape (N,)."""
