@@ -63,7 +63,7 @@ class Rules:
         features: The features over time, in order.
         columns: Positions of the columns of the models among the sensors and then the features.
         gap_seconds: A longer time without a reading is a gap.
-        fill_readings: Gaps of at most so many readings are filled.
+        fill_readings: Gaps of at most this many readings are filled.
         fill_seconds: How old the value before may be; None for any age.
         max_missing: Most sensors that a judged reading may miss.
         limits: When the sensors are stuck, by machine.
