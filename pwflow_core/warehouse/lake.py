@@ -218,5 +218,5 @@ def _schema() -> str:
     """Return the layout without what DuckLake lacks: comments on the columns of views."""
     script = read_sql(__package__, "schema.sql")
     for view in _VIEW.findall(script):
-        script = re.sub(rf"COMMENT ON COLUMN {re.escape(view)}\.\w+ IS '(?:[^']|'')*';", "", script)
+        script = re.sub(rf"COMMENT ON COLUMN {re.escape(view)}\.[^ ]+ IS '(?:[^']|'')*';", "", script)
     return script

@@ -77,7 +77,7 @@ def _written(schema: str, table: str, column: str) -> str:
 @cache
 def _comments() -> dict[tuple[str, str, str], str]:
     found = re.findall(
-        r"COMMENT ON COLUMN (\w+)\.(\w+)\.(\w+) IS '((?:[^']|'')*)';", read_sql(__package__, "schema.sql")
+        r"COMMENT ON COLUMN (\w+)\.(\w+)\.\W?(\w+)\W? IS '((?:[^']|'')*)';", read_sql(__package__, "schema.sql")
     )
     return {(schema, table, column): said.replace("''", "'") for schema, table, column, said in found}
 

@@ -41,7 +41,7 @@ from tests.warehouse.conftest import needs_lake, needs_postgres
 LAKES = [pytest.param("lake", marks=needs_lake), pytest.param("postgres", marks=[needs_lake, needs_postgres])]
 POSTGRES = LAKES[1:]
 
-SMALL = merge(TRAINED, {"flow": {"max_steps": 10}, "scoring": {"alpha": 0.02, "min_calibration_rows": 20}})
+SMALL = merge(TRAINED, {"flow": {"max_steps": 10}, "scoring": {"alpha": 0.05, "min_calibration_rows": 15}})
 HASHES = {
     "scores": "SELECT count(*), md5(string_agg((reading_id, cluster_key, log_density, p_value, status, flow_version)"
     "::VARCHAR, '|' ORDER BY reading_id)) FROM mart.anomaly_scores",
@@ -84,7 +84,7 @@ def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
     found, published = {}, {}
     for backend in ("file", "lake", "postgres"):
         folder = tmp_path / backend
-        put_file(folder / "data" / "first.parquet", plant_readings(250))
+        put_file(folder / "data" / "first.parquet", plant_readings(400))
         changes = {"source": {"path": str(folder / "data" / "*")}, "warehouse": warehouse_of(backend)}
         plant = open_plant(folder, merge(SMALL, changes))
         derive_all(plant)
@@ -95,7 +95,7 @@ def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
                 "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() WHERE schema_name = 'mart' "
                 "ORDER BY ALL"
             ).fetchall()
-    assert found["file"]["scores"][0] == 500
+    assert found["file"]["scores"][0] == 800
     assert found["file"]["events"][0]
     assert found["lake"] == found["file"]
     assert found["postgres"] == found["file"]
@@ -104,7 +104,7 @@ def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
     (tmp_path / "moved").mkdir()
     moved = open_plant(tmp_path / "moved", merge(SMALL, {"warehouse": warehouse_of("lake")}))
     copied = copy_warehouse(plant.warehouse, moved.warehouse)
-    assert {table.name: table.n_rows for table in copied}["mart.anomaly_scores"] == 500
+    assert {table.name: table.n_rows for table in copied}["mart.anomaly_scores"] == 800
     assert hashes(moved) == found["file"]
     assert moved.warehouse.maintain(1).n_files[1] > 0
     assert hashes(moved) == found["file"]
