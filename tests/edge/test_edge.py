@@ -20,7 +20,8 @@ from pwflow_core.errors import ModelFileError, NotFittedError, SourceError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
-from tests.conftest import REPOSITORY, frame, plant_readings, put_file, read_all, score_all
+from tests.conftest import frame, plant_readings, put_file, read_all, score_all
+from tests.processes import REPOSITORY
 
 SENSORS = ["temperature", "pressure"]
 LATER = "2024-03-02T01:00:00"
