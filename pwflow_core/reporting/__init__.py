@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, report_path
+    from pwflow_core.reporting.building import ReportSummary, build_report, build_reports, find_outdated, report_path
     from pwflow_core.reporting.images import draw_regimes, draw_training, draw_training_small
     from pwflow_core.reporting.texts import LANGUAGES
 
@@ -22,6 +22,7 @@ __all__ = [
     "draw_regimes",
     "draw_training",
     "draw_training_small",
+    "find_outdated",
     "report_path",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.pipeline.publishing.contents import Manifest, read_manifest
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.event_facts import read_events
 from pwflow_core.reporting.expectations import Expectations
@@ -27,9 +30,11 @@ from pwflow_core.reporting.stretch_facts import read_stretches
 from pwflow_core.reporting.texts import Texts
 from pwflow_core.warehouse import utc_now
 
-__all__ = ["ReportSummary", "build_report", "build_reports", "report_path"]
+__all__ = ["ReportSummary", "build_report", "build_reports", "find_outdated", "report_path"]
 
 _log = logging.getLogger("pwflow.report")
+
+_STAMP = "<!-- made from {} -->"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,36 @@ def build_report(plant: Plant, target: Path, *, language: str = "en", days: int 
     return build_reports(plant, {language: target}, days=days)[0]
 
 
+def find_outdated(plant: Plant, targets: Mapping[str, Path], *, days: int | None = None) -> dict[str, Path]:
+    """Return the reports that have to be built: something that was published, or the configuration, is another one now.
+
+    Arguments:
+        plant: The plant.
+        targets: The file of each language.
+        days: As in `build_reports`.
+    """
+    stamp = _stamp(plant, days).encode()
+    return {language: target for language, target in targets.items() if not stamp or not _ends_with(target, stamp)}
+
+
+def _stamp(plant: Plant, days: int | None) -> str:
+    """Return the line that tells what a report was made from; empty as long as nothing is published."""
+    manifest = read_manifest(plant.config.published_folder)
+    if manifest == Manifest():
+        return ""
+    parts = [manifest.days, manifest.tables, plant.config.model_dump(mode="json"), days, version("pwflow")]
+    return _STAMP.format(hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest())
+
+
+def _ends_with(file: Path, end: bytes) -> bool:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - len(end)))
+            return stream.read() == end
+    except OSError:
+        return False
+
+
 def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None = None) -> list[ReportSummary]:
     """Build the report in several languages; what it shows is read once. See `build_report`.
 
@@ -89,6 +124,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
         days: How many days of readings to show, from the last one backwards; as configured if None.
     """
     started = time.perf_counter()
+    stamp = _stamp(plant, days)
     texts = {language: Texts(language) for language in targets}
     facts = read_facts(plant, days or plant.config.report.days, utc_now())
     model, problem = load_regimes(plant)
@@ -120,7 +156,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
             quality=make_quality(facts, words),
             models=make_models(facts, words),
         )
-        size = put_in_place(page, target)
+        size = put_in_place(f"{page}\n{stamp}", target)
         seconds = time.perf_counter() - started
         summaries.append(
             ReportSummary(

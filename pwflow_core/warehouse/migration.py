@@ -15,6 +15,7 @@ import duckdb
 
 from pwflow_core.errors import WarehouseVersionError
 from pwflow_core.warehouse.sql import quote_identifier, read_sql, run_script
+from pwflow_core.warehouse.times import utc_now
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "Migration", "find_version", "migrate", "pending"]
 
@@ -193,6 +194,15 @@ def _forget_levels(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DROP TABLE IF EXISTS core.level_steps")
 
 
+def _fill_changed_days(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have each step look at all days once."""
+    connection.execute(
+        "INSERT INTO core.changed_days SELECT day, $now AS changed_at FROM (SELECT DISTINCT ts::DATE AS day FROM "
+        "(SELECT ts FROM core.readings UNION ALL SELECT ts FROM mart.anomaly_scores))",
+        {"now": utc_now()},
+    )
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -210,6 +220,7 @@ MIGRATIONS = (
     Migration(15, "tables are explained in plainer words"),
     Migration(16, "verdicts and events say when they were over", alter=_add_ended, fill=_fill_ended),
     Migration(17, "the share of marked cases that were right gets a view"),
+    Migration(18, "which days changed is kept", fill=_fill_changed_days),
 )
 """All migrations, in the order of their layouts."""
 

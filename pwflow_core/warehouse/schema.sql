@@ -606,6 +606,9 @@ CREATE TABLE IF NOT EXISTS mart.model_comparison (
     made_at TIMESTAMP
 );
 
+-- When a day (UTC) last changed: a reading, its score or what explains it was written, changed or removed. See days.py.
+CREATE TABLE IF NOT EXISTS core.changed_days (day DATE, changed_at TIMESTAMP);
+
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import duckdb
 
 from pwflow_core.errors import NotFittedError
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql, run_script
+from pwflow_core.warehouse.days import FreshDays, find_fresh_days, remember_days
 
 __all__ = ["HealthSummary", "derive_health"]
 
 _log = logging.getLogger("pwflow.health")
+
+_STEP = "health"
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,7 @@ def derive_health(plant: Plant) -> HealthSummary:
     with plant.warehouse.transaction() as connection:
         if not connection.execute("SELECT 1 FROM mart.anomaly_scores LIMIT 1").fetchall():
             raise NotFittedError("There are no scores yet: materialize anomaly_scores, or run `pwflow run`.")
-        run_script(connection, read_sql(__package__, "health.sql"), {"timezone": plant.config.schedule.timezone})
-        n_nights = fetch_value(connection, "SELECT count(*) FROM stale")
+        n_nights = _derive(connection, plant.config.schedule.timezone)
         n_rows = fetch_value(connection, "SELECT count(*) FROM mart.cluster_health")
         by_channel = connection.execute(
             "SELECT channel, sum(n_readings)::BIGINT FROM mart.cluster_health GROUP BY channel ORDER BY channel"
@@ -54,3 +58,29 @@ def derive_health(plant: Plant) -> HealthSummary:
         ).fetchall()
     _log.info("%d nights derived, %d regimes and nights above a threshold", n_nights, len(exceeded))
     return HealthSummary(n_nights, n_rows, dict(by_channel), exceeded)
+
+
+def _derive(connection: duckdb.DuckDBPyConnection, timezone: str) -> int:
+    """Derive the nights that changed, and return how many those are; all of them are looked at if any is missing."""
+    fresh = find_fresh_days(connection, _STEP, timezone)
+    n_nights = _derive_nights(connection, timezone, fresh)
+    n_missing = fetch_value(
+        connection,
+        "SELECT (SELECT count(*) FROM mart.anomaly_scores) - coalesce(sum(n_scores), 0) FROM core.health_nights",
+    )
+    if n_missing:
+        n_nights += _derive_nights(connection, timezone, replace(fresh, are_all=True))
+    remember_days(connection, _STEP, fresh)
+    return n_nights
+
+
+def _derive_nights(connection: duckdb.DuckDBPyConnection, timezone: str, fresh: FreshDays) -> int:
+    script = read_sql(
+        __package__,
+        "health.sql",
+        around=fresh.around("ts"),
+        around_score=fresh.around("score.ts"),
+        around_reading=fresh.around("reading.ts"),
+    )
+    run_script(connection, script, {"timezone": timezone, "days": list(fresh.days), "are_all": fresh.are_all})
+    return int(fetch_value(connection, "SELECT count(*) FROM stale"))

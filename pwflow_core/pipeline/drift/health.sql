@@ -1,18 +1,28 @@
--- What can be said about each night and regime, in one transaction; only the nights whose scores changed.
--- Expects $timezone, that of the schedule: a night is a calendar day there.
+-- What can be said about each night and regime, in one transaction; only the nights whose scores changed. Expects
+-- $timezone, that of the schedule: a night is a calendar day there. Of the scores, only those in days around a change are
+-- looked at: they hold the whole of each night that may have changed.
 
-CREATE TEMP TABLE nights AS
+CREATE OR REPLACE TEMP TABLE candidates AS
+SELECT DISTINCT unnest(generate_series(
+    night_of(day::TIMESTAMP, $timezone)::TIMESTAMP,
+    night_of(day::TIMESTAMP + INTERVAL '1 day' - INTERVAL '1 microsecond', $timezone)::TIMESTAMP,
+    INTERVAL '1 day'
+))::DATE AS night
+FROM (SELECT unnest($days::DATE[]) AS day);
+
+CREATE OR REPLACE TEMP TABLE nights AS
 SELECT
     night_of(ts, $timezone) AS night,
     count(*) AS n_scores,
     max(scored_at) AS last_scored_at
 FROM mart.anomaly_scores
+WHERE /*around*/ AND ($are_all OR night_of(ts, $timezone) IN (FROM candidates))
 GROUP BY night;
 
-CREATE TEMP TABLE stale AS
+CREATE OR REPLACE TEMP TABLE stale AS
 SELECT night FROM (FROM nights EXCEPT FROM core.health_nights)
 UNION
-SELECT night FROM core.health_nights ANTI JOIN nights USING (night);
+SELECT night FROM core.health_nights ANTI JOIN nights USING (night) WHERE $are_all OR night IN (FROM candidates);
 
 DELETE FROM mart.cluster_health
 WHERE night IN (FROM stale)
@@ -22,7 +32,7 @@ DELETE FROM core.health_nights WHERE night IN (FROM stale);
 
 INSERT INTO core.health_nights BY NAME SELECT * FROM nights SEMI JOIN stale USING (night);
 
-CREATE TEMP TABLE judged AS
+CREATE OR REPLACE TEMP TABLE judged AS
 SELECT *
 FROM (
     SELECT
@@ -36,6 +46,7 @@ FROM (
     JOIN core.readings AS reading USING (reading_id)
     LEFT JOIN core.model_sets AS pins
       ON score.model_set_id = pins.model_set_id AND score.cluster_key = pins.cluster_key
+    WHERE /*around_score*/ AND /*around_reading*/
 ) SEMI JOIN stale USING (night);
 
 INSERT INTO mart.cluster_health BY NAME

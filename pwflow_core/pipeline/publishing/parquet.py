@@ -1,35 +1,30 @@
 """The published tables as Parquet files, for tools without a DuckDB driver: a folder that is swapped in as a whole.
 
-`published` is a link to one version of the folder. A new version takes over, as hard links, the days whose rows did not
-change, so that a night writes what it brought; the link is then moved in one step. The version before stays until the
-next one, for whoever is reading it.
+A table with readings has a folder per day, each of the others is one file. `published` is a link to one version. A new
+version takes over, as hard links, the days whose rows did not change, so that a night writes what it brought; the link
+is then moved in one step. The version before stays until the next one, for whoever is reading it.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
 import duckdb
 
 from pwflow_core.errors import ConfigurationError
+from pwflow_core.pipeline.publishing.contents import DAILY, WHOLE, Contents, Manifest, read_manifest
 from pwflow_core.storage import flush
 from pwflow_core.warehouse import quote_identifier, quote_literal
+from pwflow_core.warehouse.days import on_days
 
-__all__ = ["Version", "one_writer", "swap_in", "write_version"]
-
-_MANIFEST = "manifest.json"
-_DAILY = ("readings", "anomaly_scores", "sensor_contributions")
-"""Tables with a folder per day of `ts`, UTC; each of the others is one file."""
-
-Version = dict[str, dict[str, str]]
-"""Fingerprint of the rows by table and part: a day, or `""` for a table that is one file."""
+__all__ = ["one_writer", "swap_in", "write_version"]
 
 
 @contextmanager
@@ -48,30 +43,24 @@ def one_writer(link: Path) -> Iterator[None]:
         os.close(entry)
 
 
-def write_version(connection: duckdb.DuckDBPyConnection, tables: list[str], folder: Path, before: Path) -> None:
-    """Write all tables into a new folder, inside of `one_writer`.
+def write_version(connection: duckdb.DuckDBPyConnection, contents: Contents, folder: Path, before: Path) -> None:
+    """Write all tables into a new folder, inside of `one_writer`; the manifest is left to the caller.
 
     Arguments:
         connection: Has the tables as `published.mart.*`.
-        tables: Their names.
+        contents: What they hold, and what of it is not in the version in use.
         folder: Where to; new and empty.
         before: The link to the version in use; parts that did not change are taken from it.
     """
-    known = _read_manifest(before)
-    version: Version = {}
-    for table in tables:
-        version[table] = _fingerprints(connection, table)
+    for table, parts in contents.manifest.tables.items():
         (folder / table).mkdir()
-        stale = [
-            part
-            for part, rows in version[table].items()
-            if known.get(table, {}).get(part) != rows or not _take_over(before / table, folder / table, part)
-        ]
-        if stale:
-            _write_parts(connection, table, folder / table, stale)
-    (folder / _MANIFEST).write_text(json.dumps(version), encoding="utf-8")
-    for written in (*folder.rglob("*"), folder):  # before anything points to it; links lie there already
-        flush(written)
+        changed = set(contents.stale[table])
+        missing = [part for part in parts if part in changed or not _take_over(before / table, folder / table, part)]
+        if missing or not parts:
+            _write_parts(connection, table, folder / table, missing)
+    for written in (*folder.rglob("*"), folder):  # before anything points to it
+        if written.is_dir() or written.stat().st_nlink == 1:
+            flush(written)
 
 
 def swap_in(folder: Path, link: Path) -> None:
@@ -96,7 +85,7 @@ def swap_in(folder: Path, link: Path) -> None:
 
 def _remove_copy(found: Path) -> None:
     """Remove what a backup that follows links has made of the link; leave alone what is not ours."""
-    if not (found / _MANIFEST).is_file():
+    if read_manifest(found) == Manifest():
         raise ConfigurationError(
             f"Expected nothing or the Parquet tables of pwflow at {found}, got something else: move it away, or give "
             "warehouse.published another name."
@@ -106,29 +95,6 @@ def _remove_copy(found: Path) -> None:
 
 def _home(link: Path) -> Path:
     return link.with_name(f".{link.name}.versions")
-
-
-def _read_manifest(link: Path) -> Version:
-    try:
-        known: Version = json.loads((link / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known
-
-
-def _fingerprints(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Return what changes when any row of a part does, whatever their order."""
-    part = "ts::DATE::VARCHAR" if table in _DAILY else "''"
-    rows = connection.execute(
-        f"SELECT {part} AS part, count(*), sum(hash(t)) FROM published.mart.{quote_identifier(table)} AS t "
-        "GROUP BY part ORDER BY part"
-    ).fetchall()
-    schema = connection.execute(
-        "SELECT md5(string_agg(column_name || data_type ORDER BY column_index)) FROM duckdb_columns() "
-        "WHERE database_name = 'published' AND table_name = ?",
-        [table],
-    ).fetchall()[0][0]
-    return {part: f"{schema}-{n}-{total}" for part, n, total in rows} or {"": f"{schema}-0"}
 
 
 def _take_over(before: Path, folder: Path, part: str) -> bool:
@@ -148,16 +114,15 @@ def _take_over(before: Path, folder: Path, part: str) -> bool:
 
 def _write_parts(connection: duckdb.DuckDBPyConnection, table: str, folder: Path, parts: list[str]) -> None:
     source = f"published.mart.{quote_identifier(table)}"
-    if parts == [""]:
+    if table not in DAILY or not parts:
         connection.execute(f"COPY {source} TO {quote_literal(str(folder / 'data.parquet'))} (FORMAT parquet)")
         return
+    days = on_days("ts", sorted(map(date.fromisoformat, parts)))
     connection.execute(
-        f"COPY (SELECT *, ts::DATE::VARCHAR AS day FROM {source} WHERE ts::DATE IN (SELECT unnest($days::DATE[]))) "
-        f"TO {quote_literal(str(folder))} "
-        "(FORMAT parquet, PARTITION_BY (day), FILENAME_PATTERN 'data_{i}', OVERWRITE_OR_IGNORE)",
-        {"days": parts},
+        f"COPY (SELECT *, ts::DATE::VARCHAR AS day FROM {source} WHERE {days}) TO {quote_literal(str(folder))} "
+        "(FORMAT parquet, PARTITION_BY (day), FILENAME_PATTERN 'data_{i}', OVERWRITE_OR_IGNORE)"
     )
 
 
 def _folder_of(part: str) -> str:
-    return f"day={part}" if part else ""
+    return "" if part == WHOLE else f"day={part}"

@@ -1,36 +1,43 @@
 """Publishing: the read-only copy for analysts, made beside the one in use and swapped in as a whole.
 
-It is a DuckDB file, in a storage format that readers of early 2025 open, and the same tables as Parquet (`parquet`).
+It is a DuckDB file, in a storage format that readers of early 2025 open, and the same tables as Parquet (`parquet`). A
+night begins with a copy of the file in use and writes the days that changed; see `contents`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pipeline.publishing.contents import (
+    DAILY,
+    Contents,
+    Manifest,
+    identify,
+    read_contents,
+    read_manifest,
+    write_manifest,
+)
 from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_version
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
-from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import flush, working_folder
-from pwflow_core.warehouse import (
-    PUBLIC_TABLES,
-    describe_table,
-    fetch_value,
-    quote_columns,
-    quote_identifier,
-    quote_literal,
-)
+from pwflow_core.warehouse import describe_table, fetch_value, quote_identifier, quote_literal
+from pwflow_core.warehouse.days import on_days
 
 __all__ = ["PublishedSummary", "publish_warehouse"]
 
 _STORAGE_VERSION = "v1.2.0"
 """Drivers and tools take years to follow a new format of DuckDB; this one is read by all since January 2025."""
-_READING_COLUMNS = ("reading_id", "machine_id", "ts", "segment", "quality", "reason")
+_MOST_FREE = 0.5
+"""A file with a larger share of free blocks is written as a whole."""
 _IN_TIME_ORDER = {
+    "readings": " ORDER BY machine_id, ts",
     "cases": " ORDER BY since, case_id",
     "case_events": " ORDER BY case_id, started_at, event_id, verdict_id",
     "case_changes": " ORDER BY change_number",
@@ -78,38 +85,58 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
         with plant.warehouse.snapshot() as connection:
             _check_scored(connection)
             refuse_failed_checks(plant, connection)
-            n_rows = _copy_tables(connection, fresh)
-            write_version(connection, list(n_rows), files, link)
+            contents = read_contents(connection, _copy_before(target, fresh, link))
+            n_rows = _write_tables(connection, contents, fresh)
+            write_version(connection, contents, files, link)
             connection.execute("DETACH published")
         flush(fresh)
+        flush(write_manifest(files, replace(contents.manifest, file=identify(fresh))))
+        flush(files)
         fresh.replace(target)
         swap_in(files, link)
     return PublishedSummary(target, link, target.stat().st_size, n_rows)
 
 
 def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
-    if not fetch_value(connection, "SELECT count(*) FROM mart.anomaly_scores"):
+    if not connection.execute("SELECT 1 FROM mart.anomaly_scores LIMIT 1").fetchall():
         raise NotFittedError("There are no scores to publish yet: materialize anomaly_scores, or run `pwflow run`.")
 
 
-def _copy_tables(connection: duckdb.DuckDBPyConnection, fresh: Path) -> dict[str, int]:
-    sensors = [sensor.name for sensor in read_source(connection).sensors]
+def _copy_before(target: Path, fresh: Path, link: Path) -> Manifest:
+    """Copy the file in use if it is as it was published; return what it has, or that there is nothing to begin with."""
+    before = read_manifest(link)
+    if not before.file or before.file != identify(target):
+        return Manifest()
+    with target.open("rb") as old, fresh.open("wb") as new:
+        size = target.stat().st_size
+        try:  # a file system that can share blocks between files does so here
+            while (done := new.tell()) < size and os.copy_file_range(old.fileno(), new.fileno(), size - done):
+                new.seek(0, os.SEEK_END)
+        except (OSError, AttributeError):
+            shutil.copyfile(target, fresh)
+    return before
+
+
+def _write_tables(connection: duckdb.DuckDBPyConnection, contents: Contents, fresh: Path) -> dict[str, int]:
+    """Write the parts that changed into the file; return how many rows each of its tables has then."""
     connection.execute(
         f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE, STORAGE_VERSION '{_STORAGE_VERSION}')"
     )
-    connection.execute("CREATE SCHEMA published.mart")
-    connection.execute(
-        f"CREATE TABLE published.mart.readings AS SELECT {quote_columns([*_READING_COLUMNS, *sensors])} "
-        "FROM core.readings ORDER BY machine_id, ts"
-    )
-    _copy_comments(connection, "core", "readings")
-    for table in PUBLIC_TABLES:
-        connection.execute(f"CREATE TABLE published.mart.{table} AS FROM mart.{table}{_IN_TIME_ORDER.get(table, '')}")
-        _copy_comments(connection, "mart", table)
+    connection.execute("CREATE SCHEMA IF NOT EXISTS published.mart")
+    for table, query in contents.sources.items():
+        stale, order = contents.stale[table], _IN_TIME_ORDER.get(table, "")
+        name = f"published.mart.{quote_identifier(table)}"
+        if table in DAILY and len(stale) < len(contents.manifest.tables[table]):
+            changed = on_days("ts", contents.changed)
+            connection.execute(f"DELETE FROM {name} WHERE {changed}")
+            connection.execute(f"INSERT INTO {name} {query} WHERE {changed}{order}")
+        elif stale or not contents.manifest.tables[table]:
+            connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}{order}")
+            _copy_comments(connection, "core" if table == "readings" else "mart", table)
     connection.commit()  # of the snapshot's transaction: all tables and comments at once
     return {
-        table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{table}")
-        for table in ("readings", *PUBLIC_TABLES)
+        table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{quote_identifier(table)}")
+        for table in contents.sources
     }
 
 

@@ -19,6 +19,7 @@ from pwflow_core.pipeline.source.source import Sensor, Source, read_source
 from pwflow_core.plant import Plant
 from pwflow_core.spelling import LARGEST_PHYSICAL
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, run_script, utc_now
+from pwflow_core.warehouse.days import note_changed_days
 from pwflow_core.warehouse.progress import Progress, read_progress, write_progress
 
 __all__ = ["ReadingsSummary", "derive_readings"]
@@ -84,6 +85,7 @@ def derive_readings(plant: Plant) -> ReadingsSummary:
         _insert(connection, source, batch_id, pin_interval(connection))
         _settle_over_time(connection, plant.config, batch_id)
         n_new, n_changed = _forget_changed(connection, batch_id)
+        note_changed_days(connection, "SELECT ts FROM changed")
         n_batches = before.batch_id + (1 if n_new or n_changed else 0)
         arrived = fetch_value(connection, "SELECT coalesce(max(arrived_in), 0) FROM ingest.files")
         write_progress(connection, STEP, Progress(str(arrived), n_batches))

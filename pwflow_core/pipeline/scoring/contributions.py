@@ -20,6 +20,7 @@ from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql, run_script
+from pwflow_core.warehouse.days import note_changed_days
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def _write(plant: Plant, sensors: list[tuple[str, str]], folder: Path) -> Contri
         )
         values = {"results": str(folder / _RESULTS), "anomalies": str(folder / _ANOMALIES)}
         run_script(connection, read_sql(__package__, "contributions.sql"), values)
+        note_changed_days(connection, "SELECT ts FROM explained UNION ALL SELECT ts FROM outdated")
         return _summarise(connection)
 
 

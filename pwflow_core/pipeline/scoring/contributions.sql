@@ -1,9 +1,13 @@
 -- From shares in the cause to contributions, in one transaction. Expects the temporary table
 --   sensors (position, sensor, unit): the sensors in the order of the model's columns.
 
+CREATE TEMP TABLE outdated AS
+SELECT DISTINCT reading_id, scored_at, ts
+FROM mart.sensor_contributions
+ANTI JOIN (SELECT reading_id, scored_at FROM mart.anomaly_scores WHERE is_anomaly) AS anomaly USING (reading_id, scored_at);
+
 DELETE FROM mart.sensor_contributions
-WHERE (reading_id, scored_at) NOT IN
-    (SELECT (reading_id, scored_at) FROM mart.anomaly_scores WHERE is_anomaly);
+WHERE (reading_id, scored_at) IN (SELECT (reading_id, scored_at) FROM outdated);
 
 -- What was explained and is still the same anomaly, and was not explained by another run meanwhile.
 CREATE TEMP TABLE explained AS

@@ -16,6 +16,7 @@ from pwflow_core.pipeline.scoring.levels import measure_levels, write_levels
 from pwflow_core.pipeline.scoring.model_sets import create_pins, record_model_set
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql, run_script, utc_now
+from pwflow_core.warehouse.days import note_changed_days
 from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
 
 __all__ = ["SCORES_STEP", "ClusterCalibration", "ScoresSummary", "alpha_in_force", "derive_scores"]
@@ -98,6 +99,7 @@ def derive_scores(plant: Plant) -> ScoresSummary:
             "now": utc_now(),
         }
         run_script(connection, read_sql(__package__, "scores.sql"), values)
+        note_changed_days(connection, "SELECT ts FROM core.readings SEMI JOIN affected USING (reading_id)")
         write_progress(connection, SCORES_STEP, Progress(model_set_id, latest))
         summary = _summarise(connection, model_set_id, rate, scoring.min_calibration_rows)
     _log_summary(summary, scoring.min_calibration_rows)

@@ -14,6 +14,9 @@ import pytest
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.pipeline.publishing import parquet
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.warehouse import PUBLIC_TABLES
 from tests.conftest import plant_readings, put_file, query, read_all, score_all
 
 OLD_RELEASE = "1.2.2"
@@ -172,3 +175,41 @@ def test_a_run_that_publishes_waits_for_another_one_and_removes_nothing_of_it(tr
         thread.join(30)
     assert (link / "manifest.json").is_file()
     assert len(list(parquet._home(link).iterdir())) == 2, "the version in use and the one before"
+
+
+def all_published(plant) -> dict[str, tuple]:
+    """Return how many rows each published table has, in the file and as Parquet, and a sum of their hashes."""
+    found = {}
+    with duckdb.connect(str(plant.config.published_path), read_only=True) as connection:
+        for table in ("readings", *PUBLIC_TABLES):
+            files = f"read_parquet('{plant.config.published_folder}/{table}/**/*.parquet', hive_partitioning = false)"
+            sums = [
+                connection.execute(f"SELECT count(*), sum(hash(t)) FROM {source} AS t").fetchone()
+                for source in (f"mart.{table}", files)
+            ]
+            assert sums[0] == sums[1], table
+            found[table] = sums[0]
+    return found
+
+
+def test_days_that_are_written_one_night_after_the_other_end_in_the_copy_of_one_load(trained_plant):
+    """A new night, a corrected file, readings of an earlier time: what changed is written, and nothing else."""
+    data = trained_plant.config.folder / "data"
+    night, other = (plant_readings(60, seed=seed, start=f"2024-04-0{seed - 6} 23:30") for seed in (7, 8))
+    for name, readings in [
+        ("night.csv", night),
+        ("late.csv", plant_readings(30, seed=9, start="2024-02-01")),
+        ("night.csv", night.assign(pressure=night.pressure + 5).iloc[:-10]),
+        ("other.csv", other),
+    ]:
+        put_file(data / name, readings)
+        read_all(trained_plant)
+        score_all(trained_plant)
+        explain_anomalies(trained_plant)
+        derive_events(trained_plant)
+        publish_warehouse(trained_plant)
+        one_by_one, size = all_published(trained_plant), trained_plant.config.published_path.stat().st_size
+        (trained_plant.config.published_folder / "manifest.json").unlink()
+        publish_warehouse(trained_plant)
+        assert all_published(trained_plant) == one_by_one
+        assert trained_plant.config.published_path.stat().st_size <= size + 2**20
