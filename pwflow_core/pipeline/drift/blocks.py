@@ -23,6 +23,7 @@ from pwflow_core.pipeline.scoring.model_sets import create_pins
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_columns, quote_literal, read_sql, run_script
+from pwflow_core.warehouse.days import on_days, with_neighbours
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
@@ -138,7 +139,15 @@ def _copy_rows(
     block_seconds: float,
     folder: Path,
 ) -> None:
-    rows = read_sql(__package__, "rows.sql", held_out_folds=str(HELD_OUT_FOLDS), suspects=select_suspects())
+    days = with_neighbours(followed.stale)
+    rows = read_sql(
+        __package__,
+        "rows.sql",
+        held_out_folds=str(HELD_OUT_FOLDS),
+        suspects=select_suspects(),
+        around_score=on_days("score.ts", days) if followed.has_reference else "true",
+        around_reading=on_days("reading.ts", days) if followed.has_reference else "true",
+    )
     values = {
         "key": followed.cluster_key,
         "version": followed.flow_version,
@@ -151,7 +160,8 @@ def _copy_rows(
     copy_out(
         connection,
         f"SELECT reading_id, {quote_columns(model.columns)} FROM core.model_readings "
-        f"SEMI JOIN read_parquet({quote_literal(str(places))}) AS wanted USING (reading_id)",
+        f"SEMI JOIN read_parquet({quote_literal(str(places))}) AS wanted USING (reading_id) "
+        f"WHERE {on_days('ts', days) if followed.has_reference else 'true'}",
         {},
         readings,
     )

@@ -1,5 +1,6 @@
 -- The readings of one regime whose block means are wanted: those of stale nights, and, where $with_reference, those that
--- its flow did not learn from in the time that it learned from. Expects what nights.sql made.
+-- its flow did not learn from in the time that it learned from. Expects what nights.sql made. Without a reference to
+-- make, only the days around stale nights are looked at.
 
 SELECT
     score.reading_id,
@@ -12,7 +13,8 @@ FROM mart.anomaly_scores AS score
 JOIN core.model_readings AS reading USING (reading_id)
 JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
 CROSS JOIN (VALUES (true), (false)) AS roles (is_reference)
-WHERE score.cluster_key = $key
+WHERE /*around_score*/ AND /*around_reading*/
+  AND score.cluster_key = $key
   AND score.flow_version = $version
   AND score.status = 'scored'
   AND reading.quality IN ('ok', 'filled')

@@ -15,6 +15,7 @@ FROM (
         GROUP BY file_id, row_number
     ) AS rejected USING (file_id, row_number)
     WHERE night_of(reading.ts, $timezone) BETWEEN $first AND $last
+      AND reading.ts BETWEEN $first::DATE - 1 AND $last::DATE + 2
 ) AS valued
 GROUP BY machine_id, night
 ORDER BY machine_id, night

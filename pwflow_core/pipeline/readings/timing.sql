@@ -10,6 +10,8 @@ WITH touched AS (
 ), counted AS (
     SELECT machine_id, floor(epoch(ts) / $reach_seconds) AS bucket, count(*) AS n_rows
     FROM core.readings
+    WHERE ts >= (SELECT min(ts) - to_microseconds((1e6 * $reach_seconds)::BIGINT) FROM changed)
+      AND ts <= (SELECT max(ts) + to_microseconds((2e6 * $reach_seconds)::BIGINT) FROM changed)
     GROUP BY ALL
 )
 SELECT

@@ -118,14 +118,21 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
         "seen": int(read_progress(connection, READINGS_STEP).model or 0),
         "derived": read_progress(connection, SCORES_STEP).batch_id,
     }
-    files = connection.execute(read_sql(__package__, "checks_balance.sql"), values).fetchall()
+    is_paired = _are_paired(connection, values["derived"])
+    judged = read_sql(__package__, "checks_paired.sql" if is_paired else "checks_judged.sql")
+    files = connection.execute(read_sql(__package__, "checks_balance.sql", judged=judged), values).fetchall()
     wrong = [path for path, *_, is_balanced in files if not is_balanced]
     names = ("ingested", "scored", "unjudged", "waiting", "merged", "rejected", "lost", "scored twice")
     totals: Figures = {
         name: int(total) for name, total in zip(names, np.sum([row[1:-1] for row in files], axis=0), strict=True)
     }
-    query = "SELECT count(*) FROM mart.anomaly_scores ANTI JOIN core.readings USING (reading_id)"
-    orphans = fetch_value(connection, query)
+    orphans = 0
+    if is_paired:
+        n_unjudged = fetch_value(connection, "SELECT count(*) FROM mart.anomaly_scores WHERE status <> 'scored'")
+        totals |= {"scored": int(totals["scored"]) - n_unjudged, "unjudged": n_unjudged}
+    else:
+        query = "SELECT count(*) FROM mart.anomaly_scores ANTI JOIN core.readings USING (reading_id)"
+        orphans = fetch_value(connection, query)
     sums = ", ".join(f"{totals[name]:,} {name}" for name in names[1:])
     sentence = f"{totals['ingested']:,} rows were ingested: {sums}; {orphans:,} scores have no reading."
     if wrong or orphans:
@@ -133,6 +140,13 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
         sentence += f"{where} Materialize readings, cluster_assignments, component_log_density and anomaly_scores."
     figures = totals | {"scores without a reading": orphans, "files": len(files), "files out of balance": len(wrong)}
     return not wrong and not orphans, sentence, figures
+
+
+def _are_paired(connection: duckdb.DuckDBPyConnection, derived: int) -> bool:
+    """Return whether the readings up to a batch have one score each: as many, and with the same sum of hashes."""
+    query = "SELECT count(*), sum(hash(reading_id)) FROM {}"
+    readings = connection.execute(query.format("core.readings WHERE batch_id <= ?"), [derived]).fetchall()
+    return readings == connection.execute(query.format("mart.anomaly_scores")).fetchall()
 
 
 def p_values_are_uniform(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:

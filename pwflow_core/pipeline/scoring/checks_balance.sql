@@ -1,5 +1,6 @@
 -- What became of the rows of every file that the readings step has seen: one row per file.
--- Expects $seen, the last arrival that the readings step has seen, and $derived, the last batch that has scores.
+-- Expects $seen, the last arrival that the readings step has seen, and $derived, the last batch that has scores; `judged`
+-- is one of the two files beside it.
 WITH files AS (
     SELECT file_id, path, n_rows, superseded_in IS NOT NULL AS is_replaced
     FROM ingest.files
@@ -25,16 +26,7 @@ WITH files AS (
         ON reading.file_id = merged.file_id AND reading.row_number = merged.row_number
     GROUP BY merged.file_id
 ), judged AS (
-    SELECT
-        reading.file_id,
-        count(*) AS n_joined,
-        count(*) FILTER (score.status = 'scored') AS n_scored,
-        count(*) FILTER (score.status <> 'scored') AS n_unjudged,
-        count(*) FILTER (score.status IS NULL AND reading.batch_id > $derived) AS n_waiting,
-        count(*) FILTER (score.status IS NULL AND reading.batch_id <= $derived) AS n_lost
-    FROM core.readings AS reading
-    LEFT JOIN mart.anomaly_scores AS score USING (reading_id)
-    GROUP BY reading.file_id
+    /*judged*/
 ), counted AS (
     SELECT
         coalesce(path, 'no file') AS path,

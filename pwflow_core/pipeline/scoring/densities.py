@@ -111,7 +111,11 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
         rows, results = folder / "rows.parquet", folder / "results.parquet"
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
-            _copy_missing(connection, key, version, model.columns, rows)
+            n_missing = _copy_missing(connection, key, version, model.columns, rows)
+        if not n_missing:
+            plant.models.get(version)  # raises if it cannot be used any more
+            n_readings = _write_slice(plant, key, Progress(version, latest), assigned_by, None)
+            return SliceSummary(version, 0, n_readings, float("nan"))
         flow = load_flow(plant, key, version, len(model.columns))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
@@ -131,22 +135,46 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
 
 def _copy_missing(
     connection: duckdb.DuckDBPyConnection, key: str, version: str, sensors: tuple[str, ...], target: Path
-) -> None:
-    copy_out(
+) -> int:
+    """Copy out the readings that a flow has not scored, and return how many those are.
+
+    They are looked for among those that arrived since the slice was written, and among all if not all are there.
+    """
+    about = {"key": key, "version": version}
+    n_missing: int = fetch_value(
         connection,
-        f"""
-        SELECT reading.reading_id, {quote_columns(sensors, "reading.")}
-        FROM core.model_readings AS reading
-        SEMI JOIN (
-            SELECT reading_id FROM core.cluster_assignments WHERE cluster_key = $key
-            EXCEPT ALL
-            SELECT reading_id FROM core.component_log_density
-            WHERE cluster_key = $key AND flow_version = $version
-        ) AS missing USING (reading_id)
+        """
+        SELECT (SELECT count(*) FROM core.cluster_assignments WHERE cluster_key = $key)
+             - (SELECT count(*) FROM core.component_log_density WHERE cluster_key = $key AND flow_version = $version)
         """,
-        {"key": key, "version": version},
-        target,
+        about,
     )
+    done = read_progress(connection, SCORE_STEP, key)
+    for since in (done.batch_id if done.model == version else 0, 0) if n_missing else ():
+        connection.execute(
+            """
+            CREATE OR REPLACE TEMP TABLE missing AS
+            SELECT assigned.reading_id
+            FROM core.cluster_assignments AS assigned
+            SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id > $since) AS recent USING (reading_id)
+            ANTI JOIN (
+                SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key AND flow_version = $version
+            ) AS scored USING (reading_id)
+            WHERE cluster_key = $key
+            """,
+            about | {"since": since},
+        )
+        if fetch_value(connection, "SELECT count(*) FROM missing") == n_missing:
+            break
+    if n_missing:
+        copy_out(
+            connection,
+            f"SELECT reading_id, {quote_columns(sensors)} FROM core.model_readings "
+            "SEMI JOIN missing USING (reading_id) WHERE batch_id > $since",
+            {"since": since},
+            target,
+        )
+    return n_missing
 
 
 def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:
@@ -166,7 +194,7 @@ def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterF
     return flow
 
 
-def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path) -> int:
+def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, results: Path | None) -> int:
     """Write what is still missing; readings that changed, or that another run scored meanwhile, are left out.
 
     Nothing is written if the regimes were found again since the run began, which its assignments by the cluster model
@@ -176,29 +204,35 @@ def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, resul
         if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
             _log.warning("%s: the regimes were found again meanwhile; its slice is left for the next run", key)
             return _count_slice(connection, key)
-        connection.execute(
-            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
-            [key, done.model],
-        )
-        connection.execute(
-            """
-            INSERT INTO core.component_log_density BY NAME
-            SELECT $key AS cluster_key, reading_id, log_density, conformity, $version AS flow_version, $now AS scored_at
-            FROM read_parquet($results)
-            SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
-            ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)
-            """,
-            {
-                "key": key,
-                "version": done.model,
-                "now": utc_now(),
-                "results": str(results),
-                "latest": done.batch_id,
-            },
-        )
+        if read_progress(connection, SCORE_STEP, key).model != done.model:
+            connection.execute(
+                "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
+                [key, done.model],
+            )
+        if results is not None:
+            _insert_results(connection, key, done, results)
         write_progress(connection, SCORE_STEP, done, key)
         connection.execute("DELETE FROM core.progress WHERE step = ? AND cluster_key = ?", [UNREADABLE_STEP, key])
         return _count_slice(connection, key)
+
+
+def _insert_results(connection: duckdb.DuckDBPyConnection, key: str, done: Progress, results: Path) -> None:
+    connection.execute(
+        """
+        INSERT INTO core.component_log_density BY NAME
+        SELECT $key AS cluster_key, reading_id, log_density, conformity, $version AS flow_version, $now AS scored_at
+        FROM read_parquet($results)
+        SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
+        ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)
+        """,
+        {
+            "key": key,
+            "version": done.model,
+            "now": utc_now(),
+            "results": str(results),
+            "latest": done.batch_id,
+        },
+    )
 
 
 def _count_slice(connection: duckdb.DuckDBPyConnection, key: str) -> int:
