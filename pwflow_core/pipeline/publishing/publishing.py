@@ -35,7 +35,7 @@ __all__ = ["PublishedSummary", "publish_warehouse"]
 _STORAGE_VERSION = "v1.2.0"
 """Drivers and tools take years to follow a new format of DuckDB; this one is read by all since January 2025."""
 _MOST_FREE = 0.5
-"""A file with a larger share of free blocks is written as a whole."""
+"""A file with a larger share of free blocks is not copied in the next night."""
 _IN_TIME_ORDER = {
     "readings": " ORDER BY machine_id, ts",
     "cases": " ORDER BY since, case_id",
@@ -88,9 +88,10 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
             contents = read_contents(connection, _copy_before(target, fresh, link))
             n_rows = _write_tables(connection, contents, fresh)
             write_version(connection, contents, files, link)
+            is_full = _is_full(connection)
             connection.execute("DETACH published")
         flush(fresh)
-        flush(write_manifest(files, replace(contents.manifest, file=identify(fresh))))
+        flush(write_manifest(files, replace(contents.manifest, file=identify(fresh) if is_full else "")))
         flush(files)
         fresh.replace(target)
         swap_in(files, link)
@@ -138,6 +139,15 @@ def _write_tables(connection: duckdb.DuckDBPyConnection, contents: Contents, fre
         table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{quote_identifier(table)}")
         for table in contents.sources
     }
+
+
+def _is_full(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether the next night may begin with a copy of the file; if not, it is written as a whole."""
+    connection.execute("CHECKPOINT published")
+    free = fetch_value(
+        connection, "SELECT free_blocks / total_blocks FROM pragma_database_size() WHERE database_name = 'published'"
+    )
+    return bool(free <= _MOST_FREE)
 
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:
