@@ -6,6 +6,7 @@ configuration from a folder of exports lives in `onboarding`.
 
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
 from pwflow_core.config.notify import SEVERITIES, NotifyConfig, Severity, TargetConfig
+from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.sections import (
     ClusterFlowConfig,
     ClusteringConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "PlantIdentity",
     "QualityConfig",
     "ReportConfig",
+    "RetentionConfig",
     "ScheduleConfig",
     "ScoringConfig",
     "SensorConfig",

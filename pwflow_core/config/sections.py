@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pwflow_core.config.base import Section, known_zone
 from pwflow_core.config.notify import NotifyConfig
+from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
 from pwflow_core.config.warehouse import WarehouseConfig
 
@@ -322,6 +323,7 @@ class PlantConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     report: ReportConfig = ReportConfig()
     notify: NotifyConfig = NotifyConfig()
+    retention: RetentionConfig = RetentionConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
     compute: ComputeConfig = ComputeConfig()

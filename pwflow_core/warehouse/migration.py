@@ -194,6 +194,10 @@ def _forget_levels(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DROP TABLE IF EXISTS core.level_steps")
 
 
+def _add_removal(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE ingest.files ADD COLUMN IF NOT EXISTS removed_at TIMESTAMP")
+
+
 def _fill_changed_days(connection: duckdb.DuckDBPyConnection) -> None:
     """Have each step look at all days once."""
     connection.execute(
@@ -221,6 +225,7 @@ MIGRATIONS = (
     Migration(16, "verdicts and events say when they were over", alter=_add_ended, fill=_fill_ended),
     Migration(17, "the share of marked cases that were right gets a view"),
     Migration(18, "which days changed is kept", fill=_fill_changed_days),
+    Migration(19, "readings may be removed, and what they told by the hour stays", alter=_add_removal),
 )
 """All migrations, in the order of their layouts."""
 

@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS ingest.files (
     n_rows BIGINT,
     arrived_in BIGINT,
     superseded_in BIGINT,
-    ingested_at TIMESTAMP
+    ingested_at TIMESTAMP,
+    removed_at TIMESTAMP
 );
 
 CREATE TABLE IF NOT EXISTS ingest.raw_readings (
@@ -609,6 +610,78 @@ CREATE TABLE IF NOT EXISTS mart.model_comparison (
 -- When a day (UTC) last changed: a reading, its score or what explains it was written, changed or removed. See days.py.
 CREATE TABLE IF NOT EXISTS core.changed_days (day DATE, changed_at TIMESTAMP);
 
+-- How many rows of each file were removed from ingest.raw_readings, because the readings were older than they are kept.
+CREATE TABLE IF NOT EXISTS core.removed_rows (file_id BIGINT, n_rows BIGINT);
+
+-- Readings of the nights (calendar days in the zone of the schedule) that are no longer whole.
+CREATE TABLE IF NOT EXISTS core.night_counts (
+    night DATE,
+    machine_id VARCHAR,
+    segment VARCHAR,
+    cluster_key VARCHAR,
+    n_readings BIGINT,
+    n_judged BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS mart.removed_nights (
+    machine_id VARCHAR,
+    night DATE,
+    n_readings BIGINT,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    removed_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.hourly_readings (
+    machine_id VARCHAR,
+    hour TIMESTAMP,
+    sensor VARCHAR,
+    n_values BIGINT,
+    mean DOUBLE,
+    low DOUBLE,
+    high DOUBLE
+);
+
+CREATE TABLE IF NOT EXISTS mart.hourly_scores (
+    machine_id VARCHAR,
+    hour TIMESTAMP,
+    segment VARCHAR,
+    cluster_key VARCHAR,
+    n_readings BIGINT,
+    n_scored BIGINT,
+    n_anomalies BIGINT,
+    mean_score DOUBLE,
+    peak_score DOUBLE
+);
+
+COMMENT ON TABLE mart.removed_nights IS 'Readings that were older than retention.readings_days and are gone: one row per machine and night';
+COMMENT ON COLUMN mart.removed_nights.machine_id IS 'Machine';
+COMMENT ON COLUMN mart.removed_nights.night IS 'Calendar day in the time zone of the schedule';
+COMMENT ON COLUMN mart.removed_nights.n_readings IS 'Readings that it had';
+COMMENT ON COLUMN mart.removed_nights.started_at IS 'Begin of the night, UTC';
+COMMENT ON COLUMN mart.removed_nights.ended_at IS 'End of the night, UTC';
+COMMENT ON COLUMN mart.removed_nights.removed_at IS 'When they were removed, UTC';
+
+COMMENT ON TABLE mart.hourly_readings IS 'What the sensors read in the nights of removed_nights: one row per machine, hour and sensor';
+COMMENT ON COLUMN mart.hourly_readings.machine_id IS 'Machine';
+COMMENT ON COLUMN mart.hourly_readings.hour IS 'Begin of the hour, UTC';
+COMMENT ON COLUMN mart.hourly_readings.sensor IS 'Sensor';
+COMMENT ON COLUMN mart.hourly_readings.n_values IS 'Readings with a value of the sensor';
+COMMENT ON COLUMN mart.hourly_readings.mean IS 'Their mean, in the unit of the sensor';
+COMMENT ON COLUMN mart.hourly_readings.low IS 'The smallest of them';
+COMMENT ON COLUMN mart.hourly_readings.high IS 'The largest of them';
+
+COMMENT ON TABLE mart.hourly_scores IS 'How the readings in the nights of removed_nights were scored: one row per machine, hour, segment and regime';
+COMMENT ON COLUMN mart.hourly_scores.machine_id IS 'Machine';
+COMMENT ON COLUMN mart.hourly_scores.hour IS 'Begin of the hour, UTC';
+COMMENT ON COLUMN mart.hourly_scores.segment IS 'Known process condition';
+COMMENT ON COLUMN mart.hourly_scores.cluster_key IS 'Operating regime; NULL for readings that could not be given to one';
+COMMENT ON COLUMN mart.hourly_scores.n_readings IS 'Readings';
+COMMENT ON COLUMN mart.hourly_scores.n_scored IS 'Those of them with a score';
+COMMENT ON COLUMN mart.hourly_scores.n_anomalies IS 'Those of them that were anomalies';
+COMMENT ON COLUMN mart.hourly_scores.mean_score IS 'Mean anomaly score, −log10 p';
+COMMENT ON COLUMN mart.hourly_scores.peak_score IS 'Largest anomaly score';
+
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 
@@ -849,7 +922,7 @@ COMMENT ON COLUMN mart.rejected_readings.machine_id IS 'Machine, as the source n
 COMMENT ON COLUMN mart.rejected_readings.ts IS 'Timestamp as it arrived';
 COMMENT ON COLUMN mart.rejected_readings.sensor IS 'Sensor whose value was refused; NULL if the whole row was';
 COMMENT ON COLUMN mart.rejected_readings.value IS 'Refused value or line, as text';
-COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, unknown_time_zone, ambiguous_timestamp, nonexistent_timestamp, future_timestamp, duplicate, malformed_line, not_a_number, infinite, not_physical, below_limit, above_limit or bad_quality';
+COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, unknown_time_zone, ambiguous_timestamp, nonexistent_timestamp, future_timestamp, beyond_retention (the readings of that night were removed), duplicate, malformed_line, not_a_number, infinite, not_physical, below_limit, above_limit or bad_quality';
 COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
 COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
 COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';

@@ -34,6 +34,9 @@ PUBLIC_TABLES = (
     "model_comparison",
     "rejected_readings",
     "source_files",
+    "removed_nights",
+    "hourly_readings",
+    "hourly_scores",
 )
 """Tables of schema `mart` that are published; `readings` is published beside them."""
 

@@ -63,10 +63,12 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from pwflow_core.pipeline.decisions.verdicts import Decider, settle_answered
         from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+        from pwflow_core.pipeline.publishing.removing import remove_old_readings
 
         with running(context):
             opened = plant.open()
             settle_answered(opened, by=Decider(decided_by(context.run), deciding_run(context.run)))
+            removal = remove_old_readings(opened)
             summary = publish_warehouse(opened)
             n_deleted = _collect_model_files(context, opened)
             schema = column_schema(opened, "mart", "anomaly_scores")
@@ -79,6 +81,7 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
                         {"table": f"mart.{table}", "rows": count} for table, count in summary.n_rows.items()
                     ),
                     "model files deleted": n_deleted,
+                    "readings removed (retention)": removal.n_readings,
                     "try": dg.MetadataValue.md(EXAMPLE_SQL),
                     "dagster/column_schema": schema,
                     "dagster/column_lineage": column_lineage(

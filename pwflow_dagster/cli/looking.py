@@ -208,6 +208,8 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     if found.first and found.last:
         span = f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d %H:%M} UTC"
         lines.append(f"  readings    {found.n_readings:,} from {found.n_machines} machines, {span}")
+    if found.n_removed:
+        lines.append(f"              {found.n_removed:,} older ones were removed (retention), see mart.removed_nights")
     if night := found.last_night:
         lines.append(
             f"  last night  {night.night}: {night.n_readings:,} readings, {night.n_unjudged:,} not judged, "

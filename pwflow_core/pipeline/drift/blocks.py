@@ -24,6 +24,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import quote_columns, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.days import on_days, with_neighbours
+from pwflow_core.warehouse.horizon import read_horizon
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
@@ -74,7 +75,8 @@ def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[
         NotFittedError: No slice has been scored yet.
     """
     create_pins(connection)
-    run_script(connection, read_sql(__package__, "nights.sql"), {"timezone": timezone})
+    values = {"timezone": timezone, "open_from": read_horizon(connection)}
+    run_script(connection, read_sql(__package__, "nights.sql"), values)
     rows = connection.execute(
         """
         SELECT

@@ -11,6 +11,7 @@ from pwflow_core.errors import NotFittedError
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql, run_script
 from pwflow_core.warehouse.days import FreshDays, find_fresh_days, remember_days
+from pwflow_core.warehouse.horizon import read_horizon
 
 __all__ = ["HealthSummary", "derive_health"]
 
@@ -66,7 +67,9 @@ def _derive(connection: duckdb.DuckDBPyConnection, timezone: str) -> int:
     n_nights = _derive_nights(connection, timezone, fresh)
     n_missing = fetch_value(
         connection,
-        "SELECT (SELECT count(*) FROM mart.anomaly_scores) - coalesce(sum(n_scores), 0) FROM core.health_nights",
+        "SELECT (SELECT count(*) FROM mart.anomaly_scores WHERE ts >= $open_from) - coalesce(sum(n_scores), 0) "
+        "FROM core.health_nights WHERE night >= night_of($open_from, $timezone)",
+        {"timezone": timezone, "open_from": read_horizon(connection)},
     )
     if n_missing:
         n_nights += _derive_nights(connection, timezone, replace(fresh, are_all=True))
@@ -82,5 +85,6 @@ def _derive_nights(connection: duckdb.DuckDBPyConnection, timezone: str, fresh: 
         around_score=fresh.around("score.ts"),
         around_reading=fresh.around("reading.ts"),
     )
-    run_script(connection, script, {"timezone": timezone, "days": list(fresh.days), "are_all": fresh.are_all})
+    values = {"days": list(fresh.days), "are_all": fresh.are_all}
+    run_script(connection, script, values | {"timezone": timezone, "open_from": read_horizon(connection)})
     return int(fetch_value(connection, "SELECT count(*) FROM stale"))

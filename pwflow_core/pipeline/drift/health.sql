@@ -1,6 +1,7 @@
 -- What can be said about each night and regime, in one transaction; only the nights whose scores changed. Expects
 -- $timezone, that of the schedule: a night is a calendar day there. Of the scores, only those in days around a change are
--- looked at: they hold the whole of each night that may have changed.
+-- looked at: they hold the whole of each night that may have changed. Nights
+-- before $open_from stay as they are: their readings were removed.
 
 CREATE OR REPLACE TEMP TABLE candidates AS
 SELECT DISTINCT unnest(generate_series(
@@ -16,13 +17,13 @@ SELECT
     count(*) AS n_scores,
     max(scored_at) AS last_scored_at
 FROM mart.anomaly_scores
-WHERE /*around*/ AND ($are_all OR night_of(ts, $timezone) IN (FROM candidates))
+WHERE ts >= $open_from AND /*around*/ AND ($are_all OR night_of(ts, $timezone) IN (FROM candidates))
 GROUP BY night;
 
 CREATE OR REPLACE TEMP TABLE stale AS
 SELECT night FROM (FROM nights EXCEPT FROM core.health_nights)
 UNION
-SELECT night FROM core.health_nights ANTI JOIN nights USING (night) WHERE $are_all OR night IN (FROM candidates);
+SELECT night FROM core.health_nights ANTI JOIN nights USING (night) WHERE night >= night_of($open_from, $timezone) AND ($are_all OR night IN (FROM candidates));
 
 DELETE FROM mart.cluster_health
 WHERE night IN (FROM stale)

@@ -1,6 +1,7 @@
 -- What the nights of a plant were like, other than the evidence of its regimes: the mix of regimes, and the readings that
 -- came. Expects $timezone: a night is a calendar day there. A day that has not ended is left out. Where the record ends
--- more than an hour before it does on nearly all days, its last night is cut off: `cut_night`.
+-- more than an hour before it does on nearly all days, its last night is cut off: `cut_night`. Nights before $open_from
+-- were counted when their readings were removed.
 
 CREATE TEMP TABLE judged_scores AS
 SELECT
@@ -12,8 +13,10 @@ SELECT
     count(*) FILTER (status = 'scored') AS n_judged,
     max(ts) AS last_at
 FROM mart.anomaly_scores
-WHERE night_of(ts, $timezone) < (now() AT TIME ZONE $timezone)::DATE
-GROUP BY ALL;
+WHERE ts >= $open_from AND night_of(ts, $timezone) < (now() AT TIME ZONE $timezone)::DATE
+GROUP BY ALL
+UNION ALL BY NAME
+FROM core.night_counts;
 
 CREATE TEMP TABLE cut_night AS
 WITH ends AS (

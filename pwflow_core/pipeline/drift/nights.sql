@@ -1,5 +1,6 @@
 -- The nights of each regime that can show drift: those after the flow in use learned, with the readings that they hold.
--- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there.
+-- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there. Nights
+-- before $open_from are as they were followed: their readings were removed.
 
 CREATE TEMP TABLE followed AS
 SELECT
@@ -43,6 +44,7 @@ JOIN core.readings AS reading USING (reading_id)
 JOIN followed USING (cluster_key, flow_version)
 WHERE score.status = 'scored'
   AND night_of(score.ts, $timezone) >= followed.watched_from
+  AND score.ts >= $open_from
   AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
 GROUP BY ALL;
 
@@ -54,4 +56,5 @@ UNION
 SELECT state.cluster_key, state.flow_version, state.night
 FROM core.drift_states AS state
 SEMI JOIN followed USING (cluster_key, flow_version)
-ANTI JOIN nights USING (cluster_key, flow_version, night);
+ANTI JOIN nights USING (cluster_key, flow_version, night)
+WHERE state.night >= night_of($open_from, $timezone);

@@ -31,6 +31,7 @@ from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql, run_script
+from pwflow_core.warehouse.horizon import read_horizon
 
 __all__ = ["RECENT_NIGHTS", "ClusterView", "MixView", "PlantView", "plant_threshold", "read_plant", "show_evidence"]
 
@@ -125,7 +126,8 @@ def read_plant(connection: duckdb.DuckDBPyConnection, plant: Plant, model_id: st
     """Read what the nights that have not been judged are judged by."""
     threshold = plant_threshold(plant, model)
     timezone = plant.config.schedule.timezone
-    run_script(connection, read_sql(__package__, "judging.sql"), {"timezone": timezone})
+    values = {"timezone": timezone, "open_from": read_horizon(connection)}
+    run_script(connection, read_sql(__package__, "judging.sql"), values)
     learned = _learned(connection, model_id, timezone)
     stale = connection.execute(
         "SELECT DISTINCT night FROM night_parts ANTI JOIN core.judged_nights USING (night, part) "

@@ -120,12 +120,14 @@ class _PlantSize:
         n_machines: Machines that they come from.
         first: Time of the first, UTC; None if there are none.
         last: Time of the last, UTC; None if there are none.
+        n_removed: Readings that were removed by `retention.readings_days`.
     """
 
     n_readings: int
     n_machines: int
     first: datetime | None
     last: datetime | None
+    n_removed: int
 
 
 @dataclass(frozen=True)
@@ -276,9 +278,10 @@ def _read_night(connection: duckdb.DuckDBPyConnection, timezone: str) -> Night |
     return Night(night, n_readings, n_unjudged, n_anomalies, n_events, tuple(summaries or ()))
 
 
-def _read_size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, datetime | None, datetime | None]:
+def _read_size(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, datetime | None, datetime | None, int]:
     """Return the fields of `_PlantSize`."""
     [size] = connection.execute(
-        "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts) FROM core.readings"
+        "SELECT count(*), count(DISTINCT machine_id), min(ts), max(ts), "
+        "(SELECT coalesce(sum(n_readings), 0)::BIGINT FROM mart.removed_nights) FROM core.readings"
     ).fetchall()
     return size

@@ -38,6 +38,7 @@ SELECT
         WHEN 'naive_timestamp' THEN 'The timestamp has no time zone and source.timezone names none'
         WHEN 'duplicate' THEN 'There is a reading of this machine at this time already'
         WHEN 'future_timestamp' THEN /*future_detail*/
+        WHEN 'beyond_retention' THEN 'The readings of this machine and night were removed (retention.readings_days)'
         WHEN 'ambiguous_timestamp' THEN 'The clocks were put back and showed this time twice; the rows do not tell which'
         WHEN 'nonexistent_timestamp' THEN 'The clocks were put forward and never showed this time'
         WHEN 'unknown_time_zone' THEN /*zone_detail*/

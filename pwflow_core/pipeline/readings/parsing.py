@@ -5,6 +5,7 @@ How a text becomes a time is in `pwflow_core/spelling`; what else a row needs to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,6 +19,14 @@ from pwflow_core.warehouse import fetch_value, read_sql, run_script
 __all__ = ["parse_rows"]
 
 _READING_ID = "(md5_number_lower(machine_id || chr(0) || epoch_us({instant})::VARCHAR) >> 1)::BIGINT"
+_NO_VALUES: Mapping[str, object] = {}
+_WAS_REMOVED = """
+    instant < (SELECT max(ended_at) FROM mart.removed_nights) AND EXISTS (
+        FROM mart.removed_nights AS removed
+        WHERE removed.machine_id = parsed.machine_id
+          AND parsed.instant >= removed.started_at AND parsed.instant < removed.ended_at
+    )
+"""
 _FRESH = "ingest.raw_readings WHERE file_id IN (SELECT file_id FROM fresh_files)"
 
 
@@ -52,7 +61,8 @@ def parse_rows(connection: duckdb.DuckDBPyConnection, source: Source, now: datet
     )
     connection.execute("CREATE TEMP TABLE row_reasons (file_id BIGINT, row_number BIGINT, reason VARCHAR)")
     _settle_clock_changes(connection, spelling)
-    _refuse_future(connection, now + timedelta(hours=source.future_hours))
+    _refuse(connection, "future_timestamp", "instant > $latest", {"latest": now + timedelta(hours=source.future_hours)})
+    _refuse(connection, "beyond_retention", _WAS_REMOVED)
     return spelling
 
 
@@ -82,12 +92,13 @@ def _settle_clock_changes(connection: duckdb.DuckDBPyConnection, spelling: Insta
     run_script(connection, script)
 
 
-def _refuse_future(connection: duckdb.DuckDBPyConnection, latest: datetime) -> None:
-    values = {"latest": latest}
-    if not fetch_value(connection, "SELECT count(*) FROM parsed WHERE instant > $latest", values):
+def _refuse(
+    connection: duckdb.DuckDBPyConnection, reason: str, test: str, values: Mapping[str, object] = _NO_VALUES
+) -> None:
+    """Refuse the rows that pass a test for a reason: their time can be read, but not used."""
+    if not fetch_value(connection, f"SELECT count(*) FROM parsed WHERE {test}", values):
         return
     connection.execute(
-        "INSERT INTO row_reasons SELECT file_id, row_number, 'future_timestamp' FROM parsed WHERE instant > $latest",
-        values,
+        f"INSERT INTO row_reasons SELECT file_id, row_number, '{reason}' FROM parsed WHERE {test}", values
     )
-    connection.execute("UPDATE parsed SET instant = NULL, reading_id = NULL WHERE instant > $latest", values)
+    connection.execute(f"UPDATE parsed SET instant = NULL, reading_id = NULL WHERE {test}", values)

@@ -23,4 +23,5 @@ CREATE TEMP TABLE taken_back AS
 SELECT * FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
 
 DELETE FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
+DELETE FROM core.removed_rows WHERE file_id IN (SELECT file_id FROM gone_files);
 DELETE FROM mart.rejected_readings WHERE file_id IN (SELECT file_id FROM gone_files);

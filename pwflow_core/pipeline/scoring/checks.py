@@ -122,7 +122,7 @@ def rows_balance(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding
     judged = read_sql(__package__, "checks_paired.sql" if is_paired else "checks_judged.sql")
     files = connection.execute(read_sql(__package__, "checks_balance.sql", judged=judged), values).fetchall()
     wrong = [path for path, *_, is_balanced in files if not is_balanced]
-    names = ("ingested", "scored", "unjudged", "waiting", "merged", "rejected", "lost", "scored twice")
+    names = ("ingested", "scored", "unjudged", "waiting", "merged", "rejected", "removed", "lost", "scored twice")
     totals: Figures = {
         name: int(total) for name, total in zip(names, np.sum([row[1:-1] for row in files], axis=0), strict=True)
     }

@@ -7,6 +7,8 @@ WITH files AS (
     WHERE status = 'ingested' AND arrived_in <= $seen AND (superseded_in IS NULL OR superseded_in > $seen)
 ), raw AS (
     SELECT file_id, count(*) AS n_raw FROM ingest.raw_readings GROUP BY file_id
+), removed AS (
+    SELECT file_id, sum(n_rows)::BIGINT AS n_removed FROM core.removed_rows GROUP BY file_id
 ), lines AS (
     SELECT file_id, count(*) AS n_malformed FROM ingest.malformed_lines GROUP BY file_id
 ), refused AS (
@@ -31,13 +33,14 @@ WITH files AS (
     SELECT
         coalesce(path, 'no file') AS path,
         -- the rows of a file that has been replaced since are gone, their number is not
-        CASE WHEN is_replaced THEN n_rows ELSE coalesce(n_raw, 0) END AS n_raw,
+        CASE WHEN is_replaced THEN n_rows ELSE coalesce(n_raw, 0) + coalesce(n_removed, 0) END AS n_raw,
         coalesce(n_rows, 0) AS n_rows,
         coalesce(n_scored, 0) AS n_scored,
         coalesce(n_unjudged, 0) AS n_unjudged,
         coalesce(n_waiting, 0) AS n_waiting,
         coalesce(n_merged, 0) AS n_merged,
         coalesce(n_refused, 0) AS n_refused,
+        coalesce(n_removed, 0) AS n_removed,
         coalesce(n_lost, 0) AS n_lost,
         coalesce(n_joined - n_readings, 0) AS n_twice,
         coalesce(n_malformed, 0) AS n_malformed,
@@ -46,13 +49,14 @@ WITH files AS (
     FULL JOIN accepted USING (file_id)
     LEFT JOIN merged USING (file_id)
     LEFT JOIN raw USING (file_id)
+    LEFT JOIN removed USING (file_id)
     LEFT JOIN lines USING (file_id)
     LEFT JOIN refused USING (file_id)
     LEFT JOIN judged USING (file_id)
 )
 SELECT
-    path, n_rows, n_scored, n_unjudged, n_waiting, n_merged, n_refused, n_lost, n_twice,
+    path, n_rows, n_scored, n_unjudged, n_waiting, n_merged, n_refused, n_removed, n_lost, n_twice,
     n_raw = n_rows AND n_lost = 0 AND n_twice = 0 AND n_malformed = n_refused_lines
-        AND n_rows = n_scored + n_unjudged + n_waiting + n_merged + n_refused AS is_balanced
+        AND n_rows = n_scored + n_unjudged + n_waiting + n_merged + n_refused + n_removed AS is_balanced
 FROM counted
 ORDER BY path;

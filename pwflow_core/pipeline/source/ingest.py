@@ -76,6 +76,7 @@ class _KnownFile:
     source_hash: str
     status: str
     reason: str | None
+    removed_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
     for file in files:
         name = names[file.path]
         earlier = known.get(name)
-        if not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
+        if not is_query and earlier and earlier.removed_at is not None:
+            counts["unchanged"] += 1
+            if not _is_same(earlier, file):
+                _log.warning("%s changed, but is not read again: its readings were removed (retention)", name)
+        elif not is_query and earlier and _is_same(earlier, file) and earlier.source_hash == source.hash:
             counts["unchanged"] += 1
             if earlier.reason:
                 refused[name] = earlier.reason
@@ -189,7 +194,7 @@ def _known_files(connection: duckdb.DuckDBPyConnection, names: list[str] | None 
     """Return the files that were read before, by name: all, or some of them."""
     some = "" if names is None else " AND path IN (SELECT unnest(?))"
     rows = connection.execute(
-        "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason "
+        "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason, removed_at "
         f"FROM ingest.files WHERE superseded_in IS NULL{some}",
         [] if names is None else [names],
     ).fetchall()

@@ -5,6 +5,7 @@ import pytest
 
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.warehouse.days import note_changed_days
 from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
 
 HEALTH = "SELECT * FROM mart.cluster_health ORDER BY ALL"
@@ -110,6 +111,7 @@ def test_evidence_of_other_channels_stays(trained_plant):
             "INSERT INTO mart.cluster_health VALUES ('2024-03-01', 'c0001', 'log_density', 3.5, 10, 'normal', 40);"
             "UPDATE mart.anomaly_scores SET scored_at = scored_at + INTERVAL 1 SECOND"
         )
+        note_changed_days(connection, "FROM mart.anomaly_scores")
     assert derive_health(trained_plant).n_nights == 2
     assert query(trained_plant, "SELECT evidence FROM mart.cluster_health WHERE channel = 'log_density'") == [(3.5,)]
 

@@ -1,0 +1,133 @@
+"""Readings that are older than they are kept: what goes, what stays, and that nothing of it comes back unsaid."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from pwflow_core.config import RetentionConfig
+from pwflow_core.pipeline.drift.evidence import follow_drift
+from pwflow_core.pipeline.drift.health import derive_health
+from pwflow_core.pipeline.looking.status import read_status
+from pwflow_core.pipeline.publishing.publishing import publish_warehouse
+from pwflow_core.pipeline.publishing.removing import remove_old_readings
+from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.contributions import explain_anomalies
+from pwflow_core.pipeline.scoring.events import derive_events
+from pwflow_core.plant import Plant
+from tests.conftest import plant_readings, put_file, query, read_all, score_all
+
+FIRST, N_NIGHTS, KEPT = date(2024, 4, 1), 10, 7
+BY_HOUR = (
+    "SELECT machine_id, date_trunc('hour', ts) AS hour, count(temperature), avg(temperature), min(temperature), "
+    "max(temperature) FROM core.readings WHERE ts >= '2024-04-01' GROUP BY ALL ORDER BY ALL"
+)
+FOLLOWED = (
+    "mart.anomaly_events",
+    "mart.cluster_health",
+    "core.drift_states",
+    "core.drift_references",
+    "core.calibration",
+    "mart.flow_versions",
+)
+OF_READINGS = (
+    "mart.anomaly_scores",
+    "mart.sensor_contributions",
+    "core.component_log_density",
+    "core.cluster_assignments",
+)
+
+
+def night_run(plant) -> None:
+    read_all(plant)
+    score_all(plant)
+    explain_anomalies(plant)
+    derive_events(plant)
+    derive_health(plant)
+    follow_drift(plant)
+
+
+def rows_of(plant, tables) -> dict[str, list[tuple]]:
+    return {table: query(plant, f"SELECT count(*), sum(hash(t)) FROM {table} AS t") for table in tables}
+
+
+@pytest.fixture
+def aged(trained_plant) -> Plant:
+    """A plant with ten nights behind those that it learned from, and the readings of seven days to be kept."""
+    for place in range(N_NIGHTS):
+        night = FIRST + timedelta(days=place)
+        readings = plant_readings(90, seed=20 + place, start=f"{night} 06:00")
+        if place == 1:
+            readings.loc[readings.machine == "press-1", "pressure"] += 40  # an event, which stays
+        put_file(trained_plant.config.folder / "data" / f"{night}.csv", readings)
+    night_run(trained_plant)
+    with trained_plant.warehouse.transaction() as connection:  # an open one would keep all since then
+        connection.execute("UPDATE mart.drift_verdicts SET status = 'dismissed'")
+    config = trained_plant.config.model_copy(update={"retention": RetentionConfig(readings_days=KEPT)})
+    return Plant.open(config)
+
+
+def test_old_readings_go_with_all_that_is_made_from_them_and_what_they_came_to_stays(aged):
+    before, hours = rows_of(aged, FOLLOWED), query(aged, BY_HOUR)
+    [(n_before,)] = query(aged, "SELECT count(*) FROM core.readings")
+    first_kept = FIRST + timedelta(days=N_NIGHTS - KEPT)
+    events = query(aged, "SELECT DISTINCT machine_id, started_at::DATE FROM mart.anomaly_events")
+    assert ("press-1", FIRST + timedelta(days=1)) in events
+
+    removal = remove_old_readings(aged)
+    expected = {
+        (machine, FIRST + timedelta(days=place))
+        for machine in ("press-1", "press-2")
+        for place in range(N_NIGHTS - KEPT)
+        if (machine, FIRST + timedelta(days=place)) not in events
+    }
+    removed = query(aged, "SELECT machine_id, night, n_readings FROM mart.removed_nights")
+    assert {row[:2] for row in removed} == expected != set()
+    assert sum(row[2] for row in removed) == removal.n_readings > 0
+    assert query(aged, "SELECT count(*) FROM core.readings") == [(n_before - removal.n_readings,)]
+    for table in OF_READINGS:
+        assert query(aged, f"SELECT count(*) FROM {table} ANTI JOIN core.readings USING (reading_id)") == [(0,)], table
+    assert query(aged, "SELECT min(ts)::DATE FROM core.readings")[0][0] == date(2024, 3, 1), "flows learned from it"
+
+    gone = [(*row[:2], *map(pytest.approx, row[2:])) for row in hours if (row[0], row[1].date()) in expected]
+    kept = "SELECT machine_id, hour, n_values, mean, low, high FROM mart.hourly_readings WHERE sensor = 'temperature'"
+    assert query(aged, f"{kept} ORDER BY ALL") == gone
+    assert query(aged, "SELECT sum(n_readings)::BIGINT FROM mart.hourly_scores") == [(removal.n_readings,)]
+
+    assert all(result.passed for result in check_scores(aged) if result.is_blocking)
+    assert f"{first_kept}" in f"{removal.before}"
+    assert read_status(aged).n_removed == removal.n_readings
+    published = publish_warehouse(aged).n_rows
+    assert published["removed_nights"] == len(removed)
+    assert published["readings"] == n_before - removal.n_readings
+    derive_events(aged)
+    assert derive_health(aged).n_nights == 0
+    assert follow_drift(aged).n_nights == 0
+    assert rows_of(aged, FOLLOWED) == before
+    assert remove_old_readings(aged).n_readings == 0
+
+
+def test_readings_that_went_do_not_come_back(aged):
+    removal = remove_old_readings(aged)
+    [(n_readings,)] = query(aged, "SELECT count(*) FROM core.readings")
+    [(whole,)] = query(aged, "SELECT path FROM ingest.files WHERE removed_at IS NOT NULL LIMIT 1")
+    again = aged.config.folder / whole
+    night = again.stem
+    copied = put_file(again.with_name("again.csv"), plant_readings(90, seed=99, start=f"{night} 06:00"))
+    put_file(again, copied.read_text().replace("20", "21", 1))
+    changed = {name: sensor.model_copy(update={"high": 99.0}) for name, sensor in aged.config.sensors.items()}
+    plant = Plant.open(aged.config.model_copy(update={"sensors": changed}))  # every file is read again
+    night_run(plant)
+    assert query(plant, "SELECT count(*) FROM core.readings") == [(n_readings,)]
+    refused = query(
+        plant, "SELECT DISTINCT reason FROM mart.rejected_readings WHERE file LIKE '%again.csv' AND sensor IS NULL"
+    )
+    assert refused == [("beyond_retention",)]
+    assert all(result.passed for result in check_scores(plant) if result.is_blocking)
+    assert remove_old_readings(plant).n_readings == 0
+    assert read_status(plant).n_removed == removal.n_readings
+
+
+def test_without_the_section_nothing_goes(trained_plant):
+    before = rows_of(trained_plant, (*OF_READINGS, "core.readings"))
+    assert remove_old_readings(trained_plant).n_readings == 0
+    assert rows_of(trained_plant, (*OF_READINGS, "core.readings")) == before
