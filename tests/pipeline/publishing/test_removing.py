@@ -1,6 +1,7 @@
 """Readings that are older than they are kept: what goes, what stays, and that nothing of it comes back unsaid."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_readings_that_went_do_not_come_back(aged):
     removal = remove_old_readings(aged)
     [(n_readings,)] = query(aged, "SELECT count(*) FROM core.readings")
     [(whole,)] = query(aged, "SELECT path FROM ingest.files WHERE removed_at IS NOT NULL LIMIT 1")
-    again = aged.config.folder / whole
+    again = aged.config.folder / "data" / Path(whole).name
     night = again.stem
     copied = put_file(again.with_name("again.csv"), plant_readings(90, seed=99, start=f"{night} 06:00"))
     put_file(again, copied.read_text().replace("20", "21", 1))
