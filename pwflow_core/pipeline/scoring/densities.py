@@ -204,11 +204,10 @@ def _write_slice(plant: Plant, key: str, done: Progress, assigned_by: str, resul
         if read_progress(connection, ASSIGN_STEP, key).model != assigned_by:
             _log.warning("%s: the regimes were found again meanwhile; its slice is left for the next run", key)
             return _count_slice(connection, key)
-        if read_progress(connection, SCORE_STEP, key).model != done.model:
-            connection.execute(
-                "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
-                [key, done.model],
-            )
+        connection.execute(
+            "DELETE FROM core.component_log_density WHERE cluster_key = ? AND flow_version <> ?",
+            [key, done.model],
+        )
         if results is not None:
             _insert_results(connection, key, done, results)
         write_progress(connection, SCORE_STEP, done, key)
