@@ -82,6 +82,8 @@ class HealthRow:
     threshold: float | None
     verdict: str | None
     n_readings: int | None
+    share: float | None
+    share_threshold: float | None
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,24 @@ def _fill_changed_days(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _add_shares(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        """
+        ALTER TABLE IF EXISTS mart.cluster_health ADD COLUMN IF NOT EXISTS share DOUBLE;
+        ALTER TABLE IF EXISTS mart.cluster_health ADD COLUMN IF NOT EXISTS share_threshold DOUBLE;
+        """
+    )
+
+
+def _move_shares(connection: duckdb.DuckDBPyConnection) -> None:
+    """Move shares of readings out of the columns of evidence, which is a logarithm."""
+    connection.execute(
+        "UPDATE mart.cluster_health SET share = evidence, share_threshold = threshold, evidence = NULL, "
+        "threshold = NULL "
+        "WHERE channel IN ('missing', 'invalid', 'stuck', 'thin', 'filled', 'partial', 'alarms')"
+    )
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -226,6 +244,8 @@ MIGRATIONS = (
     Migration(17, "the share of marked cases that were right gets a view"),
     Migration(18, "which days changed is kept", fill=_fill_changed_days),
     Migration(19, "readings may be removed, and what they told by the hour stays", alter=_add_removal),
+    Migration(20, "shares of readings get columns of their own", alter=_add_shares, fill=_move_shares),
+    Migration(21, "regimes get names; sensors, machines, regimes, runs and the latest day get tables"),
 )
 """All migrations, in the order of their layouts."""
 

@@ -398,7 +398,9 @@ CREATE TABLE IF NOT EXISTS mart.cluster_health (
     evidence DOUBLE,
     threshold DOUBLE,
     verdict VARCHAR,
-    n_readings BIGINT
+    n_readings BIGINT,
+    share DOUBLE,
+    share_threshold DOUBLE
 );
 
 -- Means of the readings of a regime over blocks of time, by which drift is followed: what the flow in use makes of
@@ -685,6 +687,223 @@ COMMENT ON COLUMN mart.hourly_scores.peak_score IS 'Largest anomaly score';
 -- The scores that the rows of a night in mart.cluster_health were derived from.
 CREATE TABLE IF NOT EXISTS core.health_nights (night DATE, n_scores BIGINT, last_scored_at TIMESTAMP);
 
+-- Names that people give to regimes: only ever added to; a row without a name takes the name away.
+CREATE TABLE IF NOT EXISTS mart.regime_names (
+    change_number BIGINT,
+    cluster_key VARCHAR,
+    name VARCHAR,
+    named_at TIMESTAMP,
+    named_by VARCHAR,
+    reason VARCHAR
+);
+
+-- The sensors and what they read: replaced as a whole at each publication, and so are the profiles of the regimes.
+CREATE TABLE IF NOT EXISTS mart.sensors (
+    sensor VARCHAR,
+    position BIGINT,
+    unit VARCHAR,
+    low_limit DOUBLE,
+    high_limit DOUBLE,
+    n_values BIGINT,
+    n_missing BIGINT,
+    lowest DOUBLE,
+    highest DOUBLE,
+    typical DOUBLE,
+    spread DOUBLE
+);
+
+CREATE TABLE IF NOT EXISTS mart.regime_profiles (
+    cluster_key VARCHAR,
+    sensor VARCHAR,
+    unit VARCHAR,
+    typical DOUBLE,
+    spread DOUBLE,
+    usual_low DOUBLE,
+    usual_high DOUBLE,
+    n_readings BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS mart.runs (
+    run_id VARCHAR,
+    job VARCHAR,
+    outcome VARCHAR,
+    started_at TIMESTAMP,
+    ended_at TIMESTAMP,
+    seconds DOUBLE,
+    started_by VARCHAR,
+    reason VARCHAR,
+    error VARCHAR
+);
+
+CREATE OR REPLACE VIEW mart.plant AS
+WITH span AS (
+    SELECT
+        count(*) AS n_readings,
+        count(DISTINCT machine_id) AS n_machines,
+        min(ts) AS first_reading_at,
+        max(ts) AS last_reading_at
+    FROM mart.anomaly_scores
+), rule AS (
+    SELECT DISTINCT model_set_id, alpha, alarms_per_week
+    FROM core.model_sets
+    WHERE model_set_id IN (SELECT model FROM core.progress WHERE step = 'scores')
+), facts AS (
+    SELECT
+        max(value) FILTER (fact = 'plant.name') AS plant,
+        coalesce(max(value) FILTER (fact = 'plant.timezone'), 'UTC') AS timezone
+    FROM core.plant_facts
+)
+SELECT
+    facts.plant,
+    facts.timezone,
+    (span.last_reading_at AT TIME ZONE 'UTC' AT TIME ZONE facts.timezone)::DATE AS latest_day,
+    span.first_reading_at,
+    span.last_reading_at,
+    span.n_readings,
+    span.n_machines,
+    (SELECT count(*) FROM mart.sensors) AS n_sensors,
+    (SELECT count(*) FROM mart.clusters WHERE status = 'active') AS n_regimes,
+    rule.alpha,
+    rule.alarms_per_week,
+    rule.model_set_id
+FROM span
+CROSS JOIN facts
+LEFT JOIN rule ON true;
+
+CREATE OR REPLACE VIEW mart.machines AS
+WITH scores AS (
+    SELECT
+        machine_id,
+        min(ts) AS first_reading_at,
+        max(ts) AS last_reading_at,
+        count(*) AS n_readings,
+        count(*) FILTER (status = 'scored') AS n_scored,
+        count(*) FILTER (is_anomaly) AS n_anomalies
+    FROM mart.anomaly_scores
+    GROUP BY machine_id
+), events AS (
+    SELECT machine_id, count(*) AS n_events, max(started_at) AS last_event_at FROM mart.anomaly_events GROUP BY machine_id
+), cases AS (
+    SELECT unnest(machine_ids) AS machine_id, count(*) AS n_open_cases
+    FROM mart.cases
+    WHERE state IN ('open', 'acknowledged', 'shelved')
+    GROUP BY machine_id
+)
+SELECT
+    scores.machine_id,
+    scores.first_reading_at,
+    scores.last_reading_at,
+    epoch((SELECT max(ts) FROM mart.anomaly_scores) - scores.last_reading_at) / 3600 AS hours_silent,
+    scores.n_readings,
+    scores.n_scored,
+    scores.n_anomalies,
+    coalesce(events.n_events, 0) AS n_events,
+    events.last_event_at,
+    coalesce(cases.n_open_cases, 0) AS n_open_cases
+FROM scores
+LEFT JOIN events USING (machine_id)
+LEFT JOIN cases USING (machine_id)
+ORDER BY scores.machine_id;
+
+CREATE OR REPLACE VIEW mart.latest_day AS
+WITH day AS (
+    SELECT latest_day, latest_day::TIMESTAMP AT TIME ZONE timezone AT TIME ZONE 'UTC' AS started_at FROM mart.plant
+), scores AS (
+    SELECT
+        machine_id,
+        count(*) AS n_readings,
+        count(*) FILTER (status = 'scored') AS n_scored,
+        count(*) FILTER (is_anomaly) AS n_anomalies,
+        max(anomaly_score) AS highest_score
+    FROM mart.anomaly_scores
+    WHERE ts >= (SELECT started_at FROM day)
+    GROUP BY machine_id
+), events AS (
+    SELECT
+        machine_id,
+        count(*) AS n_events,
+        arg_max(event_id, peak_score) AS worst_event_id,
+        arg_max(summary, peak_score) AS worst_event
+    FROM mart.anomaly_events
+    WHERE ended_at >= (SELECT started_at FROM day)
+    GROUP BY machine_id
+)
+SELECT
+    (SELECT latest_day FROM day) AS day,
+    machines.machine_id,
+    coalesce(scores.n_readings, 0) AS n_readings,
+    coalesce(scores.n_scored, 0) AS n_scored,
+    coalesce(scores.n_anomalies, 0) AS n_anomalies,
+    scores.highest_score,
+    coalesce(events.n_events, 0) AS n_events,
+    events.worst_event_id,
+    events.worst_event,
+    machines.n_open_cases
+FROM mart.machines AS machines
+LEFT JOIN scores USING (machine_id)
+LEFT JOIN events USING (machine_id)
+ORDER BY machines.machine_id;
+
+CREATE OR REPLACE VIEW mart.regimes AS
+WITH named AS (
+    SELECT cluster_key, max_by(struct_pack(name, named_at, named_by), change_number) AS last
+    FROM mart.regime_names
+    GROUP BY cluster_key
+), scores AS (
+    SELECT
+        cluster_key,
+        count(*) AS n_readings,
+        count(DISTINCT machine_id) AS n_machines,
+        min(ts) AS first_seen_at,
+        max(ts) AS last_seen_at,
+        count(*) FILTER (is_anomaly) AS n_anomalies
+    FROM mart.anomaly_scores
+    WHERE cluster_key IS NOT NULL
+    GROUP BY cluster_key
+), unlike AS (
+    SELECT
+        own.cluster_key,
+        concat_ws(
+            ' ',
+            own.sensor,
+            CASE WHEN abs(own.typical) >= 1000 THEN printf('%.0f', own.typical) ELSE printf('%.4g', own.typical) END,
+            nullif(own.unit, '')
+        ) AS said,
+        row_number() OVER (
+            PARTITION BY own.cluster_key
+            ORDER BY abs(own.typical - sensors.typical) / nullif(sensors.spread, 0) DESC NULLS LAST, sensors.position
+        ) AS place
+    FROM mart.regime_profiles AS own
+    JOIN mart.sensors AS sensors USING (sensor)
+), profiles AS (
+    SELECT cluster_key, string_agg(said, ', ' ORDER BY place) AS profile FROM unlike WHERE place <= 3 GROUP BY cluster_key
+)
+SELECT
+    regime.cluster_key,
+    named.last.name AS name,
+    regime.segment,
+    regime.status,
+    profiles.profile,
+    coalesce(scores.n_readings, 0) / sum(scores.n_readings) OVER () AS share_of_time,
+    coalesce(scores.n_readings, 0) AS n_readings,
+    coalesce(scores.n_machines, 0) AS n_machines,
+    scores.first_seen_at,
+    scores.last_seen_at,
+    coalesce(scores.n_anomalies, 0) AS n_anomalies,
+    flow.flow_version,
+    flow.trained_at,
+    EXISTS (
+        FROM mart.detectability AS seen WHERE seen.cluster_key = regime.cluster_key AND seen.is_blind
+    ) AS is_blind,
+    named.last.named_by AS named_by,
+    named.last.named_at AS named_at
+FROM mart.clusters AS regime
+LEFT JOIN named USING (cluster_key)
+LEFT JOIN scores USING (cluster_key)
+LEFT JOIN profiles USING (cluster_key)
+LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = regime.cluster_key AND flow.in_force
+ORDER BY regime.status, regime.cluster_key;
+
 COMMENT ON TABLE core.readings IS 'Valid readings: one row per machine and time, values within physical limits';
 COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and time: the same reading has the same one in every warehouse';
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
@@ -868,6 +1087,104 @@ COMMENT ON COLUMN mart.unusual_stretches.decided_at IS 'When a person decided, U
 COMMENT ON COLUMN mart.unusual_stretches.decided_by IS 'Who decided, and why';
 COMMENT ON COLUMN mart.unusual_stretches.cluster_key IS 'Regime that was added when a person called it normal; NULL if none was';
 
+COMMENT ON VIEW mart.plant IS 'The plant in one row: its time zone, its latest day, and the false-alarm rate in use';
+COMMENT ON COLUMN mart.plant.plant IS 'Name of the plant';
+COMMENT ON COLUMN mart.plant.timezone IS 'Time zone of the schedule, in which days are calendar days';
+COMMENT ON COLUMN mart.plant.latest_day IS 'Calendar day of the last reading, in that time zone';
+COMMENT ON COLUMN mart.plant.first_reading_at IS 'Time of the first reading, UTC';
+COMMENT ON COLUMN mart.plant.last_reading_at IS 'Time of the last reading, UTC';
+COMMENT ON COLUMN mart.plant.n_readings IS 'Readings';
+COMMENT ON COLUMN mart.plant.n_machines IS 'Machines';
+COMMENT ON COLUMN mart.plant.n_sensors IS 'Sensors';
+COMMENT ON COLUMN mart.plant.n_regimes IS 'Operating regimes in use';
+COMMENT ON COLUMN mart.plant.alpha IS 'False-alarm rate in use: a reading whose p-value is at most this is an anomaly';
+COMMENT ON COLUMN mart.plant.alarms_per_week IS 'Budget of false events in a week that alpha was chosen for; NULL if scoring.alpha is given';
+COMMENT ON COLUMN mart.plant.model_set_id IS 'Clusters, weights and flows in use';
+
+COMMENT ON VIEW mart.latest_day IS 'The latest day in one row per machine, also of machines that sent nothing: what to look at in the morning';
+COMMENT ON COLUMN mart.latest_day.day IS 'Calendar day of the last reading of the plant, in the time zone of the schedule';
+COMMENT ON COLUMN mart.latest_day.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.latest_day.n_readings IS 'Readings of that day; 0 if none came';
+COMMENT ON COLUMN mart.latest_day.n_scored IS 'Those of them that were scored';
+COMMENT ON COLUMN mart.latest_day.n_anomalies IS 'Those of them that are anomalies';
+COMMENT ON COLUMN mart.latest_day.highest_score IS 'Largest anomaly_score of the day; NULL if nothing was scored';
+COMMENT ON COLUMN mart.latest_day.n_events IS 'Events that began on that day or went on into it';
+COMMENT ON COLUMN mart.latest_day.worst_event_id IS 'The one of them with the largest score, see anomaly_events; NULL if there is none';
+COMMENT ON COLUMN mart.latest_day.worst_event IS 'What happened then, as a sentence';
+COMMENT ON COLUMN mart.latest_day.n_open_cases IS 'Cases of the machine that are open, acknowledged or shelved';
+
+COMMENT ON VIEW mart.machines IS 'The machines: how long they have been read, and what was found';
+COMMENT ON COLUMN mart.machines.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.machines.first_reading_at IS 'Time of its first reading, UTC';
+COMMENT ON COLUMN mart.machines.last_reading_at IS 'Time of its last reading, UTC';
+COMMENT ON COLUMN mart.machines.hours_silent IS 'Hours from its last reading to the last one of the plant: large if its data stopped';
+COMMENT ON COLUMN mart.machines.n_readings IS 'Readings';
+COMMENT ON COLUMN mart.machines.n_scored IS 'Those of them that were scored';
+COMMENT ON COLUMN mart.machines.n_anomalies IS 'Those of them that are anomalies';
+COMMENT ON COLUMN mart.machines.n_events IS 'Events';
+COMMENT ON COLUMN mart.machines.last_event_at IS 'When the last of them began, UTC; NULL if there is none';
+COMMENT ON COLUMN mart.machines.n_open_cases IS 'Cases that are open, acknowledged or shelved';
+
+COMMENT ON TABLE mart.sensors IS 'The sensors: unit, physical limits, and what they read';
+COMMENT ON COLUMN mart.sensors.sensor IS 'Name of the sensor: its column in readings';
+COMMENT ON COLUMN mart.sensors.position IS 'Its place among the sensors, from 1';
+COMMENT ON COLUMN mart.sensors.unit IS 'Its unit; empty if the configuration names none';
+COMMENT ON COLUMN mart.sensors.low_limit IS 'Lower physical limit, in its unit; NULL if none is configured';
+COMMENT ON COLUMN mart.sensors.high_limit IS 'Upper physical limit, in its unit; NULL if none is configured';
+COMMENT ON COLUMN mart.sensors.n_values IS 'Readings with a value of it';
+COMMENT ON COLUMN mart.sensors.n_missing IS 'Readings without a value of it';
+COMMENT ON COLUMN mart.sensors.lowest IS 'Lowest value, in its unit';
+COMMENT ON COLUMN mart.sensors.highest IS 'Highest value, in its unit';
+COMMENT ON COLUMN mart.sensors.typical IS 'Median, in its unit';
+COMMENT ON COLUMN mart.sensors.spread IS 'Half of what lies between the 16% and the 84% quantile, in its unit: the standard deviation of a normal distribution';
+
+COMMENT ON VIEW mart.regimes IS 'The operating regimes for people: name, profile, share of the time, and what is known of them';
+COMMENT ON COLUMN mart.regimes.cluster_key IS 'Key of the regime: the same for good';
+COMMENT ON COLUMN mart.regimes.name IS 'What people call it, by `pwflow name`; NULL if nobody named it';
+COMMENT ON COLUMN mart.regimes.segment IS 'Process condition that it belongs to';
+COMMENT ON COLUMN mart.regimes.status IS 'active or retired';
+COMMENT ON COLUMN mart.regimes.profile IS 'The three sensors by which it differs most from the plant as a whole, with their typical values; regime_profiles has all of them';
+COMMENT ON COLUMN mart.regimes.share_of_time IS 'Share of the readings with a regime that are in this one, 0 to 1';
+COMMENT ON COLUMN mart.regimes.n_readings IS 'Readings in it';
+COMMENT ON COLUMN mart.regimes.n_machines IS 'Machines that were seen in it';
+COMMENT ON COLUMN mart.regimes.first_seen_at IS 'Time of the first reading in it, UTC';
+COMMENT ON COLUMN mart.regimes.last_seen_at IS 'Time of the last reading in it, UTC';
+COMMENT ON COLUMN mart.regimes.n_anomalies IS 'Readings in it that are anomalies';
+COMMENT ON COLUMN mart.regimes.flow_version IS 'Its flow in use, see flow_versions; NULL if there is none';
+COMMENT ON COLUMN mart.regimes.trained_at IS 'When that was trained, UTC';
+COMMENT ON COLUMN mart.regimes.is_blind IS 'Whether it misses lasting shifts of some sensor, see detectability';
+COMMENT ON COLUMN mart.regimes.named_by IS 'Who named it, or took its name away';
+COMMENT ON COLUMN mart.regimes.named_at IS 'When, UTC';
+
+COMMENT ON TABLE mart.regime_profiles IS 'What each sensor reads in each regime when nothing is wrong: one row per regime and sensor';
+COMMENT ON COLUMN mart.regime_profiles.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN mart.regime_profiles.sensor IS 'Sensor';
+COMMENT ON COLUMN mart.regime_profiles.unit IS 'Unit of the sensor; empty if the configuration names none';
+COMMENT ON COLUMN mart.regime_profiles.typical IS 'Median, in its unit';
+COMMENT ON COLUMN mart.regime_profiles.spread IS 'Half of what lies between the 16% and the 84% quantile, in its unit: the standard deviation of a normal distribution';
+COMMENT ON COLUMN mart.regime_profiles.usual_low IS 'One reading in twenty is below, in its unit';
+COMMENT ON COLUMN mart.regime_profiles.usual_high IS 'One reading in twenty is above, in its unit';
+COMMENT ON COLUMN mart.regime_profiles.n_readings IS 'Readings that this was drawn from: all that are no anomalies, or a sample of about 20,000';
+
+COMMENT ON TABLE mart.regime_names IS 'Every name that a person gave to a regime, by whom and why; the last one holds';
+COMMENT ON COLUMN mart.regime_names.change_number IS 'Counts the changes; never used twice';
+COMMENT ON COLUMN mart.regime_names.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN mart.regime_names.name IS 'Its name from then on; NULL if its name was taken away';
+COMMENT ON COLUMN mart.regime_names.named_at IS 'When, UTC';
+COMMENT ON COLUMN mart.regime_names.named_by IS 'Who named it';
+COMMENT ON COLUMN mart.regime_names.reason IS 'Why';
+
+COMMENT ON TABLE mart.runs IS 'The Dagster runs of the plant; the one that published this has not ended yet';
+COMMENT ON COLUMN mart.runs.run_id IS 'Id of the run in Dagster';
+COMMENT ON COLUMN mart.runs.job IS 'What ran';
+COMMENT ON COLUMN mart.runs.outcome IS 'success, failure or canceled; started or another word of Dagster for one that had not ended';
+COMMENT ON COLUMN mart.runs.started_at IS 'When it started, UTC; NULL if it had not';
+COMMENT ON COLUMN mart.runs.ended_at IS 'When it ended, UTC; NULL if it had not';
+COMMENT ON COLUMN mart.runs.seconds IS 'How long it took, in seconds';
+COMMENT ON COLUMN mart.runs.started_by IS 'Who or what started it, where that is known';
+COMMENT ON COLUMN mart.runs.reason IS 'Why, where that is known';
+COMMENT ON COLUMN mart.runs.error IS 'Why it failed, as a sentence; NULL if it did not';
+
 COMMENT ON TABLE mart.clusters IS 'Learned operating regimes; retired ones are kept and their keys never used again';
 COMMENT ON COLUMN mart.clusters.cluster_key IS 'Key of the regime, minted once; also the Dagster partition';
 COMMENT ON COLUMN mart.clusters.segment IS 'Process condition that the regime belongs to';
@@ -931,10 +1248,12 @@ COMMENT ON TABLE mart.cluster_health IS 'What is known per night and regime: rea
 COMMENT ON COLUMN mart.cluster_health.night IS 'Calendar day in the time zone of the schedule';
 COMMENT ON COLUMN mart.cluster_health.cluster_key IS 'Operating regime; NULL for readings that could not be given to one, and for a mix of regimes';
 COMMENT ON COLUMN mart.cluster_health.channel IS 'missing, invalid, stuck or thin (not judged), filled or partial (judged with gaps), alarms; drift (all evidence that the regime moved) and its parts log_density, latent_1 and so on, improbable; mix of SEGMENT';
-COMMENT ON COLUMN mart.cluster_health.evidence IS 'Share of the readings of the regime in that night, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; of drift, its parts and a mix: log10 of the e-value, at least -1';
-COMMENT ON COLUMN mart.cluster_health.threshold IS 'What the evidence is compared with: ten times alpha for alarms, what drift.false_refits_per_5_years asks for drift, in its unit; NULL if it is only counted';
+COMMENT ON COLUMN mart.cluster_health.evidence IS 'log10 of the e-value that the regime moved, or the mix, at least -1; NULL in channels that count readings';
+COMMENT ON COLUMN mart.cluster_health.threshold IS 'Evidence from which it has moved, by drift.false_refits_per_5_years, log10; NULL in channels that count readings';
 COMMENT ON COLUMN mart.cluster_health.verdict IS 'normal, exceeded, refit_failed (it moved, and three runs failed to retrain it), or counted where there is no threshold';
 COMMENT ON COLUMN mart.cluster_health.n_readings IS 'Readings that the channel counts: those not judged, those with gaps, those that alarm; of drift: those that it was drawn from';
+COMMENT ON COLUMN mart.cluster_health.share IS 'Share of the readings of the regime on that day that the channel counts, of all readings where there is no regime, 0 to 1; of alarms: share of the scored readings; NULL in channels of drift';
+COMMENT ON COLUMN mart.cluster_health.share_threshold IS 'Share of alarms that is too large: ten times alpha, 0 to 1; NULL in all other channels';
 
 COMMENT ON TABLE mart.drift_verdicts IS 'What the evidence of drift came to, one row per finding, with what is to be done about it';
 COMMENT ON COLUMN mart.drift_verdicts.verdict_id IS 'Made from night, verdict and regimes: the same finding has the same one when a night is replayed';

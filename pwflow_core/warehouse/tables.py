@@ -14,6 +14,14 @@ from pwflow_core.warehouse.sql import quote_identifier, quote_literal, read_sql
 __all__ = ["PUBLIC_TABLES", "Column", "add_sensor_columns", "describe_table"]
 
 PUBLIC_TABLES = (
+    "plant",
+    "latest_day",
+    "machines",
+    "sensors",
+    "regimes",
+    "regime_profiles",
+    "regime_names",
+    "runs",
     "cases",
     "case_events",
     "case_changes",

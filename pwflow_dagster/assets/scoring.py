@@ -340,11 +340,8 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                             "night": [(scores_key, "ts")],
                             "cluster_key": [(scores_key, "cluster_key")],
                             "channel": [(scores_key, "status")],
-                            "evidence": [
-                                (scores_key, "status"),
-                                (scores_key, "is_anomaly"),
-                                (flow_key, "flow_version"),
-                            ],
+                            "evidence": [(flow_key, "flow_version")],
+                            "share": [(scores_key, "status"), (scores_key, "is_anomaly")],
                             "n_readings": [(scores_key, "status"), (scores_key, "is_anomaly")],
                         }
                     ),

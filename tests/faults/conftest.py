@@ -50,11 +50,16 @@ class OldLayout:
         return self.renamed.get((table, column), quote_identifier(column))
 
 
+_SHARES = {
+    ("mart.cluster_health", "evidence"): "coalesce(evidence, share)",
+    ("mart.cluster_health", "threshold"): "coalesce(threshold, share_threshold)",
+}
 RELEASE_0_1 = OldLayout(
     Path(__file__).with_name("release_0_1.sql"),
-    {("core.calibration", "company"): "2 * tail_dependence", ("core.calibration_steps", "log_density"): "conformity"},
+    {("core.calibration", "company"): "2 * tail_dependence", ("core.calibration_steps", "log_density"): "conformity"}
+    | _SHARES,
 )
-LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"))
+LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"), _SHARES)
 OLD_LAYOUTS = {"release 0.1": RELEASE_0_1, "layout 3": LAYOUT_3}
 
 

@@ -137,7 +137,9 @@ def end_of(learned: Path, runs: Iterable[Iterable[Coming]], files: Sequence[pd.D
         )
         names = [quote_identifier(name) for (name,) in columns]
         found[table] = query(plant, f"SELECT {', '.join(names)} FROM {table} ORDER BY ALL")
-    found["mart.cluster_health"] = [(*row[:3], round(row[3], 6), *row[4:]) for row in found["mart.cluster_health"]]
+    found["mart.cluster_health"] = [
+        (*row[:3], None if row[3] is None else round(row[3], 6), *row[4:]) for row in found["mart.cluster_health"]
+    ]
     return found
 
 

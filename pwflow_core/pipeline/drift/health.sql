@@ -66,7 +66,7 @@ WITH sizes AS (
         cluster_key,
         count(*) FILTER (is_anomaly) AS n_alarms,
         count(*) AS n_scored,
-        10 * max(alpha) AS threshold
+        10 * max(alpha) AS share_threshold
     FROM judged
     WHERE status = 'scored'
     GROUP BY night, cluster_key
@@ -75,8 +75,8 @@ SELECT
     counted.night,
     counted.cluster_key,
     counted.channel,
-    counted.n / sizes.n AS evidence,
-    NULL AS threshold,
+    counted.n / sizes.n AS share,
+    NULL AS share_threshold,
     'counted' AS verdict,
     counted.n AS n_readings
 FROM counted
@@ -86,9 +86,9 @@ SELECT
     night,
     cluster_key,
     'alarms' AS channel,
-    n_alarms / n_scored AS evidence,
-    threshold,
-    CASE WHEN n_alarms > ceil(threshold * n_scored) THEN 'exceeded' ELSE 'normal' END AS verdict,
+    n_alarms / n_scored AS share,
+    share_threshold,
+    CASE WHEN n_alarms > ceil(share_threshold * n_scored) THEN 'exceeded' ELSE 'normal' END AS verdict,
     n_alarms AS n_readings
 FROM alarmed
 ORDER BY night, cluster_key, channel;

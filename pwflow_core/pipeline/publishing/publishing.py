@@ -23,6 +23,7 @@ from pwflow_core.pipeline.publishing.contents import (
     read_manifest,
     write_manifest,
 )
+from pwflow_core.pipeline.publishing.overview import update_overview
 from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_version
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.plant import Plant
@@ -38,6 +39,9 @@ _MOST_FREE = 0.5
 """A file with a larger share of free blocks is not copied in the next night."""
 _IN_TIME_ORDER = {
     "readings": " ORDER BY machine_id, ts",
+    "sensors": " ORDER BY position",
+    "regime_names": " ORDER BY change_number",
+    "runs": " ORDER BY started_at, run_id",
     "cases": " ORDER BY since, case_id",
     "case_events": " ORDER BY case_id, started_at, event_id, verdict_id",
     "case_changes": " ORDER BY change_number",
@@ -76,6 +80,9 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
         NotFittedError: There are no scores to publish yet.
         ChecksFailedError: A blocking check failed; the copy in use stays as it is.
     """
+    with plant.warehouse.transaction() as connection:
+        _check_scored(connection)
+        update_overview(connection, plant.config)
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
     link = plant.config.published_folder

@@ -178,14 +178,14 @@ def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
     cells: dict[str, list[Cell]] = {key: [] for key in keys}
     for row in rows:
         if row.cluster_key in cells:
-            times = (row.evidence or 0.0) / row.threshold if row.threshold else 0.0
+            times = (row.share or 0.0) / row.share_threshold if row.share_threshold else 0.0
             text = texts(
                 "glance.health_cell",
                 regime=row.cluster_key,
                 night=texts.night(row.night),
                 n=texts.number(row.n_readings),
-                share=texts.percent(row.evidence),
-                threshold=texts.percent(row.threshold),
+                share=texts.percent(row.share),
+                threshold=texts.percent(row.share_threshold),
             )
             value = max(times, 1.0) if row.verdict == "exceeded" else min(times, 0.999)
             cells[row.cluster_key].append(Cell(row.night, value, text))

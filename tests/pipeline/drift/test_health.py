@@ -42,12 +42,12 @@ def test_alarms_are_compared_with_ten_times_alpha(trained_plant):
     ).set_index(["night", "cluster_key"])
     expected = frame(
         trained_plant,
-        "SELECT ts::DATE AS night, cluster_key, avg(is_anomaly::INT) AS evidence, sum(is_anomaly::INT) AS n "
+        "SELECT ts::DATE AS night, cluster_key, avg(is_anomaly::INT) AS share, sum(is_anomaly::INT) AS n "
         "FROM mart.anomaly_scores WHERE status = 'scored' GROUP BY ALL ORDER BY night",
     ).set_index(["night", "cluster_key"])
-    assert (alarms.evidence - expected.evidence).abs().max() < 1e-12
+    assert (alarms.share - expected.share).abs().max() < 1e-12
     assert (alarms.n_readings - expected.n).abs().max() == 0
-    assert (alarms.threshold == 0.1).all()
+    assert (alarms.share_threshold == 0.1).all()
     last = alarms.loc[pd.Timestamp("2024-04-01")]
     assert (last.verdict == "exceeded").any()
     assert {(night, key) for night, key, _ in summary.exceeded} >= {
@@ -60,7 +60,7 @@ def test_shares_of_a_regime_are_of_its_night_and_those_without_one_of_the_whole_
     derive_health(trained_plant)
     [(share, n)] = query(
         trained_plant,
-        "SELECT evidence, n_readings FROM mart.cluster_health "
+        "SELECT share, n_readings FROM mart.cluster_health "
         "WHERE night = '2024-04-01' AND cluster_key IS NULL AND channel = 'thin'",
     )
     [(total,)] = query(trained_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE ts::DATE = '2024-04-01'")
@@ -68,7 +68,7 @@ def test_shares_of_a_regime_are_of_its_night_and_those_without_one_of_the_whole_
     plant = reopen(trained_plant, scoring={"min_calibration_rows": 100_000})
     score_all(plant)
     derive_health(plant)
-    shares = query(plant, "SELECT evidence FROM mart.cluster_health WHERE channel = 'thin' AND cluster_key = 'c0001'")
+    shares = query(plant, "SELECT share FROM mart.cluster_health WHERE channel = 'thin' AND cluster_key = 'c0001'")
     assert shares
     assert {share for (share,) in shares} == {1.0}, "every reading of a thin regime is thin"
 
@@ -108,7 +108,7 @@ def test_evidence_of_other_channels_stays(trained_plant):
     derive_health(trained_plant)
     with trained_plant.warehouse.transaction() as connection:
         connection.execute(
-            "INSERT INTO mart.cluster_health VALUES ('2024-03-01', 'c0001', 'log_density', 3.5, 10, 'normal', 40);"
+            "INSERT INTO mart.cluster_health VALUES ('2024-03-01', 'c0001', 'log_density', 3.5, 10, 'normal', 40, NULL, NULL);"
             "UPDATE mart.anomaly_scores SET scored_at = scored_at + INTERVAL 1 SECOND"
         )
         note_changed_days(connection, "FROM mart.anomaly_scores")
