@@ -20,13 +20,16 @@ __all__ = [
     "LEARN_REGIMES",
     "MAINTAIN_WAREHOUSE",
     "MARK_CASE",
+    "NAME_REGIME",
     "NIGHTLY_SCORING",
+    "PLANT_TAG",
     "PREVIOUS",
     "PROMOTE_FLOW",
     "PRUNE_RUNS",
     "REASON_TAG",
     "RETRAIN_CLUSTER",
     "ROLL_BACK_FLOW",
+    "SCORING_JOBS",
     "SHELVE_CASE",
     "TRAIN_AND_SCORE",
     "UNDO_DECISION",
@@ -56,10 +59,16 @@ SHELVE_CASE = "shelve_case"
 MAINTAIN_WAREHOUSE = "maintain_warehouse"
 MARK_CASE = "mark_case"
 UNDO_DECISION = "undo_decision"
+NAME_REGIME = "name_regime"
+
+SCORING_JOBS = (WHOLE_PATH, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
+"""Jobs after which the scores are published."""
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in use before."""
 
+PLANT_TAG = "pwflow/plant"
+"""Tag of a run that says which plant it is of: several may share a Dagster."""
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""
 DECIDED_BY_TAG = "pwflow/decided_by"

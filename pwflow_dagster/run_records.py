@@ -1,15 +1,37 @@
-"""Runs on record: which of them may still do something."""
+"""Runs on record: those of a plant, what became of them, and whether the schedule goes on."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-__all__ = ["is_active", "read_failure"]
+from pwflow_core.config import PlantConfig
+from pwflow_dagster.names import DECIDED_BY_TAG, PLANT_TAG, REASON_TAG, SCORING_JOBS
+
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.publishing.runs import PlantRun
+
+__all__ = ["examine_runs", "find_last_run", "is_active", "read_failure", "read_runs"]
 
 _LONGEST_RUN = timedelta(hours=12)
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_MOST_READ = 200
+_HEARTBEAT = timedelta(minutes=5)
+"""A daemon that has not said that it runs for so long does not; it says so every 30 seconds."""
+_DAY, _WEEK = timedelta(hours=26), timedelta(days=8)
+_STARTERS = (
+    (DECIDED_BY_TAG, "{}"),
+    ("dagster/schedule_name", "the schedule {}"),
+    ("dagster/sensor_name", "the sensor {}"),
+    ("dagster/user", "{}"),
+)
+"""Tags that say who or what started a run, and how that is written; the first one counts."""
+
+Facts = tuple[str, bool, str, str]
+"""What a finding is made of: what it is about, whether that is well, a sentence, and what to do."""
 
 
 def is_active(record: dg.RunRecord, now: datetime) -> bool:
@@ -24,3 +46,81 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
         if data.user_failure_data and data.user_failure_data.description:
             return str(data.user_failure_data.description)
     return None
+
+
+def read_runs(instance: dg.DagsterInstance, plant_name: str, *, most: int = _MOST_READ) -> list[PlantRun]:
+    """Return the last runs of a plant, the one that was asked for last first; other plants may share the instance."""
+    from pwflow_core.pipeline.publishing.runs import PlantRun
+    from pwflow_core.warehouse import in_utc
+
+    def moment(seconds: float | None) -> datetime | None:
+        return None if seconds is None else in_utc(datetime.fromtimestamp(seconds, UTC))
+
+    runs: list[PlantRun] = []
+    for record in instance.get_run_records(limit=_MOST_READ):
+        run, started, ended = record.dagster_run, record.start_time, record.end_time
+        if len(runs) == most or not _is_of(run, plant_name):
+            continue
+        failed = run.status is dg.DagsterRunStatus.FAILURE
+        runs.append(
+            PlantRun(
+                run.run_id,
+                run.job_name,
+                run.status.value.lower(),
+                moment(started),
+                moment(ended),
+                None if started is None or ended is None else ended - started,
+                next((said.format(run.tags[tag]) for tag, said in _STARTERS if tag in run.tags), None),
+                run.tags.get(REASON_TAG),
+                read_failure(instance, run.run_id) if failed else None,
+            )
+        )
+    return runs
+
+
+def find_last_run(instance: dg.DagsterInstance, plant_name: str) -> PlantRun | None:
+    """Return the run of a plant that was asked for last; None if there is none."""
+    return next(iter(read_runs(instance, plant_name, most=1)), None)
+
+
+def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[Facts]:
+    """Say whether the schedule goes on, and how the last run ended."""
+    from pwflow_core.warehouse import utc_now
+
+    runs = read_runs(instance, config.plant.name)
+    now = utc_now()
+    yield _examine_schedule(instance, config, runs, now)
+    last = next(iter(runs), None)
+    if last is None:
+        yield "last run", False, "no run is on record in this Dagster instance", "run `pwflow run`"
+    elif last.outcome == "failure":
+        why = f": {last.error}" if last.error else ""
+        yield "last run", False, f"{last.job} failed{why}", f"`pwflow run`, or look at {last.run_id[:8]} in `pwflow ui`"
+    else:
+        yield "last run", True, f"{last.job}: {last.outcome}", ""
+
+
+def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, runs: list[PlantRun], now: datetime) -> Facts:
+    usual = _DAY if config.schedule.cron.split()[-3:] == ["*", "*", "*"] else _WEEK
+    done = [run.ended_at for run in runs if run.job in SCORING_JOBS and run.outcome == "success" and run.ended_at]
+    scored = f"the last scoring ended on {max(done):%Y-%m-%d %H:%M} UTC" if done else "nothing has been scored yet"
+    beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
+    is_alive = bool(beats) and now.replace(tzinfo=UTC).timestamp() - max(beats) < _HEARTBEAT.total_seconds()
+    states = [(state.instigator_type.value, state.status.value) for state in instance.all_instigator_state()]
+    is_off = ("SCHEDULE", "STOPPED") in states
+    if is_alive and is_off:
+        return "schedule", False, f"a schedule is switched off in Dagster; {scored}", "switch it on in `pwflow ui`"
+    if is_alive and (not done or now - max(done) < usual):
+        return "schedule", True, f"the daemon of Dagster runs; {scored}", ""
+    if done and now - max(done) < usual:
+        return "schedule", True, f"{scored}; the daemon of Dagster does not run, so something else starts the runs", ""
+    what = "the daemon of Dagster runs" if is_alive else "the daemon of Dagster does not run"
+    step = "look at the last runs in `pwflow ui`" if is_alive else "start `pwflow ui`, or have cron call `pwflow run`"
+    return "schedule", False, f"{what}, and {scored}", step
+
+
+def _is_of(run: dg.DagsterRun, plant_name: str) -> bool:
+    """Whether a run is one of a plant; one of an earlier release, which says nothing, counts as such."""
+    if tagged := run.tags.get(PLANT_TAG):
+        return bool(tagged == plant_name)
+    return not run.asset_selection or any(key.path[0] == plant_name for key in run.asset_selection)

@@ -43,17 +43,15 @@ from pwflow_dagster.names import (
     verdict_tags,
 )
 from pwflow_dagster.partitions import add_clusters, adjacent_groups, cluster_partitions, partition_range_tags
-from pwflow_dagster.run_records import is_active, read_failure
+from pwflow_dagster.run_records import is_active
 
 __all__ = [
     "TOO_SHORT",
-    "LastRun",
     "RunOutcome",
     "Runner",
     "answer_verdict",
     "answer_verdicts",
     "approve_regime",
-    "find_last_run",
     "run_plant",
     "switch_flow",
 ]
@@ -82,44 +80,6 @@ class RunOutcome:
     run_id: str
     error: str | None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LastRun:
-    """The last run of a plant on record.
-
-    Attributes:
-        job: The job that ran.
-        run_id: Its Dagster run.
-        outcome: Its status in Dagster, in lower case: success, failure, started, …
-        started_at: When it started, UTC; None if it has not yet.
-        ended_at: When it ended, UTC; None if it has not yet.
-        error: Why it failed, as one sentence, where that is known.
-    """
-
-    job: str
-    run_id: str
-    outcome: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    error: str | None
-
-
-def find_last_run(instance: dg.DagsterInstance) -> LastRun | None:
-    """Return the run that was asked for last; None if there is none."""
-    records = instance.get_run_records(limit=1)
-    if not records:
-        return None
-    run, started, ended = records[0].dagster_run, records[0].start_time, records[0].end_time
-    failed = run.status is dg.DagsterRunStatus.FAILURE
-    return LastRun(
-        run.job_name,
-        run.run_id,
-        run.status.value.lower(),
-        None if started is None else datetime.fromtimestamp(started, UTC),
-        None if ended is None else datetime.fromtimestamp(ended, UTC),
-        read_failure(instance, run.run_id) if failed else None,
-    )
 
 
 @dataclass(frozen=True)

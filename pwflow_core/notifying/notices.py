@@ -34,6 +34,8 @@ class Notice:
         verdict: Kind of the verdict on drift that it is about.
         next_step: What to do, as a sentence in English; empty if there is nothing.
         event: Id of the event that shows it best.
+        regime_names: The regimes as people know them, each with its key, in the order of `regimes`; empty where nobody
+            named any.
     """
 
     notice_id: str
@@ -50,6 +52,12 @@ class Notice:
     verdict: str | None = None
     next_step: str = ""
     event: int | None = None
+    regime_names: tuple[str, ...] = ()
+
+    @property
+    def shown_regimes(self) -> tuple[str, ...]:
+        """The regimes as people are to read them."""
+        return self.regime_names or self.regimes
 
 
 def identify(*parts: object) -> str:

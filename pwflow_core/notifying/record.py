@@ -6,6 +6,7 @@ where a run was killed; whoever reads the record next finds what is missing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import duckdb
@@ -18,6 +19,7 @@ from pwflow_core.pipeline.decisions.kinds import RUN_ANSWERS, find_kind
 from pwflow_core.pipeline.decisions.verdicts import OPEN, StoredVerdict, read_verdict
 from pwflow_core.pipeline.looking.status import explain_blindness, next_step
 from pwflow_core.pipeline.readings.nights import begin_of
+from pwflow_core.pipeline.regimes.naming import RegimeNames, read_names
 from pwflow_core.pipeline.scoring.sight import blind_sensors, read_sight
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
@@ -39,9 +41,11 @@ def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
                 *read_cases(connection, is_first=is_first),
                 *_read_blind(connection),
             ]
-            commits = plant.warehouse.commit_number(connection)
+            commits, names = plant.warehouse.commit_number(connection), read_names(connection)
     except NotFittedError:
         return [], 0
+    if names.of:
+        notices = [_with_names(notice, names) for notice in notices]
     return sorted(notices, key=lambda notice: notice.at), commits
 
 
@@ -59,6 +63,17 @@ def fail_run(run_id: str, job: str, reason: str, *, at: datetime) -> Notice:
         "high",
         at,
         f"The run {run_id[:8]} of {job} failed: {reason.strip() or 'its log says why'}",
+    )
+
+
+def _with_names(notice: Notice, names: RegimeNames) -> Notice:
+    """Return a notice with the names of its regimes; its id, and what it is about, stay."""
+    is_named = any(key in names.of for key in notice.regimes)
+    return replace(
+        notice,
+        summary=names.spell_out(notice.summary),
+        next_step=names.spell_out(notice.next_step),
+        regime_names=tuple(names.labels(notice.regimes)) if is_named else (),
     )
 
 

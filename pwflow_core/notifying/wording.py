@@ -96,7 +96,7 @@ class _Words:
             none = self._texts("none")
             summary = self._texts(
                 key,
-                regimes=list_few(notice.regimes, _MOST_NAMED) or none,
+                regimes=list_few(notice.shown_regimes, _MOST_NAMED) or none,
                 machines=list_few(notice.machines, _MOST_NAMED) or none,
                 sensors=list_few(notice.sensors, _MOST_NAMED) or self._texts("regime.together"),
                 since=self._texts.night(None if notice.since is None else self._local(notice.since)),
@@ -125,7 +125,11 @@ class _Words:
         lines = [t("notice.severity", level=t(f"severity.{notice.severity}"))]
         lines += [
             t(f"notice.{key}", names=list_few(names, _MOST_NAMED))
-            for key, names in (("machines", notice.machines), ("sensors", notice.sensors), ("regimes", notice.regimes))
+            for key, names in (
+                ("machines", notice.machines),
+                ("sensors", notice.sensors),
+                ("regimes", notice.shown_regimes),
+            )
             if names
         ]
         if notice.since is not None:
@@ -187,6 +191,7 @@ def _fact(notice: Notice) -> dict[str, object]:
         "machines": list(notice.machines),
         "sensors": list(notice.sensors),
         "regimes": list(notice.regimes),
+        "regime_names": list(notice.regime_names),
         "next_step": notice.next_step,
     }
 

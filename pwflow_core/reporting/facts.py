@@ -12,6 +12,7 @@ from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.cases.view import CaseView, read_cases
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
 from pwflow_core.pipeline.readings.timing import read_timing
+from pwflow_core.pipeline.regimes.naming import RegimeNames, read_names
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.pipeline.scoring.sight import SensorSight, read_sight
 from pwflow_core.pipeline.source.source import Sensor, read_source
@@ -65,6 +66,7 @@ class PlantFacts:
         rejections: What was refused, by reason and sensor.
         sight: What each regime in use sees, by regime and sensor.
         missing: Missing values of each sensor, by machine.
+        names: What people call the regimes, by key.
     """
 
     name: str
@@ -92,6 +94,7 @@ class PlantFacts:
     rejections: tuple[Rejection, ...]
     sight: tuple[SensorSight, ...]
     missing: dict[str, tuple[int, ...]]
+    names: RegimeNames
 
     @property
     def n_events(self) -> int:
@@ -178,6 +181,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             rejections=read(Rejection, read_sql(__package__, "facts_rejected.sql")),
             sight=tuple(read_sight(connection)),
             missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
+            names=read_names(connection),
         )
 
 

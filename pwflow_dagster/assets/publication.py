@@ -10,6 +10,7 @@ from pwflow_core.redaction import hide_secrets
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.names import asset_key
 from pwflow_dagster.resources import PlantResource
+from pwflow_dagster.run_records import read_runs
 from pwflow_dagster.steps import decided_by, deciding_run, running
 
 if TYPE_CHECKING:
@@ -64,9 +65,11 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
         from pwflow_core.pipeline.decisions.verdicts import Decider, settle_answered
         from pwflow_core.pipeline.publishing.publishing import publish_warehouse
         from pwflow_core.pipeline.publishing.removing import remove_old_readings
+        from pwflow_core.pipeline.publishing.runs import record_runs
 
         with running(context):
             opened = plant.open()
+            record_runs(opened, read_runs(context.instance, plant_name))
             settle_answered(opened, by=Decider(decided_by(context.run), deciding_run(context.run)))
             removal = remove_old_readings(opened)
             summary = publish_warehouse(opened)

@@ -14,6 +14,7 @@ from pwflow_dagster.steps import decided_by, deciding_run, running
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.flows.registry import FlowDecision
+    from pwflow_core.pipeline.regimes.naming import RegimeNames
     from pwflow_core.plant import Plant
 
 __all__ = ["ClusterFlowConfig", "build"]
@@ -85,11 +86,12 @@ def _cluster_model(plant_name: str, partitions: dg.DynamicPartitionsDefinition) 
             summary = fit_cluster_model(opened, made_by=decided_by(context.run), reason=reason)
             keys = [key for of_segment in summary.clusters.values() for key in of_segment]
             add_clusters(context.instance, partitions, keys)
+            names = _names(opened)
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": len(keys),
                     "regimes": small_table(
-                        {"segment": segment, "cluster_key": key, "weight": round(summary.weights[key], 4)}
+                        {"segment": segment, "regime": names.label(key), "weight": round(summary.weights[key], 4)}
                         for segment, of_segment in summary.clusters.items()
                         for key in of_segment
                     ),
@@ -153,6 +155,7 @@ def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefini
         with running(context):
             opened = plant.open()
             schema = column_schema(opened, "core", "cluster_assignments")
+            names = _names(opened)
             lineage = column_lineage(
                 {
                     "cluster_key": [(model_key, "cluster_key")],
@@ -164,6 +167,7 @@ def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefini
                     {
                         "dagster/partition_row_count": summary.n_readings,
                         "new candidates": summary.n_new,
+                        "regime": names.label(key),
                         "dagster/column_schema": schema,
                         "dagster/column_lineage": lineage,
                     },
@@ -210,10 +214,12 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
             schema = column_schema(opened, "mart", "flow_versions")
             lineage = column_lineage({"cluster_key": [(assignments_key, "cluster_key")]})
             shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
+            names = _names(opened)
             if config.put_in_force is not None:
                 for key in keys:
                     decision = _switch(opened, key, config, by, reason, deciding_run(context.run))
-                    context.add_asset_metadata(_describe_decision(decision) | shown, partition_key=key)
+                    named = {"regime": names.label(key)}
+                    context.add_asset_metadata(_describe_decision(decision) | named | shown, partition_key=key)
                 return
             if config.only_missing:
                 missing = clusters_without_flow(opened)
@@ -234,6 +240,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
                 stride = max(1, len(history.steps) // 20)
                 context.add_asset_metadata(
                     {
+                        "regime": names.label(key),
                         "held-out log-density (nats)": round(summary.held_out_log_density, 3),
                         "readings learned from": summary.n_rows,
                         "readings that stopped the training": summary.n_held_out,
@@ -256,6 +263,14 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
                 )
 
     return cluster_flow
+
+
+def _names(plant: "Plant") -> "RegimeNames":
+    """Return what people call the regimes: partitions have their keys alone."""
+    from pwflow_core.pipeline.regimes.naming import read_names
+
+    with plant.warehouse.snapshot() as connection:
+        return read_names(connection)
 
 
 def _switch(

@@ -293,13 +293,14 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
         from pwflow_core.pipeline.drift.evidence import follow_drift
         from pwflow_core.pipeline.drift.health import derive_health
         from pwflow_core.pipeline.looking.status import next_step
+        from pwflow_core.pipeline.regimes.naming import read_names
 
         with running(context):
             opened = plant.open()
             summary = derive_health(opened)
             drift = follow_drift(opened, run_id=context.run.run_id)
             with opened.warehouse.snapshot() as connection:
-                wanted = open_verdicts(connection)
+                wanted, names = open_verdicts(connection), read_names(connection)
             return dg.MaterializeResult(
                 metadata={
                     "dagster/row_count": summary.n_rows,
@@ -312,7 +313,11 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                         for night, key, channel in summary.exceeded[:MOST_SHOWN]
                     ),
                     "evidence of drift (log10)": small_table(
-                        {"cluster_key": key, "evidence": round(evidence, 2), "threshold": round(drift.threshold, 2)}
+                        {
+                            "regime": names.label(key),
+                            "evidence": round(evidence, 2),
+                            "threshold": round(drift.threshold, 2),
+                        }
                         for key, evidence in drift.evidence.items()
                     ),
                     "verdicts of this run": small_table(
@@ -320,7 +325,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                             "verdict_id": verdict.verdict_id,
                             "night": verdict.night.isoformat(),
                             "verdict": verdict.verdict,
-                            "what happened": verdict.summary,
+                            "what happened": names.spell_out(verdict.summary),
                         }
                         for verdict in drift.verdicts
                     ),
@@ -328,7 +333,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                         {
                             "verdict_id": verdict.verdict_id,
                             "night": verdict.night.isoformat(),
-                            "what happened": verdict.summary,
+                            "what happened": names.spell_out(verdict.summary),
                             "next": next_step(verdict, opened.config.drift.policy),
                         }
                         for verdict in wanted
@@ -380,12 +385,14 @@ def _cases(plant_name: str) -> dg.AssetsDefinition:
         from pwflow_core.pipeline.cases.deriving import derive_cases
         from pwflow_core.pipeline.cases.view import next_step_of, read_cases
         from pwflow_core.pipeline.decisions.verdicts import Decider
+        from pwflow_core.pipeline.regimes.naming import read_names
 
         with running(context):
             opened = plant.open()
             summary = derive_cases(opened, by=Decider(decided_by(context.run), context.run.run_id))
             with opened.warehouse.snapshot() as connection:
                 view = read_cases(connection, opened.config.schedule.timezone, most=0)
+                names = read_names(connection)
             flood = (
                 f"{summary.n_opened:,} new cases in one run, more than the {summary.flood} of cases.flood: look at the "
                 "machines and regimes that they share first"
@@ -403,7 +410,7 @@ def _cases(plant_name: str) -> dg.AssetsDefinition:
                             "case_id": case.case_id,
                             "severity": case.severity,
                             "since": f"{case.since:%Y-%m-%d %H:%M}",
-                            "what happened": case.summary,
+                            "what happened": names.spell_out(case.summary),
                             "next": next_step_of(case),
                         }
                         for case in view.to_decide[:MOST_SHOWN]

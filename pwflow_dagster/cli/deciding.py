@@ -9,7 +9,8 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option, reason_option, user
+from pwflow_dagster.cli.options import check_outcome, config_option, json_option, reason_option, user
+from pwflow_dagster.cli.printing import echo_json, echo_text
 from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
         echo_json({"verdict": verdict, "decisions": decisions, "published": config.published_path})
         return
     for decision in decisions:
-        click.echo(_describe(decision))
+        echo_text(_describe(decision))
     if not is_refit:
         click.echo(f"{', '.join(verdict.cluster_keys)}: only the weights were updated.")
     click.echo(f"Scored again and published to {config.published_path}.")
@@ -56,7 +57,8 @@ def answer(verdict_id: str, config_file: Path | None, as_json: bool) -> None:
 @click.argument("verdict_id")
 @config_option
 @reason_option
-def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
+@json_option
+def dismiss(verdict_id: str, config_file: Path | None, reason: str, as_json: bool) -> None:
     """Say that a verdict is neither a fault nor a lasting change.
 
     `pwflow status` shows the VERDICT_ID. Training uses the readings of a suspected machine again; the same verdict is
@@ -68,14 +70,42 @@ def dismiss(verdict_id: str, config_file: Path | None, reason: str) -> None:
     from pwflow_core.plant import Plant
 
     plant = Plant.open(configuration_in_force(config_file))
-    click.echo(dismiss_finding(plant, verdict_id, by=Decider(user()), reason=reason))
+    said = dismiss_finding(plant, verdict_id, by=Decider(user()), reason=reason)
+    if as_json:
+        echo_json({"id": verdict_id, "result": said})
+    else:
+        echo_text(f"{said} `pwflow undo {verdict_id}` takes that back.")
+
+
+@click.command()
+@click.argument("finding_id", metavar="ID")
+@config_option
+@reason_option
+@json_option
+def undo(finding_id: str, config_file: Path | None, reason: str, as_json: bool) -> None:
+    """Take back what was decided last.
+
+    ID is that of a case (K-…) that was marked, acknowledged or shelved, of a verdict that was dismissed, or of a
+    stretch of the history (U-…). It is then as it was before.
+    """
+    from pwflow_core.pipeline.cases.undoing import undo as undo_finding
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+    from pwflow_core.plant import Plant
+
+    plant = Plant.open(configuration_in_force(config_file))
+    said = undo_finding(plant, finding_id, by=Decider(user()), reason=reason)
+    if as_json:
+        echo_json({"id": finding_id, "result": said})
+    else:
+        echo_text(said)
 
 
 @click.command()
 @click.argument("verdict_id")
 @config_option
 @reason_option
-def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
+@json_option
+def approve(verdict_id: str, config_file: Path | None, reason: str, as_json: bool) -> None:
     """Add the new regime that a verdict proposes.
 
     `pwflow status` shows the VERDICT_ID. The regime gets a key of its own and is trained alone. Of an unusual stretch
@@ -87,11 +117,14 @@ def approve(verdict_id: str, config_file: Path | None, reason: str) -> None:
     config = configuration_in_force(config_file)
     with shown_runs(config) as runner:
         keys, outcome = approve_regime(runner, verdict_id, approved_by=user(), reason=reason)
-    if outcome is None:
-        click.echo(f"{verdict_id}: normal. {TOO_SHORT}")
-        return
-    check_outcome(outcome)
-    click.echo(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
+    if outcome is not None:
+        check_outcome(outcome)
+    if as_json:
+        echo_json({"id": verdict_id, "regimes": keys, "published": None if outcome is None else config.published_path})
+    elif outcome is None:
+        echo_text(f"{verdict_id}: normal. {TOO_SHORT}")
+    else:
+        echo_text(f"New regime {', '.join(keys)}: learned, scored and published to {config.published_path}.")
 
 
 @click.command()
@@ -216,7 +249,7 @@ def rollback(cluster: str, version: str | None, config_file: Path | None, reason
     )
 
 
-COMMANDS = (mark, acknowledge, shelve, answer, dismiss, approve, confirm, promote, rollback)
+COMMANDS = (mark, acknowledge, shelve, answer, dismiss, approve, undo, confirm, promote, rollback)
 
 
 _SAID = {
@@ -235,7 +268,7 @@ def _show_decision(made: Decision, *, as_json: bool) -> None:
         said = f"shelved until {made.shelved_until:%Y-%m-%d %H:%M} UTC."
     else:
         said = f"{made.state}."
-    click.echo(f"{made.case_id}: {said} {made.summary}")
+    echo_text(f"{made.case_id}: {said} {made.summary}")
 
 
 def _describe(decision: FlowDecision) -> str:
@@ -272,4 +305,4 @@ def _switch_flow(
     if as_json:
         echo_json({"decision": made, "published": config.published_path})
         return
-    click.echo(f"{_describe(made)} Its readings were scored again and published to {config.published_path}.")
+    echo_text(f"{_describe(made)} Its readings were scored again and published to {config.published_path}.")

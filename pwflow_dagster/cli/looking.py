@@ -10,14 +10,15 @@ import click
 
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.cli.cases import describe_cases, describe_one_case
-from pwflow_dagster.cli.options import config_option, echo_json, json_option, language_option
+from pwflow_dagster.cli.options import config_option, json_option, language_option
+from pwflow_dagster.cli.printing import echo_json, echo_text
 
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
     from pwflow_core.pipeline.looking.status import PlantStatus, RegimeStatus
+    from pwflow_core.pipeline.publishing.runs import PlantRun
     from pwflow_core.pipeline.readings.recurrence import Stretch
     from pwflow_core.pipeline.scoring.sight import SensorSight
-    from pwflow_dagster.runs import LastRun
 
 __all__ = ["COMMANDS", "describe_stretches"]
 
@@ -30,17 +31,17 @@ def status(config_file: Path | None, as_json: bool) -> None:
     from pwflow_core.pipeline.looking.status import next_step, read_status
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance
-    from pwflow_dagster.runs import find_last_run
+    from pwflow_dagster.run_records import find_last_run
 
     config = configuration_in_force(config_file)
     found = read_status(Plant.open(config))
     with open_instance(config) as instance:
-        last_run = find_last_run(instance)
+        last_run = find_last_run(instance, config.plant.name)
     if as_json:
         steps = [{"verdict_id": f.verdict_id, "next_step": next_step(f, config.drift.policy)} for f in found.findings]
         echo_json({"plant": config.plant.name, "last_run": last_run, "status": found, "next_steps": steps})
     else:
-        click.echo(_describe(config, found, last_run))
+        echo_text(_describe(config, found, last_run))
 
 
 @click.command()
@@ -54,22 +55,27 @@ def cases(case_id: str | None, with_closed: bool, config_file: Path | None, as_j
     Those to decide about come first, the gravest first. Times are local times of the plant.
     """
     from pwflow_core.pipeline.cases.view import read_case, read_cases
+    from pwflow_core.pipeline.regimes.naming import read_names
     from pwflow_core.plant import Plant
 
     config = configuration_in_force(config_file)
+    zone = config.schedule.timezone
     with Plant.open(config).warehouse.snapshot() as connection:
+        names = read_names(connection)
         if case_id is not None:
             found = read_case(connection, case_id)
-            if as_json:
-                echo_json({"case": found.case, "events": found.events, "changes": found.changes})
-            else:
-                click.echo("\n".join(describe_one_case(found, config.schedule.timezone)))
-            return
-        view = read_cases(connection, config.schedule.timezone)
-    if as_json:
-        echo_json({"cases": [case for case in view.all if with_closed or case.is_active or case.wants_decision]})
+        else:
+            view = read_cases(connection, zone)
+    if case_id is not None:
+        document = {"case": found.case, "events": found.events, "changes": found.changes}
+        lines = describe_one_case(found, zone)
     else:
-        click.echo("\n".join(describe_cases(view, config.schedule.timezone, with_closed=with_closed)))
+        document = {"cases": [case for case in view.all if with_closed or case.is_active or case.wants_decision]}
+        lines = describe_cases(view, zone, with_closed=with_closed)
+    if as_json:
+        echo_json(document | {"regime_names": names.of})
+    else:
+        echo_text(names.spell_out("\n".join(lines)))
 
 
 @click.command()
@@ -186,7 +192,8 @@ def evaluate(
     elif as_csv:
         click.echo(table.to_csv(index=False), nl=False)
     else:
-        click.echo(f"{table.round(3).to_string(index=False)}\n\n{evaluation.describe_evaluation(result)}")
+        click.echo(f"{table.round(3).to_string(index=False)}\n")
+        echo_text(evaluation.describe_evaluation(result))
 
 
 _MOST_STRETCHES = 5
@@ -194,7 +201,7 @@ _MOST_STRETCHES = 5
 COMMANDS = (status, cases, report, sql, evaluate)
 
 
-def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None) -> str:
+def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None) -> str:
     from pwflow_core.pipeline.looking.status import next_step
 
     lines = [f"Plant {config.plant.name}", *describe_cases(found.cases, config.schedule.timezone)]
@@ -218,9 +225,12 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
         lines += [f"              {summary}" for summary in night.summaries]
     lines.append(f"  regimes     {len(found.regimes)}")
     width = max((len(regime.segment) for regime in found.regimes), default=0)
+    wide = max((len(found.names.label(regime.cluster_key)) for regime in found.regimes), default=0)
     for regime in found.regimes:
         flow = f"flow {regime.flow_version[:8]} of {regime.trained_at:%Y-%m-%d}" if regime.flow_version else "no flow"
-        regime_and_share = f"{regime.cluster_key}  {regime.segment:{width}}  {regime.weight:4.0%}"
+        regime_and_share = (
+            f"{found.names.label(regime.cluster_key):{wide}}  {regime.segment:{width}}  {regime.weight:4.0%}"
+        )
         lines.append(f"    {regime_and_share}  {flow}  {_drift_of(regime)}")
     if found.blind:
         lines += _describe_blind(found.blind)
@@ -231,7 +241,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: LastRun | None)
     for verdict in found.findings:
         lines.append(f"    {verdict.verdict_id}  {verdict.night}  {verdict.summary}")
         lines.append(f"      next: {next_step(verdict, config.drift.policy)}")
-    return "\n".join(lines)
+    return found.names.spell_out("\n".join(lines))
 
 
 def _drift_of(regime: RegimeStatus) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.options import config_option, json_option
+from pwflow_dagster.cli.printing import echo_json
 
 if TYPE_CHECKING:
     from pwflow_core.notifying.outbox import TargetState

@@ -1,15 +1,10 @@
-"""What several commands share: options, who asks, what a run came to, and JSON."""
+"""What several commands share: options, who asks, and what a run came to."""
 
 from __future__ import annotations
 
 import getpass
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
-from datetime import date
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -19,10 +14,8 @@ if TYPE_CHECKING:
     from pwflow_dagster.runs import RunOutcome
 
 __all__ = [
-    "as_json",
     "check_outcome",
     "config_option",
-    "echo_json",
     "json_option",
     "language_option",
     "reason_option",
@@ -38,26 +31,6 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 language_option = click.option("--language", type=click.Choice(get_args(Language)), default="en", show_default=True)
 reason_option = click.option("--reason", default="", help="Why, for the record.")
-
-
-def echo_json(document: Mapping[str, Any]) -> None:
-    """Print a result as JSON, and nothing else: times in ISO 8601 (UTC), what cannot be computed as null."""
-    click.echo(json.dumps(as_json(document), indent=2, ensure_ascii=False))
-
-
-def as_json(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
-    """Return a value as JSON has it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return as_json(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value) if isinstance(value, Path) else value
 
 
 def check_outcome(outcome: RunOutcome) -> None:

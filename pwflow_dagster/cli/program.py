@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter
-from pwflow_dagster.cli import deciding, keeping, looking, modelling, notifying, running
+from pwflow_dagster.cli import (
+    completing,
+    deciding,
+    doctor,
+    events,
+    keeping,
+    looking,
+    modelling,
+    notifying,
+    regimes,
+    running,
+)
+from pwflow_dagster.cli.printing import echo_error
 
 __all__ = ["main"]
 
 _SECTIONS = {
     "Run": ("init", "run", "ui", "demo"),
-    "Look": ("status", "cases", "report", "notify", "sql", "evaluate"),
-    "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "confirm", "promote", "rollback"),
+    "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
+    "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
     "Warehouse": ("maintain", "migrate"),
     "Models": ("score", "export", "sample", "bench", "poc"),
 }
@@ -26,6 +40,25 @@ _INTERRUPTED = 130
 
 class _Sections(click.Group):
     """Lists the commands by what they are for, and shows an error that was raised on purpose as one sentence."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,  # noqa: ANN401 - handed on as it came
+    ) -> Any:  # noqa: ANN401 - as the base class has it
+        """Run a command; with `--json`, an error is a JSON document in the place of the result."""
+        words = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode or "--json" not in words:
+            return super().main(words, prog_name, complete_var, standalone_mode, **extra)
+        try:
+            ended = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            echo_error(error)
+            sys.exit(error.exit_code)
+        sys.exit(ended if isinstance(ended, int) else 0)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -66,6 +99,6 @@ def main() -> None:
         handler.addFilter(SecretsFilter())
 
 
-for _module in (running, looking, notifying, deciding, keeping, modelling):
+for _module in (running, looking, events, regimes, doctor, notifying, deciding, keeping, modelling, completing):
     for _command in _module.COMMANDS:
         main.add_command(_command)

@@ -17,7 +17,8 @@ from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, configuration_of_file, demo_config
 from pwflow_core.errors import ConfigurationError
 from pwflow_dagster.cli.looking import describe_stretches
-from pwflow_dagster.cli.options import check_outcome, config_option, echo_json, json_option
+from pwflow_dagster.cli.options import check_outcome, config_option, json_option
+from pwflow_dagster.cli.printing import echo_json, echo_text
 from pwflow_dagster.cli.progress import shown_runs
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
     if as_json:
         echo_json({"plant": config.plant.name, "runs": outcomes, "result": plant, "published": config.published_path})
     else:
-        click.echo(_describe(config, [outcome.job for outcome in outcomes], plant))
+        echo_text(_describe(config, [outcome.job for outcome in outcomes], plant))
 
 
 def _tell_failure(config: PlantConfig, run_id: str, job: str, reason: str) -> None:

@@ -76,7 +76,8 @@ def test_a_failed_run_is_followed_by_a_pause_and_three_of_them_by_giving_up(plan
     add_verdict(plant, "c0002")
     with plant.plant.warehouse.transaction() as connection:
         connection.execute(
-            "INSERT INTO mart.cluster_health VALUES (DATE '2026-01-07', 'c0002', 'drift', 5, 4, 'exceeded', 100, NULL, NULL)"
+            "INSERT INTO mart.cluster_health "
+            "VALUES (DATE '2026-01-07', 'c0002', 'drift', 5, 4, 'exceeded', 100, NULL, NULL)"
         )
     with plant.instance() as instance:
         [request] = tick(plant, instance).run_requests
@@ -151,7 +152,8 @@ def test_a_refit_that_really_fails_three_times_leaves_the_old_flow_in_force(plan
     add_verdict(plant, "c0002")
     with plant.plant.warehouse.transaction() as connection:
         connection.execute(
-            "INSERT INTO mart.cluster_health VALUES (DATE '2026-01-07', 'c0002', 'drift', 5, 4, 'exceeded', 100, NULL, NULL)"
+            "INSERT INTO mart.cluster_health "
+            "VALUES (DATE '2026-01-07', 'c0002', 'drift', 5, 4, 'exceeded', 100, NULL, NULL)"
         )
     models = plant.folder / "models"
     models.rename(plant.folder / "away")

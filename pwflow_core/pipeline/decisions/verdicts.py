@@ -20,7 +20,7 @@ from pwflow_core.errors import UnknownVerdictError, VerdictStatusError
 from pwflow_core.pipeline.decisions.kinds import KINDS, RUN_ANSWERS, find_kind, kinds_where
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import insert_row, quote_literal, read_sql, utc_now
+from pwflow_core.warehouse import fetch_value, insert_row, quote_literal, read_sql, utc_now
 
 __all__ = [
     "ALL_CHANNELS",
@@ -43,6 +43,7 @@ __all__ = [
     "read_verdict",
     "recent_verdicts",
     "record_verdicts",
+    "restore_verdict",
     "select_suspects",
     "settle_answered",
 ]
@@ -54,9 +55,10 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     "requested": frozenset({"requested", "done", "failed"}),
     "failed": frozenset({"done", "dismissed"}),
     "done": frozenset(),
-    "dismissed": frozenset(),
+    "dismissed": frozenset({"open", "failed"}),
 }
-"""What a verdict of each status may become. A run that died has its verdict taken on by another: requested again."""
+"""What a verdict of each status may become. A run that died has its verdict taken on by another: requested again; a
+person who dismissed one may take that back."""
 
 OPEN: tuple[Status, ...] = ("open", "requested")
 """Statuses of a verdict that still wants its answer."""
@@ -254,6 +256,29 @@ def dismiss_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str =
         verdict = read_verdict(connection, verdict_id)
         change_status(connection, [verdict_id], "dismissed", by=by, reason=reason)
     return verdict
+
+
+def restore_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str = "") -> StoredVerdict:
+    """Take back that a verdict was dismissed: it is as it was before; return it so.
+
+    Raises:
+        UnknownVerdictError: There is none with this id.
+        VerdictStatusError: It was not dismissed.
+    """
+    with plant.warehouse.transaction() as connection:
+        verdict = read_verdict(connection, verdict_id)
+        if verdict.status != "dismissed":
+            raise VerdictStatusError(
+                f"The verdict {verdict_id} is {verdict.status}; only one that was dismissed can be undone."
+            )
+        before: Status = fetch_value(
+            connection,
+            "SELECT arg_max(from_status, changed_at) FROM mart.verdict_changes "
+            "WHERE verdict_id = ? AND to_status = 'dismissed'",
+            [verdict_id],
+        )
+        change_status(connection, [verdict_id], before or "open", by=by, reason=reason or "dismissed by mistake")
+        return read_verdict(connection, verdict_id)
 
 
 def close_ended(connection: duckdb.DuckDBPyConnection, night: date, ended: Mapping[str, str], *, by: Decider) -> None:

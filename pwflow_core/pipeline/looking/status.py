@@ -13,6 +13,7 @@ from pwflow_core.pipeline.cases.view import CaseView, read_cases
 from pwflow_core.pipeline.decisions.kinds import find_kind
 from pwflow_core.pipeline.decisions.verdicts import ALL_CHANNELS, StoredVerdict, open_verdicts
 from pwflow_core.pipeline.readings.recurrence import Stretch, open_stretches
+from pwflow_core.pipeline.regimes.naming import RegimeNames, read_names
 from pwflow_core.pipeline.scoring.events import Event, worst_events
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
 from pwflow_core.pipeline.scoring.sight import SensorSight, blind_sensors, read_sight
@@ -92,6 +93,7 @@ class RegimeStatus:
         threshold: Evidence from which the regime has moved.
         night: The night of the evidence.
         can_be_followed: Whether its flow has enough held-out readings to compare nights with, as far as is known.
+        name: What people call it; None if nobody named it.
     """
 
     cluster_key: str
@@ -104,6 +106,7 @@ class RegimeStatus:
     threshold: float | None
     night: date | None
     can_be_followed: bool
+    name: str | None = None
 
     @property
     def has_moved(self) -> bool:
@@ -141,6 +144,7 @@ class PlantStatus(_PlantSize):
         findings: Verdicts on drift that wait for an answer, the first night first.
         blind: What the regimes do not see: sensors whose lasting shifts of ten standard deviations raise no alarm.
         stretches: Stretches of the history unlike the rest that nobody has decided about, the longest first.
+        names: What people call the regimes, by key.
     """
 
     cases: CaseView
@@ -149,6 +153,7 @@ class PlantStatus(_PlantSize):
     findings: tuple[StoredVerdict, ...]
     blind: tuple[SensorSight, ...]
     stretches: tuple[Stretch, ...]
+    names: RegimeNames
 
 
 @dataclass(frozen=True)
@@ -196,14 +201,16 @@ def read_status(plant: Plant) -> PlantStatus:
         stretches = open_stretches(connection)
         night = _read_night(connection, plant.config.schedule.timezone)
         cases = read_cases(connection, plant.config.schedule.timezone, most=_MOST_CLOSED)
+        names = read_names(connection)
     return PlantStatus(
         *size,
         cases,
         night,
-        tuple(RegimeStatus(*row) for row in regimes),
+        tuple(RegimeStatus(*row, name=names.of.get(row[0])) for row in regimes),
         tuple(findings),
         tuple(seen for sensors in blind.values() for seen in sensors),
         tuple(stretches),
+        names,
     )
 
 

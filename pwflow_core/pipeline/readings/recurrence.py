@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.errors import UnknownStretchError
+from pwflow_core.errors import RegimeError, UnknownStretchError
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
@@ -36,6 +36,7 @@ __all__ = [
     "open_stretches",
     "read_stretch",
     "record_decision",
+    "reopen_stretch",
     "screen_history",
 ]
 
@@ -159,6 +160,30 @@ def read_stretch(connection: duckdb.DuckDBPyConnection, stretch_id: str) -> Stre
             "of those."
         )
     return found[0]
+
+
+def reopen_stretch(plant: Plant, stretch_id: str) -> Stretch:
+    """Take back what a person said of a stretch: nothing learns from it until somebody decides; return it.
+
+    Raises:
+        UnknownStretchError: There is none with this id.
+        RegimeError: Nobody decided about it, or a regime was added for it.
+    """
+    with plant.warehouse.transaction() as connection:
+        stretch = read_stretch(connection, stretch_id)
+        if stretch.status == "open":
+            raise RegimeError(f"Nobody has decided about {stretch_id}: there is nothing to undo.")
+        if stretch.cluster_key is not None:
+            raise RegimeError(
+                f"{stretch_id} was approved and has the regime {stretch.cluster_key} now, which stays: to find all "
+                "regimes again, materialize cluster_model."
+            )
+        connection.execute(
+            "UPDATE mart.unusual_stretches SET status = 'open', decided_at = NULL, decided_by = NULL "
+            "WHERE stretch_id = ?",
+            [stretch_id],
+        )
+    return stretch
 
 
 def record_decision(

@@ -111,7 +111,7 @@ def _card(facts: PlantFacts, case: CaseRow, shown_events: Collection[int], texts
         _local(facts, case.last_seen, texts),
         texts.number(case.n_events),
         texts.duration(case.alarm_seconds) if case.n_events else texts("none"),
-        _sentence(case, texts),
+        facts.names.spell_out(_sentence(case, texts)),
         texts("list.comma").join(similar),
         _commands(case, texts),
         f"#event-{case.worst_event_id}" if has_event else "#findings" if not case.n_events else None,

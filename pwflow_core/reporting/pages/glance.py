@@ -181,7 +181,7 @@ def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
             times = (row.share or 0.0) / row.share_threshold if row.share_threshold else 0.0
             text = texts(
                 "glance.health_cell",
-                regime=row.cluster_key,
+                regime=facts.names.label(row.cluster_key),
                 night=texts.night(row.night),
                 n=texts.number(row.n_readings),
                 share=texts.percent(row.share),
@@ -274,7 +274,13 @@ def _changes(facts: PlantFacts, texts: Texts) -> list[Change]:
 def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) -> list[News]:
     news = [
         News(
-            " · ".join([texts.label("verdict", verdict.verdict), *verdict.cluster_keys, *verdict.machine_ids]),
+            " · ".join(
+                [
+                    texts.label("verdict", verdict.verdict),
+                    *facts.names.labels(verdict.cluster_keys),
+                    *verdict.machine_ids,
+                ]
+            ),
             "#findings",
         )
         for verdict in facts.verdicts
@@ -288,8 +294,10 @@ def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) ->
         link = f"#event-{event.event_id}" if told.is_shown else None
         news.append(News(f"{told.started}: {shorten_name(told.sentence, 160)}", link))
     now, then = (_exceeded(facts, facts.last_night - timedelta(days=days)) for days in (0, 1))
-    news += [News(texts("news.exceeded", regime=key), f"#regime-{key}") for key in sorted(now - then)]
-    news += [News(texts("news.calm", regime=key), f"#regime-{key}") for key in sorted(then - now)]
+    news += [
+        News(texts("news.exceeded", regime=facts.names.label(key)), f"#regime-{key}") for key in sorted(now - then)
+    ]
+    news += [News(texts("news.calm", regime=facts.names.label(key)), f"#regime-{key}") for key in sorted(then - now)]
     recently = facts.built_at - timedelta(days=1)
     fresh = [v for v in facts.in_force.values() if v.promoted_at is not None and v.promoted_at > recently]
     if fresh:

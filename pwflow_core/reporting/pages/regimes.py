@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
+from pwflow_core.pipeline.regimes.naming import RegimeNames
 from pwflow_core.pipeline.scoring.sight import SensorSight
 from pwflow_core.reporting.drawing.curves import channel_name, draw_drift, draw_share, draw_training_curve
 from pwflow_core.reporting.drawing.densities import draw_latent_quantiles, draw_latents, draw_pair
@@ -318,36 +319,36 @@ def _latents(study: RegimeStudy, texts: Texts) -> list[Chart]:
 
 def _verdict_rows(facts: PlantFacts, texts: Texts) -> list[tuple[frozenset[str], VerdictRow]]:
     """Return every finding behind the regimes that it is about."""
-    return [(frozenset(verdict.cluster_keys), _verdict_row(verdict, texts)) for verdict in facts.verdicts]
+    return [(frozenset(verdict.cluster_keys), _verdict_row(facts.names, verdict, texts)) for verdict in facts.verdicts]
 
 
-def _verdict_row(verdict: StoredVerdict, texts: Texts) -> VerdictRow:
+def _verdict_row(names: RegimeNames, verdict: StoredVerdict, texts: Texts) -> VerdictRow:
     return VerdictRow(
         texts.night(verdict.night),
         texts.label("verdict", verdict.verdict),
-        ", ".join([*_regimes_of(verdict, texts), *verdict.machine_ids]) or texts("none"),
+        ", ".join([*_regimes_of(names, verdict, texts), *verdict.machine_ids]) or texts("none"),
         ", ".join(verdict.sensors) or texts("none"),
         texts.night(verdict.since),
         texts.label("answer", verdict.answer),
         texts.label("finding", verdict.status),
-        _in_words(verdict, texts),
+        _in_words(names, verdict, texts),
     )
 
 
-def _regimes_of(verdict: StoredVerdict, texts: Texts) -> list[str]:
-    """Return the keys of the regimes that a finding is about, or their number where there are many."""
-    keys = list(verdict.cluster_keys)
+def _regimes_of(names: RegimeNames, verdict: StoredVerdict, texts: Texts) -> list[str]:
+    """Return the keys and names of the regimes that a finding is about, or their number where there are many."""
+    keys = names.labels(verdict.cluster_keys)
     return keys if len(keys) <= _MOST_NAMED else [texts("regime.several", n=texts.number(len(keys)))]
 
 
-def _in_words(verdict: StoredVerdict, texts: Texts) -> str:
+def _in_words(names: RegimeNames, verdict: StoredVerdict, texts: Texts) -> str:
     """Return the sentence of a finding; the warehouse has it in English."""
     key = f"said.{verdict.verdict}"
     if texts.language == "en" or key not in texts.keys:
-        return verdict.summary
+        return names.spell_out(verdict.summary)
     return texts(
         key,
-        regimes=", ".join(_regimes_of(verdict, texts)) or texts("none"),
+        regimes=", ".join(_regimes_of(names, verdict, texts)) or texts("none"),
         machines=", ".join(verdict.machine_ids) or texts("none"),
         sensors=", ".join(verdict.sensors) or texts("regime.together"),
         since=texts.night(verdict.since),

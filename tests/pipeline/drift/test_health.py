@@ -108,7 +108,8 @@ def test_evidence_of_other_channels_stays(trained_plant):
     derive_health(trained_plant)
     with trained_plant.warehouse.transaction() as connection:
         connection.execute(
-            "INSERT INTO mart.cluster_health VALUES ('2024-03-01', 'c0001', 'log_density', 3.5, 10, 'normal', 40, NULL, NULL);"
+            "INSERT INTO mart.cluster_health "
+            "VALUES ('2024-03-01', 'c0001', 'log_density', 3.5, 10, 'normal', 40, NULL, NULL);"
             "UPDATE mart.anomaly_scores SET scored_at = scored_at + INTERVAL 1 SECOND"
         )
         note_changed_days(connection, "FROM mart.anomaly_scores")
