@@ -41,6 +41,12 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "poc": "test_poc_cli.py",
     "promote": "test_decisions.py",
     "rollback": "test_decisions.py",
+    "events": "test_looking_commands.py",
+    "regimes": "test_looking_commands.py",
+    "name": "test_looking_commands.py",
+    "doctor": "test_looking_commands.py",
+    "undo": "test_looking_commands.py",
+    "completion": "test_printing.py",
 }
 RUN_HERE = {"status", "sql", "report", "score", "export", "sample"}
 MEANT = {
