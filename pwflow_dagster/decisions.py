@@ -4,7 +4,6 @@ An id that is left empty stands for the only one that waits; where several do, t
 """
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -50,14 +49,6 @@ _WHERE = (
 )
 
 
-class CaseLabel(Enum):
-    """What a case was, as the launchpad offers it."""
-
-    fault = "fault"
-    normal = "normal"
-    known = "known"
-
-
 class ApprovalConfig(dg.Config):
     """Run configuration of `approve_regime`."""
 
@@ -88,14 +79,16 @@ class CaseConfig(dg.Config):
 class UndoConfig(dg.Config):
     """Run configuration of `undo_decision`."""
 
-    finding_id: str = Field(description="The case (K-…), the verdict that was dismissed, or the stretch (U-…).")
+    finding_id: str = Field(
+        default="", description="The case (K-…), the verdict that was dismissed, or the stretch (U-…)."
+    )
     reason: str = Field(default="undone in Dagster", description="Why, for the record.")
 
 
 class NameConfig(dg.Config):
     """Run configuration of `name_regime`."""
 
-    cluster_key: str = Field(description="The regime, such as c0003.")
+    cluster_key: str = Field(default="", description="The regime, such as c0003.")
     name: str = Field(default="", description="What it is called, such as `roughing, B`; empty takes the name away.")
     reason: str = Field(default="named in Dagster", description="Why, for the record.")
 
@@ -104,7 +97,9 @@ class ShelveConfig(dg.Config):
     """Run configuration of `shelve_case`."""
 
     case_id: str = Field(default="", description=_CASE)
-    until: str = Field(description="Until when, such as 2026-03-14 or 2026-03-14T06:00; of the plant's time zone.")
+    until: str = Field(
+        default="", description="Until when, such as 2026-03-14 or 2026-03-14T06:00; of the plant's time zone."
+    )
     reason: str = Field(default="shelved in Dagster", description="Why, for the record.")
 
 
@@ -112,7 +107,7 @@ class MarkConfig(dg.Config):
     """Run configuration of `mark_case`."""
 
     case_id: str = Field(default="", description=_CASE)
-    label: CaseLabel = Field(description="What it was.")
+    label: str = Field(default="", description="What it was: fault, normal or known.")
     kind: str = Field(default="", description="Of a known cause: which, such as `filter change`.")
     reason: str = Field(default="marked in Dagster", description="Why, for the record.")
 
@@ -120,15 +115,15 @@ class MarkConfig(dg.Config):
 class PromotionConfig(dg.Config):
     """Run configuration of `promote_flow`."""
 
-    cluster_key: str = Field(description="The regime, such as c0003.")
-    flow_version: str = Field(description="The version or its first digits, see mart.flow_versions.")
+    cluster_key: str = Field(default="", description="The regime, such as c0003.")
+    flow_version: str = Field(default="", description="The version or its first digits, see mart.flow_versions.")
     reason: str = Field(default="promoted in Dagster", description="Why, for the registry.")
 
 
 class RollbackConfig(dg.Config):
     """Run configuration of `roll_back_flow`."""
 
-    cluster_key: str = Field(description="The regime, such as c0003.")
+    cluster_key: str = Field(default="", description="The regime, such as c0003.")
     flow_version: str = Field(default=PREVIOUS, description=f"The version or its first digits, or `{PREVIOUS}`.")
     reason: str = Field(default="rolled back in Dagster", description="Why, for the registry.")
 
@@ -236,7 +231,7 @@ def _decide_about_cases(plant: PlantResource) -> list[dg.JobDefinition]:
             made = mark_case(
                 opened,
                 config.case_id or _only(_cases(opened), "case_id"),
-                read_label(config.label.value),
+                read_label(config.label),
                 kind=config.kind,
                 by=_decider(context),
                 reason=config.reason,

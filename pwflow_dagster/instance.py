@@ -9,9 +9,9 @@ import dagster as dg
 
 from pwflow_core.config import PlantConfig
 
-__all__ = ["open_instance", "prepare_home"]
+__all__ = ["HOME_VARIABLE", "open_instance", "prepare_home"]
 
-_HOME_VARIABLE = "DAGSTER_HOME"
+HOME_VARIABLE = "DAGSTER_HOME"
 _SETTINGS = """# Written once by pwflow; yours to change.
 telemetry:
   enabled: false
@@ -30,14 +30,14 @@ retention:
 
 def prepare_home(config: PlantConfig) -> Path:
     """Return the folder of the Dagster instance: DAGSTER_HOME, or `dagster` beside the plant's warehouse."""
-    if named := os.environ.get(_HOME_VARIABLE):
+    if named := os.environ.get(HOME_VARIABLE):
         return Path(named)
     home = config.warehouse_folder / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():
         settings.write_text(_SETTINGS)
-    os.environ[_HOME_VARIABLE] = str(home)
+    os.environ[HOME_VARIABLE] = str(home)
     return home
 
 

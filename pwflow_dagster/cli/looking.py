@@ -11,6 +11,7 @@ import click
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.cli.cases import describe_cases, describe_one_case
 from pwflow_dagster.cli.options import config_option, json_option, language_option
+from pwflow_dagster.cli.plants import show_plants
 from pwflow_dagster.cli.printing import echo_json, echo_text
 
 if TYPE_CHECKING:
@@ -24,10 +25,17 @@ __all__ = ["COMMANDS", "describe_stretches"]
 
 
 @click.command()
+@click.option("--all", "of_all", is_flag=True, help="In short, all plants of a Dagster: those of workspace.yaml.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="That file. Default: workspace.yaml here.")
 @config_option
 @json_option
-def status(config_file: Path | None, as_json: bool) -> None:
+@click.pass_context
+def status(
+    context: click.Context, of_all: bool, workspace: Path | None, config_file: Path | None, as_json: bool
+) -> None:
     """What to decide today, last run, last night, regimes, drift."""
+    if of_all:
+        context.exit(show_plants(workspace, as_json=as_json))
     from pwflow_core.pipeline.looking.status import next_step, read_status
     from pwflow_core.plant import Plant
     from pwflow_dagster.instance import open_instance

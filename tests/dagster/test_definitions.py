@@ -5,10 +5,24 @@ import sys
 
 import dagster as dg
 import pytest
+import yaml
+from dagster_graphql.schema.run_config import default_values_yaml_from_type_snap
 
 from pwflow_core.demo import demo_config
 from pwflow_dagster.definitions import build
 
+DECISIONS = (
+    "answer_drift",
+    "approve_regime",
+    "dismiss",
+    "acknowledge_case",
+    "shelve_case",
+    "mark_case",
+    "undo_decision",
+    "name_regime",
+    "promote_flow",
+    "roll_back_flow",
+)
 ASSETS = {
     "raw_readings",
     "readings",
@@ -80,3 +94,17 @@ def test_a_night_before_anything_was_learned_is_skipped_with_a_reason(tmp_path):
         outcome = nightly.evaluate_tick(context)
     assert not outcome.run_requests
     assert "No regimes have been learned yet" in (outcome.skip_message or "")
+
+
+def test_the_launchpad_shows_every_field_of_a_decision_filled_in():
+    """A person then types an id and a word at most, and never the name of a field."""
+    definitions = build(demo_config())
+    for name in DECISIONS:
+        snap = definitions.resolve_job_def(name).get_job_snapshot()
+        schema = snap.config_schema_snapshot
+        shown = yaml.safe_load(
+            default_values_yaml_from_type_snap(schema, schema.get_config_snap(snap.mode_def_snaps[0].root_config_key))
+        )
+        [(op, form)] = shown["ops"].items()
+        fields = definitions.resolve_job_def(name).op_named(op).config_schema.config_type.fields
+        assert set(form["config"]) == set(fields), name

@@ -1,0 +1,74 @@
+"""Two plants in one Dagster: the workspace of the documentation, read by `pwflow status --all`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pwflow_core.errors import ConfigurationError
+from pwflow_dagster.cli import main
+from pwflow_dagster.workspace import read_plants
+from tests.dagster.conftest import CONFIG, copy_plant
+
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "several-plants.md").read_text(encoding="utf-8")
+
+
+def example(language: str) -> str:
+    """Return the worked example of the page."""
+    [block] = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return block
+
+
+@pytest.fixture
+def two_plants(finished, tmp_path: Path, monkeypatch) -> Path:
+    """A folder with the workspace of the page, a plant that was run, and one that was not."""
+    (tmp_path / "workspace.yaml").write_text(example("yaml"))
+    for name in ("press_shop", "mill"):
+        (tmp_path / f"{name}.py").write_text(example("py").replace("press-shop", name))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pwflow.toml").write_text(CONFIG.replace('"small"', f'"{name}"'))
+    (tmp_path / "press_shop" / "pwflow.toml").unlink()
+    (tmp_path / "press_shop").rmdir()
+    copy_plant(finished, tmp_path / "press_shop")
+    (tmp_path / "press_shop" / "pwflow.toml").write_text(CONFIG.replace('"small"', '"press_shop"'))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    return tmp_path
+
+
+def test_the_status_of_all_plants_says_how_each_is_also_where_one_cannot_be_read(two_plants):
+    done = CliRunner().invoke(main, ["status", "--all"])
+    assert done.exit_code == 1, done.output
+    assert re.search(r"Plant press_shop\n  decide      [\d,]+ cases, 0 verdicts on drift", done.stdout)
+    assert re.search(r"last night  2026-01-07: 4,320 readings", done.stdout)
+    assert re.search(
+        r"Plant mill\n  cannot be read: There is no warehouse at .*/mill/warehouse.duckdb yet", done.stdout
+    )
+    plants = json.loads(CliRunner().invoke(main, ["status", "--all", "--json"]).stdout)["plants"]
+    assert [(plant["plant"], plant["status"] is not None) for plant in plants] == [
+        ("press_shop", True),
+        ("mill", False),
+    ]
+
+
+def test_dagster_reads_the_same_workspace(two_plants):
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
+
+    origins = location_origins_from_yaml_paths([str(two_plants / "workspace.yaml")])
+    assert list(read_plants()) == ["press_shop", "mill"] == list(origins)
+
+
+def test_a_workspace_that_cannot_be_used_says_why(two_plants):
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml to list code locations"):
+        read_plants(Path("nowhere.yaml"))
+    (two_plants / "mill.py").write_text("defs = None")
+    with pytest.raises(ConfigurationError, match=r"Expected definitions of a pwflow plant as `defs` in .*mill\.py"):
+        read_plants()
+    (two_plants / "mill.py").write_text((two_plants / "press_shop.py").read_text())
+    with pytest.raises(ConfigurationError, match="a plant called 'press_shop'"):
+        read_plants()
