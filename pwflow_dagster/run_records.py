@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
-from pwflow_dagster.names import DECIDED_BY_TAG, PLANT_TAG, REASON_TAG, SCORING_JOBS
+from pwflow_dagster.names import (
+    ANSWER_DRIFT,
+    DECIDED_BY_TAG,
+    LEARN_REGIMES,
+    PLANT_TAG,
+    REASON_TAG,
+    SCORING_JOBS,
+)
 
 if TYPE_CHECKING:
     from pwflow_core.pipeline.publishing.runs import PlantRun
@@ -90,7 +97,8 @@ def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[
     runs = read_runs(instance, config.plant.name)
     now = utc_now()
     yield _examine_schedule(instance, config, runs, now)
-    last = next(iter(runs), None)
+    # a decision that was refused was seen by who made it
+    last = next((run for run in runs if run.job in (*SCORING_JOBS, LEARN_REGIMES, ANSWER_DRIFT)), None)
     if last is None:
         yield "last run", False, "no run is on record in this Dagster instance", "run `pwflow run`"
     elif last.outcome == "failure":
