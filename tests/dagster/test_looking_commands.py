@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pwflow_dagster.cli import main
 from pwflow_dagster.run_records import find_last_run
-from tests.dagster.conftest import VERDICT, add_verdict
+from tests.dagster.conftest import CONFIG, VERDICT, add_verdict
 
 
 def invoke(*arguments: object, code: int = 0) -> str:
@@ -103,7 +103,7 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(here, monkeypatch):
 @pytest.mark.quick
 def test_a_new_plant_is_told_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PWFLOW_HOME", str(tmp_path))
+    (tmp_path / "pwflow.toml").write_text(CONFIG)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
     shown = invoke("doctor", code=1)
