@@ -30,7 +30,9 @@ def show_plants(workspace: Path | None, *, as_json: bool) -> int:
     from pwflow_dagster.run_records import find_last_run
     from pwflow_dagster.workspace import WORKSPACE, read_plants
 
-    documents, lines, n_unread = [], [], 0
+    documents: list[dict[str, object]] = []
+    lines: list[str] = []
+    n_unread = 0
     home = os.environ.get(HOME_VARIABLE)
     for name, config in read_plants(workspace or WORKSPACE).items():
         with open_instance(config) as instance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import duckdb
@@ -206,7 +206,7 @@ def read_status(plant: Plant) -> PlantStatus:
         *size,
         cases,
         night,
-        tuple(RegimeStatus(*row, name=names.of.get(row[0])) for row in regimes),
+        tuple(replace(RegimeStatus(*row), name=names.of.get(row[0])) for row in regimes),
         tuple(findings),
         tuple(seen for sensors in blind.values() for seen in sensors),
         tuple(stretches),
