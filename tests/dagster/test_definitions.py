@@ -106,5 +106,5 @@ def test_the_launchpad_shows_every_field_of_a_decision_filled_in():
             default_values_yaml_from_type_snap(schema, schema.get_config_snap(snap.mode_def_snaps[0].root_config_key))
         )
         [(op, form)] = shown["ops"].items()
-        fields = definitions.resolve_job_def(name).op_named(op).config_schema.config_type.fields
+        fields = definitions.resolve_job_def(name).graph.node_named(op).definition.config_schema.config_type.fields
         assert set(form["config"]) == set(fields), name

@@ -85,7 +85,7 @@ def list_events(
         regime: In this regime only, by its key or its name.
         since: That were still going on at this time or later, UTC.
         until: That began before this time, UTC.
-        most: At most so many.
+        most: Most events to return.
 
     Raises:
         UnknownEventError: The machine does not exist.

@@ -13,7 +13,7 @@ from pwflow_core.warehouse.progress import write_fact
 __all__ = ["update_overview"]
 
 _MOST_READINGS = 20_000
-"""Readings of a regime that its profile is drawn from: a quantile of so many is right to a hundredth of the spread."""
+"""Readings of a regime that its profile is drawn from: a quantile of that many is right to a percent of the spread."""
 
 
 def update_overview(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> None:
