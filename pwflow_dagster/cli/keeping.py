@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from pwflow_core.demo import configuration_in_force
-from pwflow_dagster.cli.options import config_option, echo_json, json_option
+from pwflow_dagster.cli.options import config_option, json_option
+from pwflow_dagster.cli.printing import echo_json, echo_text
 
 __all__ = ["COMMANDS"]
 
 
 @click.command()
 @config_option
-def maintain(config_file: Path | None) -> None:
+@json_option
+def maintain(config_file: Path | None, as_json: bool) -> None:
     """Put the small files of a lake together, remove old ones.
 
     What the tables said can be read for warehouse.keep_days; one DuckDB file needs no maintenance.
@@ -23,7 +25,10 @@ def maintain(config_file: Path | None) -> None:
 
     config = configuration_in_force(config_file)
     done = Plant.open(config).warehouse.maintain(config.warehouse.keep_days)
-    click.echo(str(done) if done else "The warehouse is one DuckDB file, which needs no maintenance.")
+    if as_json:
+        echo_json({"maintenance": done})
+        return
+    echo_text(str(done) if done else "The warehouse is one DuckDB file, which needs no maintenance.")
 
 
 @click.command()
@@ -51,7 +56,7 @@ def migrate(url: str, data: str | None, config_file: Path | None, as_json: bool)
     for table in copied:
         click.echo(f"  {table.name:<28} {table.n_rows:>14,} rows")
     where = f'url = "{url}"' + (f' and data = "{data}"' if data else "")
-    click.echo(f"All of them are the same in both. Next: write {where} into [warehouse] of pwflow.toml.")
+    echo_text(f"All of them are the same in both. Next: write {where} into [warehouse] of pwflow.toml.")
 
 
 COMMANDS = (maintain, migrate)
