@@ -31,8 +31,8 @@ _SECTIONS = {
     "Run": ("init", "run", "ui", "demo"),
     "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
-    "Warehouse": ("maintain", "migrate"),
     "Models": ("score", "export", "sample", "bench", "poc"),
+    "Keep": ("maintain", "migrate", "completion"),
 }
 _RESUMED = ("run", "demo")
 _INTERRUPTED = 130
