@@ -186,7 +186,7 @@ def measure_effects(reference: DriftReference, blocks: Blocks, moved: Array, sha
     """Return the effect on each column, and its error from the nights and from the reference.
 
     Arguments:
-        reference: Of the flow in force.
+        reference: Of the flow in use.
         blocks: The blocks.
         moved: What their columns differ by from what is typical of their machines, shape (B, K).
         share: Share of the blocks of the reference that these machines have.
