@@ -784,9 +784,8 @@ WITH scores AS (
 ), events AS (
     SELECT machine_id, count(*) AS n_events, max(started_at) AS last_event_at FROM mart.anomaly_events GROUP BY machine_id
 ), cases AS (
-    SELECT unnest(machine_ids) AS machine_id, count(*) AS n_open_cases
-    FROM mart.cases
-    WHERE state IN ('open', 'acknowledged', 'shelved')
+    SELECT machine_id, count(*) AS n_open_cases
+    FROM (SELECT unnest(machine_ids) AS machine_id FROM mart.cases WHERE state IN ('open', 'acknowledged', 'shelved'))
     GROUP BY machine_id
 )
 SELECT

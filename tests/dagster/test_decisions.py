@@ -131,11 +131,14 @@ def test_a_rollback_by_one_click_makes_that_slice_alone_again(retrained):
     assert decisions == [("rolled_back", retrained.first, retrained.second, "rolled back in Dagster")]
 
 
-def test_what_a_job_of_the_ui_needs_is_asked_for_before_it_starts(plant):
+def test_a_form_left_empty_changes_nothing_and_is_refused_with_a_sentence(plant):
+    before = plant.query(IN_FORCE)
     with plant.instance() as instance:
         for op in JOBS:
-            with pytest.raises(dg.DagsterInvalidConfigError, match=r"cluster_key|verdict_id"):
-                launch(plant, instance, op)
+            result = launch(plant, instance, op)
+            [sentence, *_] = sentences(result)
+            assert sentence[0].isupper(), op
+    assert plant.query(IN_FORCE) == before
 
 
 def test_a_regime_that_does_not_exist_is_refused_with_a_sentence(plant):

@@ -76,7 +76,7 @@ def test_each_shell_gets_a_script_that_calls_pwflow(shell):
 
 
 def test_every_command_that_prints_facts_prints_json():
-    others = {"init", "ui", "bench", "score", "sample", "completion", "confirm"}
+    others = {"init", "ui", "bench", "score", "export", "sample", "completion", "confirm"}
     without = {
         name for name, command in main.commands.items() if "--json" not in {o for p in command.params for o in p.opts}
     }
