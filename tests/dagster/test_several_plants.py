@@ -60,7 +60,7 @@ def test_dagster_reads_the_same_workspace(two_plants):
     from dagster._core.workspace.load import location_origins_from_yaml_paths
 
     origins = location_origins_from_yaml_paths([str(two_plants / "workspace.yaml")])
-    assert list(read_plants()) == ["press_shop", "mill"] == list(origins)
+    assert list(read_plants()) == ["press_shop", "mill"] == [origin.location_name for origin in origins]
 
 
 def test_a_workspace_that_cannot_be_used_says_why(two_plants):
