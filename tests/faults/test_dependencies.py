@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
 
-from tests.conftest import REPOSITORY
+from tests.processes import REPOSITORY
 
 FREE = re.compile(
     r"\b(MIT|BSD|Apache|ISC|Python|PSF|MPL|Mozilla|Unlicense|0BSD|Zlib|HPND|Historical|CC0|Public Domain)\b",

@@ -12,8 +12,9 @@ import pytest
 from pwflow_core.config import load_config
 from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.plant import Plant
-from tests.conftest import REPOSITORY, plant_readings, put_file, query
+from tests.conftest import plant_readings, put_file, query
 from tests.faults.conftest import leftovers
+from tests.processes import REPOSITORY
 
 CONFIGURATION = """
 [source]

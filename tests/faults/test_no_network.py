@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY, plant_readings, put_file
+from tests.conftest import plant_readings, put_file
 from tests.faults.test_nights import CONFIGURATION
+from tests.processes import REPOSITORY
 
 RECORDER = """
 import os, sys

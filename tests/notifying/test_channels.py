@@ -21,8 +21,9 @@ from pwflow_core.notifying.channels import Letter, send
 from pwflow_core.notifying.delivering import send_waiting
 from pwflow_core.notifying.outbox import Outbox
 from pwflow_dagster.cli import main
-from tests.conftest import REPOSITORY, open_plant
+from tests.conftest import open_plant
 from tests.notifying.conftest import NOW, SECRET, notice
+from tests.processes import REPOSITORY
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 LETTER = Letter("plant.K-1.opened", "New case", "M1 is off.\n", "high", {"id": "plant.K-1.opened"})

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.notifying.conftest import record, verdict
+from tests.processes import REPOSITORY
 
 
 @pytest.mark.parametrize("n_things", [1, pytest.param(2, marks=pytest.mark.long)])

@@ -26,7 +26,8 @@ from pwflow_core.pipeline.decisions.verdicts import (
 )
 from pwflow_core.pipeline.looking.status import next_step
 from pwflow_core.reporting.texts import LANGUAGES, Texts
-from tests.conftest import REPOSITORY, query
+from tests.conftest import query
+from tests.processes import REPOSITORY
 
 STATUSES = get_args(Status)
 ADA = Decider("Ada")
