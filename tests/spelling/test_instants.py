@@ -66,6 +66,8 @@ def printed(draw):
     for _ in range(12):
         local = draw(st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)))  # noqa: DTZ001 - a clock on a wall
         word, zone = draw(st.sampled_from(list(WORDS.items())))
+        if own.startswith("Australia/") and word in (" EST", " EDT"):
+            zone = None  # the east of which continent?
         digits = draw(st.sampled_from([0, 0, 1, 3, 6, 9]))
         if digits and "%S %d" not in (format or "") + FORMATS[format][0]:
             local = local.replace(
