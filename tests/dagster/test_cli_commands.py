@@ -10,6 +10,7 @@ import pty
 import threading
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -70,6 +71,16 @@ def test_the_status_says_why_no_drift_is_seen(here):
     assert "too few held-out readings to follow drift" in lines["c0001"]
     assert "drift is followed from the next night on" in lines["c0002"]
     assert "no flow  drift is followed once there is a flow" in lines["c0003"]
+
+
+def test_a_warehouse_is_copied_to_another_url_whole(here):
+    tables = json.loads(invoke("migrate", f"duckdb:///{here.folder}/copy.duckdb", "--json").stdout)["tables"]
+    with duckdb.connect(f"{here.folder}/copy.duckdb", read_only=True) as copy:
+        for table in tables:
+            assert copy.execute(f"SELECT count(*) FROM {table['name']}").fetchone() == (table["n_rows"],)
+    assert {"name": "core.readings", "n_rows": 3 * 1440 * 3} in [
+        {name: table[name] for name in ("name", "n_rows")} for table in tables
+    ]
 
 
 def test_the_status_as_json_has_the_same_facts(here):

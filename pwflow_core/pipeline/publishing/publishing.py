@@ -25,6 +25,7 @@ from pwflow_core.pipeline.publishing.contents import (
 )
 from pwflow_core.pipeline.publishing.overview import update_overview
 from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_version
+from pwflow_core.pipeline.scoring.check_list import CHECKS
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.plant import Plant
 from pwflow_core.storage import flush, working_folder
@@ -82,6 +83,7 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """
     with plant.warehouse.transaction() as connection:
         _check_scored(connection)
+        refuse_failed_checks(plant, connection, CHECKS[:1])
         update_overview(connection, plant.config)
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
