@@ -135,7 +135,7 @@ def test_sensors_with_hostile_names_go_the_whole_way(make_plant):
 
 REFUSALS = {
     "SELEC 1": 'syntax error near "SELEC"',
-    "SELECT * FROM nosuch": "there is no table nosuch; there are mart.alarm_log, mart.anomaly_events",
+    "SELECT * FROM nosuch": "there is no table nosuch; there are mart.alarm_log, mart.alarm_precision",
     "SELECT * FROM anomaly_scores": "there is no table anomaly_scores; write mart.anomaly_scores.",
     "SELECT machin FROM mart.readings": 'there is no column machin; did you mean "machine_id"',
     "DELETE FROM mart.readings": "the published tables are read-only; ask with SELECT.",
