@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pwflow_core.errors import ModelFileError
 
 FORMAT_VERSION = 1
-_DTYPES = {"I64": "<i8", "F64": "<f8", "F32": "<f4", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
+_DTYPES = {"U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 """Kinds of numbers in the safetensors format, in the order in which arrays lie in a file."""
 _ENTRY = "pwflow"  # one entry only: safetensors does not keep the order of several
 

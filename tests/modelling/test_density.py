@@ -72,8 +72,8 @@ def test_the_file_of_a_flow_scores_without_pytorch(kind, n_features):
 
 def test_model_files_are_those_of_the_library_to_the_byte():
     rng = np.random.default_rng(0)
-    kinds = (np.float64, np.float32, np.int64, np.int32, np.uint8, np.bool_)
-    arrays = {f"ä/{i}": rng.integers(0, 2, (i % 4, 3)).astype(kinds[i % 6]) for i in range(12)}
+    kinds = (np.float64, np.float32, np.int64, np.int32, np.uint8, np.bool_, np.uint64)
+    arrays = {f"ä/{i}": rng.integers(0, 2, (i % 4, 3)).astype(kinds[i % 7]) for i in range(14)}
     metadata = {"pwflow": '{"ü": "\\"x\\""}'}
     data = write_safetensors(arrays, metadata)
     assert data == bytes(save(arrays, metadata))
