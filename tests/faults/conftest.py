@@ -62,6 +62,18 @@ RELEASE_0_1 = OldLayout(
 LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"), _SHARES)
 OLD_LAYOUTS = {"release 0.1": RELEASE_0_1, "layout 3": LAYOUT_3}
 
+_SEEN = """
+CASE WHEN contains(model, ' given ')
+    THEN concat(
+        (
+            SELECT count(*) FROM core.changed_days
+            WHERE changed_at > try_cast(split_part(model, ' given ', 1) AS TIMESTAMP)
+        ),
+        ' days to look at, given ', split_part(model, ' given ', 2)
+    )
+    ELSE model
+END AS model"""
+"""Of `core.progress`: the moment of a change is another one in another run."""
 
 Check = Callable[[Plant], None]
 
@@ -131,7 +143,8 @@ def published(plant: Plant) -> list[tuple]:
 def tables(plant: Plant) -> dict[tuple[str, str, str], tuple]:
     """Count and hash the rows of a warehouse and of its published copy, by table and regime.
 
-    Left out is what says when a row was made and how long that took, and how many commits there were.
+    Left out is what says when a row was made and how long that took, and how many commits there were. For a step
+    that keeps up to which moment it has seen changes, the days that it has yet to look at are counted.
     """
     published = plant.config.published_path
     copy = _count_copy(published, published.stat().st_mtime_ns)
@@ -148,7 +161,8 @@ def _count_rows(path: Path) -> dict[tuple[str, str], tuple]:
         ).fetchall():
             was_made = kind == "TIMESTAMP" and column.endswith("_at") and column not in ("started_at", "ended_at")
             if not was_made and column not in ("train_seconds", "commit_number"):
-                columns.setdefault(f"{schema}.{table}", []).append(quote_identifier(column))
+                shown = _SEEN if (schema, table, column) == ("core", "progress", "model") else quote_identifier(column)
+                columns.setdefault(f"{schema}.{table}", []).append(shown)
         found = {}
         for table, names in columns.items():
             regime = "coalesce(cluster_key, '')" if '"cluster_key"' in names else "''"
