@@ -31,6 +31,7 @@ Array = NDArray[np.float64]
 
 _FEWEST_HELD_OUT = 8
 _NEGLIGIBLE = 1e-3  # share of the largest weight below which a row is not worth a gradient
+_NUMBERS_PER_LINE = 16  # single-precision numbers in 64 bytes, the width of a vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +189,15 @@ class PreparedCluster:
         return torch.from_numpy(u.astype(np.float32)), torch.from_numpy(weight.astype(np.float32))
 
 
+def _aligned(rows: Tensor) -> Tensor:
+    """Pad rows (..., P) with zeros, so that each one of a stack begins on a multiple of 64 bytes.
+
+    The last digits of a product depend on where its factors begin, on some processors: so they are those of a
+    flow that is trained alone.
+    """
+    return torch.nn.functional.pad(rows, (0, -rows.shape[-1] % _NUMBERS_PER_LINE))
+
+
 class _Stack:
     """Clusters with one batch size, trained together."""
 
@@ -212,11 +222,11 @@ class _Stack:
         self.offset = np.cumsum([0] + [len(c.u) for c in clusters]).tolist()
         identity = self.architecture.initial(random_state)
         given = [c.start.parameters if c.start else None for c in clusters]
-        self.parameters = torch.stack([identity if p is None else p for p in given]).to(self.device)
+        self.parameters = _aligned(torch.stack([identity if p is None else p for p in given])).to(self.device)
         self.mean, self.best = self.parameters.clone(), self.parameters.clone()
-        self.mask = self.architecture.mask().to(self.device)
+        self.mask = _aligned(self.architecture.mask()).to(self.device)
         rows = torch.tensor([[float(len(cluster.u))] for cluster in clusters])
-        decay_rate = (settings.weight_decay * 1000 / rows * self.architecture.decayed()).to(self.device)
+        decay_rate = (settings.weight_decay * 1000 / rows * _aligned(self.architecture.decayed())).to(self.device)
         self.adam = Adam(self.parameters, decay_rate, settings)
         self.gradient = torch.zeros_like(self.parameters)
         self.total = torch.zeros(len(clusters), device=self.device)
@@ -279,5 +289,6 @@ class _Stack:
         if history.best_step == 0 and stopped == "patience":
             stopped = "no_gain"
         cluster = self.clusters[i]
-        kept = None if history.best_step == 0 and cluster.start is None else self.best[i].cpu().clone()
+        best = self.best[i, : self.architecture.n_parameters].cpu().clone()
+        kept = None if history.best_step == 0 and cluster.start is None else best
         return cluster.flow(kept, replace(history, seconds=seconds, stopped=stopped))

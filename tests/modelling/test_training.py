@@ -38,12 +38,16 @@ def test_no_flow_is_worse_than_its_gaussian_on_held_out_rows(seed):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["affine", pytest.param("spline", marks=pytest.mark.long(reason="9 CPU s: the way of stacking is the same"))],
+    ("kind", "n_features", "hidden"),
+    [
+        ("affine", 5, 32),
+        ("affine", 3, 17),
+        pytest.param("spline", 5, 32, marks=pytest.mark.long(reason="9 CPU s: the way of stacking is the same")),
+    ],
 )
-def test_stacked_or_one_by_one_or_permuted_gives_the_same_bytes(kind):
-    settings = replace(BRIEF, kind=kind)
-    rows = [cluster_rows(draw_bananas(n, 5, seed=n)) for n in (900, 910, 1600)]
+def test_stacked_or_one_by_one_or_permuted_gives_the_same_bytes(kind, n_features, hidden):
+    settings = replace(BRIEF, kind=kind, hidden=hidden)
+    rows = [cluster_rows(draw_bananas(n, n_features, seed=n)) for n in (900, 910, 1600)]
     alone = [train_flows([entry], settings)[0].to_bytes() for entry in rows]
     assert [flow.to_bytes() for flow in train_flows(rows, settings)] == alone
     assert [flow.to_bytes() for flow in train_flows(rows[::-1], settings)[::-1]] == alone
