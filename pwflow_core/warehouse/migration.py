@@ -246,6 +246,7 @@ MIGRATIONS = (
     Migration(19, "readings may be removed, and what they told by the hour stays", alter=_add_removal),
     Migration(20, "shares of readings get columns of their own", alter=_add_shares, fill=_move_shares),
     Migration(21, "regimes get names; sensors, machines, regimes, runs and the latest day get tables"),
+    Migration(22, "the reasons why a value is refused are listed by name alone"),
 )
 """All migrations, in the order of their layouts."""
 

@@ -1238,7 +1238,7 @@ COMMENT ON COLUMN mart.rejected_readings.machine_id IS 'Machine, as the source n
 COMMENT ON COLUMN mart.rejected_readings.ts IS 'Timestamp as it arrived';
 COMMENT ON COLUMN mart.rejected_readings.sensor IS 'Sensor whose value was refused; NULL if the whole row was';
 COMMENT ON COLUMN mart.rejected_readings.value IS 'Refused value or line, as text';
-COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, unknown_time_zone, ambiguous_timestamp, nonexistent_timestamp, future_timestamp, beyond_retention (the readings of that night were removed), duplicate, malformed_line, not_a_number, infinite, not_physical, below_limit, above_limit or bad_quality';
+COMMENT ON COLUMN mart.rejected_readings.reason IS 'missing_machine, missing_timestamp, unreadable_timestamp, naive_timestamp, unknown_time_zone, ambiguous_timestamp, nonexistent_timestamp, future_timestamp, beyond_retention, duplicate, malformed_line, not_a_number, infinite, not_physical, below_limit, above_limit or bad_quality';
 COMMENT ON COLUMN mart.rejected_readings.detail IS 'The reason in words';
 COMMENT ON COLUMN mart.rejected_readings.kept_file_id IS 'For a duplicate: the file whose reading was kept';
 COMMENT ON COLUMN mart.rejected_readings.rejected_at IS 'When, UTC';

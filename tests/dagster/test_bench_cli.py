@@ -54,6 +54,7 @@ def test_mistakes_end_in_one_sentence(mistake, tmp_path, monkeypatch):
     arguments, sentence = MISTAKES[mistake]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    (tmp_path / "pwflow.toml").write_text('[source]\npath = "data/*.csv"\n')
     shown = invoke(*arguments)
     assert shown.exit_code in (1, 2)
     assert sentence in shown.output

@@ -68,10 +68,10 @@ def test_a_mail_has_words_and_picture_and_keeps_its_id_when_it_is_sent_again(tmp
     first, second = (email.message_from_bytes(raw, policy=email.policy.default) for raw in mailbox.got)
     assert first["Message-ID"] == second["Message-ID"]
     assert len(second.get_all("Message-ID")) == 1
-    assert second["Subject"] == "[plant] 新しいケース:M1, 温度"
+    assert second["Subject"] == "[plant] 新しいケース：M1, 温度"
     text = second.get_body(("plain",)).get_content()
     assert "https://reports.example/plant" in text
-    assert "2026年3月3日 21:00(Asia/Tokyo)" in text, "the clock of the plant, named"
+    assert "2026年3月3日 21:00（Asia/Tokyo）" in text, "the clock of the plant, named"
     [picture] = second.iter_attachments()
     assert picture.get_payload(decode=True) == PNG
 

@@ -55,10 +55,10 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     "requested": frozenset({"requested", "done", "failed"}),
     "failed": frozenset({"done", "dismissed"}),
     "done": frozenset(),
-    "dismissed": frozenset({"open", "failed"}),
+    "dismissed": frozenset({"open"}),
 }
 """What a verdict of each status may become. A run that died has its verdict taken on by another: requested again; a
-person who dismissed one may take that back."""
+person who dismissed one may take that back: open again."""
 
 OPEN: tuple[Status, ...] = ("open", "requested")
 """Statuses of a verdict that still wants its answer."""
@@ -277,7 +277,10 @@ def restore_verdict(plant: Plant, verdict_id: str, *, by: Decider, reason: str =
             "WHERE verdict_id = ? AND to_status = 'dismissed'",
             [verdict_id],
         )
-        change_status(connection, [verdict_id], before or "open", by=by, reason=reason or "dismissed by mistake")
+        reason = reason or "dismissed by mistake"
+        change_status(connection, [verdict_id], "open", by=by, reason=reason)
+        if before == "failed":
+            change_status(connection, [verdict_id], before, by=by, reason=reason)
         return read_verdict(connection, verdict_id)
 
 

@@ -22,6 +22,7 @@ from pwflow_core.pipeline.decisions.verdicts import (
     open_verdicts,
     read_verdict,
     record_verdicts,
+    restore_verdict,
     settle_answered,
 )
 from pwflow_core.pipeline.looking.status import next_step
@@ -104,6 +105,21 @@ def test_a_refused_change_takes_back_all_that_its_transaction_did(plant):
     with pytest.raises(RegimeError, match="v2 is dismissed already; only one that is open or requested can"):
         give_up_verdicts(plant, ["v1", "v2"], by=ADA, reason="x")
     assert dict(query(plant, "SELECT verdict_id, status FROM mart.drift_verdicts")) == {"v1": "open", "v2": "dismissed"}
+
+
+@pytest.mark.parametrize("before", ["open", "failed"])
+def test_what_was_dismissed_becomes_open_first_and_then_what_it_was(plant, before):
+    record(plant, a_verdict())
+    if before != "open":
+        change(plant, before)
+    dismiss_verdict(plant, "v1", by=ADA)
+    assert restore_verdict(plant, "v1", by=ADA, reason="a wrong id").status == before
+    told = [(old, new) for old, new, *_ in changes(plant)]
+    assert told[-2:] == (
+        [("open", "dismissed"), ("dismissed", "open")]
+        if before == "open"
+        else [("dismissed", "open"), ("open", "failed")]
+    )
 
 
 def test_the_whole_way_of_a_verdict_can_be_read(plant):
