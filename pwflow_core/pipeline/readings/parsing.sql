@@ -1,6 +1,9 @@
 -- The rows of the fresh files with their time in UTC, as the table `parsed`. Expects the temporary tables `gone_files`
 -- and `fresh_files` (file_id). Everything that was made from a gone file is taken back, everything in a fresh one read.
 
+-- Of a file that is gone. One that is read again still lacks the rows that were removed of it.
+DELETE FROM core.removed_rows WHERE file_id IN (SELECT file_id FROM gone_files);
+
 -- A row that was refused as the duplicate of a reading that goes away, in full or in part, gets its chance again.
 INSERT INTO fresh_files
 WITH touched AS (
@@ -23,5 +26,4 @@ CREATE TEMP TABLE taken_back AS
 SELECT * FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
 
 DELETE FROM core.readings WHERE file_id IN (SELECT file_id FROM gone_files);
-DELETE FROM core.removed_rows WHERE file_id IN (SELECT file_id FROM gone_files);
 DELETE FROM mart.rejected_readings WHERE file_id IN (SELECT file_id FROM gone_files);

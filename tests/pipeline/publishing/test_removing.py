@@ -3,9 +3,11 @@
 from datetime import date, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pwflow_core.config import RetentionConfig
+from pwflow_core.errors import ChecksFailedError
 from pwflow_core.pipeline.drift.evidence import follow_drift
 from pwflow_core.pipeline.drift.health import derive_health
 from pwflow_core.pipeline.looking.status import read_status
@@ -126,6 +128,55 @@ def test_readings_that_went_do_not_come_back(aged):
     assert all(result.passed for result in check_scores(plant) if result.is_blocking)
     assert remove_old_readings(plant).n_readings == 0
     assert read_status(plant).n_removed == removal.n_readings
+
+
+def test_a_corrected_neighbour_does_not_bring_a_file_out_of_balance(aged):
+    data = aged.config.folder / "data"
+    neighbour = data / f"{FIRST + timedelta(days=N_NIGHTS - 1)}.csv"
+    old = plant_readings(30, seed=70, start=f"{FIRST + timedelta(days=2)} 12:00")
+    put_file(data / "overlapping.csv", pd.concat([old, pd.read_csv(neighbour)]))
+    night_run(aged)
+    assert query(aged, "SELECT count(*) > 0 FROM mart.rejected_readings WHERE reason = 'duplicate'") == [(True,)]
+    assert remove_old_readings(aged).n_readings > 0
+    assert query(
+        aged,
+        "SELECT count(*) FROM core.removed_rows JOIN ingest.files USING (file_id) WHERE path LIKE '%overlapping.csv'",
+    ) == [(1,)]
+    corrected = pd.read_csv(neighbour)
+    corrected["temperature"] += 0.5
+    put_file(neighbour, corrected)
+    night_run(aged)
+    [balance] = [result for result in check_scores(aged) if result.name == "rows_balance"]
+    assert balance.passed, balance.sentence
+
+
+def test_a_night_that_is_refused_removes_nothing(aged):
+    with aged.warehouse.transaction() as connection:
+        connection.execute(
+            "DELETE FROM mart.anomaly_scores WHERE reading_id = (SELECT max(reading_id) FROM core.readings)"
+        )
+    tables = (*OF_READINGS, "core.readings", "mart.removed_nights", "core.plant_facts")
+    before = rows_of(aged, tables)
+    with pytest.raises(ChecksFailedError, match="do not balance"):
+        remove_old_readings(aged)
+    assert rows_of(aged, tables) == before
+
+
+def test_what_another_run_removed_meanwhile_is_counted_once(aged, monkeypatch):
+    """The other run removes between the look at what is old and the transaction that removes it."""
+    other = Plant.open(aged.config)
+    transaction = aged.warehouse.transaction
+
+    def after_another_run():
+        if not query(aged, "FROM mart.removed_nights"):
+            assert remove_old_readings(other).n_readings > 0
+            counted.append(rows_of(aged, ("core.night_counts",)))
+        return transaction()
+
+    counted: list[dict] = []
+    monkeypatch.setattr(aged.warehouse, "transaction", after_another_run)
+    assert remove_old_readings(aged).n_readings == 0
+    assert counted == [rows_of(aged, ("core.night_counts",))]
 
 
 def test_without_the_section_nothing_goes(trained_plant):
