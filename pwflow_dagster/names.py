@@ -21,7 +21,9 @@ __all__ = [
     "MAINTAIN_WAREHOUSE",
     "MARK_CASE",
     "NAME_REGIME",
+    "NIGHTLY",
     "NIGHTLY_SCORING",
+    "PLANT_JOBS",
     "PLANT_TAG",
     "PREVIOUS",
     "PROMOTE_FLOW",
@@ -63,6 +65,28 @@ NAME_REGIME = "name_regime"
 
 SCORING_JOBS = (WHOLE_PATH, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
 """Jobs after which the scores are published."""
+
+PLANT_JOBS = (
+    *SCORING_JOBS,
+    LEARN_REGIMES,
+    ANSWER_DRIFT,
+    PROMOTE_FLOW,
+    ROLL_BACK_FLOW,
+    APPROVE_REGIME,
+    DISMISS,
+    DELIVER_NOTICES,
+    PRUNE_RUNS,
+    ACKNOWLEDGE_CASE,
+    SHELVE_CASE,
+    MAINTAIN_WAREHOUSE,
+    MARK_CASE,
+    UNDO_DECISION,
+    NAME_REGIME,
+)
+"""All jobs of a plant."""
+
+NIGHTLY = "nightly"
+"""The schedule of the nightly job."""
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in use before."""

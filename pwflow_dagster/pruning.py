@@ -4,7 +4,6 @@ Ticks of schedules and sensors are Dagster's own to delete: `retention` in dagst
 about runs that Dagster still has to know.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from pwflow_core.config import PlantConfig
-from pwflow_dagster.names import PRUNE_RUNS
-from pwflow_dagster.run_records import is_active
+from pwflow_dagster.names import PLANT_TAG, PRUNE_RUNS
+from pwflow_dagster.op_jobs import job_of
+from pwflow_dagster.run_records import is_active, read_records
 
 __all__ = ["build_pruning_job", "prune_runs"]
-
-_BATCH = 200
 
 
 def prune_runs(
@@ -35,11 +33,11 @@ def prune_runs(
 
     Arguments:
         instance: Where the runs are.
-        plant: Name of the plant: runs for assets of another plant in the same instance are kept.
+        plant: Name of the plant: runs of another plant in the same instance are kept.
         keep_days: How many days a run is kept.
         now: With its time zone.
-        location: Code location of the plant. Runs that are about no asset, such as a decision, are known by it; without
-            it they are kept.
+        location: Code location of the plant. Runs without a tag that are about no asset are known by it; without it
+            they are kept.
 
     Returns:
         The ids of the runs that were deleted, the oldest first.
@@ -48,7 +46,7 @@ def prune_runs(
     before = now - timedelta(days=keep_days)
     old = [
         record.dagster_run
-        for record in _runs_before(instance, before)
+        for record in read_records(instance, dg.RunsFilter(updated_before=before))
         if not is_active(record, now)
         and record.dagster_run.run_id not in shown
         and _is_of(instance, record.dagster_run, plant, location)
@@ -83,25 +81,13 @@ def build_pruning_job(config: PlantConfig) -> dg.JobDefinition:
         )
         context.log.info(f"{len(deleted)} runs deleted that were older than {keep_days} days.")
 
-    @dg.job(
-        name=PRUNE_RUNS,
-        executor_def=dg.in_process_executor,
-        description="Delete Dagster's record of runs of this plant that are older than schedule.keep_runs_days. Runs "
-        "that made an asset or a partition last are kept, and nothing in the warehouse changes. The schedule pruning "
-        "starts it.",
+    return job_of(
+        run_pruning,
+        config.plant.name,
+        PRUNE_RUNS,
+        "Delete Dagster's record of runs of this plant that are older than schedule.keep_runs_days. Runs that made an "
+        "asset or a partition last are kept, and nothing in the warehouse changes. The schedule pruning starts it.",
     )
-    def job() -> None:
-        run_pruning()
-
-    return job
-
-
-def _runs_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.RunRecord]:
-    """Yield the records of runs that last changed before a time, the newest first."""
-    cursor = None
-    while records := instance.get_run_records(dg.RunsFilter(updated_before=before), limit=_BATCH, cursor=cursor):
-        yield from records
-        cursor = records[-1].dagster_run.run_id
 
 
 def _runs_that_assets_show(instance: dg.DagsterInstance) -> set[str]:
@@ -119,7 +105,9 @@ def _runs_that_assets_show(instance: dg.DagsterInstance) -> set[str]:
 
 
 def _is_of(instance: dg.DagsterInstance, run: dg.DagsterRun, plant: str, location: str | None) -> bool:
-    """Whether a run is of a plant: by the assets that it was to make, or by the code location that it came from."""
+    """Whether a run is of a plant: by its tag, else the assets that it was to make, else its code location."""
+    if tagged := run.tags.get(PLANT_TAG):
+        return bool(tagged == plant)
     planned = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
     keys = [event.asset_key for entry in planned if (event := entry.dagster_event) is not None]
     if keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,6 +14,8 @@ from pwflow_dagster.names import (
     ANSWER_DRIFT,
     DECIDED_BY_TAG,
     LEARN_REGIMES,
+    NIGHTLY,
+    PLANT_JOBS,
     PLANT_TAG,
     REASON_TAG,
     SCORING_JOBS,
@@ -21,11 +24,23 @@ from pwflow_dagster.names import (
 if TYPE_CHECKING:
     from pwflow_core.pipeline.publishing.runs import PlantRun
 
-__all__ = ["examine_runs", "find_last_run", "is_active", "read_failure", "read_runs"]
+__all__ = [
+    "NOT_ENDED",
+    "examine_runs",
+    "find_last_run",
+    "is_active",
+    "read_failure",
+    "read_records",
+    "read_runs",
+    "records_of_plant",
+]
 
 _LONGEST_RUN = timedelta(hours=12)
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+NOT_ENDED = tuple(status for status in dg.DagsterRunStatus if status not in _ENDED)
+"""Statuses of a run that may still do something."""
 _MOST_READ = 200
+_PAGE = 200
 _HEARTBEAT = timedelta(minutes=5)
 """A daemon that has not said that it runs for so long does not; it says so every 30 seconds."""
 _DAY, _WEEK = timedelta(hours=26), timedelta(days=8)
@@ -46,6 +61,21 @@ def is_active(record: dg.RunRecord, now: datetime) -> bool:
     return record.dagster_run.status not in _ENDED and now - record.update_timestamp < _LONGEST_RUN
 
 
+def read_records(instance: dg.DagsterInstance, filters: dg.RunsFilter | None = None) -> Iterator[dg.RunRecord]:
+    """Yield the records of runs, the newest first, page by page."""
+    cursor = None
+    while records := instance.get_run_records(filters, limit=_PAGE, cursor=cursor):
+        yield from records
+        cursor = records[-1].dagster_run.run_id
+
+
+def records_of_plant(
+    instance: dg.DagsterInstance, plant_name: str, filters: dg.RunsFilter | None = None
+) -> Iterator[dg.RunRecord]:
+    """Yield the records of runs of a plant, the newest first; other plants and projects may share the instance."""
+    return (record for record in read_records(instance, filters) if _is_of(record.dagster_run, plant_name))
+
+
 def read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
     """Return the sentence of the step of a run on record that failed first; None if there is none."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
@@ -56,7 +86,7 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> str | None:
 
 
 def read_runs(instance: dg.DagsterInstance, plant_name: str, *, most: int = _MOST_READ) -> list[PlantRun]:
-    """Return the last runs of a plant, the one that was asked for last first; other plants may share the instance."""
+    """Return the last runs of a plant, the one that was asked for last first."""
     from pwflow_core.pipeline.publishing.runs import PlantRun
     from pwflow_core.warehouse import in_utc
 
@@ -64,10 +94,8 @@ def read_runs(instance: dg.DagsterInstance, plant_name: str, *, most: int = _MOS
         return None if seconds is None else in_utc(datetime.fromtimestamp(seconds, UTC))
 
     runs: list[PlantRun] = []
-    for record in instance.get_run_records(limit=_MOST_READ):
+    for record in islice(records_of_plant(instance, plant_name), most):
         run, started, ended = record.dagster_run, record.start_time, record.end_time
-        if len(runs) == most or not _is_of(run, plant_name):
-            continue
         failed = run.status is dg.DagsterRunStatus.FAILURE
         runs.append(
             PlantRun(
@@ -114,10 +142,15 @@ def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, runs: l
     scored = f"the last scoring ended on {max(done):%Y-%m-%d %H:%M} UTC" if done else "nothing has been scored yet"
     beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
     is_alive = bool(beats) and now.replace(tzinfo=UTC).timestamp() - max(beats) < _HEARTBEAT.total_seconds()
-    states = [(state.instigator_type.value, state.status.value) for state in instance.all_instigator_state()]
-    is_off = ("SCHEDULE", "STOPPED") in states
+    states = [(state.instigator_name, state.status.value) for state in instance.all_instigator_state()]
+    is_off = (NIGHTLY, "STOPPED") in states
     if is_alive and is_off:
-        return "schedule", False, f"a schedule is switched off in Dagster; {scored}", "switch it on in `pwflow ui`"
+        return (
+            "schedule",
+            False,
+            f"the schedule {NIGHTLY} is switched off in Dagster; {scored}",
+            "switch it on in `pwflow ui`",
+        )
     if is_alive and (not done or now - max(done) < usual):
         return "schedule", True, f"the daemon of Dagster runs; {scored}", ""
     if done and now - max(done) < usual:
@@ -128,7 +161,9 @@ def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, runs: l
 
 
 def _is_of(run: dg.DagsterRun, plant_name: str) -> bool:
-    """Whether a run is one of a plant; one of an earlier release, which says nothing, counts as such."""
+    """Whether a run is one of a plant: by its tag, else by its assets, else, of earlier releases, by its job."""
     if tagged := run.tags.get(PLANT_TAG):
         return bool(tagged == plant_name)
-    return not run.asset_selection or any(key.path[0] == plant_name for key in run.asset_selection)
+    if run.asset_selection:
+        return any(key.path[0] == plant_name for key in run.asset_selection)
+    return run.job_name in PLANT_JOBS

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from pwflow_core.config import ScheduleConfig
-from pwflow_dagster.names import NIGHTLY_SCORING, PRUNE_RUNS
+from pwflow_dagster.names import NIGHTLY, NIGHTLY_SCORING, PRUNE_RUNS
 from pwflow_dagster.partitions import partition_range_tags
 
 __all__ = ["build_nightly_schedule", "build_pruning_schedule"]
@@ -15,7 +15,7 @@ def build_nightly_schedule(
     """Return the schedule of the nightly job, running by default."""
 
     @dg.schedule(
-        name="nightly",
+        name=NIGHTLY,
         job_name=NIGHTLY_SCORING,
         cron_schedule=schedule.cron,
         execution_timezone=schedule.timezone,

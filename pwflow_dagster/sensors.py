@@ -27,14 +27,14 @@ from pwflow_dagster.names import (
     NIGHTLY_SCORING,
     PROMOTE_FLOW,
     REASON_TAG,
-    RETRAIN_CLUSTER,
     ROLL_BACK_FLOW,
+    SCORING_JOBS,
     TRAIN_AND_SCORE,
     WHOLE_PATH,
     op_config,
     verdict_tags,
 )
-from pwflow_dagster.run_records import is_active, read_failure
+from pwflow_dagster.run_records import NOT_ENDED, is_active, read_failure, records_of_plant
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
@@ -46,7 +46,7 @@ REGIMES_SENSOR = "regimes"
 NOTIFY_SENSOR = "notify"
 FAILURE_SENSOR = "failed_runs"
 
-_SCORING = (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
+_SCORING = (*SCORING_JOBS, LEARN_REGIMES)
 _WATCHED_BY_A_PERSON = (APPROVE_REGIME, DISMISS, PROMOTE_FLOW, ROLL_BACK_FLOW)
 _STARTERS = (WHOLE_PATH, ANSWER_DRIFT)
 """Jobs that start others, whose failure is theirs."""
@@ -111,7 +111,7 @@ def _build_drift_sensor(config: PlantConfig) -> dg.SensorDefinition:
             pending = pending_verdicts(plant)
             wanted, waiting = [], []
             for verdict in pending:
-                attempts = _attempts(context.instance, verdict_tags([verdict.verdict_id]), now)
+                attempts = _attempts(context.instance, config, verdict_tags([verdict.verdict_id]), now)
                 if attempts.active is not None:
                     waiting.append(f"run {attempts.active[:8]} answers {verdict.verdict_id}")
                 elif len(attempts.ended) >= _MOST_ATTEMPTS:
@@ -166,10 +166,10 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
         if not missing or model_id is None:
             return dg.SkipReason("Every regime in use has a flow.")
         for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
-            if (active := _active_run(context.instance, job, now)) is not None:
+            if (active := _active_run(context.instance, config, job, now)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")
         tag = f"pwflow/regimes.{_digest([model_id, *missing])}"
-        attempts = _attempts(context.instance, {tag: ASKED}, now)
+        attempts = _attempts(context.instance, config, {tag: ASKED}, now)
         if len(attempts.ended) >= _MOST_ATTEMPTS:
             return dg.SkipReason(
                 f"{len(attempts.ended)} runs left {', '.join(missing)} without a flow: look at the last one, "
@@ -205,7 +205,7 @@ def _build_notify_sensor(config: PlantConfig) -> dg.SensorDefinition:
 
         now = datetime.now(UTC)
         for job in _SCORING:
-            if (active := _active_run(context.instance, job, now, at_most=_USUAL_RUN)) is not None:
+            if (active := _active_run(context.instance, config, job, now, at_most=_USUAL_RUN)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way and tells what it finds.")
         try:
             due = due_work(_open(config), now=in_utc(now))
@@ -214,7 +214,7 @@ def _build_notify_sensor(config: PlantConfig) -> dg.SensorDefinition:
         if due is None:
             return dg.SkipReason("Everybody was told everything.")
         tag = f"pwflow/told.{_digest([due])}"
-        attempts = _attempts(context.instance, {tag: ASKED}, now)
+        attempts = _attempts(context.instance, config, {tag: ASKED}, now)
         if attempts.active is not None:
             return dg.SkipReason(f"Run {attempts.active[:8]} tells it.")
         if (pause := attempts.pause_left(now)) > timedelta(0):
@@ -239,7 +239,7 @@ def _build_failure_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason("pwflow.toml has no [notify.targets.NAME].")
         if run.job_name in (*_WATCHED_BY_A_PERSON, DELIVER_NOTICES):
             return dg.SkipReason(f"Nobody is told of a run of {run.job_name} that failed: see it in Dagster.")
-        if run.job_name in _STARTERS and (other := _failed_within(context.instance, run.run_id)) is not None:
+        if run.job_name in _STARTERS and (other := _failed_within(context.instance, config, run.run_id)) is not None:
             return dg.SkipReason(f"People are told of {other[:8]}, which it started.")
         from pwflow_core.notifying.delivering import note_failed_run
         from pwflow_core.notifying.record import fail_run
@@ -252,11 +252,11 @@ def _build_failure_sensor(config: PlantConfig) -> dg.SensorDefinition:
     return failed_runs
 
 
-def _failed_within(instance: dg.DagsterInstance, run_id: str) -> str | None:
+def _failed_within(instance: dg.DagsterInstance, config: PlantConfig, run_id: str) -> str | None:
     """Return a run that failed while another one was under way, and was not of a kind that starts others."""
     (whole,) = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=whole.create_timestamp)
-    for record in instance.get_run_records(failed, limit=20):
+    for record in records_of_plant(instance, config.plant.name, failed):
         if record.create_timestamp <= whole.update_timestamp and record.dagster_run.job_name not in _STARTERS:
             return str(record.dagster_run.run_id)
     return None
@@ -271,8 +271,8 @@ def _open(config: PlantConfig) -> Plant:
     return plant
 
 
-def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime) -> _Attempts:
-    records = instance.get_run_records(dg.RunsFilter(tags=tags))
+def _attempts(instance: dg.DagsterInstance, config: PlantConfig, tags: dict[str, str], now: datetime) -> _Attempts:
+    records = list(records_of_plant(instance, config.plant.name, dg.RunsFilter(tags=tags)))
     active = [record for record in records if is_active(record, now)]
     ended = [record for record in records if not is_active(record, now)]
     return _Attempts(
@@ -283,9 +283,15 @@ def _attempts(instance: dg.DagsterInstance, tags: dict[str, str], now: datetime)
 
 
 def _active_run(
-    instance: dg.DagsterInstance, job: str, now: datetime, *, at_most: timedelta | None = None
+    instance: dg.DagsterInstance,
+    config: PlantConfig,
+    job: str,
+    now: datetime,
+    *,
+    at_most: timedelta | None = None,
 ) -> str | None:
-    for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=5):
+    wanted = dg.RunsFilter(job_name=job, statuses=NOT_ENDED)
+    for record in records_of_plant(instance, config.plant.name, wanted):
         if is_active(record, now) and (at_most is None or now - record.update_timestamp < at_most):
             return str(record.dagster_run.run_id)
     return None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from pwflow_core.config import PlantConfig, ReportConfig, parse_config
 from pwflow_core.pipeline.decisions.kinds import KINDS
@@ -122,6 +124,13 @@ def materialize(made, job, **options):
             .resolve_job_def(job)
             .execute_in_process(instance=instance, run_config=run_config, raise_on_error=False, **options)
         )
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_an_earlier_test() -> Iterator[None]:
+    """Dagster looks at the last instance when definitions load; a test that had one may leave it behind, closed."""
+    with set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture(scope="session")
