@@ -202,7 +202,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
             retraining_starts,
             train_cluster_flows,
         )
-        from pwflow_core.pipeline.scoring.detectability import find_lost_sight
+        from pwflow_core.pipeline.scoring.objections import find_objection
         from pwflow_core.reporting import draw_training, draw_training_small
         from pwflow_core.reporting.texts import Texts
 
@@ -232,7 +232,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
                 promoted_by=by,
                 learn_from=retraining_starts(opened, keys) if start is None else dict.fromkeys(keys, start),
                 challenge=config.challenge,
-                object_to=find_lost_sight,
+                object_to=find_objection,
                 run_id=deciding_run(context.run),
             )
             for key, summary in summaries.items():

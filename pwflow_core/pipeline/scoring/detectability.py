@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.alarms.detectability import POWER, AlarmRule, Detectability, alarm_power, probe_detectability
-from pwflow_core.modelling.calibration import calibrate
-from pwflow_core.pipeline.flows.training_sets import TrainingWindow, fetch_rows
+from pwflow_core.modelling.alarms.detectability import AlarmRule, Detectability, probe_detectability
+from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.faulty import SensorFaults
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
@@ -34,23 +32,23 @@ from pwflow_core.warehouse import insert_row, quote_columns, read_sql, utc_now
 from pwflow_core.warehouse.progress import read_progress
 from pwflow_core.warehouse.streaming import fetch_matrix
 
-if TYPE_CHECKING:
-    from pwflow_core.modelling import ClusterFlow
-
 __all__ = [
+    "FEWEST_RUNS",
     "DetectabilitySummary",
     "alarm_rule",
     "explain_blindness",
-    "find_lost_sight",
     "measure_detectability",
+    "open_faults",
     "probe_regime",
+    "spaced_runs",
 ]
 
 _log = logging.getLogger("pwflow.detectability")
 
-_MOST_READINGS, _MOST_RUNS, _FEWEST_RUNS = 480, 120, 10
-_LARGEST_LOSS = 1.5
-_MOST_NAMED = 3
+FEWEST_RUNS = 10
+"""Fewer runs of held-out readings say little of how often a fault alarms."""
+
+_MOST_READINGS, _MOST_RUNS = 480, 120
 
 
 @dataclass(frozen=True)
@@ -99,57 +97,6 @@ def measure_detectability(plant: Plant) -> DetectabilitySummary:
     return DetectabilitySummary(probed, kept)
 
 
-def find_lost_sight(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWindow) -> str:
-    """Return why a new flow of a regime must not come into use, if it is: it sees less than the one in use.
-
-    It has to alarm with 90% probability, less two standard errors, on lasting shifts one and a half times as large as
-    those that the flow in use alarms on. It is calibrated and probed on readings of its own window that it did not
-    learn from; the other regimes judge as they do now.
-
-    Arguments:
-        plant: The plant.
-        key: The regime.
-        flow: Its new flow.
-        window: What that could learn from.
-
-    Raises:
-        ModelFileError: The file of another regime's flow cannot be used.
-    """
-    _, model = load_cluster_model(plant)
-    part, position = model.locate(key)
-    with plant.warehouse.snapshot() as connection:
-        seen = {sight.sensor: sight for sight in read_sight(connection) if sight.cluster_key == key}
-        models = read_model_set(connection, read_progress(connection, SCORES_STEP).model)
-        faults = _open_faults(connection, plant, model)
-        rows = fetch_rows(plant, connection, model, key, window, CALIBRATION_FOLDS)
-    if models is None or key not in models.regimes.get(part.segment, {}) or not seen:
-        return ""
-    judge = open_judge(plant, model, models, part.segment).with_regime(key, flow, None)
-    judged = judge.judge(rows.X)
-    own = judged.regime == position
-    min_readings = plant.config.events.min_readings
-    runs = _spaced(rows.X[own], min_readings)
-    if own.sum() < models.min_calibration_rows or len(runs) < _FEWEST_RUNS:
-        return ""
-    calibration = calibrate(judged.conformity[own], blocks=rows.block[own])
-    judge, rule = judge.with_regime(key, flow, calibration), alarm_rule(models.alpha, min_readings)
-    least = POWER - 2 * np.sqrt(POWER * (1 - POWER) / len(runs))
-    lost = []
-    for place, sensor in enumerate(faults.sensors):
-        before = seen.get(sensor)
-        if before is not None and before.shift is not None:
-            size = _LARGEST_LOSS * before.shift
-            if alarm_power(lambda X: judge.judge(X).p_value, runs, rule, faults.shifted, place, size) < least:
-                lost.append(f"{sensor} (now {before.shift:.3g} {before.unit}".rstrip() + ")")
-    more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
-    return (
-        f"it would miss lasting shifts half as large again as those that alarm now, of {', '.join(lost[:_MOST_NAMED])}"
-        f"{more}"
-        if lost
-        else ""
-    )
-
-
 def _changed_segments(connection: duckdb.DuckDBPyConnection, plant: Plant, models: ModelSet) -> list[str]:
     """Return the segments whose regimes were not probed by this model set, or by one that is the same there."""
     rows = connection.execute(
@@ -174,7 +121,7 @@ def _probe_segment(plant: Plant, model: ClusterModel, models: ModelSet, segment:
     judge = open_judge(plant, model, models, segment)
     with plant.warehouse.snapshot() as connection:
         units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
-        faults = _open_faults(connection, plant, model)
+        faults = open_faults(connection, plant, model)
     min_readings = plant.config.events.min_readings
     rule = alarm_rule(models.alpha, min_readings)
     found = []
@@ -186,7 +133,7 @@ def _probe_segment(plant: Plant, model: ClusterModel, models: ModelSet, segment:
             SensorSight(key, pinned.flow_version, sensor, units.get(sensor, ""), n_readings, models.alpha, min_readings)
             for sensor in faults.sensors
         ]
-        if len(runs) < _FEWEST_RUNS:
+        if len(runs) < FEWEST_RUNS:
             found += unseen
         else:
             seen = probe_regime(judge, faults, runs, rule)
@@ -194,7 +141,8 @@ def _probe_segment(plant: Plant, model: ClusterModel, models: ModelSet, segment:
     return found
 
 
-def _open_faults(connection: duckdb.DuckDBPyConnection, plant: Plant, model: ClusterModel) -> SensorFaults:
+def open_faults(connection: duckdb.DuckDBPyConnection, plant: Plant, model: ClusterModel) -> SensorFaults:
+    """Return the faults that each sensor is probed with."""
     timing = read_timing(connection, plant.config)
     return SensorFaults(model.columns, read_features(connection), timing.interval_seconds if timing else 1.0)
 
@@ -282,10 +230,10 @@ def _fetch_runs(
         columns=quote_columns(model.columns, "reading."),
     )
     values = training_window(window) | {"cluster_key": key, "flow_version": version}
-    return _spaced(fetch_matrix(connection, query, values, model.columns)[0], length)
+    return spaced_runs(fetch_matrix(connection, query, values, model.columns)[0], length)
 
 
-def _spaced(X: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+def spaced_runs(X: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     """Cut readings in the order of time into runs, shape (R, length, D), and keep this many, evenly spaced."""
     runs = X[: len(X) // length * length].reshape(-1, length, X.shape[1])
     most = max(1, min(_MOST_RUNS, _MOST_READINGS // length))
