@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--anomalies", action="store_true", help="write only the scores of anomalies")
     given = parser.parse_args()
     try:
-        counts = follow(
+        followed = follow(
             given.bundle,
             sys.stdin.buffer,
             sys.stdout,
@@ -32,7 +32,9 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)
+    print(", ".join(f"{count:,} {name}" for name, count in followed.counts.items()), file=sys.stderr)
+    for reason, text in followed.examples.items():
+        print(f"{reason}: {text!a} first", file=sys.stderr)
     return 0
 
 

@@ -6,20 +6,35 @@ import json
 import os
 import selectors
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from pwflow_core.edge.bundle import open_bundle, read_manifest
 from pwflow_core.edge.lines import LineReader
 from pwflow_core.edge.scorer import EdgeScorer, Score
+from pwflow_core.errors import SourceError
 
-__all__ = ["follow"]
+__all__ = ["Followed", "follow"]
 
 _MOST_BYTES = 1 << 20
 _LONGEST_LINE = 1 << 21
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What became of a stream of lines.
+
+    Attributes:
+        counts: How many were scored, by status, or refused, by reason.
+        examples: What was refused first, by reason.
+
+    """
+
+    counts: Counter[str]
+    examples: Mapping[str, str]
 
 
 def follow(
@@ -30,15 +45,15 @@ def follow(
     is_csv: bool = False,
     state_file: Path | None = None,
     only_anomalies: bool = False,
-) -> Counter[str]:
-    """Score lines as they arrive, until their stream ends; return how many were scored or refused, by reason.
+) -> Followed:
+    """Score lines as they arrive, until their stream ends.
 
     A bundle that is exported meanwhile is used from the next batch on. The state is written after the scores of a
     batch: after a kill in between, readings that are sent again are scored again, and none is lost.
 
     Arguments:
         folder: The bundle.
-        lines: Lines of readings, UTF-8, see `LineReader`.
+        lines: Lines of readings, see `LineReader`: JSON in UTF-8, CSV in the encoding of the source.
         scores: Gets a JSON object for each score.
         is_csv: Whether lines are CSV with a header.
         state_file: Where the state is kept over restarts; None to begin where the bundle ends.
@@ -46,7 +61,7 @@ def follow(
 
     Raises:
         ModelFileError: The bundle or the state is missing or damaged.
-        SourceError: The source of the plant has no lines of readings.
+        SourceError: The source of the plant has no lines of readings, or the header of CSV lacks a column.
 
     """
     bundle = open_bundle(folder)
@@ -54,13 +69,16 @@ def follow(
     if state_file is not None and state_file.exists():
         scorer.restore(state_file.read_bytes())
     counts: Counter[str] = Counter()
-    for batch in _batches(lines):
+    encoding = _encoding(bundle.document["source"]) if is_csv else "utf-8"
+    for batch in _batches(lines, encoding):
         manifest = read_manifest(folder)
         if manifest != bundle.manifest:
             bundle, state = open_bundle(folder), scorer.state()
             counts += scorer.refused
             scorer = EdgeScorer(bundle)
             scorer.restore(state)
+            counts += reader.refused
+            reader = reader.with_source(bundle.document["source"])
         readings = reader.read(batch)
         found = scorer.score(
             readings.machine, readings.at, readings.values, readings.segment, not_numbers=readings.not_numbers
@@ -72,10 +90,23 @@ def follow(
         scores.flush()
         if state_file is not None:
             _replace(state_file, scorer.state())
-    return counts + scorer.refused + reader.refused
+    return Followed(counts + scorer.refused + reader.refused, reader.examples)
 
 
-def _batches(lines: BinaryIO) -> Iterator[list[str]]:
+def _encoding(source: Mapping[str, Any]) -> str:
+    """Return the encoding of lines of CSV.
+
+    Raises:
+        SourceError: A byte that ends a line in it is a part of other letters too.
+
+    """
+    encoding: str = source.get("encoding") or "utf-8"
+    if encoding.startswith(("utf-16", "utf-32")):
+        raise SourceError(f"Expected lines in UTF-8 or another encoding of single bytes, got {encoding}: convert them.")
+    return encoding
+
+
+def _batches(lines: BinaryIO, encoding: str) -> Iterator[list[str]]:
     """Yield the whole lines that have arrived, as soon as there are any."""
     descriptor, rest = lines.fileno(), b""
     with selectors.DefaultSelector() as selector:
@@ -91,7 +122,7 @@ def _batches(lines: BinaryIO) -> Iterator[list[str]]:
             if not data or len(rest) > _LONGEST_LINE:
                 whole, rest = [*whole, rest], b""
             if whole:
-                yield [line.decode("utf-8", errors="replace") for line in whole]
+                yield [line.decode(encoding, errors="surrogateescape") for line in whole]
             if not data:
                 return
 
@@ -101,7 +132,7 @@ def _to_json(score: Score) -> str:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=document.pop("at"))
     document = {"ts": moment.isoformat().replace("+00:00", "Z")} | document
     del document["row"]
-    return json.dumps(document, ensure_ascii=False)
+    return json.dumps(document)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,4 +1,8 @@
-"""Lines of JSON or CSV as readings: times and numbers as text, by what the source of the plant says of them."""
+"""Lines of JSON or CSV as readings, by what the source of the plant says of them.
+
+A line is read as the nightly job reads a row, or refused with a reason. How a text becomes a time or a number belongs
+to `texts`.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,20 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.edge.texts import NumberReader, RefusedError, TimeReader
 from pwflow_core.errors import SourceError
+from pwflow_core.marks import FILE_NAME_COLUMN, NO_SEGMENT, NO_SEGMENT_VALUE, ONLY_MACHINE, SEGMENT_JOINT
 
 __all__ = ["LineReader", "Readings"]
 
-_EPOCHS = {"unix_s": 1_000_000, "unix_ms": 1_000, "unix_us": 1, "unix_ns": 0.001}
-_LATEST = 253_402_300_799_999_999  # µs, the end of the year 9999
-_MISSING = frozenset(("", "nan", "null", "na", "n/a", "none", "-"))
-_JOINT, _NO_VALUE, _NO_SEGMENT, _ONLY_MACHINE = " / ", "unknown", "all", "machine"
 _LONGEST_LINE = 1_000_000
-_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
+_DELIMITERS = ",;\t|"
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,45 +47,70 @@ class LineReader:
 
     Attributes:
         refused: Lines that are not readings, by reason.
+        examples: What was refused first, by reason.
 
     Raises:
-        SourceError: The source has a layout that lines of readings do not have.
+        SourceError: Rows of the source are readings by more than what a line holds.
 
     """
 
     def __init__(self, source: Mapping[str, Any], *, is_csv: bool = False) -> None:
-        if source.get("layout", "wide") != "wide" or any(s.get("timestamp") for s in source["sensors"]):
-            raise SourceError(
-                "Expected a source with one row per reading, got one whose rows hold single values: put the values of "
-                "a moment together before they are scored here."
-            )
+        _check(source)
         self.refused: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
         self._source, self._is_csv = source, is_csv
         self._header: list[str] | None = None
-        time = source["timestamp"]
-        self._time = [time] if isinstance(time, str) else list(time)
-        self._zone = ZoneInfo(source["timezone"]) if source["timezone"] else None
-        self._missing = _MISSING | {word.strip().lower() for word in source.get("missing_words", ())}
+        self._delimiter: str | None = source["delimiter"]
+        self._time_columns = [source["timestamp"]] if isinstance(source["timestamp"], str) else source["timestamp"]
+        self._times = TimeReader(source["timestamp_format"], source["timezone"], source["times"])
+        words = source.get("missing_words", ())
+        self._numbers = [
+            NumberReader(source["decimal"], source.get("thousands"), sensor.get("unit", ""), words)
+            for sensor in source["sensors"]
+        ]
+
+    def with_source(self, source: Mapping[str, Any]) -> LineReader:
+        """Return a reader of the lines behind those that were read, by the source of a newer bundle.
+
+        Raises:
+            SourceError: The header lacks a column of that source, or see `LineReader`.
+
+        """
+        reader = LineReader(source, is_csv=self._is_csv)
+        if self._header is not None:
+            reader._delimiter = self._delimiter
+            reader._take_header(self._header)
+        reader.examples = self.examples
+        return reader
 
     def read(self, lines: Sequence[str]) -> Readings:
-        """Return the readings of some lines."""
+        """Return the readings of some lines.
+
+        Raises:
+            SourceError: The first line of CSV lacks a column.
+
+        """
         machine, at, values, segment, wrong = [], [], [], [], []
         for line in lines:
-            row = self._parse(line.strip())
+            row = self._parse(line.removeprefix(_BYTE_ORDER_MARK).strip("\r\n"))
             if row is None:
                 continue
+            texts = [_text(row.get(column)) for column in self._time_columns]
             try:
-                moment = self._instant(row)
-            except _RefusedError as error:
-                self.refused[str(error)] += 1
+                moment = self._times.read(texts)
+            except RefusedError as error:
+                self._refuse(str(error), " ".join(texts))
                 continue
-            numbers = [self._number(row.get(sensor["column"])) for sensor in self._source["sensors"]]
-            machine.append(_text(row.get(self._source["machine"])) if self._source["machine"] else _ONLY_MACHINE)
+            numbers = [
+                reader.read(row.get(sensor["column"]))
+                for sensor, reader in zip(self._source["sensors"], self._numbers, strict=True)
+            ]
+            machine.append(_text(row.get(self._source["machine"])) if self._source["machine"] else ONLY_MACHINE)
             at.append(moment)
             values.append([np.nan if number is None else number for number in numbers])
             wrong.append([number is None for number in numbers])
-            parts = [_text(row.get(column)) or _NO_VALUE for column in self._source["segments"]]
-            segment.append(_JOINT.join(parts) if parts else _NO_SEGMENT)
+            parts = [_text(row.get(column)) or NO_SEGMENT_VALUE for column in self._source["segments"]]
+            segment.append(SEGMENT_JOINT.join(parts) if parts else NO_SEGMENT)
         shape = len(machine), len(self._source["sensors"])
         return Readings(
             machine,
@@ -96,16 +122,18 @@ class LineReader:
 
     def _parse(self, line: str) -> Mapping[str, Any] | None:
         """Return a line as columns; None where it is empty, a header or cannot be read."""
-        if not line:
+        if not line.strip(" "):
             return None
-        if len(line) <= _LONGEST_LINE:
+        if len(line) <= _LONGEST_LINE and _is_text(line):
             if self._is_csv:
-                cells = next(csv.reader([line], delimiter=self._source["delimiter"] or ","), [])
                 if self._header is None:
-                    self._header = cells
+                    self._take_header(self._split(line, self._delimiter or self._find_delimiter(line)))
+                    return None
+                cells = self._split(line, self._delimiter)
+                if cells == self._header:  # of a file behind the first one
                     return None
                 if len(cells) == len(self._header):
-                    return dict(zip(self._header, cells, strict=True))
+                    return dict(zip(reversed(self._header), reversed(cells), strict=True))  # of two alike, the first
             else:
                 try:
                     row = json.loads(line)
@@ -113,59 +141,73 @@ class LineReader:
                     row = None
                 if isinstance(row, dict):
                     return row
-        self.refused["malformed_line"] += 1
+        self._refuse("malformed_line", line)
         return None
 
-    def _instant(self, row: Mapping[str, Any]) -> int:
-        """Return the time of a row, µs since 1970."""
-        texts = [_text(row.get(column)) for column in self._time]
-        if not all(texts):
-            raise _RefusedError("missing_timestamp")
-        text, kind = " ".join(texts), self._source["timestamp_format"]
+    def _refuse(self, reason: str, text: str) -> None:
+        self.refused[reason] += 1
+        self.examples.setdefault(reason, text[:60])
+
+    def _split(self, line: str, delimiter: str | None) -> list[str]:
+        """Return the cells of a line of CSV, none where it cannot be split."""
         try:
-            if kind in _EPOCHS:
-                return _in_range(text, _EPOCHS[kind])
-            moment = datetime.fromisoformat(text) if kind is None else datetime.strptime(text, kind)  # noqa: DTZ007
-            if moment.tzinfo is None:
-                if self._zone is None:
-                    raise _RefusedError("naive_timestamp")
-                moment = moment.replace(tzinfo=self._zone)
-            since = moment.astimezone(UTC) - _BEGIN
-        except (ValueError, OverflowError) as error:
-            raise _RefusedError("unreadable_timestamp") from error
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+            return next(csv.reader([line], delimiter=delimiter or ","), [])
+        except csv.Error:
+            return []
 
-    def _number(self, value: object) -> float | None:
-        """Return a value as a number, NaN where there is none; None where it is something else."""
-        if value is None:
-            return np.nan
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            return None
-        try:
-            if not isinstance(value, str):
-                return float(value)
-            text = value.strip()
-            if text.lower() in self._missing:
-                return np.nan
-            return None if "_" in text else float(text.replace(",", ".") if self._source["decimal"] == "," else text)
-        except (ValueError, OverflowError):
-            return None
+    def _find_delimiter(self, line: str) -> str:
+        """Return the delimiter by which the first line has the most columns of the source."""
+        self._delimiter = max(_DELIMITERS, key=lambda sign: len(self._needed & {*self._split(line, sign)}))
+        return self._delimiter
+
+    def _take_header(self, header: list[str]) -> None:
+        if lacking := sorted(self._needed - {*header}):
+            raise SourceError(
+                f"Expected a first line with the names of the columns, but {lacking[0]!r} is not in it "
+                f"({len(lacking)} of {len(self._needed)} are not): {', '.join(header)[:200]!r}. Send the header of the "
+                "export first, with the columns and the delimiter of pwflow.toml."
+            )
+        self._header = header
+
+    @property
+    def _needed(self) -> set[str]:
+        source = self._source
+        machine = [source["machine"]] if source["machine"] else []
+        return {*self._time_columns, *machine, *source["segments"], *(sensor["column"] for sensor in source["sensors"])}
 
 
-class _RefusedError(Exception):
-    """Why a row is not a reading."""
-
-
-def _in_range(text: str, microseconds: float) -> int:
-    """Return a Unix time in µs; whole numbers are not counted as floats, which end at 15 digits."""
-    if text.lstrip("+-").isdigit():
-        moment = int(text) // 1000 if microseconds < 1 else int(text) * int(microseconds)
-    else:
-        moment = round(float(text) * microseconds)
-    if abs(moment) > _LATEST:
-        raise ValueError(f"expected a time before the year 10000, got {text[:40]}")
-    return moment
+def _check(source: Mapping[str, Any]) -> None:
+    """Raise where a line does not hold all that makes a reading in the night."""
+    if source.get("layout", "wide") != "wide" or any(sensor.get("timestamp") for sensor in source["sensors"]):
+        raise SourceError(
+            "Expected a source with one row per reading, got one whose rows hold single values: put the values of "
+            "a moment together before they are scored here."
+        )
+    uses = {
+        "the name of a file (filename)": FILE_NAME_COLUMN in (source["machine"], *source["segments"]),
+        "the path of a file (source.path_columns)": source.get("path_columns"),
+        "columns that say whether a value is good (quality)": source.get("quality")
+        or any(sensor.get("quality") for sensor in source["sensors"]),
+        "a column of nanoseconds (source.nanoseconds)": source.get("nanoseconds"),
+    }
+    if used := next((what for what, is_used in uses.items() if is_used), None):
+        raise SourceError(
+            f"Expected a source whose lines are readings by themselves, got one that takes {used} too: make readings "
+            "of its rows yourself, and score them with pwflow_core.edge.EdgeScorer."
+        )
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value).strip()
+    """Return a value as the night has it as a text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value).strip(" ")
+
+
+def _is_text(line: str) -> bool:
+    """Whether every byte of a line could be read; the others came as halves of pairs."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_PHYSICAL", "Feature", "Limits", "Rules", "Sensor"]
+__all__ = ["Feature", "Limits", "Rules", "Sensor"]
 
 Array = NDArray[np.float64]
-
-LARGEST_PHYSICAL = 1e100
-"""No sensor reads more, as in `spelling`."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
 from pwflow_core.errors import ModelFileError
+from pwflow_core.marks import FIRST_TIME, NO_SEGMENT
 from pwflow_core.modelling.calibration import Calibration
 from pwflow_core.modelling.conditionals import Bends
 from pwflow_core.modelling.density import Density
@@ -168,8 +169,8 @@ class EdgeScorer:
 
         """
         at, values = np.asarray(at, dtype=np.int64), np.asarray(values, dtype=np.float64)
-        segment = ["all"] * len(machine) if segment is None else segment
-        names = [name.strip() for name in machine]
+        segment = [NO_SEGMENT] * len(machine) if segment is None else segment
+        names = [name.strip(" ") for name in machine]
         rows, number = self._accepted(names, at, time.time() if now is None else now)
         checked = check_values(values, self._rules.sensors, not_numbers)
         n = len(names)
@@ -208,8 +209,10 @@ class EdgeScorer:
         rows = np.arange(len(machine))
         is_named = np.array([bool(name) for name in machine], dtype=np.bool_)
         is_ahead = at > (now + 3600 * self._rules.future_hours) * 1e6
-        is_good = is_named & ~is_ahead
+        is_time = at >= FIRST_TIME
+        is_good = is_named & ~is_ahead & is_time
         self.refused["missing_machine"] += int((~is_named).sum())
+        self.refused["unreadable_timestamp"] += int((is_named & ~is_time).sum())
         self.refused["future_timestamp"] += int((is_named & is_ahead).sum())
         number = np.full(len(machine), -1, dtype=np.intp)
         number[is_good] = self._tracker.numbers([machine[row] for row in rows[is_good]])

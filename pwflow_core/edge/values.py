@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.edge.rules import LARGEST_PHYSICAL, Sensor
+from pwflow_core.edge.rules import Sensor
+from pwflow_core.marks import LARGEST_PHYSICAL
 
 __all__ = ["CheckedValues", "check_values"]
 

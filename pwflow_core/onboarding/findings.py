@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["FILE_NAME_COLUMN", "FoundSensor", "Inspection"]
-
-FILE_NAME_COLUMN = "filename"
-"""A segment "column" that stands for the name of the file."""
+__all__ = ["FoundSensor", "Inspection"]
 
 
 @dataclass(frozen=True, slots=True)

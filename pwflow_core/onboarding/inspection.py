@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pwflow_core.errors import SourceError
+from pwflow_core.marks import FILE_NAME_COLUMN
 from pwflow_core.onboarding.assigning import Roles
 from pwflow_core.onboarding.columns import ColumnProfile, measure_steps, profile_columns
-from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
+from pwflow_core.onboarding.findings import FoundSensor, Inspection
 from pwflow_core.onboarding.long_inspection import (
     about_channels,
     about_holding,
@@ -36,7 +37,7 @@ from pwflow_core.onboarding.timestamps import (
     read_time_column,
 )
 
-__all__ = ["FILE_NAME_COLUMN", "FoundSensor", "Inspection", "inspect_source"]
+__all__ = ["FoundSensor", "Inspection", "inspect_source"]
 
 _MOST_SENTENCES = 12
 

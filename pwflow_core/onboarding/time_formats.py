@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from pwflow_core.marks import EXCEL_DAYS
 from pwflow_core.onboarding.names import has_word
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.vocabulary import TIMES
-from pwflow_core.spelling import EPOCH_FORMATS, EXCEL_DAYS
+from pwflow_core.spelling import EPOCH_FORMATS
 
 __all__ = ["find_formats"]
 

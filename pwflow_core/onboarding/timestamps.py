@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from pwflow_core.errors import SourceError, list_few
+from pwflow_core.marks import EXCEL_DAYS
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.time_formats import find_formats
 from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
-from pwflow_core.spelling import EXCEL_DAYS, NUMERIC_FORMATS, InstantSpelling, read_zones
+from pwflow_core.spelling import NUMERIC_FORMATS, InstantSpelling, read_zones
 from pwflow_core.warehouse import quote_literal
 
 __all__ = [

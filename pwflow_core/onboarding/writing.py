@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 
-from pwflow_core.onboarding.findings import FILE_NAME_COLUMN, FoundSensor, Inspection
+from pwflow_core.marks import FILE_NAME_COLUMN
+from pwflow_core.onboarding.findings import FoundSensor, Inspection
 from pwflow_core.onboarding.toml import toml_comment, toml_key, toml_table, toml_value
 from pwflow_core.onboarding.tour import render_tour
 

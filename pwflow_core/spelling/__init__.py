@@ -5,14 +5,11 @@ hours apart that a clock shows when it is put back. What a column means is decid
 """
 
 from pwflow_core.spelling.formats import parse_format
-from pwflow_core.spelling.instants import EPOCH_FORMATS, EXCEL_DAYS, NUMERIC_FORMATS, InstantSpelling, read_zones
-from pwflow_core.spelling.numbers import LARGEST_PHYSICAL, MISSING_WORDS, NumberSpelling, clean_text
+from pwflow_core.spelling.instants import EPOCH_FORMATS, NUMERIC_FORMATS, InstantSpelling, read_zones
+from pwflow_core.spelling.numbers import NumberSpelling, clean_text
 
 __all__ = [
     "EPOCH_FORMATS",
-    "EXCEL_DAYS",
-    "LARGEST_PHYSICAL",
-    "MISSING_WORDS",
     "NUMERIC_FORMATS",
     "InstantSpelling",
     "NumberSpelling",

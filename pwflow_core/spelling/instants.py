@@ -11,26 +11,25 @@ from dataclasses import dataclass, field
 
 import duckdb
 
+from pwflow_core.marks import (
+    EPOCH_MICROSECONDS,
+    EXCEL_DAYS,
+    FIRST_EXCEL_DAY,
+    FIRST_SECOND,
+    ISO_OFFSET,
+    LAST_EXCEL_DAY,
+    UNIX_NUMBER,
+)
 from pwflow_core.spelling.formats import Pattern, parse_format
 from pwflow_core.spelling.numbers import clean_text
 from pwflow_core.spelling.zones import Zone, resolve_zone
 from pwflow_core.warehouse import quote_literal
 
-__all__ = ["EPOCH_FORMATS", "EXCEL_DAYS", "NUMERIC_FORMATS", "InstantSpelling", "in_utc_sql", "read_zones"]
+__all__ = ["EPOCH_FORMATS", "NUMERIC_FORMATS", "InstantSpelling", "in_utc_sql", "read_zones"]
 
-EPOCH_FORMATS = ("unix_s", "unix_ms", "unix_us", "unix_ns", "labview_s")
+EPOCH_FORMATS = tuple(EPOCH_MICROSECONDS)
 """Seconds, milliseconds, microseconds and nanoseconds since 1970 in UTC; seconds since 1904 in UTC."""
-EXCEL_DAYS = "excel_days"
-"""Days since 1899-12-30 as spreadsheets count them, by the clock on the wall."""
 NUMERIC_FORMATS = (*EPOCH_FORMATS, EXCEL_DAYS)
-
-_MICROSECONDS = {"unix_s": 1_000_000.0, "unix_ms": 1_000.0, "unix_us": 1.0, "unix_ns": 0.001, "labview_s": 1_000_000.0}
-_FIRST_SECOND = {"labview_s": -2_082_844_800}
-"""Where a count begins, in seconds since 1970."""
-_OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
-_NUMBER = r"[+-]?\d+(?:[.,]\d*)?(?:[eE][+]?\d+)?"
-_FIRST_EXCEL_DAY, _LAST_EXCEL_DAY = 61, 2_958_465
-"""Before day 61 spreadsheets count a day that never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class InstantSpelling:
 
     def wall(self, text: str) -> str:
         """Return the SQL of what the clock showed, as TIMESTAMP, whatever its zone; NULL where a text is not a time."""
-        if self.format in _MICROSECONDS:
-            return _from_epoch(text, _MICROSECONDS[self.format], _FIRST_SECOND.get(self.format, 0))
+        if self.format in EPOCH_MICROSECONDS:
+            return _from_epoch(text, EPOCH_MICROSECONDS[self.format], FIRST_SECOND.get(self.format, 0))
         if self.format == EXCEL_DAYS:
             return _from_excel(text)
         pattern = self._pattern
@@ -102,7 +101,7 @@ class InstantSpelling:
         """Return the SQL that tells whether a text is written so that no word behind it has to be looked up."""
         if self.format in NUMERIC_FORMATS:
             return "true"
-        shape = self._pattern.exact + (f"(?:{_OFFSET})?" if self.format is None else "")
+        shape = self._pattern.exact + (f"(?:{ISO_OFFSET})?" if self.format is None else "")
         return f"coalesce(regexp_full_match({text}, {quote_literal(shape)}), true)"
 
     @property
@@ -114,7 +113,7 @@ class InstantSpelling:
         shape = self._pattern.exact
         cases = f"WHEN regexp_full_match({text}, {quote_literal(shape)}) THEN {exact} "
         if with_offset is not None:
-            cases += f"WHEN regexp_full_match({text}, {quote_literal(shape + _OFFSET)}) THEN {with_offset} "
+            cases += f"WHEN regexp_full_match({text}, {quote_literal(shape + ISO_OFFSET)}) THEN {with_offset} "
         return f"CASE {cases}ELSE {general} END"
 
 
@@ -160,7 +159,7 @@ def _from_epoch(text: str, microseconds: float, first: int) -> str:
         f"THEN TRY_CAST({parts} AS BIGINT) ELSE TRY_CAST({counted} AS BIGINT) END"
     )
     time = f"try(make_timestamp({value}{f' + {first * 1_000_000}' if first else ''}))"
-    return f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(_NUMBER)}) THEN {time} END"
+    return f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(UNIX_NUMBER)}) THEN {time} END"
 
 
 def _from_excel(text: str) -> str:
@@ -168,6 +167,6 @@ def _from_excel(text: str) -> str:
     number = f"TRY_CAST(replace(trim({text}), ',', '.') AS DOUBLE)"
     day = f"TIMESTAMP '1899-12-30' + to_milliseconds(round({number} * 86400000)::BIGINT)"
     return (
-        f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(_NUMBER)}) "
-        f"AND {number} BETWEEN {_FIRST_EXCEL_DAY} AND {_LAST_EXCEL_DAY} THEN {day} END"
+        f"CASE WHEN regexp_full_match(trim({text}), {quote_literal(UNIX_NUMBER)}) "
+        f"AND {number} BETWEEN {FIRST_EXCEL_DAY} AND {LAST_EXCEL_DAY} THEN {day} END"
     )

@@ -10,29 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pwflow_core.marks import MISSING_WORDS, ODD_SIGNS, PLAIN_SIGNS, number_shape, thousands_marks
 from pwflow_core.warehouse import quote_literal
 
-__all__ = ["LARGEST_PHYSICAL", "MISSING_WORDS", "NumberSpelling", "clean_text", "finite"]
-
-MISSING_WORDS = (
-    "nan", "-nan", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat", "none", "-", "--", "---", "#n/a", "#na",
-    "#nv", "#n/v", "\\n", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)", "nan(ind)", "nan(snan)",
-)  # fmt: skip
-"""Words for "there is no value", in lower case; empty text is one too."""
-
-LARGEST_PHYSICAL = 1e100
-"""No sensor reads more: a larger number is a mark, such as the largest double."""
-
-_SPACES = "\u00a0\u202f\u2007\u2009\u2008\u200a\t\ufeff"
-_APOSTROPHES = "’‘ʼ´`"
-_MINUSES = "−﹣－–—"
-_FROM = _SPACES + _APOSTROPHES + _MINUSES + "＋"
-_TO = " " * len(_SPACES) + "'" * len(_APOSTROPHES) + "-" * len(_MINUSES) + "+"
+__all__ = ["NumberSpelling", "clean_text", "finite"]
 
 
 def clean_text(text: str) -> str:
     """Return the SQL of a text with plain spaces, apostrophes and signs, and none around it."""
-    return f"trim(translate({text}, {quote_literal(_FROM)}, {quote_literal(_TO)}))"
+    return f"trim(translate({text}, {quote_literal(ODD_SIGNS)}, {quote_literal(PLAIN_SIGNS)}))"
 
 
 def finite(value: str) -> str:
@@ -84,16 +70,10 @@ class NumberSpelling:
         """Return the SQL of numbers that a cast does not know: grouped digits, other signs, a unit behind."""
         cleaned = clean_text(text)
         if self.unit:
-            unit = self.unit.strip().translate(str.maketrans(_FROM, _TO))
+            unit = self.unit.strip().translate(str.maketrans(ODD_SIGNS, PLAIN_SIGNS))
             end = f"{re.escape(unit).replace(chr(92) + ' ', ' ')}$"
             cleaned = f"rtrim(regexp_replace({cleaned}, {quote_literal(end)}, ''))"
-        decimal = re.escape(self.decimal)
-        groups = "|".join(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+" for mark in self._marks)
-        shape = rf"[+-]?(?:(?:{groups}|\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
-        digits = f"translate({cleaned}, {quote_literal(''.join(self._marks))}, '')"
+        shape = number_shape(self.decimal, self.thousands)
+        digits = f"translate({cleaned}, {quote_literal(''.join(thousands_marks(self.thousands)))}, '')"
         number = f"TRY_CAST(replace({digits}, {quote_literal(self.decimal)}, '.') AS DOUBLE)"
         return f"CASE WHEN regexp_full_match({cleaned}, {quote_literal(shape)}) THEN {number} END"
-
-    @property
-    def _marks(self) -> tuple[str, ...]:
-        return (" ", "'", *([self.thousands] if self.thousands else []))

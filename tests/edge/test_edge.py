@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 
 from pwflow_core.edge import EdgeScorer, Score, open_bundle, read_manifest
-from pwflow_core.edge.lines import LineReader
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
-from pwflow_core.errors import ModelFileError, NotFittedError, SourceError
+from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
@@ -176,7 +175,8 @@ def test_lines_are_scored_where_numpy_and_nothing_else_is_installed_and_no_readi
         {name: None if value != value else value for name, value in row.items()}
         for row in readings.to_dict(orient="records")
     ]
-    lines = [json.dumps(record) for record in records]
+    records.append(records[-1] | {"machine": "Mühle\u2028"})
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
     lines[20:20] = ["{", "[1]", json.dumps(records[5] | {"ts": "soon"}), json.dumps(records[5] | {"ts": None}), ""]
     scored, told = [], []
     for sent in (lines[:70], lines):  # the second process gets all of them again
@@ -186,11 +186,14 @@ def test_lines_are_scored_where_numpy_and_nothing_else_is_installed_and_no_readi
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             check=False,
         )
         assert done.returncode == 0, done.stderr
         scored += [json.loads(line) for line in done.stdout.splitlines()]
         told.append(done.stderr)
+        assert done.stdout.isascii()
+    assert scored.pop(-1)["machine_id"] == "Mühle\u2028"
     here = score(EdgeScorer.open(tmp_path / "bundle"), readings)
     assert [[one["machine_id"], one["status"], one["p_value"]] for one in scored] == [
         [one.machine_id, one.status, one.p_value] for one in here
@@ -198,44 +201,8 @@ def test_lines_are_scored_where_numpy_and_nothing_else_is_installed_and_no_readi
     assert [one["blame"] for one in scored] == [[vars(sensor) for sensor in one.blame] for one in here]
     assert "2 malformed_line" in told[0]
     assert "1 unreadable_timestamp, 1 missing_timestamp" in told[0]
+    assert "unreadable_timestamp: 'soon' first" in told[0]
     assert "late" in told[1]
-
-
-SOURCE = {
-    "timestamp": ["Date", "Time"],
-    "timestamp_format": None,
-    "timezone": "Europe/Berlin",
-    "machine": "mill",
-    "segments": ["recipe"],
-    "sensors": [{"name": "t", "column": "T"}],
-    "delimiter": ";",
-    "decimal": ",",
-}
-
-
-@pytest.mark.quick
-def test_lines_are_read_as_the_source_says():
-    reader = LineReader(SOURCE, is_csv=True)
-    lines = ["Date;Time;mill;recipe;T", "2024-03-01;12:00:00;m1;A;1,5", "2024-07-01;12:00:00;m1; ;oops", "x;y"]
-    found = reader.read([*lines, "2024-03-01;12:00:60;m1;A;NaN"])
-    assert found.at.tolist() == [1_709_290_800_000_000, 1_719_828_000_000_000]
-    assert found.segment == ["A", "unknown"]
-    assert found.values[0] == 1.5
-    assert found.not_numbers.tolist() == [[False], [True]]
-    assert reader.refused == {"malformed_line": 1, "unreadable_timestamp": 1}
-
-    plain = SOURCE | {"timestamp": "ts", "timestamp_format": "unix_ms", "timezone": None, "machine": None}
-    reader = LineReader(plain | {"segments": []})
-    texts = ['{"ts": 1709290800123, "T": 2}', '{"ts": 1e30, "T": 2}', '{"ts": 7}', "x" * 2_000_000, '{"T": 2}']
-    found = reader.read(texts)
-    assert found.at.tolist() == [1_709_290_800_123_000, 7_000]
-    assert (found.machine, found.segment) == (["machine"] * 2, ["all"] * 2)
-    assert reader.refused == {"unreadable_timestamp": 1, "malformed_line": 1, "missing_timestamp": 1}
-    reader = LineReader(plain | {"timestamp_format": None})
-    assert not len(reader.read(['{"ts": "2024-03-01T12:00:00", "T": 2}']).at)
-    assert reader.refused == {"naive_timestamp": 1}
-    with pytest.raises(SourceError, match="put the values of a moment together"):
-        LineReader(SOURCE | {"layout": "long"})
 
 
 def test_what_is_late_double_ahead_or_nameless_is_counted_and_stops_nothing(trained_plant, tmp_path):
@@ -245,6 +212,8 @@ def test_what_is_late_double_ahead_or_nameless_is_counted_and_stops_nothing(trai
     old = plant_readings(2, start="2024-03-01T05:00:00").query("machine == 'press-1'")
     ahead = plant_readings(1, start="2999-01-01")
     ahead.machine = ["press-1", " "]
+    assert scorer.score(["press-1"], np.array([-(10**18)]), np.zeros((1, 2)), ["A"]) == []
+    assert scorer.refused.pop("unreadable_timestamp") == 1
     found = score(scorer, pd.concat([readings, readings[:2], old, ahead], ignore_index=True))
     assert [one.row for one in found] == list(range(6))
     assert scorer.refused == {"duplicate": 2, "late": 2, "future_timestamp": 1, "missing_machine": 1}

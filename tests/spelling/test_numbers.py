@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pwflow_core.spelling import MISSING_WORDS, NumberSpelling
+from pwflow_core.marks import MISSING_WORDS
+from pwflow_core.spelling import NumberSpelling
 from tests.conftest import examples
 
 pytestmark = pytest.mark.quick

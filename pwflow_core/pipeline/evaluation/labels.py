@@ -15,8 +15,9 @@ import pandas as pd
 
 from pwflow_core.errors import LabelsError, MissingColumnError, PwflowError, SourceError, first_line
 from pwflow_core.files import is_parquet
+from pwflow_core.marks import ONLY_MACHINE
 from pwflow_core.pipeline.source.source import Sensor, find_files, know_files, read_source
-from pwflow_core.pipeline.source.staging import ONLY_MACHINE, stage_file, stage_query
+from pwflow_core.pipeline.source.staging import stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.spelling import InstantSpelling, read_zones
 from pwflow_core.storage import working_folder

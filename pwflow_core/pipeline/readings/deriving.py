@@ -10,6 +10,7 @@ import duckdb
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import SourceError
+from pwflow_core.marks import LARGEST_PHYSICAL
 from pwflow_core.pipeline.readings.features import FeatureSet, read_features, settle_features, update_features
 from pwflow_core.pipeline.readings.merging import merging_script
 from pwflow_core.pipeline.readings.parsing import parse_rows
@@ -17,7 +18,6 @@ from pwflow_core.pipeline.readings.quality import settle_quality, update_quality
 from pwflow_core.pipeline.readings.timing import pin_interval
 from pwflow_core.pipeline.source.source import Sensor, Source, read_source
 from pwflow_core.plant import Plant
-from pwflow_core.spelling import LARGEST_PHYSICAL
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql, run_script, utc_now
 from pwflow_core.warehouse.days import note_changed_days
 from pwflow_core.warehouse.progress import Progress, read_progress, write_progress

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import duckdb
 
+from pwflow_core.marks import NO_SEGMENT_VALUE
 from pwflow_core.pipeline.source.source import Sensor
-from pwflow_core.pipeline.source.staging import NO_SEGMENT_VALUE
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal, read_sql
 
 __all__ = ["merging_script"]

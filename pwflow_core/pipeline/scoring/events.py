@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pwflow_core.marks import SEGMENT_JOINT
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import read_sql, registered, run_script
+from pwflow_core.warehouse import quote_literal, read_sql, registered, run_script
 
 __all__ = ["Event", "EventsSummary", "derive_events", "find_events", "worst_events"]
 
@@ -68,7 +69,9 @@ def derive_events(plant: Plant) -> EventsSummary:
             "reach_readings": max((feature.reach for feature in read_features(connection).features), default=0),
             "segment_columns": list(read_source(connection).segments),
         }
-        run_script(connection, read_sql(__package__, "event_rule.sql") + read_sql(__package__, "events.sql"), values)
+        script = read_sql(__package__, "event_rule.sql")
+        script += read_sql(__package__, "events.sql", joint=quote_literal(SEGMENT_JOINT))
+        run_script(connection, script, values)
         n_events, n_machines, n_anomalies = connection.execute(
             "SELECT count(*), count(DISTINCT machine_id), coalesce(sum(n_readings), 0)::BIGINT FROM mart.anomaly_events"
         ).fetchall()[0]

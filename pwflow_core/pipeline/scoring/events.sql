@@ -173,7 +173,7 @@ WITH placed AS (
     SELECT
         *,
         peak.segment AS segment,
-        string_split(peak.segment, ' / ') AS conditions,
+        string_split(peak.segment, /*joint*/) AS conditions,
         epoch(lasted_until - started_at) + usual_seconds AS seconds
     FROM events
     JOIN durations USING (event_id)

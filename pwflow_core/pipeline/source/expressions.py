@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pwflow_core.config import path_expression
 from pwflow_core.errors import SourceError
 from pwflow_core.files import is_number_type
-from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source
+from pwflow_core.marks import FILE_NAME_COLUMN, NO_SEGMENT, NO_SEGMENT_VALUE, ONLY_MACHINE, SEGMENT_JOINT
+from pwflow_core.pipeline.source.source import Source
 from pwflow_core.spelling import NumberSpelling
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
 __all__ = [
-    "NO_SEGMENT",
-    "NO_SEGMENT_VALUE",
-    "ONLY_MACHINE",
-    "SEGMENT_JOINT",
     "Context",
     "bad_quality_sql",
     "column_sql",
@@ -33,10 +30,6 @@ __all__ = [
     "timestamp_sql",
 ]
 
-SEGMENT_JOINT = " / "
-ONLY_MACHINE = "machine"
-NO_SEGMENT = "all"
-NO_SEGMENT_VALUE = "unknown"
 _OPC_GOOD = "192"
 
 

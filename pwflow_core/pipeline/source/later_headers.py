@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import duckdb
 
 from pwflow_core.errors import SourceError
-from pwflow_core.pipeline.source.expressions import SEGMENT_JOINT
+from pwflow_core.marks import SEGMENT_JOINT
 from pwflow_core.pipeline.source.source import Source
 from pwflow_core.warehouse import quote_identifier, quote_literal
 

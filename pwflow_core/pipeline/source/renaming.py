@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.files import is_remote
+from pwflow_core.marks import FILE_NAME_COLUMN
 from pwflow_core.pipeline.source.source import Source
 
 __all__ = ["find_predecessor", "may_be_renamed", "rename", "rename_known"]
@@ -25,7 +26,7 @@ _SAME = 0.9
 def may_be_renamed(source: Source) -> bool:
     """Whether a file means the same under another name: nothing of its path is a part of its readings."""
     named = (source.machine, source.tag, *source.segments)
-    return source.path_columns is None and "filename" not in named
+    return source.path_columns is None and FILE_NAME_COLUMN not in named
 
 
 def rename_known(connection: duckdb.DuckDBPyConnection, names: Mapping[str, str]) -> None:

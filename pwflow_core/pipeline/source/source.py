@@ -20,6 +20,7 @@ import duckdb
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_remote, match_files, readable_name
+from pwflow_core.marks import FILE_NAME_COLUMN
 from pwflow_core.opening import is_packed, list_members, looks_like_export, split_member
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
@@ -42,7 +43,6 @@ __all__ = [
 ]
 
 SOURCE_FACT = "source"
-FILE_NAME_COLUMN = "filename"
 _ROWS_OF_QUERY = 50_000
 """Rows of `source.sql` that are looked at."""
 _ESCAPED = re.compile(r"\[([*?\[])\]")

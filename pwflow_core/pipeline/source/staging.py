@@ -17,10 +17,6 @@ from pwflow_core.files import escape_glob, is_number_type, is_parquet, is_remote
 from pwflow_core.onboarding.layout import find_layout
 from pwflow_core.opening import open_bytes, plain_file
 from pwflow_core.pipeline.source.expressions import (
-    NO_SEGMENT,
-    NO_SEGMENT_VALUE,
-    ONLY_MACHINE,
-    SEGMENT_JOINT,
     Context,
     bad_quality_sql,
     columns_of,
@@ -39,11 +35,7 @@ from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal
 
 __all__ = [
-    "NO_SEGMENT",
-    "NO_SEGMENT_VALUE",
-    "ONLY_MACHINE",
     "QUERY_PATH",
-    "SEGMENT_JOINT",
     "Staged",
     "check_columns",
     "select_rows",

@@ -27,12 +27,13 @@ from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP, load_flow
 from pwflow_core.pipeline.scoring.judge import ModelSet, read_model_set
 from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
-from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.pipeline.source.source import Source, read_source
 from pwflow_core.plant import Plant
+from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
 from pwflow_core.warehouse import quote_columns, utc_now
 from pwflow_core.warehouse.progress import read_progress
 
-__all__ = ["ExportedBundle", "describe_readings", "export_bundle"]
+__all__ = ["ExportedBundle", "describe_readings", "describe_source", "export_bundle"]
 
 _log = logging.getLogger("pwflow.export")
 
@@ -87,7 +88,7 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         unreadable = connection.execute("SELECT cluster_key FROM core.progress WHERE step = ?", [UNREADABLE_STEP])
         document: dict[str, Any] = {
             "plant": plant.config.plant.name,
-            "source": json.loads(source.to_json()),
+            "source": describe_source(source),
             "readings": readings,
             "groups": groups,
             "alpha": models.alpha,
@@ -120,6 +121,15 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}. Name another folder.") from None
     n_bytes = sum((folder / named["path"]).stat().st_size for named in manifest["files"].values())
     return ExportedBundle(folder, models.model_set_id, len(document["regimes"]), len(_machines(state)), n_bytes)
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """Return what the columns of a line mean, as `edge.lines.LineReader` reads it."""
+    described: dict[str, Any] = json.loads(source.to_json()) | {"times": None}
+    if source.timestamp_format not in NUMERIC_FORMATS:
+        pattern = parse_format(source.timestamp_format)
+        described["times"] = {"shapes": pattern.shapes, "core": pattern.core, "has_half": pattern.has_half}
+    return described
 
 
 def describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN
-from pwflow_core.pipeline.source.staging import NO_SEGMENT
+from pwflow_core.marks import FILE_NAME_COLUMN, NO_SEGMENT, SEGMENT_JOINT
 from pwflow_core.reporting.drawing.signals import Band, Signal, draw_signals
 from pwflow_core.reporting.event_facts import Blame, EventFacts, choose_events
 from pwflow_core.reporting.facts import PlantFacts
@@ -192,7 +191,7 @@ def _duration(facts: PlantFacts, event: EventRow, texts: Texts) -> str:
 
 def _conditions(facts: PlantFacts, segment: str, texts: Texts) -> str:
     """Return the process conditions of a segment by their names, such as `recipe B`, as the English sentence does."""
-    values = segment.split(" / ")
+    values = segment.split(SEGMENT_JOINT)
     if len(values) != len(facts.segment_columns):
         return segment
     pairs = zip(facts.segment_columns, values, strict=True)

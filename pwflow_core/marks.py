@@ -1,0 +1,92 @@
+"""What texts of an export mean, for everything that reads them: in SQL each night, and line by line at the edge.
+
+With the standard library alone. How the SQL is made belongs to `spelling`, what a column means to `onboarding`.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "EPOCH_MICROSECONDS",
+    "EXCEL_DAYS",
+    "FILE_NAME_COLUMN",
+    "FIRST_EXCEL_DAY",
+    "FIRST_SECOND",
+    "FIRST_TIME",
+    "ISO_OFFSET",
+    "LARGEST_PHYSICAL",
+    "LAST_EXCEL_DAY",
+    "LAST_TIME",
+    "MISSING_WORDS",
+    "NO_SEGMENT",
+    "NO_SEGMENT_VALUE",
+    "ODD_SIGNS",
+    "ONLY_MACHINE",
+    "PLAIN_SIGNS",
+    "SEGMENT_JOINT",
+    "UNIX_NUMBER",
+    "number_shape",
+    "thousands_marks",
+]
+
+SEGMENT_JOINT = " / "
+"""Between the process conditions of a segment."""
+NO_SEGMENT = "all"
+"""The segment of a plant without process conditions."""
+NO_SEGMENT_VALUE = "unknown"
+"""A process condition that is empty."""
+ONLY_MACHINE = "machine"
+"""The machine of a plant that has one only."""
+FILE_NAME_COLUMN = "filename"
+"""A "column" that stands for the name of the file."""
+
+MISSING_WORDS = (
+    "nan", "-nan", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat", "none", "-", "--", "---", "#n/a", "#na",
+    "#nv", "#n/v", "\\n", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)", "nan(ind)", "nan(snan)",
+)  # fmt: skip
+"""Words for "there is no value", in lower case; empty text is one too."""
+
+LARGEST_PHYSICAL = 1e100
+"""No sensor reads more: a larger number is a mark, such as the largest double."""
+
+_SPACES = "\u00a0\u202f\u2007\u2009\u2008\u200a\t\ufeff"
+_APOSTROPHES = "’‘ʼ´`"
+_MINUSES = "−﹣－–—"
+ODD_SIGNS = _SPACES + _APOSTROPHES + _MINUSES + "＋"
+"""Spaces, apostrophes, minus and plus signs that stand for plain ones."""
+PLAIN_SIGNS = " " * len(_SPACES) + "'" * len(_APOSTROPHES) + "-" * len(_MINUSES) + "+"
+"""The plain sign for each of them."""
+
+EPOCH_MICROSECONDS = {
+    "unix_s": 1_000_000.0,
+    "unix_ms": 1_000.0,
+    "unix_us": 1.0,
+    "unix_ns": 0.001,
+    "labview_s": 1_000_000.0,
+}
+"""Microseconds in one of what each format counts."""
+FIRST_SECOND = {"labview_s": -2_082_844_800}
+"""Where a count begins, in seconds since 1970, where it is not then."""
+EXCEL_DAYS = "excel_days"
+"""Days since 1899-12-30 as spreadsheets count them, by the clock on the wall."""
+FIRST_EXCEL_DAY, LAST_EXCEL_DAY = 61, 2_958_465
+"""Before day 61 spreadsheets count a day that never was."""
+FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_000_000
+"""The years 1 to 9999, in microseconds since 1970: no reading is of another time."""
+UNIX_NUMBER = r"[+-]?\d+(?:[.,]\d*)?(?:[eE][+]?\d+)?"
+"""Shape of a time that is a count."""
+ISO_OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
+"""Shape of a distance from UTC behind a time."""
+
+
+def thousands_marks(thousands: str | None) -> tuple[str, ...]:
+    """Return what may stand between groups of three digits: spaces and apostrophes always may."""
+    return (" ", "'", *([thousands] if thousands else []))
+
+
+def number_shape(decimal: str, thousands: str | None) -> str:
+    """Return the pattern of a number whose digits may be in groups of three."""
+    groups = "|".join(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+" for mark in thousands_marks(thousands))
+    point = re.escape(decimal)
+    return rf"[+-]?(?:(?:{groups}|\d+)(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?"
