@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from pathlib import Path
 
 __all__ = [
     "escape_glob",
@@ -16,6 +17,7 @@ __all__ = [
     "is_remote",
     "is_utf8",
     "match_files",
+    "put_file",
     "readable_name",
 ]
 
@@ -58,6 +60,22 @@ def match_files(pattern: str) -> list[str]:
     """Return the files that a glob matches, also those whose names are not UTF-8, sorted."""
     found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - a whole pattern, not one below a folder
     return sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 - a name that is not UTF-8
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """Write a file in place of the one before: after a power failure it is the one or the other, and never half."""
+    fresh = path.with_name(path.name + ".partial")
+    with fresh.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+    if os.name == "posix":  # a folder cannot be opened elsewhere
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def is_number_type(type_name: str) -> bool:

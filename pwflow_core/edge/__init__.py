@@ -5,6 +5,6 @@
 """
 
 from pwflow_core.edge.bundle import Bundle, open_bundle, read_manifest
-from pwflow_core.edge.scorer import Blame, EdgeScorer, Score
+from pwflow_core.edge.scorer import Contribution, EdgeScorer, Score
 
-__all__ = ["Blame", "Bundle", "EdgeScorer", "Score", "open_bundle", "read_manifest"]
+__all__ = ["Bundle", "Contribution", "EdgeScorer", "Score", "open_bundle", "read_manifest"]

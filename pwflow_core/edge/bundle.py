@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pwflow_core.errors import ModelFileError
+from pwflow_core.files import put_file
 
 __all__ = ["MANIFEST", "Bundle", "open_bundle", "read_manifest", "write_bundle"]
 
@@ -89,7 +89,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def write_bundle(folder: Path, about: Mapping[str, Any], files: Mapping[str, tuple[str, bytes]]) -> dict[str, Any]:
-    """Write a bundle in place of the one before, and return its manifest.
+    """Write a bundle in place of the one before, and return its manifest; other files in the folder stay.
 
     Arguments:
         folder: Where; it is made if it is not there.
@@ -98,18 +98,25 @@ def write_bundle(folder: Path, about: Mapping[str, Any], files: Mapping[str, tup
 
     """
     folder.mkdir(parents=True, exist_ok=True)
-    named = {}
+    former, named = _files_of(folder), {}
     for part, (name, data) in files.items():
         digest, path = hashlib.sha256(data).hexdigest(), Path(name)
         named[part] = {"path": str(path.with_name(f"{path.stem}-{digest[:16]}{path.suffix}")), "sha256": digest}
-        _put(folder / named[part]["path"], data)
+        put_file(folder / named[part]["path"], data)
     manifest = {"format": FORMAT, **about, "files": named}
-    _put(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-    kept = {MANIFEST, *(entry["path"] for entry in named.values())}
-    for path in folder.iterdir():
-        if path.name not in kept and path.suffix in (".json", ".safetensors", ".partial"):
-            path.unlink(missing_ok=True)
+    put_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    for name in former - {entry["path"] for entry in named.values()}:
+        (folder / name).unlink(missing_ok=True)
     return manifest
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Return the names of the files of the bundle in a folder; none where there is none that can be read."""
+    try:
+        names = {str(named["path"]) for named in read_manifest(folder)["files"].values()}
+    except (ModelFileError, KeyError, TypeError, AttributeError):
+        return set()
+    return {name for name in names if Path(name).name == name}
 
 
 def _read(folder: Path, named: Mapping[str, str]) -> bytes:
@@ -118,12 +125,3 @@ def _read(folder: Path, named: Mapping[str, str]) -> bytes:
     if hashlib.sha256(data).hexdigest() != named["sha256"]:
         raise ModelFileError(f"The file {path} is damaged: its SHA-256 is not that of the manifest. Export it again.")
     return data
-
-
-def _put(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".partial")
-    with fresh.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)

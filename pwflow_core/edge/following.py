@@ -16,6 +16,7 @@ from pwflow_core.edge.bundle import open_bundle, read_manifest
 from pwflow_core.edge.lines import LineReader
 from pwflow_core.edge.scorer import EdgeScorer, Score
 from pwflow_core.errors import SourceError
+from pwflow_core.files import put_file
 
 __all__ = ["Followed", "follow"]
 
@@ -89,7 +90,7 @@ def follow(
                 scores.write(_to_json(score) + "\n")
         scores.flush()
         if state_file is not None:
-            _replace(state_file, scorer.state())
+            put_file(state_file, scorer.state())
     return Followed(counts + scorer.refused + reader.refused, reader.examples)
 
 
@@ -133,9 +134,3 @@ def _to_json(score: Score) -> str:
     document = {"ts": moment.isoformat().replace("+00:00", "Z")} | document
     del document["row"]
     return json.dumps(document)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".partial")
-    fresh.write_bytes(data)
-    fresh.replace(path)

@@ -27,7 +27,7 @@ from pwflow_core.modelling.levels import Levels
 from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
 
-__all__ = ["Blame", "EdgeScorer", "Score"]
+__all__ = ["Contribution", "EdgeScorer", "Score"]
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ _STATE = "edge_state"
 
 
 @dataclass(frozen=True)
-class Blame:
+class Contribution:
     """What one sensor has to do with an anomaly, as in `mart.sensor_contributions`; values in its unit."""
 
     sensor: str
@@ -66,7 +66,7 @@ class Score:
         p_value: How often a normal reading is as improbable.
         anomaly_score: −log10 p.
         is_anomaly: Whether p is at most alpha.
-        blame: Its sensors with their part in it, in the order of the sensors; empty for no anomaly.
+        contributions: Its sensors with their part in it, in the order of the sensors; empty for no anomaly.
 
     """
 
@@ -82,7 +82,7 @@ class Score:
     p_value: float | None
     anomaly_score: float | None
     is_anomaly: bool | None
-    blame: tuple[Blame, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
 
 
 class EdgeScorer:
@@ -135,14 +135,20 @@ class EdgeScorer:
         """Return what the next readings depend on, to go on from after a restart: its size is fixed per machine."""
         return pack(_STATE, *self._tracker.to_arrays())
 
-    def restore(self, state: bytes) -> bool:
-        """Go on from a state; False, and nothing is changed, if it is of other sensors or features.
+    def restore(self, state: bytes) -> None:
+        """Go on from a state, also of a scorer with another bundle: sensors and machines are known by their names.
 
         Raises:
-            ModelFileError: It is damaged.
+            ModelFileError: It is damaged, or of another release.
 
         """
-        return self._tracker.restore(*unpack(state, _STATE))
+        arrays, document = unpack(state, _STATE)
+        try:
+            self._tracker.restore(arrays, document)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelFileError(
+                f"The state cannot be read by this release of pwflow ({error!r}): begin without it."
+            ) from error
 
     def score(
         self,
@@ -283,8 +289,8 @@ class EdgeScorer:
         by_column = [self._rules.sensors[self._rules.columns[column]] for column in own]
         for place, row in enumerate(rows):
             score = said[row]["anomaly_score"]
-            said[row]["blame"] = tuple(
-                Blame(
+            said[row]["contributions"] = tuple(
+                Contribution(
                     sensor.name,
                     sensor.unit,
                     float(found.share[place, s] * score),

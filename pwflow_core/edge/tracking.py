@@ -6,14 +6,14 @@ readings come in the order of time, one of each machine at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.edge.rules import Limits, Rules
+from pwflow_core.edge.rules import Limits, Rules, Sensor
 
 __all__ = ["QUALITIES", "Followed", "Tracker"]
 
@@ -25,19 +25,9 @@ QUALITIES = ("ok", "filled", "partial", "stuck", "missing", "invalid")
 """By code; the first three get a score."""
 _OK, _FILLED, _PARTIAL, _STUCK, _MISSING, _INVALID = range(6)
 _FEWEST_MACHINES = 8
-_ARRAYS = (
-    "last_at",
-    "place",
-    "run_place",
-    "run_at",
-    "own_place",
-    "change_place",
-    "value",
-    "value_at",
-    "value_place",
-    "recent",
-    "recent_at",
-)
+_OF_MACHINES = ("last_at", "place", "run_place", "run_at")
+_OF_SENSORS = ("own_place", "change_place", "value", "value_at", "value_place")
+_ARRAYS = (*_OF_MACHINES, *_OF_SENSORS, "recent", "recent_at")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +61,8 @@ class Tracker:
         n_sensors, length = len(rules.sensors), rules.reach + 1
         self._held = np.array([sensor.hold_seconds is not None for sensor in rules.sensors])
         self._hold_seconds = np.array([sensor.hold_seconds or 0.0 for sensor in rules.sensors])
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("last_at", "place", "run_place", "run_at"), ())
-        shapes |= dict.fromkeys(("own_place", "change_place", "value", "value_at", "value_place"), (n_sensors,))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_OF_MACHINES, ())
+        shapes |= dict.fromkeys(_OF_SENSORS, (n_sensors,))
         shapes |= {"recent": (length, n_sensors), "recent_at": (length,)}
         self._state = {
             name: np.full((0, *shapes[name]), np.nan)
@@ -110,7 +100,7 @@ class Tracker:
 
         """
         rules, state = self.rules, self._state
-        before = {name: state[name][machine] for name in _ARRAYS[:9]}
+        before = {name: state[name][machine] for name in (*_OF_MACHINES, *_OF_SENSORS)}
         is_new = before["place"] == 0
         seconds = at / 1e6
         is_gap = is_new | (seconds - before["last_at"] / 1e6 > rules.gap_seconds)
@@ -167,23 +157,48 @@ class Tracker:
         """Return the state as arrays and a JSON document: what is needed to go on from here."""
         n = len(self.machines)
         arrays: dict[str, NDArray[Any]] = {name: self._state[name][:n].copy() for name in _ARRAYS}
-        return arrays, {"machines": list(self.machines), "segments": self._segments[:n], "sensors": self._fingerprint}
+        sensors = [[sensor.name, *_scale(sensor), sensor.hold_seconds] for sensor in self.rules.sensors]
+        return arrays, {"machines": list(self.machines), "segments": self._segments[:n], "sensors": sensors}
 
-    def restore(self, arrays: dict[str, NDArray[Any]], document: dict[str, Any]) -> bool:
-        """Go on from a state; False, and nothing is changed, if it is of other sensors or features."""
-        if document["sensors"] != self._fingerprint:
-            return False
-        self.machines = {str(name): i for i, name in enumerate(document["machines"])}
-        self._make_room()
-        n = len(self.machines)
-        self._segments[:n] = document["segments"]
-        for name in _ARRAYS:
-            self._state[name][:n] = arrays[name]
-        return True
+    def restore(self, arrays: Mapping[str, NDArray[Any]], document: Mapping[str, Any]) -> None:
+        """Go on from a state, of the machines and sensors in it; what else there is stays as it is.
 
-    @property
-    def _fingerprint(self) -> list[object]:
-        return [[sensor.name for sensor in self.rules.sensors], self.rules.reach]
+        A sensor whose unit or angle is another one now begins with nothing.
+
+        Raises:
+            KeyError: The state lacks a part.
+            ValueError: A part of it has the wrong shape.
+
+        """
+        given = {name: (place, scale, hold) for place, (name, *scale, hold) in enumerate(document["sensors"])}
+        pairs = [
+            (place, given[sensor.name][0])
+            for place, sensor in enumerate(self.rules.sensors)
+            if sensor.name in given and given[sensor.name][1] == _scale(sensor)
+        ]
+        here, there = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+        machine = self.numbers(document["machines"])
+        for number, segment in zip(machine, document["segments"], strict=True):
+            self._segments[number] = segment
+        state, have, length = self._state, arrays["recent"].shape[1], self.rules.reach + 1
+        for name in _OF_MACHINES:
+            state[name][machine] = arrays[name]
+        for name in _OF_SENSORS:
+            state[name][machine] = np.nan if name == "value" else 0
+            state[name][np.ix_(machine, here)] = arrays[name][:, there]
+        state["recent"][machine], state["recent_at"][machine] = np.nan, 0
+        every, place = np.arange(len(machine)), arrays["place"]
+        for back in range(min(have, length)):
+            then, now = (place - back) % have, (place - back) % length
+            remembered = arrays["recent"][every, then]
+            state["recent"][machine[:, None], now[:, None], here] = remembered[:, there]
+            state["recent_at"][machine, now] = arrays["recent_at"][every, then]
+        if have < length:  # longer windows are full once they have come by
+            state["run_place"][machine] = np.maximum(arrays["run_place"], place - have + 1)
+        for sensor, before in pairs:  # what changes are counted by is another count now
+            if self._held[sensor] != (document["sensors"][before][-1] is not None):
+                counted = arrays["own_place"][:, before] if self._held[sensor] else place
+                state["change_place"][machine, sensor] = counted
 
     def _make_room(self) -> None:
         """Make room for the machines that have a number by now, and look up their limits."""
@@ -275,6 +290,11 @@ class Tracker:
                 value = statistics[feature.kind][:, feature.sensor]
                 made[:, number] = np.where(is_full[:, feature.sensor], value, np.nan)
         return made
+
+
+def _scale(sensor: Sensor) -> list[object]:
+    """Return what the values of a sensor are counted in."""
+    return [sensor.unit, sensor.period, sensor.cut]
 
 
 def _statistics(values: Array, seconds: Array) -> dict[str, Array]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pwflow_core.edge import EdgeScorer, Score, open_bundle, read_manifest
+from pwflow_core.edge.bundle import write_bundle
+from pwflow_core.edge.following import follow
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
@@ -19,7 +23,7 @@ from pwflow_core.errors import ModelFileError, NotFittedError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
-from tests.conftest import frame, plant_readings, put_file, read_all, score_all
+from tests.conftest import frame, plant_readings, put_file, read_all, reopen, score_all
 from tests.processes import REPOSITORY
 
 SENSORS = ["temperature", "pressure"]
@@ -27,7 +31,7 @@ LATER = "2024-03-02T01:00:00"
 """Where the readings of the trained plant end."""
 SAID = ["status", "reason", "cluster_key", "flow_version", "is_anomaly", "segment"]
 NUMBERS = ["log_density", "p_value", "anomaly_score"]
-BLAMED = ["contribution", "observed", "expected", "expected_low", "expected_high"]
+CONTRIBUTED = ["contribution", "observed", "expected", "expected_low", "expected_high"]
 
 
 def microseconds(readings: pd.DataFrame) -> np.ndarray:
@@ -64,12 +68,12 @@ def assert_same_as_the_night(plant, scores: list[Score], since: str) -> pd.DataF
         assert without_nan(night[name]) == without_nan(edge[name]), name
     for name in NUMBERS:
         np.testing.assert_allclose(edge[name].astype(float), night[name].astype(float), rtol=0, atol=1e-9)
-    blame = pd.DataFrame([{"at": s.at, "machine_id": s.machine_id} | vars(b) for s in scores for b in s.blame])
+    found = pd.DataFrame([{"at": s.at, "machine_id": s.machine_id} | vars(b) for s in scores for b in s.contributions])
     told = frame(plant, "SELECT *, epoch_us(ts) AS at FROM mart.sensor_contributions WHERE ts >= ?", since)
-    assert len(blame) == len(told) > 0
-    both = told.merge(blame, on=[*key, "sensor"], suffixes=("", "_edge"))
+    assert len(found) == len(told) > 0
+    both = told.merge(found, on=[*key, "sensor"], suffixes=("", "_edge"))
     assert len(both) == len(told)
-    for name in BLAMED:
+    for name in CONTRIBUTED:
         np.testing.assert_allclose(both[f"{name}_edge"], both[name], rtol=1e-9, atol=1e-9)
     return night
 
@@ -94,7 +98,7 @@ def test_the_edge_says_what_the_night_says_in_whatever_batches_and_over_restarts
     for batch in in_batches(later, seed=2, most=200):
         goes_on += score(scorer, batch)
         state, scorer = scorer.state(), EdgeScorer.open(folder)
-        assert scorer.restore(state)
+        scorer.restore(state)
     assert len(scorer.state()) == size
     put_file(tmp_path / "data" / "later.parquet", later)
     read_all(trained_plant)
@@ -198,7 +202,7 @@ def test_lines_are_scored_where_numpy_and_nothing_else_is_installed_and_no_readi
     assert [[one["machine_id"], one["status"], one["p_value"]] for one in scored] == [
         [one.machine_id, one.status, one.p_value] for one in here
     ]
-    assert [one["blame"] for one in scored] == [[vars(sensor) for sensor in one.blame] for one in here]
+    assert [one["contributions"] for one in scored] == [[vars(sensor) for sensor in one.contributions] for one in here]
     assert "2 malformed_line" in told[0]
     assert "1 unreadable_timestamp, 1 missing_timestamp" in told[0]
     assert "unreadable_timestamp: 'soon' first" in told[0]
@@ -234,6 +238,8 @@ def test_a_bundle_is_replaced_as_a_whole_and_a_damaged_one_is_refused(trained_pl
         open_bundle(folder)
     export_bundle(trained_plant, folder)
     before = read_manifest(folder)
+    for own in ("notes.json", "own.safetensors"):
+        (folder / own).write_text("of the user")
     put_file(tmp_path / "data" / "later.parquet", plant_readings(20, seed=7, start=LATER))
     read_all(trained_plant)
     score_all(trained_plant)
@@ -242,11 +248,62 @@ def test_a_bundle_is_replaced_as_a_whole_and_a_damaged_one_is_refused(trained_pl
     assert before["files"]["rules"] == after["files"]["rules"]
     assert before["files"]["state"] != after["files"]["state"]
     named = {"manifest.json", *(entry["path"] for entry in after["files"].values())}
-    assert {path.name for path in folder.iterdir()} == named
+    assert {path.name for path in folder.iterdir()} == {*named, "notes.json", "own.safetensors"}
     damaged = folder / after["files"]["arrays"]["path"]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelFileError, match="is damaged: its SHA-256 is not that of the manifest"):
         open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"quality": {"fill_readings": 7}}, r"^\[quality\]"), ({"features": {"lags": [2]}}, r"^\[features\] changed")],
+)
+def test_nothing_is_exported_under_settings_that_the_scores_are_not_of(trained_plant, tmp_path, changed, named):
+    with pytest.raises(NotFittedError, match=f"{named}.* run `pwflow run` first, then export"):
+        export_bundle(reopen(trained_plant, **changed), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+class Hearer(io.StringIO):
+    """Takes scores, and does something after the first ones."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.action: Callable[[], None] | None = action
+
+    def flush(self) -> None:
+        action, self.action = self.action, None
+        if action is not None:
+            action()
+
+
+def test_a_stream_goes_on_by_a_newer_bundle_with_the_header_that_came_first(trained_plant, tmp_path):
+    folder = tmp_path / "bundle"
+    export_bundle(trained_plant, folder)
+    readings = plant_readings(20, seed=9, start=LATER).sort_values("ts", kind="stable").astype({"temperature": object})
+    readings.loc[readings.index[:6], "temperature"] = "hot"
+    lines = readings.to_csv(index=False).splitlines(keepends=True)
+    end, begin = os.pipe()
+
+    def go_on() -> None:
+        bundle = open_bundle(folder)
+        rules = bundle.document
+        rules["source"]["missing_words"] = ["hot"]
+        data = bundle.files | {"rules": json.dumps(rules).encode()}
+        named = bundle.manifest["files"]
+        write_bundle(folder, {"model_set_id": "newer"}, {part: (named[part]["path"], data[part]) for part in data})
+        os.write(begin, "".join(lines[1:]).replace("2024", "2025").encode())
+        os.close(begin)
+
+    hearer = Hearer(go_on)
+    os.write(begin, "".join(lines).encode())
+    with os.fdopen(end, "rb") as stream:
+        found = follow(folder, stream, hearer, is_csv=True, state_file=tmp_path / "state")
+    scores = [json.loads(line) for line in hearer.getvalue().splitlines()]
+    assert found.counts.total() == len(scores) == 2 * len(readings)
+    by_year = [[score["reason"] for score in scores if score["ts"].startswith(year)] for year in ("2024", "2025")]
+    assert [sum("not_a_number" in (reason or "") for reason in reasons) for reasons in by_year] == [6, 0]
 
 
 def test_without_scores_there_is_nothing_to_export(make_plant, tmp_path):

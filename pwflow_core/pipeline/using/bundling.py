@@ -14,12 +14,14 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.config import PlantConfig
 from pwflow_core.edge.bundle import write_bundle
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import Tracker
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.modelling.serialization import pack, unpack
-from pwflow_core.pipeline.readings.features import check_columns, features_by_sensor, read_features
+from pwflow_core.pipeline.readings.features import are_settled, check_columns, features_by_sensor, read_features
+from pwflow_core.pipeline.readings.quality import QUALITY_FACT, quality_settings
 from pwflow_core.pipeline.readings.timing import Timing, read_timing
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.scoring.calibration import load_calibration
@@ -31,7 +33,7 @@ from pwflow_core.pipeline.source.source import Source, read_source
 from pwflow_core.plant import Plant
 from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
 from pwflow_core.warehouse import quote_columns, utc_now
-from pwflow_core.warehouse.progress import read_progress
+from pwflow_core.warehouse.progress import read_fact, read_progress
 
 __all__ = ["ExportedBundle", "describe_readings", "describe_source", "export_bundle"]
 
@@ -72,7 +74,7 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         folder: Where; it is made if it is not there.
 
     Raises:
-        NotFittedError: Nothing was scored yet, or other regimes came into use since.
+        NotFittedError: Nothing was scored yet, or other regimes or settings came into use since.
         ModelFileError: A model file is missing or damaged.
         ConfigurationError: The folder cannot be written.
     """
@@ -81,6 +83,7 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         models = read_model_set(connection, read_progress(connection, SCORES_STEP).model)
         if models is None or models.cluster_model_id != model_id:
             raise NotFittedError("Nothing was scored with the regimes in use yet: run `pwflow run` first, then export.")
+        _check_settings(connection, plant.config)
         check_columns(connection, model.columns)
         source = read_source(connection)
         groups = list(features_by_sensor(model.columns, [sensor.name for sensor in source.sensors]).values())
@@ -121,6 +124,18 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}. Name another folder.") from None
     n_bytes = sum((folder / named["path"]).stat().st_size for named in manifest["files"].values())
     return ExportedBundle(folder, models.model_set_id, len(document["regimes"]), len(_machines(state)), n_bytes)
+
+
+def _check_settings(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> None:
+    """Raise where readings would be judged otherwise than those that the scores in the warehouse are of."""
+    changed = {
+        "[quality], [training] or hold_seconds": read_fact(connection, QUALITY_FACT) != quality_settings(config),
+        "[features]": not are_settled(connection, config),
+    }
+    if named := " and ".join(what for what, is_changed in changed.items() if is_changed):
+        raise NotFittedError(
+            f"{named} changed in pwflow.toml since the readings were scored: run `pwflow run` first, then export."
+        )
 
 
 def describe_source(source: Source) -> dict[str, Any]:
