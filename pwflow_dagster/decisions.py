@@ -24,10 +24,9 @@ from pwflow_dagster.names import (
 )
 from pwflow_dagster.op_jobs import Runners, follow, job_of, refusals
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import decided_by
+from pwflow_dagster.steps import decided_by, decider
 
 if TYPE_CHECKING:
-    from pwflow_core.pipeline.decisions.verdicts import Decider
     from pwflow_core.plant import Plant
 
 __all__ = [
@@ -180,13 +179,11 @@ def _dismiss(plant: PlantResource) -> dg.JobDefinition:
     @dg.op(description="Records that a verdict is nothing to act on, or that an unusual stretch is a fault.")
     def run_dismissal(context: dg.OpExecutionContext, config: DismissalConfig) -> None:
         from pwflow_core.pipeline.decisions.dismissing import dismiss
-        from pwflow_core.pipeline.decisions.verdicts import Decider
 
-        by = Decider(decided_by(context.run), context.run_id)
         with refusals():
             opened = plant.open()
             verdict_id = config.verdict_id or _only(_findings(opened), "verdict_id")
-            context.log.info(dismiss(opened, verdict_id, by=by, reason=config.reason))
+            context.log.info(dismiss(opened, verdict_id, by=decider(context.run), reason=config.reason))
 
     return job_of(
         run_dismissal,
@@ -207,8 +204,7 @@ def _decide_about_cases(plant: PlantResource) -> list[dg.JobDefinition]:
 
         with refusals():
             opened = plant.open()
-            case_id = config.case_id or _only(_cases(opened), "case_id")
-            made = acknowledge_case(opened, case_id, by=_decider(context), reason=config.reason)
+            made = acknowledge_case(opened, _case_id(opened, config), by=decider(context.run), reason=config.reason)
         context.log.info(f"{made.case_id}: {made.state}. {made.summary}")
 
     @dg.op(description="Records that a case can wait.")
@@ -218,8 +214,9 @@ def _decide_about_cases(plant: PlantResource) -> list[dg.JobDefinition]:
         with refusals():
             opened = plant.open()
             until = read_until(config.until, opened.config.schedule.timezone)
-            case_id = config.case_id or _only(_cases(opened), "case_id")
-            made = shelve_case(opened, case_id, until=until, by=_decider(context), reason=config.reason)
+            made = shelve_case(
+                opened, _case_id(opened, config), until=until, by=decider(context.run), reason=config.reason
+            )
         context.log.info(f"{made.case_id}: shelved until {made.shelved_until} UTC. {made.summary}")
 
     @dg.op(description="Records what a case was.")
@@ -230,10 +227,10 @@ def _decide_about_cases(plant: PlantResource) -> list[dg.JobDefinition]:
             opened = plant.open()
             made = mark_case(
                 opened,
-                config.case_id or _only(_cases(opened), "case_id"),
+                _case_id(opened, config),
                 read_label(config.label),
                 kind=config.kind,
-                by=_decider(context),
+                by=decider(context.run),
                 reason=config.reason,
             )
         context.log.info(f"{made.case_id}: {made.label_kind or made.label}. {made.summary}")
@@ -268,7 +265,7 @@ def _undo(plant: PlantResource) -> dg.JobDefinition:
         from pwflow_core.pipeline.cases.undoing import undo
 
         with refusals():
-            context.log.info(undo(plant.open(), config.finding_id, by=_decider(context), reason=config.reason))
+            context.log.info(undo(plant.open(), config.finding_id, by=decider(context.run), reason=config.reason))
 
     return job_of(
         run_undoing,
@@ -285,8 +282,9 @@ def _name_regime(plant: PlantResource) -> dg.JobDefinition:
         from pwflow_core.pipeline.regimes.naming import name_regime
 
         with refusals():
-            by = _decider(context)
-            made = name_regime(plant.open(), config.cluster_key, config.name, by=by, reason=config.reason)
+            made = name_regime(
+                plant.open(), config.cluster_key, config.name, by=decider(context.run), reason=config.reason
+            )
         context.log.info(f"{made.cluster_key}: {made.name or 'no name'}")
 
     return job_of(
@@ -322,13 +320,15 @@ def _findings(plant: "Plant") -> dict[str, str]:
     return waiting | _proposals(plant)
 
 
-def _cases(plant: "Plant") -> dict[str, str]:
-    """Return the cases to decide, by id."""
+def _case_id(plant: "Plant", config: CaseConfig | ShelveConfig | MarkConfig) -> str:
+    """Return the id of the case that is meant: the one that was given, else the only one to decide."""
+    if config.case_id:
+        return config.case_id
     from pwflow_core.pipeline.cases.view import read_cases
 
     with plant.warehouse.snapshot() as connection:
         view = read_cases(connection, plant.config.schedule.timezone, most=0)
-    return {case.case_id: case.summary for case in view.to_decide}
+    return _only({case.case_id: case.summary for case in view.to_decide}, "case_id")
 
 
 def _only(waiting: Mapping[str, str], field: str) -> str:
@@ -345,12 +345,6 @@ def _only(waiting: Mapping[str, str], field: str) -> str:
         if waiting
         else f"Nothing waits for this decision: give {field} to decide about something else."
     )
-
-
-def _decider(context: dg.OpExecutionContext) -> "Decider":
-    from pwflow_core.pipeline.decisions.verdicts import Decider
-
-    return Decider(decided_by(context.run), context.run_id)
 
 
 def _promote_flow(plant: PlantResource, runner: Runners) -> dg.JobDefinition:

@@ -28,7 +28,7 @@ from pwflow_dagster.names import (
 from pwflow_dagster.op_jobs import Runners, follow, job_of, refusals
 from pwflow_dagster.pruning import build_pruning_job
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import decided_by
+from pwflow_dagster.steps import decider
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -139,13 +139,12 @@ def _answer_drift(plant: PlantResource, runner: Runners) -> dg.JobDefinition:
         description="Retrains what moved, and only that, one run per group of regimes; or updates only the weights.",
     )
     def run_answers(context: dg.OpExecutionContext, config: AnswerConfig) -> None:
-        from pwflow_core.pipeline.decisions.verdicts import Decider, pending_verdicts
+        from pwflow_core.pipeline.decisions.verdicts import pending_verdicts
         from pwflow_dagster.runs import answer_verdicts
 
-        by = Decider(decided_by(context.run), context.run_id)
         started = runner(context.instance)
         ids = config.verdict_ids or [verdict.verdict_id for verdict in pending_verdicts(started.plant)]
-        outcomes = answer_verdicts(started, ids, by=by, given_up=config.given_up)
+        outcomes = answer_verdicts(started, ids, by=decider(context.run), given_up=config.given_up)
         follow(context, outcomes)
 
     return job_of(

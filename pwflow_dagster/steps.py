@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -13,7 +14,10 @@ from pwflow_core.errors import PwflowError, WarehouseInterruptedError
 from pwflow_core.redaction import SecretsFilter, hide_secrets
 from pwflow_dagster.names import DECIDED_BY_TAG, DECIDING_RUN_TAG
 
-__all__ = ["decided_by", "deciding_run", "running"]
+if TYPE_CHECKING:
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+
+__all__ = ["decided_by", "decider", "deciding_run", "running"]
 
 _CORE_LOGGER = logging.getLogger("pwflow")
 _log = logging.getLogger("pwflow.steps")
@@ -37,6 +41,13 @@ class _ToRun(logging.Handler):
 def decided_by(run: dg.DagsterRun) -> str:
     """Return who or what decides in a run: a person where that is known, else the run."""
     return run.tags.get(DECIDED_BY_TAG, f"dagster run {run.run_id}")
+
+
+def decider(run: dg.DagsterRun) -> Decider:
+    """Return who or what decides in a run, with the run itself."""
+    from pwflow_core.pipeline.decisions.verdicts import Decider
+
+    return Decider(decided_by(run), run.run_id)
 
 
 def deciding_run(run: dg.DagsterRun) -> str:

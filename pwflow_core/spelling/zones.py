@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-__all__ = ["AMBIGUOUS", "Zone", "resolve_zone"]
+__all__ = ["AMBIGUOUS", "Zone", "is_abbreviation_of", "resolve_zone"]
 
 Zone = int | str
 """Seconds east of UTC, or the name of a time zone whose clocks may change."""
@@ -51,6 +51,11 @@ def resolve_zone(word: str, timezone: str | None) -> Zone | None:
     if match := _OFFSET.match(word):
         return _checked(_seconds(match), word[match.end() :], timezone)
     return _named(word, timezone)
+
+
+def is_abbreviation_of(word: str, timezone: str) -> bool:
+    """Whether the clocks of a time zone are abbreviated so, in winter or in summer."""
+    return word.upper() in _abbreviated(timezone)
 
 
 def _seconds(match: re.Match[str]) -> int | None:

@@ -6,7 +6,7 @@ from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.names import asset_key
 from pwflow_dagster.partitions import selected_clusters
 from pwflow_dagster.resources import PlantResource
-from pwflow_dagster.steps import decided_by, running
+from pwflow_dagster.steps import decider, running
 
 __all__ = ["build"]
 
@@ -384,12 +384,11 @@ def _cases(plant_name: str) -> dg.AssetsDefinition:
     def cases(context: dg.AssetExecutionContext, plant: dg.ResourceParam[PlantResource]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from pwflow_core.pipeline.cases.deriving import derive_cases
         from pwflow_core.pipeline.cases.view import next_step_of, read_cases
-        from pwflow_core.pipeline.decisions.verdicts import Decider
         from pwflow_core.pipeline.regimes.naming import read_names
 
         with running(context):
             opened = plant.open()
-            summary = derive_cases(opened, by=Decider(decided_by(context.run), context.run.run_id))
+            summary = derive_cases(opened, by=decider(context.run))
             with opened.warehouse.snapshot() as connection:
                 view = read_cases(connection, opened.config.schedule.timezone, most=0)
                 names = read_names(connection)

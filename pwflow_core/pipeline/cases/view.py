@@ -202,8 +202,8 @@ def find_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> str:
     """
     match = _ID.fullmatch(case_id.strip())
     rows = connection.execute(
-        "SELECT case_id FROM mart.cases WHERE starts_with(case_id, $start) ORDER BY case_id = $start DESC, case_id",
-        {"start": f"K-{match[1].lower()}" if match else case_id},
+        "SELECT case_id FROM mart.cases WHERE starts_with(case_id, $start) ORDER BY case_id",
+        {"start": f"K-{match[1].lower()}" if match else None},
     ).fetchall()
     names = [row[0] for row in rows]
     if len(names) == 1:

@@ -13,7 +13,7 @@ from pwflow_core.pipeline.cases.changes import read_changes
 from pwflow_core.pipeline.cases.deriving import derive_cases
 from pwflow_core.pipeline.cases.labels import acknowledge_case, mark_case, shelve_case, undo_decision
 from pwflow_core.pipeline.cases.similarity import Profile, most_similar
-from pwflow_core.pipeline.cases.view import read_case
+from pwflow_core.pipeline.cases.view import find_case, read_case
 from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant
 from pwflow_core.pipeline.evaluation.labels import labels_of_cases
@@ -157,6 +157,16 @@ def test_the_cases_are_the_same_whether_the_nights_are_read_one_by_one_or_at_onc
         "closed_at, summary FROM mart.cases ORDER BY ALL"
     )
     assert query(trained_plant, asked) == query(other, asked)
+
+
+@pytest.mark.parametrize("given", ["", " ", "K-", "case", "%"])
+def test_what_is_not_the_beginning_of_an_id_matches_no_case_even_if_there_is_only_one(told, given):
+    kept = case_with(told, "2024-03-10")
+    with told.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.cases WHERE case_id <> ?", [kept])
+        assert find_case(connection, kept[:6]) == kept
+        with pytest.raises(UnknownCaseError, match=f"Expected the id of a case in mart.cases .*, got {given!r}"):
+            find_case(connection, given)
 
 
 def test_a_person_acknowledges_shelves_marks_and_undoes(told):
