@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.attribution import Attribution, SensorAttributor
 from pwflow_core.modelling.calibration import Calibration
-from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.modelling.completion import complete_by_likeliest, complete_rows, share_among_clusters
 from pwflow_core.modelling.conditionals import Bends
 from pwflow_core.modelling.density import Density
 from pwflow_core.modelling.levels import Levels
@@ -72,18 +72,21 @@ class Segment:
 
     def judge(self, X: Array) -> Judged:
         """Judge readings, NaN where a value is missing, shape (N, C)."""
-        candidates = share_among_clusters(self.seeds, X)[0]
+        has_gaps = bool(np.isnan(X).any())
+        candidates = share_among_clusters(self.seeds, X)[0] if has_gaps else self.seeds.candidates(X)
         waits_for = np.full(len(X), -1, dtype=np.intp)
         joint = np.full((len(X), len(self.keys)), -np.inf)
         conformity = np.full((len(X), len(self.keys)), np.nan)
-        for position, key in enumerate(self.keys):
+        for position in np.flatnonzero(candidates.any(axis=0)).tolist():
             rows = np.flatnonzero(candidates[:, position])
-            regime = self.regimes.get(key)
+            regime = self.regimes.get(self.keys[position])
             if regime is None:
                 waits_for[rows] = position
-            elif len(rows):
-                mean, covariance = self.seeds.means[position], self.seeds.covariances[position]
-                found = regime.density.evaluate(complete_rows(X[rows], mean, covariance))
+            else:
+                mine = X[rows]
+                if has_gaps:
+                    mine = complete_rows(mine, self.seeds.means[position], self.seeds.covariances[position])
+                found = regime.density.evaluate(mine)
                 joint[rows, position] = np.log(regime.weight) + found.log_prob
                 conformity[rows, position] = found.conformity
         winner, each = joint.argmax(axis=1), np.arange(len(X))
@@ -95,9 +98,9 @@ class Segment:
 
     def _p_values(self, winner: NDArray[np.intp], conformity: Array, top: Array) -> Array:
         p_value = np.full(len(winner), np.nan)
-        for position, key in enumerate(self.keys):
+        for position in {*winner.tolist()} - {-1}:
             rows = np.flatnonzero(winner == position)
-            calibration = self.regimes[key].calibration if len(rows) else None
+            calibration = self.regimes[self.keys[position]].calibration
             if calibration is not None:
                 own = calibration.p_values(conformity[rows])
                 p_value[rows] = own if self.levels is None else self.levels.p_values(own, winner[rows], top[rows])
@@ -105,14 +108,7 @@ class Segment:
 
     def explain(self, X: Array) -> Attribution:
         """Tell which sensors caused anomalies; the regime of the result is a position in the sorted `scoring_keys`."""
-        gaps = np.isnan(X).any(axis=1)
-        if gaps.any():
-            X, rows = X.copy(), np.flatnonzero(gaps)
-            cluster = share_among_clusters(self.seeds, X[rows])[1].argmax(axis=1)
-            for k in np.unique(cluster):
-                mine = rows[cluster == k]
-                X[mine] = complete_rows(X[mine], self.seeds.means[k], self.seeds.covariances[k])
-        return self._attributor.attribute(X)
+        return self._attributor.attribute(complete_by_likeliest(self.seeds, X))
 
     @property
     def scoring_keys(self) -> list[str]:

@@ -235,14 +235,13 @@ class Tracker:
         refused: Sequence[str | None],
     ) -> NDArray[np.int8]:
         n_missing = is_missing.sum(axis=1)
-        cases = [
-            (np.array([reason is not None for reason in refused], dtype=np.bool_), _INVALID),
-            (n_missing > self.rules.max_missing, _MISSING),
-            (is_stuck.any(axis=1), _STUCK),
-            (n_missing > 0, _PARTIAL),
-            (is_filled.any(axis=1), _FILLED),
-        ]
-        return np.select([test for test, _ in cases], [code for _, code in cases], _OK).astype(np.int8)
+        quality = np.full(len(n_missing), _OK, dtype=np.int8)
+        quality[is_filled.any(axis=1)] = _FILLED
+        quality[n_missing > 0] = _PARTIAL
+        quality[is_stuck.any(axis=1)] = _STUCK
+        quality[n_missing > self.rules.max_missing] = _MISSING
+        quality[np.array([reason is not None for reason in refused], dtype=np.bool_)] = _INVALID
+        return quality
 
     def _reason(
         self,

@@ -8,14 +8,13 @@ degrees of freedom than that of an ordinary reading. p-values against ordinary r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.modelling.seeds import ClusterSeeds
 
-__all__ = ["complete_rows", "share_among_clusters"]
+__all__ = ["complete_by_likeliest", "complete_rows", "share_among_clusters"]
 
 Array = NDArray[np.float64]
 
@@ -59,20 +58,31 @@ def share_among_clusters(seeds: ClusterSeeds, X: Array) -> tuple[NDArray[np.bool
     candidates = np.zeros((len(X), seeds.n_clusters), dtype=np.bool_)
     shares = np.zeros((len(X), seeds.n_clusters))
     for rows, seen in _patterns(X):
-        marginal = seeds if seen.all() else _restrict(seeds, seen)
+        marginal = seeds if seen.all() else seeds.restricted(seen)
         part = X[np.ix_(rows, seen)]
-        candidates[rows], shares[rows] = marginal.candidates(part), marginal.responsibilities(part)
+        candidates[rows], shares[rows] = marginal.share(part)
     return candidates, shares
 
 
-def _restrict(seeds: ClusterSeeds, seen: NDArray[np.bool_]) -> ClusterSeeds:
-    """Return the clusters as they are on some of the columns."""
-    return replace(
-        seeds,
-        means=seeds.means[:, seen],
-        covariances=seeds.covariances[:, seen][:, :, seen],
-        scale=seeds.scale[seen],
-    )
+def complete_by_likeliest(seeds: ClusterSeeds, X: Array) -> Array:
+    """Complete each reading by the cluster with the largest share in it, judged by the values that it has.
+
+    Arguments:
+        seeds: The clusters.
+        X: Readings in raw units, NaN where a value is missing, shape (N, D).
+
+    Returns:
+        The readings without NaN, shape (N, D); `X` itself if there is none in it.
+    """
+    rows = np.flatnonzero(np.isnan(X).any(axis=1))
+    if not len(rows):
+        return X
+    completed = X.copy()
+    cluster = share_among_clusters(seeds, X[rows])[1].argmax(axis=1)
+    for k in np.unique(cluster):
+        mine = rows[cluster == k]
+        completed[mine] = complete_rows(X[mine], seeds.means[k], seeds.covariances[k])
+    return completed
 
 
 def _patterns(X: Array) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:

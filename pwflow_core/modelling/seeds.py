@@ -5,7 +5,7 @@ With NumPy alone, since it is a part of what scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 LARGEST = 1e150
 """Squares of standardised values must stay finite."""
+_MOST_PARTS = 32
+_BATCH_CELLS = 2**17  # what is computed for a batch of readings fits a cache
 _TENSORS = ("weights", "means", "covariances", "scale")
 
 
@@ -64,26 +66,30 @@ class GaussianMixture:
             Nats, in the units of the rows, shape (N, K); always finite.
 
         """
-        X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
+        X = _bounded(as_matrix(X, n_features=self.n_features, allow_empty=True))
+        spread, whitening, constant = self._factors
         joint = np.empty((len(X), self.n_clusters))
-        for k, (spread, whitening, constant) in enumerate(self._factors):
-            standard = np.clip((X - self.means[k]) / spread, -LARGEST, LARGEST)
-            white = np.clip(standard @ whitening, -LARGEST, LARGEST)
-            joint[:, k] = constant - 0.5 * np.einsum("nd,nd->n", white, white)
+        batch_rows = 1 + _BATCH_CELLS // self.means.size
+        for start in range(0, len(X), batch_rows):
+            block = slice(start, start + batch_rows)
+            standard = _bounded((X[block] - self.means[:, None]) / spread[:, None])
+            white = _bounded(standard @ whitening)
+            joint[block] = constant - 0.5 * np.einsum("knd,knd->nk", white, white)
         return joint
 
     @cached_property
-    def _factors(self) -> list[tuple[Array, Array, float]]:
+    def _factors(self) -> tuple[Array, Array, Array]:
         """For each cluster the spread of the columns, what whitens them then, and the constant of the log-density."""
-        found = []
+        spreads, whitenings, constants = [], [], []
         for weight, covariance in zip(self.weights, self.covariances, strict=True):
             # factors of the scaled covariance: units may differ by many orders of magnitude
             spread = np.sqrt(np.diagonal(covariance))
             factor = np.linalg.cholesky(covariance / np.outer(spread, spread))
             log_det = np.log(np.diagonal(factor)).sum() + np.log(spread).sum()
-            constant = float(np.log(weight) - log_det - 0.5 * self.n_features * np.log(2 * np.pi))
-            found.append((spread, np.linalg.inv(factor).T, constant))
-        return found
+            spreads.append(spread)
+            whitenings.append(np.linalg.inv(factor).T)
+            constants.append(np.log(weight) - log_det - 0.5 * self.n_features * np.log(2 * np.pi))
+        return np.array(spreads), np.array(whitenings), np.array(constants)
 
     def log_prob(self, X: Array) -> Array:
         """Evaluate the log-density of rows (N, D), nats, shape (N,)."""
@@ -110,21 +116,43 @@ class ClusterSeeds(GaussianMixture):
 
         For k-means the nearest centre, in the standardised space, has all of it.
         """
-        if self.method == "kmeans":
-            return np.eye(self.n_clusters)[self._nearest(X)]
-        joint = self.log_joint(X)
-        share = np.exp(joint - joint.max(axis=1, keepdims=True))
-        return np.asarray(share / share.sum(axis=1, keepdims=True))
+        return self.share(X)[1]
 
     def candidates(self, X: Array, within_nats: float = 20.0) -> NDArray[np.bool_]:
         """Tell which clusters are worth evaluating for each reading, shape (N, K).
 
         Those whose Gaussian is at most `within_nats` below the most likely one; for k-means the own cluster.
         """
+        return self.share(X, within_nats)[0]
+
+    def share(self, X: Array, within_nats: float = 20.0) -> tuple[NDArray[np.bool_], Array]:
+        """Return `candidates` and `responsibilities` together, which cost as much as one of them."""
         if self.method == "kmeans":
-            return np.eye(self.n_clusters, dtype=bool)[self._nearest(X)]
+            own = np.eye(self.n_clusters)[self._nearest(X)]
+            return own > 0, own
         joint = self.log_joint(X)
-        return np.asarray(joint >= joint.max(axis=1, keepdims=True) - within_nats)
+        joint -= joint.max(axis=1, keepdims=True)
+        part = np.exp(joint)
+        part /= part.sum(axis=1, keepdims=True)
+        return joint >= -within_nats, part
+
+    def restricted(self, seen: NDArray[np.bool_]) -> ClusterSeeds:
+        """Return the clusters as they are on some of the columns, which are factorised once, shape (D,)."""
+        parts, key = self._parts, seen.tobytes()
+        if key not in parts:
+            if len(parts) >= _MOST_PARTS:
+                parts.clear()
+            parts[key] = replace(
+                self,
+                means=self.means[:, seen],
+                covariances=self.covariances[:, seen][:, :, seen],
+                scale=self.scale[seen],
+            )
+        return parts[key]
+
+    @cached_property
+    def _parts(self) -> dict[bytes, ClusterSeeds]:
+        return {}
 
     def to_bytes(self) -> bytes:
         """Write as safetensors; the same seeds give the same bytes."""
@@ -163,6 +191,10 @@ class ClusterSeeds(GaussianMixture):
         return seeds
 
     def _nearest(self, X: Array) -> NDArray[np.intp]:
-        X = np.clip(as_matrix(X, n_features=self.n_features, allow_empty=True), -LARGEST, LARGEST)
-        distance = [np.clip((X - mean) / self.scale, -LARGEST, LARGEST) for mean in self.means]
+        X = _bounded(as_matrix(X, n_features=self.n_features, allow_empty=True))
+        distance = [_bounded((X - mean) / self.scale) for mean in self.means]
         return np.asarray(np.stack([(d**2).sum(axis=1) for d in distance], axis=1).argmin(axis=1))
+
+
+def _bounded(values: Array) -> Array:
+    return np.minimum(np.maximum(values, -LARGEST), LARGEST)

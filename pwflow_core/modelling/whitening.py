@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class Whitening:
     forward: Array
     backward: Array
 
-    @property
+    @cached_property
     def log_det(self) -> float:
         """Log of the volume change, log |det du/dx|, in nats."""
         return float(np.linalg.slogdet(self.forward)[1] - np.log(self.scale).sum())

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from pwflow_core.modelling import ClusterSeeds, FitSettings, fit_clusters
-from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.modelling.completion import complete_by_likeliest, complete_rows, share_among_clusters
 
 SCALE = np.array([1.0, 1e3, 1e-4, 5.0])
 
@@ -83,3 +83,30 @@ def test_whole_readings_are_shared_as_the_clusters_share_them(method):
     candidates, shares = share_among_clusters(seeds, X)
     np.testing.assert_array_equal(candidates, seeds.candidates(X))
     np.testing.assert_array_equal(shares, seeds.responsibilities(X))
+
+
+def test_what_is_computed_of_clusters_is_computed_once_for_each_set_of_columns():
+    rng = np.random.default_rng(0)
+    seeds = fit_clusters(rng.normal(size=(500, 3)), FitSettings(3))
+    seen = np.array([True, False, True])
+    part = seeds.restricted(seen)
+    assert seeds.restricted(seen.copy()) is part
+    assert seeds.restricted(~seen) is not part
+    X = rng.normal(0, 9, (1000, 3))
+    joint = seeds.log_joint(X)
+    for k in range(3):
+        normal = multivariate_normal(seeds.means[k], seeds.covariances[k])
+        np.testing.assert_allclose(joint[:, k], np.log(seeds.weights[k]) + normal.logpdf(X))
+    candidates, shares = seeds.share(X, 5.0)
+    np.testing.assert_array_equal(candidates, joint >= joint.max(axis=1, keepdims=True) - 5.0)
+    np.testing.assert_allclose(shares, np.exp(joint - seeds.log_prob(X)[:, None]), atol=1e-12)
+
+
+def test_a_reading_is_completed_by_its_likeliest_cluster():
+    rng = np.random.default_rng(0)
+    centre = np.array([[0.0, 0.0], [10.0, 5.0]])
+    seeds = fit_clusters(centre[rng.integers(2, size=2000)] + rng.standard_normal((2000, 2)), FitSettings(2))
+    X = np.array([[0.0, np.nan], [3.0, 4.0], [10.0, np.nan]])
+    np.testing.assert_allclose(complete_by_likeliest(seeds, X)[[0, 2], 1], [0.0, 5.0], atol=0.3)
+    assert complete_by_likeliest(seeds, X[1:2])[0].tolist() == [3.0, 4.0]
+    assert np.isnan(X[0, 1])

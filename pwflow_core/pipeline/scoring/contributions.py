@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
-from pwflow_core.modelling.completion import complete_rows, share_among_clusters
+from pwflow_core.modelling.completion import complete_by_likeliest
 from pwflow_core.pipeline.readings.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.source.source import read_source
@@ -184,17 +184,9 @@ def _explain(
 
 
 def _completed(X: NDArray[np.float64], model: ClusterModel, segment: str) -> NDArray[np.float64]:
-    """Complete the readings that have too little history for a feature, each by its most likely regime."""
-    gaps = np.isnan(X).any(axis=1)
+    """Complete the readings that have too little history for a feature."""
     seeds = next((part.seeds for part in model.segments if part.segment == segment), None)
-    if not gaps.any() or seeds is None:
-        return X
-    X, rows = X.copy(), np.flatnonzero(gaps)
-    cluster = share_among_clusters(seeds, X[rows])[1].argmax(axis=1)
-    for k in np.unique(cluster):
-        mine = rows[cluster == k]
-        X[mine] = complete_rows(X[mine], seeds.means[k], seeds.covariances[k])
-    return X
+    return X if seeds is None else complete_by_likeliest(seeds, X)
 
 
 def _open_attributor(
