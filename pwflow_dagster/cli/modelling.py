@@ -56,7 +56,7 @@ def export(folder: Path, config_file: Path | None) -> None:
 
     FOLDER gets the models that the last scores were made by, with the rules around them, as safetensors and JSON with
     hashes. `pwflow_core.edge` scores from it with NumPy alone, with the numbers of the nightly job. Exporting again
-    replaces what is there as a whole.
+    replaces the bundle as a whole, and leaves other files there alone.
     """
     from pwflow_core.pipeline.using.bundling import export_bundle
     from pwflow_core.plant import Plant

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from pwflow_core.edge.following import follow
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
-from pwflow_core.errors import ModelFileError, NotFittedError
+from pwflow_core.errors import ModelFileError, NotFittedError, SourceError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
@@ -265,6 +266,15 @@ def test_nothing_is_exported_under_settings_that_the_scores_are_not_of(trained_p
     assert not (tmp_path / "bundle").exists()
 
 
+def rewrite(folder: Path, **source: object) -> None:
+    """Write a bundle again with another source."""
+    bundle = open_bundle(folder)
+    rules = bundle.document
+    rules["source"] |= source
+    data, named = bundle.files | {"rules": json.dumps(rules).encode()}, bundle.manifest["files"]
+    write_bundle(folder, {"model_set_id": "newer"}, {part: (named[part]["path"], data[part]) for part in data})
+
+
 class Hearer(io.StringIO):
     """Takes scores, and does something after the first ones."""
 
@@ -287,12 +297,7 @@ def test_a_stream_goes_on_by_a_newer_bundle_with_the_header_that_came_first(trai
     end, begin = os.pipe()
 
     def go_on() -> None:
-        bundle = open_bundle(folder)
-        rules = bundle.document
-        rules["source"]["missing_words"] = ["hot"]
-        data = bundle.files | {"rules": json.dumps(rules).encode()}
-        named = bundle.manifest["files"]
-        write_bundle(folder, {"model_set_id": "newer"}, {part: (named[part]["path"], data[part]) for part in data})
+        rewrite(folder, missing_words=["hot"])
         os.write(begin, "".join(lines[1:]).replace("2024", "2025").encode())
         os.close(begin)
 
@@ -304,6 +309,21 @@ def test_a_stream_goes_on_by_a_newer_bundle_with_the_header_that_came_first(trai
     assert found.counts.total() == len(scores) == 2 * len(readings)
     by_year = [[score["reason"] for score in scores if score["ts"].startswith(year)] for year in ("2024", "2025")]
     assert [sum("not_a_number" in (reason or "") for reason in reasons) for reasons in by_year] == [6, 0]
+
+
+def test_lines_of_csv_are_read_in_the_encoding_of_the_source(trained_plant, tmp_path):
+    folder = tmp_path / "bundle"
+    export_bundle(trained_plant, folder)
+    rewrite(folder, encoding="cp1252")
+    readings = plant_readings(3, seed=9, start=LATER).assign(machine="Mühle").drop_duplicates("ts")
+    (tmp_path / "lines.csv").write_text(readings.to_csv(index=False), encoding="cp1252")
+    scores = io.StringIO()
+    with (tmp_path / "lines.csv").open("rb") as stream:
+        follow(folder, stream, scores, is_csv=True)
+    assert {json.loads(line)["machine_id"] for line in scores.getvalue().splitlines()} == {"Mühle"}
+    rewrite(folder, encoding="utf-16")
+    with (tmp_path / "lines.csv").open("rb") as stream, pytest.raises(SourceError, match="got utf-16: convert them"):
+        follow(folder, stream, scores, is_csv=True)
 
 
 def test_without_scores_there_is_nothing_to_export(make_plant, tmp_path):
