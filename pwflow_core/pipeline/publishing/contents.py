@@ -8,6 +8,7 @@ with these. The manifest of a version keeps them, with the state of the file tha
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,7 +19,17 @@ from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.warehouse import PUBLIC_TABLES, fetch_value, quote_columns, quote_identifier
 from pwflow_core.warehouse.days import on_days
 
-__all__ = ["DAILY", "WHOLE", "Contents", "Manifest", "identify", "read_contents", "read_manifest", "write_manifest"]
+__all__ = [
+    "DAILY",
+    "WHOLE",
+    "Contents",
+    "Manifest",
+    "identify",
+    "read_contents",
+    "read_manifest",
+    "take_stock",
+    "write_manifest",
+]
 
 DAILY = ("readings", "anomaly_scores", "sensor_contributions")
 """Tables with a part per day of `ts`, UTC."""
@@ -52,12 +63,14 @@ class Contents:
         sources: Query by table.
         stale: Parts by table that are new or others than in the version before.
         changed: The days that changed, as they are bound to queries.
+        stock: What each table will hold, see `take_stock`.
     """
 
     manifest: Manifest
     sources: dict[str, str]
     stale: dict[str, list[str]]
     changed: tuple[date, ...]
+    stock: dict[str, tuple[int, int]]
 
 
 def read_contents(connection: duckdb.DuckDBPyConnection, before: Manifest) -> Contents:
@@ -65,8 +78,12 @@ def read_contents(connection: duckdb.DuckDBPyConnection, before: Manifest) -> Co
     sensors = [sensor.name for sensor in read_source(connection).sensors]
     sources = {"readings": f"SELECT {quote_columns([*_READING_COLUMNS, *sensors])} FROM core.readings"}
     sources |= {table: f"SELECT * FROM mart.{quote_identifier(table)}" for table in PUBLIC_TABLES}
+    sources |= {view: _compute(connection, view, sources[view]) for view in _views(connection)}
     days = dict(connection.execute("SELECT day::VARCHAR, changed_at::VARCHAR FROM core.changed_days").fetchall())
-    changed = sorted(date.fromisoformat(day) for day in days if before.days.get(day) != days[day])
+    changed = sorted(
+        date.fromisoformat(day) for day in before.days.keys() | days.keys() if before.days.get(day) != days.get(day)
+    )
+    stock = take_stock(connection, sources)
     tables: dict[str, dict[str, str]] = {}
     for table, query in sources.items():
         columns = _columns(connection, table, query)
@@ -74,13 +91,37 @@ def read_contents(connection: duckdb.DuckDBPyConnection, before: Manifest) -> Co
             is_same = next(iter(before.tables.get(table, {}).values()), "").startswith(columns)
             tables[table] = _daily(connection, query, columns, days, changed, before.tables[table] if is_same else None)
         else:
-            n_rows, total = connection.execute(f"SELECT count(*), sum(hash(t)) FROM ({query}) AS t").fetchall()[0]
+            n_rows, total = stock[table]
             tables[table] = {WHOLE: f"{columns}-{n_rows}-{total}"}
     stale = {
         table: [part for part, state in parts.items() if before.tables.get(table, {}).get(part) != state]
         for table, parts in tables.items()
     }
-    return Contents(Manifest(days=days, tables=tables), sources, stale, tuple(changed))
+    return Contents(Manifest(days=days, tables=tables), sources, stale, tuple(changed), stock)
+
+
+def take_stock(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Return how many rows each query has, and the sum of their hashes."""
+    return {
+        table: connection.execute(f"SELECT count(*), sum(hash(t)) FROM ({query}) AS t").fetchall()[0]
+        for table, query in sources.items()
+    }
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute(
+        "SELECT view_name FROM duckdb_views() WHERE database_name = current_database() AND schema_name = 'mart' "
+        "AND list_contains(?, view_name)",
+        [list(PUBLIC_TABLES)],
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _compute(connection: duckdb.DuckDBPyConnection, view: str, query: str) -> str:
+    """Compute a view, which is read several times; return the query that reads what came out."""
+    computed = quote_identifier(f"computed_{view}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {computed} AS {query}")
+    return f"SELECT * FROM temp.{computed}"
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from pwflow_core.errors import NotFittedError
+from pwflow_core.errors import NotFittedError, WarehouseDamagedError
 from pwflow_core.pipeline.publishing.contents import (
     DAILY,
     Contents,
@@ -21,11 +21,12 @@ from pwflow_core.pipeline.publishing.contents import (
     identify,
     read_contents,
     read_manifest,
+    take_stock,
     write_manifest,
 )
 from pwflow_core.pipeline.publishing.overview import update_overview
 from pwflow_core.pipeline.publishing.parquet import one_writer, swap_in, write_version
-from pwflow_core.pipeline.scoring.check_list import CHECKS
+from pwflow_core.pipeline.scoring.check_list import SCHEMA_CHECK
 from pwflow_core.pipeline.scoring.checks import refuse_failed_checks
 from pwflow_core.plant import Plant
 from pwflow_core.storage import flush, working_folder
@@ -75,36 +76,58 @@ def publish_warehouse(plant: Plant) -> PublishedSummary:
     """Write the public tables to a new DuckDB file and move it into the place of the one in use.
 
     A reader that has the old file open goes on reading it; one that opens the path again gets the new one.
-    What is copied is checked first, in the same snapshot, so that no other run comes in between.
+    What is copied is checked first, in the same snapshot, so that no other run comes in between. The copy is compared
+    with it as a whole; if it began with a file that was not what the warehouse held, it is written from nothing.
 
     Raises:
         NotFittedError: There are no scores to publish yet.
         ChecksFailedError: A blocking check failed; the copy in use stays as it is.
+        WarehouseDamagedError: The new copy lacks what was written into it; the copy in use stays as it is.
     """
     with plant.warehouse.transaction() as connection:
         _check_scored(connection)
-        refuse_failed_checks(plant, connection, CHECKS[:1])
+        refuse_failed_checks(plant, connection, [SCHEMA_CHECK])
         update_overview(connection, plant.config)
     target = plant.config.published_path
     target.parent.mkdir(parents=True, exist_ok=True)
     link = plant.config.published_folder
     with working_folder(target.parent, "publishing") as folder, one_writer(link):
         fresh, files = folder / target.name, folder / "parquet"
-        files.mkdir()
-        with plant.warehouse.snapshot() as connection:
-            _check_scored(connection)
-            refuse_failed_checks(plant, connection)
-            contents = read_contents(connection, _copy_before(target, fresh, link))
-            n_rows = _write_tables(connection, contents, fresh)
-            write_version(connection, contents, files, link)
-            is_full = _is_full(connection)
-            connection.execute("DETACH published")
-        flush(fresh)
-        flush(write_manifest(files, replace(contents.manifest, file=identify(fresh) if is_full else "")))
-        flush(files)
+        n_rows = _write_copy(plant, fresh, files, link, _copy_before(target, fresh, link))
+        if n_rows is None:  # the file that it began with was not what the warehouse held
+            fresh.unlink()
+            n_rows = _write_copy(plant, fresh, files, link, Manifest())
+        if n_rows is None:
+            raise WarehouseDamagedError(
+                f"Expected a copy with the rows of {plant.warehouse.location}, got others. Nothing was published: look "
+                f"at the disk of {target.parent}, then run again."
+            )
         fresh.replace(target)
         swap_in(files, link)
     return PublishedSummary(target, link, target.stat().st_size, n_rows)
+
+
+def _write_copy(plant: Plant, fresh: Path, files: Path, link: Path, before: Manifest) -> dict[str, int] | None:
+    """Write the file and the Parquet files; return how many rows each table has, or None if some are not the same."""
+    with plant.warehouse.snapshot() as connection:
+        _check_scored(connection)
+        refuse_failed_checks(plant, connection)
+        contents = read_contents(connection, before)
+        _write_tables(connection, contents, fresh)
+        copied = {table: f"SELECT * FROM published.mart.{quote_identifier(table)}" for table in contents.sources}
+        is_same = take_stock(connection, copied) == contents.stock
+        connection.commit()  # of the snapshot's transaction: all tables and comments at once
+        if is_same:
+            files.mkdir()
+            write_version(connection, contents, files, link)
+        is_compact = _is_compact(connection)
+        connection.execute("DETACH published")
+    if not is_same:
+        return None
+    flush(fresh)
+    flush(write_manifest(files, replace(contents.manifest, file=identify(fresh) if is_compact else "")))
+    flush(files)
+    return {table: n_rows for table, (n_rows, _) in contents.stock.items()}
 
 
 def _check_scored(connection: duckdb.DuckDBPyConnection) -> None:
@@ -127,8 +150,9 @@ def _copy_before(target: Path, fresh: Path, link: Path) -> Manifest:
     return before
 
 
-def _write_tables(connection: duckdb.DuckDBPyConnection, contents: Contents, fresh: Path) -> dict[str, int]:
-    """Write the parts that changed into the file; return how many rows each of its tables has then."""
+def _write_tables(connection: duckdb.DuckDBPyConnection, contents: Contents, fresh: Path) -> None:
+    """Write the parts that changed into the file."""
+    connection.execute("DETACH DATABASE IF EXISTS published")  # of a run of this process that failed
     connection.execute(
         f"ATTACH {quote_literal(str(fresh))} AS published (READ_WRITE, STORAGE_VERSION '{_STORAGE_VERSION}')"
     )
@@ -143,20 +167,18 @@ def _write_tables(connection: duckdb.DuckDBPyConnection, contents: Contents, fre
         elif stale or not contents.manifest.tables[table]:
             connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}{order}")
             _copy_comments(connection, "core" if table == "readings" else "mart", table)
-    connection.commit()  # of the snapshot's transaction: all tables and comments at once
-    return {
-        table: fetch_value(connection, f"SELECT count(*) FROM published.mart.{quote_identifier(table)}")
-        for table in contents.sources
-    }
 
 
-def _is_full(connection: duckdb.DuckDBPyConnection) -> bool:
+def _is_compact(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the next night may begin with a copy of the file; if not, it is written as a whole."""
     connection.execute("CHECKPOINT published")
-    free = fetch_value(
-        connection, "SELECT free_blocks / total_blocks FROM pragma_database_size() WHERE database_name = 'published'"
+    return bool(
+        fetch_value(
+            connection,
+            "SELECT free_blocks <= $most * total_blocks FROM pragma_database_size() WHERE database_name = 'published'",
+            {"most": _MOST_FREE},
+        )
     )
-    return bool(free <= _MOST_FREE)
 
 
 def _copy_comments(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:

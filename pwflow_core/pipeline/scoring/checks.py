@@ -28,7 +28,7 @@ from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLD
 from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.calibration import load_calibration
-from pwflow_core.pipeline.scoring.check_list import CHECKS, Check
+from pwflow_core.pipeline.scoring.check_list import CHECKS, SCHEMA_CHECK, Check
 from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import read_source
@@ -86,7 +86,7 @@ def refuse_failed_checks(plant: Plant, connection: duckdb.DuckDBPyConnection, ch
     Arguments:
         plant: The plant.
         connection: The snapshot.
-        checks: Which; that of the columns alone is the first.
+        checks: Which; `SCHEMA_CHECK` alone is quick.
 
     Raises:
         ChecksFailedError: One of them failed; the message says what to do.
@@ -100,7 +100,7 @@ def _run(plant: Plant, connection: duckdb.DuckDBPyConnection, checks: Sequence[C
     """Run the check of the schema, and the others if they find the columns that they look at."""
     results: list[CheckResult] = []
     for check in checks:
-        if results and not results[0].passed:
+        if any(result.name == SCHEMA_CHECK.name and not result.passed for result in results):
             reason = "Not run, because the columns are not those of the contract."
             results.append(CheckResult(check.name, False, False, reason))
             continue

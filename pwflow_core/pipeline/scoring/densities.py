@@ -138,19 +138,30 @@ def _copy_missing(
 ) -> int:
     """Copy out the readings that a flow has not scored, and return how many those are.
 
-    They are looked for among those that arrived since the slice was written, and among all if not all are there.
+    They are looked for among those that arrived since the slice was written, and among all if these are not what the
+    slice lacks, by their number and the sum of their hashes.
     """
     about = {"key": key, "version": version}
-    n_missing: int = fetch_value(
-        connection,
+    n_missing, total = connection.execute(
         """
-        SELECT (SELECT count(*) FROM core.cluster_assignments WHERE cluster_key = $key)
-             - (SELECT count(*) FROM core.component_log_density WHERE cluster_key = $key AND flow_version = $version)
+        SELECT assigned.n - scored.n, assigned.total - scored.total
+        FROM (
+            SELECT count(*) AS n, coalesce(sum(hash(reading_id)), 0) AS total
+            FROM core.cluster_assignments
+            WHERE cluster_key = $key
+        ) AS assigned
+        CROSS JOIN (
+            SELECT count(*) AS n, coalesce(sum(hash(reading_id)), 0) AS total
+            FROM core.component_log_density
+            WHERE cluster_key = $key AND flow_version = $version
+        ) AS scored
         """,
         about,
-    )
+    ).fetchall()[0]
+    if not n_missing and not total:
+        return 0
     done = read_progress(connection, SCORE_STEP, key)
-    for since in (done.batch_id if done.model == version else 0, 0) if n_missing else ():
+    for since in (done.batch_id if done.model == version else 0, 0):
         connection.execute(
             """
             CREATE OR REPLACE TEMP TABLE missing AS
@@ -164,9 +175,10 @@ def _copy_missing(
             """,
             about | {"since": since},
         )
-        if fetch_value(connection, "SELECT count(*) FROM missing") == n_missing:
+        found = connection.execute("SELECT count(*), coalesce(sum(hash(reading_id)), 0) FROM missing").fetchall()[0]
+        if found == (n_missing, total):
             break
-    if n_missing:
+    if found[0]:
         copy_out(
             connection,
             f"SELECT reading_id, {quote_columns(sensors)} FROM core.model_readings "
@@ -174,7 +186,7 @@ def _copy_missing(
             {"since": since},
             target,
         )
-    return n_missing
+    return int(found[0])
 
 
 def load_flow(plant: Plant, key: str, version: str, n_features: int) -> ClusterFlow:

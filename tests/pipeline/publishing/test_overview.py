@@ -12,7 +12,7 @@ from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.publishing.runs import PlantRun, record_runs
 from pwflow_core.pipeline.regimes.naming import name_regime
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
-from tests.conftest import frame, plant_readings, put_file, query, read_all, score_all
+from tests.conftest import TRAINED, frame, merge, open_plant, plant_readings, put_file, query, read_all, score_all
 
 SCORED = """
     SELECT score.cluster_key, score.machine_id, score.ts, reading.temperature, reading.pressure
@@ -61,6 +61,30 @@ def test_the_latest_day_has_a_row_for_each_machine_also_for_one_that_went_silent
     assert machines.hours_silent[silent] > 24 > 1 > machines.hours_silent.drop(silent).max()
     counted = query(trained_plant, "SELECT count(*) FROM mart.anomaly_scores WHERE ts >= '2024-04-01'")
     assert [(days.n_readings.sum(),)] == counted
+
+
+def test_the_overview_is_made_again_only_when_a_day_or_the_plant_changed(trained_plant):
+    publish_warehouse(trained_plant)
+    lowest = "SELECT lowest FROM mart.sensors WHERE sensor = 'temperature'"
+    [(before,)] = query(trained_plant, lowest)
+
+    def mark():
+        with trained_plant.warehouse.transaction() as connection:
+            connection.execute("UPDATE mart.sensors SET lowest = -1e6")
+
+    mark()
+    publish_warehouse(trained_plant)
+    assert query(trained_plant, lowest) == [(-1e6,)], "nothing changed"
+    renamed = open_plant(trained_plant.config.folder, merge(TRAINED, {"plant": {"name": "renamed"}}))
+    publish_warehouse(renamed)
+    assert query(renamed, "SELECT plant FROM mart.plant") == [("renamed",)]
+    assert query(trained_plant, lowest) == [(before,)]
+    mark()
+    put_file(trained_plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
+    read_all(trained_plant)
+    score_all(trained_plant)
+    publish_warehouse(renamed)
+    assert query(trained_plant, lowest)[0][0] > -1e6
 
 
 def test_the_name_that_a_person_gave_is_beside_the_key(trained_plant):

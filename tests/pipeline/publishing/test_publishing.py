@@ -3,12 +3,16 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
 
 import duckdb
 import pandas as pd
 import pytest
 
-from pwflow_core.errors import NotFittedError, QueryError
+from pwflow_core.errors import NotFittedError, QueryError, WarehouseDamagedError
+from pwflow_core.pipeline.publishing import publishing
+from pwflow_core.pipeline.publishing.contents import Manifest, identify, read_contents, read_manifest, write_manifest
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_core.pipeline.source.ingest import ingest_files
@@ -114,6 +118,91 @@ def test_publishing_before_scoring_is_an_error_and_leaves_no_file(make_plant):
         publish_warehouse(plant)
     assert not plant.config.published_path.exists()
     assert not list(plant.config.folder.glob(".publishing-*"))
+
+
+def spoil(path, statement) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(statement)
+
+
+def test_a_copy_that_does_not_hold_what_the_warehouse_holds_is_written_from_nothing(trained_plant):
+    """Also where no day changed: the whole copy is compared."""
+    folder, target = publish_warehouse(trained_plant).parquet, trained_plant.config.published_path
+    spoil(
+        target,
+        "UPDATE mart.anomaly_scores SET p_value = 2 WHERE reading_id = (SELECT min(reading_id) FROM mart.readings)",
+    )
+    write_manifest(folder, replace(read_manifest(folder), file=identify(target)))
+    publish_warehouse(trained_plant)
+    checksum = "SELECT count(*), sum(hash(t)) FROM mart.anomaly_scores AS t"
+    assert published(trained_plant, checksum) == query(trained_plant, checksum)
+
+
+def test_a_copy_that_lost_a_row_while_it_was_written_does_not_take_the_place_of_the_one_in_use(
+    trained_plant, monkeypatch
+):
+    publish_warehouse(trained_plant)
+    before, write_tables = trained_plant.config.published_path.read_bytes(), publishing._write_tables
+
+    def lose_a_row(connection, contents, fresh):
+        write_tables(connection, contents, fresh)
+        connection.execute("DELETE FROM published.mart.flow_versions WHERE cluster_key = 'c0001'")
+
+    monkeypatch.setattr(publishing, "_write_tables", lose_a_row)
+    with pytest.raises(WarehouseDamagedError, match="Nothing was published"):
+        publish_warehouse(trained_plant)
+    assert trained_plant.config.published_path.read_bytes() == before
+
+
+def test_a_day_that_is_gone_goes_from_the_copy(trained_plant):
+    """The warehouse was put back to a backup from before a night that had been published."""
+    plant, warehouse = trained_plant, trained_plant.warehouse
+    backup = {path: path.read_bytes() for path in (warehouse.path, warehouse.ledger_path)}
+    put_file(plant.config.folder / "data" / "night.csv", plant_readings(30, seed=7, start="2024-04-01"))
+    read_all(plant)
+    score_all(plant)
+    publish_warehouse(plant)
+    for path, content in backup.items():
+        path.write_bytes(content)
+    with warehouse.snapshot() as connection:
+        changed = read_contents(connection, read_manifest(plant.config.published_folder)).changed
+    assert date(2024, 4, 1) in changed
+    summary = publish_warehouse(plant)
+    assert published(plant, "SELECT max(ts) < '2024-04-01' FROM mart.readings") == [(True,)]
+    assert not (summary.parquet / "anomaly_scores" / "day=2024-04-01").exists()
+
+
+def test_each_view_is_computed_once_for_a_copy(trained_plant):
+    views = query(
+        trained_plant,
+        "SELECT view_name FROM duckdb_views() WHERE schema_name = 'mart' AND list_contains($1, view_name)",
+        list(PUBLIC_TABLES),
+    )
+    assert ("regimes",) in views
+    with trained_plant.warehouse.snapshot() as connection:
+        contents = read_contents(connection, Manifest())
+        for (view,) in views:
+            plan = connection.execute(f"EXPLAIN {contents.sources[view]}").fetchall()[0][1]
+            assert plan.count("Table: ") == plan.count(f"computed_{view}") == 1, plan
+
+
+def test_what_a_run_that_failed_left_attached_is_not_in_the_way(trained_plant, tmp_path):
+    with trained_plant.warehouse.snapshot() as connection:
+        contents = read_contents(connection, Manifest())
+        for name in ("failed.duckdb", "next.duckdb"):
+            publishing._write_tables(connection, contents, tmp_path / name)
+            connection.commit()
+        databases = "SELECT path FROM duckdb_databases() WHERE database_name = 'published'"
+        assert connection.execute(databases).fetchall() == [(str(tmp_path / "next.duckdb"),)]
+
+
+def test_a_copy_that_is_mostly_free_blocks_is_not_compact(tmp_path):
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{tmp_path / 'copy.duckdb'}' AS published")
+        connection.execute("CREATE TABLE published.t AS SELECT random() AS value FROM range(1_000_000)")
+        assert publishing._is_compact(connection)
+        connection.execute("CREATE OR REPLACE TABLE published.t AS SELECT 1 AS value")
+        assert not publishing._is_compact(connection)
 
 
 def test_sensors_with_hostile_names_go_the_whole_way(make_plant):

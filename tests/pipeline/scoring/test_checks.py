@@ -12,7 +12,8 @@ from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
-from pwflow_core.pipeline.scoring.checks import check_scores
+from pwflow_core.pipeline.scoring.check_list import CHECKS, SCHEMA_CHECK
+from pwflow_core.pipeline.scoring.checks import check_scores, refuse_failed_checks
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen, score_all
@@ -83,6 +84,19 @@ def test_everything_passes_on_a_plant_that_is_in_order(trained_plant):
     assert all(result.passed for result in found if result.is_blocking), found
     balance = found[1].figures
     assert balance["ingested"] == 3000 == balance["scored"] + balance["unjudged"]
+
+
+def test_only_the_check_of_the_columns_keeps_others_from_being_run(trained_plant):
+    """It is known by its name, wherever it stands among those that are asked for."""
+    for fault in ("a score is lost", "a flow that nobody pinned"):
+        change(trained_plant, FAULTS[fault][1])
+    others = [check for check in CHECKS if check is not SCHEMA_CHECK]
+    assert len(others) == len(CHECKS) - 1
+    with (
+        trained_plant.warehouse.snapshot() as connection,
+        pytest.raises(ChecksFailedError, match=r"do not balance.*not in its model set"),
+    ):
+        refuse_failed_checks(trained_plant, connection, others)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

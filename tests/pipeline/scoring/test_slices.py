@@ -50,6 +50,22 @@ def test_only_new_readings_are_scored(trained_plant):
     assert set(before) <= set(after)
 
 
+def test_a_reading_that_another_one_took_the_place_of_is_scored_again(trained_plant):
+    """As many readings as are assigned, but not all the same ones."""
+    [(reading_id, log_density)] = query(
+        trained_plant,
+        "SELECT reading_id, log_density FROM core.component_log_density WHERE cluster_key = 'c0001' LIMIT 1",
+    )
+    with trained_plant.warehouse.transaction() as connection:
+        connection.execute(
+            "UPDATE core.component_log_density SET reading_id = -1 WHERE cluster_key = 'c0001' AND reading_id = ?",
+            [reading_id],
+        )
+    assert dict(score_slices(trained_plant))["c0001"].n_new == 1
+    found = "SELECT log_density FROM core.component_log_density WHERE cluster_key = 'c0001' AND reading_id = ?"
+    assert query(trained_plant, found, reading_id) == [(pytest.approx(log_density),)]
+
+
 @pytest.mark.parametrize("chunk_rows", [1_000, 100_000])
 def test_the_values_are_those_of_the_flow_however_they_are_chunked(trained_plant, chunk_rows):
     plant = reopen(trained_plant, compute={"chunk_rows": chunk_rows})
