@@ -181,6 +181,11 @@ def first_line(error: Exception) -> str:
     return lines[0].split("Error: ", 1)[-1].rstrip(".")
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number with what it counts, for use inside a sentence: `1 case`, `1,200 cases`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def list_few(names: Sequence[object], most: int = 3) -> str:
     """Return the first of some names, and how many more there are, for use inside a sentence."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.errors import count
 from pwflow_dagster.names import PLANT_TAG, PRUNE_RUNS
 from pwflow_dagster.op_jobs import job_of
 from pwflow_dagster.run_records import is_active, read_records
@@ -79,7 +80,7 @@ def build_pruning_job(config: PlantConfig) -> dg.JobDefinition:
             now=datetime.now(UTC),
             location=None if origin is None else origin.location_name,
         )
-        context.log.info(f"{len(deleted)} runs deleted that were older than {keep_days} days.")
+        context.log.info(f"{count(len(deleted), 'run')} deleted, older than {count(keep_days, 'day')}.")
 
     return job_of(
         run_pruning,

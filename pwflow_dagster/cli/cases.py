@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from pwflow_core.errors import count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,27 +30,26 @@ def describe_cases(view: CaseView, timezone: str, *, with_closed: bool = False) 
     """Return the cases line by line: to decide, going on, and the closed ones or how many there are."""
     from pwflow_core.pipeline.cases.view import next_step_of
 
-    lines = [f"  decide      {_count(len(view.to_decide))}, times in {timezone}"]
+    lines = [f"  decide      {count(len(view.to_decide), 'case')}, times in {timezone}"]
     for case in view.to_decide[:_MOST_SHOWN]:
         lines += [*_lines_of(case, timezone), f"      next: {next_step_of(case)}"]
     if (n_more := len(view.to_decide) - _MOST_SHOWN) > 0:
         lines.append(f"    and {n_more} more; `pwflow cases --json` has all of them")
     new = [case.case_id for case in view.new]
-    lines.append(f"  new         {_count(len(new))} on the last day{': ' if new else ''}{_few(new)}")
-    lines.append(f"  going on    {_count(len(view.going_on))} that somebody has seen or shelved")
+    lines.append(f"  new         {count(len(new), 'case')} on the last day{': ' if new else ''}{_few(new)}")
+    lines.append(f"  going on    {count(len(view.going_on), 'case')} that somebody has seen or shelved")
     for case in view.going_on[:_MOST_SHOWN]:
         lines += _lines_of(case, timezone)
     if with_closed:
-        lines.append(f"  closed      {_count(len(view.rest))}")
+        lines.append(f"  closed      {count(len(view.rest), 'case')}")
         for case in view.rest:
             lines += _lines_of(case, timezone)
     else:
-        lines.append(f"  closed      {_count(view.n_rest)}; `pwflow cases --all` lists them")
+        lines.append(f"  closed      {count(view.n_rest, 'case')}; `pwflow cases --all` lists them")
     for row in view.precision[-_MOST_MONTHS:]:
-        lines.append(
-            f"  {row['month']:%Y-%m}     {row['n_right']:,} of {_count(row['n_marked'])} marked ones were right: "
-            f"{row['precision']:.0%} (95% interval {row['low']:.0%} to {row['high']:.0%})"
-        )
+        right = f"{row['n_right']:,} of {count(row['n_marked'], 'marked case')} were right"
+        interval = f"95% interval {row['low']:.0%} to {row['high']:.0%}"
+        lines.append(f"  {row['month']:%Y-%m}     {right}: {row['precision']:.0%} ({interval})")
     return lines
 
 
@@ -90,7 +91,3 @@ def _few(names: Sequence[str]) -> str:
     from pwflow_core.errors import list_few
 
     return list_few(names, 8)
-
-
-def _count(number: int) -> str:
-    return f"{number:,} {'case' if number == 1 else 'cases'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
+from pwflow_core.errors import count
 from pwflow_dagster.cli.cases import local_time
 from pwflow_dagster.cli.options import config_option, json_option
 from pwflow_dagster.cli.printing import echo_json, echo_text
@@ -65,12 +66,12 @@ COMMANDS = (events,)
 
 def _describe(found: EventList, zone: str) -> list[str]:
     shown = f", the latest {len(found.events)}" if len(found.events) < found.n_events else ""
-    lines = [f"{found.n_events:,} {'event' if found.n_events == 1 else 'events'}{shown}; times in {zone}"]
+    lines = [f"{count(found.n_events, 'event')}{shown}; times in {zone}"]
     for event in found.events:
         regime = f"{event.cluster_key} ({event.regime_name})" if event.regime_name else event.cluster_key or "no regime"
         lines.append(
             f"  {local_time(event.started_at, zone)}  {event.machine_id}, {regime}, score {event.peak_score:.1f}, "
-            f"{event.n_readings:,} anomalies{f', case {event.case_id}' if event.case_id else ''}"
+            f"{count(event.n_readings, 'anomaly', 'anomalies')}{f', case {event.case_id}' if event.case_id else ''}"
         )
         lines.append(f"      {event.summary}")
     return lines

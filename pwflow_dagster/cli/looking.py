@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
+from pwflow_core.errors import count
 from pwflow_dagster.cli.cases import describe_cases, describe_one_case
 from pwflow_dagster.cli.options import config_option, json_option, language_option
 from pwflow_dagster.cli.plants import show_plants
@@ -115,7 +116,8 @@ def report(
     else:
         click.echo(
             f"Wrote {summary.path} ({summary.size_bytes / 1e6:.1f} MB): {summary.n_events_shown} of "
-            f"{summary.n_events:,} events in full, {summary.n_regimes_shown} regimes, {summary.n_charts} pictures."
+            f"{count(summary.n_events, 'event')} in full, {count(summary.n_regimes_shown, 'regime')}, "
+            f"{count(summary.n_charts, 'picture')}."
         )
     if show:
         click.launch(summary.path.as_uri())
@@ -222,13 +224,13 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None
             lines.append(f"              {last_run.error}")
     if found.first and found.last:
         span = f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d %H:%M} UTC"
-        lines.append(f"  readings    {found.n_readings:,} from {found.n_machines} machines, {span}")
+        lines.append(f"  readings    {found.n_readings:,} from {count(found.n_machines, 'machine')}, {span}")
     if found.n_removed:
         lines.append(f"              {found.n_removed:,} older ones were removed (retention), see mart.removed_nights")
     if night := found.last_night:
         lines.append(
-            f"  last night  {night.night}: {night.n_readings:,} readings, {night.n_unjudged:,} not judged, "
-            f"{_count(night.n_anomalies, 'anomaly', 'anomalies')}, {_count(night.n_events, 'event', 'events')}"
+            f"  last night  {night.night}: {count(night.n_readings, 'reading')}, {night.n_unjudged:,} not judged, "
+            f"{count(night.n_anomalies, 'anomaly', 'anomalies')}, {count(night.n_events, 'event')}"
         )
         lines += [f"              {summary}" for summary in night.summaries]
     lines.append(f"  regimes     {len(found.regimes)}")
@@ -267,7 +269,7 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
     from pwflow_core.pipeline.looking.status import explain_blindness
 
     n_regimes = len({seen.cluster_key for seen in blind})
-    lines = [f"  blind       {_count(n_regimes, 'regime', 'regimes')}; mart.detectability has all sizes"]
+    lines = [f"  blind       {count(n_regimes, 'regime')}; mart.detectability has all sizes"]
     for sentence, remedy in explain_blindness(blind):
         lines += [f"    {sentence}", f"      next: {remedy}"]
     return lines
@@ -276,8 +278,8 @@ def _describe_blind(blind: tuple[SensorSight, ...]) -> list[str]:
 def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
     """Return the stretches of the history that nobody has decided about, line by line, and what to do next."""
     n_readings = sum(stretch.n_readings for stretch in stretches)
-    named = _count(len(stretches), "stretch", "stretches")
-    lines = [f"{named} of the history, {n_readings:,} readings: nothing learns from them"]
+    named = count(len(stretches), "stretch", "stretches")
+    lines = [f"{named} of the history, {count(n_readings, 'reading')}: nothing learns from them"]
     for stretch in stretches[:_MOST_STRETCHES]:
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M}"
         lines.append(f"    {stretch.stretch_id}  {stretch.machine_id}  {when}  {', '.join(stretch.top_sensors)}")
@@ -288,7 +290,3 @@ def describe_stretches(stretches: Sequence[Stretch]) -> list[str]:
         *lines,
         f"      next: `pwflow approve {first}` if that is a normal way of running, else `pwflow dismiss {first}`",
     ]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pwflow_core.demo import configuration_in_force
+from pwflow_core.errors import count
 from pwflow_dagster.cli.options import config_option, json_option, language_option
 from pwflow_dagster.cli.progress import shown_progress
 
@@ -40,10 +41,11 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
                     click.echo(line, nl=False)
     unjudged = ", ".join(f"{n:,} {name}" for name, n in made.n_by_status.items() if name != "scored")
     refused = ", ".join(f"{n:,} {reason}" for reason, n in made.refused.items())
+    scored = count(made.n_by_status.get("scored", 0), "reading")
+    anomalies = count(made.n_anomalies, "anomaly", "anomalies")
     click.echo(
-        f"{made.n_by_status.get('scored', 0):,} readings scored, {made.n_anomalies:,} anomalies at alpha = "
-        f"{made.alpha:.3g}; not judged: {unjudged or 'none'}; refused: {refused or 'none'}."
-        + (f" Wrote {output}." if output else ""),
+        f"{scored} scored, {anomalies} at alpha = {made.alpha:.3g}; not judged: {unjudged or 'none'}; "
+        f"refused: {refused or 'none'}." + (f" Wrote {output}." if output else ""),
         err=True,
     )
 
@@ -63,8 +65,8 @@ def export(folder: Path, config_file: Path | None) -> None:
 
     made = export_bundle(Plant.open(configuration_in_force(config_file)), folder)
     click.echo(
-        f"Wrote {made.folder}: {made.n_regimes} regimes, the last readings of {made.n_machines} machines, "
-        f"{made.n_bytes / 1024:,.0f} KiB, model set {made.model_set_id}."
+        f"Wrote {made.folder}: {count(made.n_regimes, 'regime')}, the last readings of "
+        f"{count(made.n_machines, 'machine')}, {made.n_bytes / 1024:,.0f} KiB, model set {made.model_set_id}."
     )
 
 
@@ -82,8 +84,8 @@ def sample(n: int, config_file: Path | None, cluster: str | None, segment: str |
 
     plant = Plant.open(configuration_in_force(config_file))
     made = sample_readings(plant, n, output, cluster_key=cluster, segment=segment, random_state=seed)
-    counts = ", ".join(f"{count:,} of {key}" for key, count in made.n_by_cluster.items())
-    click.echo(f"Wrote {made.path}: {n:,} readings of segment {made.segment}, {counts}.")
+    counts = ", ".join(f"{n_drawn:,} of {key}" for key, n_drawn in made.n_by_cluster.items())
+    click.echo(f"Wrote {made.path}: {count(n, 'reading')} of segment {made.segment}, {counts}.")
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pwflow_core.demo import configuration_in_force
+from pwflow_core.errors import count
 from pwflow_dagster.cli.options import config_option, json_option
 from pwflow_dagster.cli.printing import echo_json
 
@@ -64,7 +65,7 @@ def _describe(state: TargetState) -> str:
     if state.n_waiting:
         parts.append(f"{state.n_waiting:,} to be sent again")
     if state.n_queued:
-        parts.append(f"{state.n_queued:,} notices held back by quiet hours or most_per_hour")
+        parts.append(f"{count(state.n_queued, 'notice')} held back by quiet hours or most_per_hour")
     if state.n_given_up:
         parts.append(f"{state.n_given_up:,} given up after 7 days")
     error = "" if state.last_error is None else f"\n  {state.last_error}"

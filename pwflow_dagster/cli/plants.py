@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pwflow_core.errors import count
 from pwflow_dagster.cli.cases import local_time
 from pwflow_dagster.cli.printing import echo_json, echo_text
 
@@ -21,7 +22,7 @@ def show_plants(workspace: Path | None, *, as_json: bool) -> int:
     """Show every plant of a workspace, also where one cannot be read; return the exit code, 1 in that case.
 
     Raises:
-        ConfigurationError: The workspace cannot be read.
+        ConfigurationError: The workspace cannot be read, or lists no plant.
     """
     from pwflow_core.errors import PwflowError
     from pwflow_core.pipeline.looking.status import read_status
@@ -34,20 +35,22 @@ def show_plants(workspace: Path | None, *, as_json: bool) -> int:
     lines: list[str] = []
     n_unread = 0
     home = os.environ.get(HOME_VARIABLE)
-    for name, config in read_plants(workspace or WORKSPACE).items():
-        with open_instance(config) as instance:
-            last_run = find_last_run(instance, name)
-        if home is None:  # then each plant has an instance of its own
-            del os.environ[HOME_VARIABLE]
-        try:
-            found = read_status(Plant.open(config))
-        except PwflowError as error:
+    for plant in read_plants(workspace or WORKSPACE):
+        found, last_run, error = None, None, plant.error
+        if plant.config is not None:
+            with open_instance(plant.config) as instance:
+                last_run = find_last_run(instance, plant.name)
+            if home is None:  # then each plant has an instance of its own
+                del os.environ[HOME_VARIABLE]
+            try:
+                found = read_status(Plant.open(plant.config))
+                lines += _describe(plant.config, found, last_run)
+            except PwflowError as refusal:
+                error = str(refusal)
+        if error is not None:
             n_unread += 1
-            documents.append({"plant": name, "last_run": last_run, "status": None, "error": str(error)})
-            lines += [f"Plant {name}", f"  cannot be read: {error}"]
-            continue
-        documents.append({"plant": name, "last_run": last_run, "status": found, "error": None})
-        lines += _describe(config, found, last_run)
+            lines += [f"Plant {plant.name}", f"  cannot be read: {error}"]
+        documents.append({"plant": plant.name, "last_run": last_run, "status": found, "error": error})
     if as_json:
         echo_json({"plants": documents})
     else:
@@ -59,9 +62,9 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None
     zone = config.schedule.timezone
     lines = [f"Plant {config.plant.name}"]
     parts = [
-        f"{len(found.cases.to_decide):,} cases",
-        f"{len(found.findings):,} verdicts on drift",
-        f"{len(found.stretches):,} unusual stretches",
+        count(len(found.cases.to_decide), "case"),
+        count(len(found.findings), "verdict on drift", "verdicts on drift"),
+        count(len(found.stretches), "unusual stretch", "unusual stretches"),
     ]
     lines.append(f"  decide      {', '.join(parts)}")
     for case in found.cases.to_decide[:3]:
@@ -73,5 +76,6 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None
         else f"  last run    {last_run.job}: {last_run.outcome}{ended}"
     )
     if night := found.last_night:
-        lines.append(f"  last night  {night.night}: {night.n_readings:,} readings, {night.n_events:,} events")
+        counted = f"{count(night.n_readings, 'reading')}, {count(night.n_events, 'event')}"
+        lines.append(f"  last night  {night.night}: {counted}")
     return lines

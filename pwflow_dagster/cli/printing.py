@@ -20,7 +20,7 @@ __all__ = ["as_json", "echo_error", "echo_json", "echo_text", "wrap_text"]
 
 _NARROWEST = 40
 _COMMAND = re.compile(r"`[^`]*`")
-_HEAD = re.compile(r" *(?:\S+ {2,})?")
+_HEAD = re.compile(r" *(?:\S+(?: \S+){0,2} {2,})?")
 _KEPT = "\N{NO-BREAK SPACE}"
 
 
@@ -35,7 +35,8 @@ def wrap_text(text: str, width: int) -> str:
     """Return text in lines of at most `width` characters, with commands between backticks in one piece.
 
     Arguments:
-        text: Lines; one that begins with a word and two spaces is a row of a list, and goes on below its second column.
+        text: Lines; one that begins with a few words and two spaces is a row of a list, and goes on below its second
+            column.
         width: Of the terminal, in characters; fewer than 40 count as 40.
     """
     room = max(width, _NARROWEST)

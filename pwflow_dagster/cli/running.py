@@ -15,7 +15,7 @@ import click
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.demo import DEMO_DAYS, configuration_in_force, configuration_of_file, demo_config
-from pwflow_core.errors import ConfigurationError
+from pwflow_core.errors import ConfigurationError, count
 from pwflow_dagster.cli.looking import describe_stretches
 from pwflow_dagster.cli.options import check_outcome, config_option, json_option
 from pwflow_dagster.cli.printing import echo_json, echo_text
@@ -182,14 +182,15 @@ def _tell_failure(config: PlantConfig, run_id: str, job: str, reason: str) -> No
 
 def _describe(config: PlantConfig, jobs: list[str], plant: PlantOverview) -> str:
     worst = "".join(f"\n    {event.started_at:%Y-%m-%d %H:%M}  {event.summary}" for event in plant.worst)
-    unjudged = ", ".join(f"{count:,} {status}" for status, count in plant.n_unjudged.items())
+    unjudged = ", ".join(f"{number:,} {status}" for status, number in plant.n_unjudged.items())
+    machines = count(plant.n_machines, "machine")
     unusual = "\n  unusual    " + "\n".join(describe_stretches(plant.stretches)) if plant.stretches else ""
     return f"""
 Plant {config.plant.name}, jobs {" and ".join(jobs)}
-  readings   {plant.n_readings:,} from {plant.n_machines} machines, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
-  regimes    {plant.n_clusters} in {plant.n_segments} segments{unusual}
-  scored     {plant.n_scored:,} readings; not judged: {unjudged or "none"}
-  anomalies  {plant.n_anomalies:,} at alpha = {plant.alpha:.3g}, in {plant.n_alarm_days} machine-days
+  readings   {plant.n_readings:,} from {machines}, {plant.first:%Y-%m-%d} to {plant.last:%Y-%m-%d}
+  regimes    {plant.n_clusters} in {count(plant.n_segments, "segment")}{unusual}
+  scored     {count(plant.n_scored, "reading")}; not judged: {unjudged or "none"}
+  anomalies  {plant.n_anomalies:,} at alpha = {plant.alpha:.3g}, in {count(plant.n_alarm_days, "machine-day")}
   events     {plant.n_events:,}{", the worst:" if worst else ""}{worst}
   published  {config.published_path}
 

@@ -141,7 +141,7 @@ def test_own_data_in_three_commands(stem, tmp_path):
     assert "Assumed:" in made.output
     done = stem.command(tmp_path, "run")
     assert done.code == 0, done.errors
-    assert "readings   4,320 from 1 machines" in done.output
+    assert "readings   4,320 from 1 machine" in done.output
     assert "\n  events     " in done.output
     published = tmp_path / ".pwflow" / "published.duckdb"
     assert str(published) in done.output
@@ -208,4 +208,4 @@ def test_an_interrupted_run_says_so_in_one_sentence_and_goes_on_next_time(stem, 
     assert "DagsterExecutionInterruptedError" not in rest
     done = stem.command(tmp_path, "run")
     assert done.code == 0, done.errors
-    assert "readings   600 from 1 machines" in done.output
+    assert "readings   600 from 1 machine" in done.output

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pwflow_core.errors import count
 from pwflow_dagster.cli import main
 from pwflow_dagster.cli.printing import as_json, wrap_text
 
@@ -34,6 +35,15 @@ def test_a_row_of_a_list_goes_on_below_its_second_column():
     wrapped = wrap_text(f"  readings    {'many words ' * 8}".rstrip(), 60).split("\n")
     assert len(wrapped) > 1
     assert all(re.match(r" {14}\S", line) for line in wrapped[1:])
+    wrapped = wrap_text(f"  last night  {'4,320 readings, ' * 8}".rstrip(), 60).split("\n")
+    assert len(wrapped) > 1
+    assert all(re.match(r" {14}\S", line) for line in wrapped[1:])
+
+
+@pytest.mark.parametrize(("number", "written"), [(0, "0 cases"), (1, "1 case"), (1200, "1,200 cases")])
+def test_one_thing_is_counted_in_the_singular(number, written):
+    assert count(number, "case") == written
+    assert count(number, "stretch", "stretches") == written.replace("case", "stretch" if number == 1 else "stretche")
 
 
 def test_times_have_their_zone_and_days_have_none():

@@ -13,6 +13,7 @@ from pwflow_core.errors import ConfigurationError
 from pwflow_dagster.cli import main
 from pwflow_dagster.workspace import read_plants
 from tests.dagster.conftest import CONFIG, copy_plant
+from tests.processes import REPOSITORY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "several-plants.md").read_text(encoding="utf-8")
 
@@ -44,7 +45,7 @@ def two_plants(finished, tmp_path: Path, monkeypatch) -> Path:
 def test_the_status_of_all_plants_says_how_each_is_also_where_one_cannot_be_read(two_plants):
     done = CliRunner().invoke(main, ["status", "--all"])
     assert done.exit_code == 1, done.output
-    assert re.search(r"Plant press_shop\n  decide      [\d,]+ cases, 0 verdicts on drift", done.stdout)
+    assert re.search(r"Plant press_shop\n  decide      [\d,]+ cases?, 0 verdicts on drift", done.stdout)
     assert re.search(r"last night  2026-01-07: 4,320 readings", done.stdout)
     assert re.search(
         r"Plant mill\n  cannot be read: There is no warehouse at .*/mill/warehouse.duckdb yet", done.stdout
@@ -60,15 +61,50 @@ def test_dagster_reads_the_same_workspace(two_plants):
     from dagster._core.workspace.load import location_origins_from_yaml_paths
 
     origins = location_origins_from_yaml_paths([str(two_plants / "workspace.yaml")])
-    assert list(read_plants()) == ["press_shop", "mill"] == [origin.location_name for origin in origins]
+    plants = [plant.name for plant in read_plants()]
+    assert plants == ["press_shop", "mill"] == [origin.location_name for origin in origins]
+
+
+def test_a_plant_that_cannot_be_loaded_is_named_and_the_others_are_shown(two_plants):
+    (two_plants / "mill" / "pwflow.toml").write_text("[plant\n")
+    (two_plants / "broken.py").write_text("1 / 0")
+    with (two_plants / "workspace.yaml").open("a") as file:
+        file.write("  - python_file: broken.py\n  - grpc_server: {port: 4000, location_name: far}\n")
+    done = CliRunner().invoke(main, ["status", "--all"])
+    assert done.exit_code == 1
+    assert "Plant press_shop\n  decide " in done.stdout
+    assert re.search(r"Plant mill\n  cannot be read: .*mill/pwflow\.toml is not valid TOML: .* line 1", done.stdout)
+    assert "Plant broken.py\n  cannot be read: The code location broken.py cannot be loaded: ZeroDiv" in done.stdout
+    assert "Plant far\n  cannot be read: Expected a location of kind python_file or python_module, got" in done.stdout
+    plants = json.loads(CliRunner().invoke(main, ["status", "--all", "--json"]).stdout)["plants"]
+    assert [plant["error"] is None for plant in plants] == [True, False, False, False]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text", ["", "load_from:", "load_from: []", "[]", "load_from: 3"])
+def test_a_workspace_without_a_location_is_refused(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("workspace.yaml").write_text(text)
+    done = CliRunner().invoke(main, ["status", "--all"])
+    assert done.exit_code == 1
+    assert (
+        "Expected workspace.yaml to list code locations below load_from, as Dagster reads it, got none" in done.output
+    )
+
+
+@pytest.mark.quick
+def test_the_workspace_of_the_repository_loads_one_plant(monkeypatch):
+    monkeypatch.delenv("PWFLOW_CONFIG", raising=False)
+    [plant] = read_plants(REPOSITORY / "workspace.yaml")
+    assert plant.error is None
 
 
 def test_a_workspace_that_cannot_be_used_says_why(two_plants):
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml to list code locations"):
         read_plants(Path("nowhere.yaml"))
     (two_plants / "mill.py").write_text("defs = None")
-    with pytest.raises(ConfigurationError, match=r"Expected definitions of a pwflow plant as `defs` in .*mill\.py"):
-        read_plants()
+    assert re.search(r"Expected definitions of a pwflow plant as `defs` in .*mill\.py", read_plants()[1].error)
     (two_plants / "mill.py").write_text((two_plants / "press_shop.py").read_text())
-    with pytest.raises(ConfigurationError, match="a plant called 'press_shop'"):
-        read_plants()
+    first, second = read_plants()
+    assert first.error is None
+    assert "a plant called 'press_shop' too" in second.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import list_few
+from pwflow_core.errors import count, list_few
 from pwflow_core.pipeline.decisions.verdicts import open_verdicts
 from pwflow_core.pipeline.looking.status import next_step
 from pwflow_core.pipeline.regimes.naming import read_names
@@ -45,11 +46,13 @@ class Finding:
 
 def examine_disk(config: PlantConfig) -> Finding:
     """Say whether the disk has room for the next runs: for all that is there a second time, and a gigabyte."""
-    folder = config.warehouse_path.parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    wanted = _SPARE_BYTES + sum(_size(path) for path in (config.warehouse_path, config.published_path))
+    wanted_on: dict[Path, int] = {}
+    for path in _stored(config):
+        mount = _mount(path)
+        wanted_on[mount] = wanted_on.get(mount, _SPARE_BYTES) + _size(path)
+    free_on = {mount: shutil.disk_usage(mount).free for mount in wanted_on}
+    folder = min(wanted_on, key=lambda mount: free_on[mount] - wanted_on[mount])
+    free, wanted = free_on[folder], wanted_on[folder]
     sentence = f"{free / _GIGABYTE:,.1f} GB are free at {folder}; a run may need {wanted / _GIGABYTE:,.1f} GB"
     if free >= wanted:
         return Finding("disk", True, sentence)
@@ -71,8 +74,31 @@ def examine_warehouse(plant: Plant, *, now: datetime) -> list[Finding]:
         ]
 
 
+def _stored(config: PlantConfig) -> Iterator[Path]:
+    """Yield what of a plant lies on disks of this machine: the warehouse, a file or a folder, and what is published."""
+    yield config.warehouse_path
+    yield config.published_path
+    if config.warehouse.is_lake and "://" not in config.lake_data:
+        data = Path(config.lake_data)
+        if not data.is_relative_to(config.warehouse_path):
+            yield data
+
+
+def _mount(path: Path) -> Path:
+    """Return the highest folder of the disk on which a path lies or will lie."""
+    folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+    device = folder.stat().st_dev
+    return [parent for parent in (folder, *folder.parents) if parent.stat().st_dev == device][-1]
+
+
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    if not path.is_dir():
+        return path.stat().st_size if path.exists() else 0
+    size = 0
+    for file in path.rglob("*"):
+        with suppress(FileNotFoundError):  # a run may remove it meanwhile
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def _examine_arrival(connection: duckdb.DuckDBPyConnection, config: PlantConfig, now: datetime) -> Finding:
@@ -107,7 +133,7 @@ def _examine_machines(connection: duckdb.DuckDBPyConnection) -> Finding:
     ).fetchall()
     silent = [f"{machine} ({_say_hours(hours)})" for machine, hours in rows if hours > _SILENT / timedelta(hours=1)]
     if not silent:
-        return Finding("machines", True, f"all {len(rows)} machines were read on the last day")
+        return Finding("machines", True, f"{count(len(rows), 'machine')}: all were read on the last day")
     sentence = f"{len(silent)} of {len(rows)} machines stopped while others go on: {list_few(silent, 8)}"
     return Finding("machines", False, sentence, "find out whether they stand still or their data is lost")
 
@@ -133,4 +159,4 @@ def _examine_verdicts(connection: duckdb.DuckDBPyConnection, policy: str) -> Ite
 
 
 def _say_hours(hours: float) -> str:
-    return f"{hours:,.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
+    return count(round(hours), "hour") if hours < 72 else count(round(hours / 24), "day")
