@@ -26,7 +26,8 @@ class WarehouseConfig(Section):
     """
     data: str | None = None
     """Where a lake keeps its Parquet files: a folder, or a URL such as `s3://bucket/plant`. By default `data` in the
-    folder of `ducklake:///folder`; a lake with its catalog in Postgres needs it."""
+    folder of `ducklake:///folder`; a lake with its catalog in Postgres needs it, and has a folder there
+    that is called as the schema."""
     published: str = ".pwflow/published.duckdb"
     """The read-only copy for analysts, replaced as a whole by every run."""
     keep_days: Annotated[int, Field(ge=1)] = 30

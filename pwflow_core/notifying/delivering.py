@@ -127,7 +127,8 @@ def due_work(plant: Plant, *, now: datetime) -> str | None:
         return None
     outbox = _outbox(config)
     parts = []
-    if (commits := count_record(plant)) > (outbox.commits_read() or 0):
+    # a warehouse that was put back to a backup has fewer of them; 0 says that they cannot be told now
+    if (commits := count_record(plant)) and commits != outbox.commits_read():
         parts.append(f"the record up to commit {commits}")
     if outbox.exists:
         for name, target in config.notify.targets.items():

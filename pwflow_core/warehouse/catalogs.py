@@ -31,9 +31,11 @@ class Catalog(ABC):
         location: Where it is, as messages call it.
         extensions: Extensions of DuckDB that it needs.
         is_shared: Whether several processes, readers and writers, have it open at once.
+        subfolder: Where its files lie in what warehouse.data names, which several catalogs may share.
     """
 
     location: str
+    subfolder: str
     extensions: ClassVar[tuple[str, ...]]
     is_shared: ClassVar[bool]
 
@@ -88,6 +90,7 @@ class FileCatalog(Catalog):
 
     extensions = ("ducklake",)
     is_shared = False
+    subfolder = ""
 
     def __init__(self, folder: Path) -> None:
         self.location = str(folder)
@@ -159,6 +162,7 @@ class PostgresCatalog(Catalog):
         place = "".join(options.get(name, "") and mark + options[name] for name, mark in (("host", ""), ("port", ":")))
         self.location = f"ducklake+postgres://{place}/{options.get('dbname', '')}?schema={schema}"
         self.schema = schema
+        self.subfolder = f"{schema}/"
         self._key = int.from_bytes(hashlib.sha256(f"pwflow {schema}".encode()).digest()[:8]) >> 1
         alive = f"-c tcp_keepalives_idle={_ALIVE_SECONDS} -c tcp_keepalives_interval={_ALIVE_SECONDS} "
         self._options = {
@@ -170,26 +174,22 @@ class PostgresCatalog(Catalog):
 
     def attach(self, data: str, *, read_only: bool) -> str:
         """Return the statement that attaches the lake, and the connection that locks are taken in."""
-        target = self._target()
+        source = quote_literal(f"ducklake:postgres:{self._target()}")
         return (
-            f"ATTACH IF NOT EXISTS {quote_literal(target)} AS {_GATE} (TYPE postgres, "
-            "ISOLATION_LEVEL 'READ COMMITTED'); "
-            f"ATTACH {quote_literal(f'ducklake:postgres:{target}')} AS {LAKE} (DATA_PATH {quote_literal(data)}, "
+            f"{self._attach_gate()}; ATTACH {source} AS {LAKE} (DATA_PATH {quote_literal(data)}, "
             f"METADATA_SCHEMA {quote_literal(self.schema)})"
         )
 
     def exists(self, engine: Engine) -> bool:
         """Whether there is a lake; asking makes none."""
         if not self._is_known:
-            engine.connection.execute(
-                f"ATTACH IF NOT EXISTS {quote_literal(self._target())} AS {_GATE} (TYPE postgres, "
-                "ISOLATION_LEVEL 'READ COMMITTED')"
-            )
             query = (
                 f"SELECT count(*) FROM pg_tables WHERE schemaname = {quote_literal(self.schema)} "
                 "AND tablename = 'ducklake_metadata'"
             )
-            self._is_known = bool(_ask(engine.connection, query))
+            with engine.connection.cursor() as connection:  # other threads may ask at the same time
+                connection.execute(self._attach_gate())
+                self._is_known = bool(_ask(connection, query))
         return self._is_known
 
     @contextmanager
@@ -222,6 +222,13 @@ class PostgresCatalog(Catalog):
             with suppress(duckdb.Error):
                 gate.rollback()  # gives the lock back, and is due even where the connection is lost: see Engine
             gate.close()
+
+    def _attach_gate(self) -> str:
+        """Return the statement that attaches the database in which locks are taken."""
+        return (
+            f"ATTACH IF NOT EXISTS {quote_literal(self._target())} AS {_GATE} "
+            "(TYPE postgres, ISOLATION_LEVEL 'READ COMMITTED')"
+        )
 
     def _find_holder(self, gate: duckdb.DuckDBPyConnection) -> str:
         holder = _ask(

@@ -52,7 +52,7 @@ class LakeWarehouse(Warehouse):
     def __init__(self, catalog: Catalog, data: str, folder: Path, *, wait_seconds: float, memory_limit: str) -> None:
         super().__init__(catalog.location, folder, wait_seconds=wait_seconds, memory_limit=memory_limit)
         self.catalog = catalog
-        self.data = data
+        self.data = f"{data.rstrip('/')}/{catalog.subfolder}"
 
     @property
     def exists(self) -> bool:
@@ -181,8 +181,8 @@ class LakeWarehouse(Warehouse):
         text = str(error)
         if other := _OTHER_DATA.search(text):
             raise ConfigurationError(
-                f"Expected warehouse.data to be {other[2]}, where the data of {self.location} is, got {other[1]}: "
-                "correct it in pwflow.toml, or use another catalog."
+                f"Expected warehouse.data to be {self._folder_of(other[2])}, where the data of {self.location} is, got "
+                f"{self._folder_of(other[1])}: correct it in pwflow.toml, or use another catalog."
             ) from None
         if "Unable to connect to Postgres" in text:
             raise WarehouseUnreachableError(
@@ -204,6 +204,10 @@ class LakeWarehouse(Warehouse):
                 f"The catalog of the warehouse {self.location} was lost, or changed by somebody else, in the middle of "
                 f"a transaction ({first_line(error)}). Nothing of it was written: run again."
             ) from None
+
+    def _folder_of(self, path: str) -> str:
+        """Return what warehouse.data is for a path of the data."""
+        return path.removesuffix(self.catalog.subfolder)
 
 
 def _count_files(connection: duckdb.DuckDBPyConnection) -> int:

@@ -38,6 +38,22 @@ def test_what_the_record_has_to_tell_is_told_once(make_notified, receiver):
     assert due_work(plant, now=NOW) is None
 
 
+def test_a_warehouse_that_was_put_back_to_a_backup_is_read_again(make_notified, receiver):
+    """It has fewer commits than the outbox knows, and may hold what was never told."""
+    plant = make_notified()
+    record(plant, verdict("1"))
+    warehouse = plant.warehouse
+    backup = {path: path.read_bytes() for path in (warehouse.path, warehouse.ledger_path)}
+    record(plant, verdict("2", "outage"))
+    tell(plant)
+    assert due_work(plant, now=NOW) is None
+    for path, content in backup.items():
+        path.write_bytes(content)
+    assert due_work(plant, now=NOW) is not None
+    tell(plant)
+    assert due_work(plant, now=NOW) is None
+
+
 def test_the_end_is_told_to_those_who_know_the_beginning(make_notified, receiver):
     plant = make_notified()
     record(plant, verdict("1"), verdict("2"))

@@ -1,5 +1,6 @@
 """A lake holds what a file holds: turns, kills, lost servers; and what it says where it cannot be opened."""
 
+import os
 import re
 import socket
 import socketserver
@@ -123,6 +124,33 @@ def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
     assert list(score_slices(plant, [])) == []
     derive_scores(plant)
     assert hashes(plant)["scores"] == found["file"]["scores"]
+
+
+@pytest.mark.parametrize("backend", POSTGRES)
+def test_maintenance_of_a_plant_leaves_the_files_of_another_one_in_the_same_place(
+    make_plant, warehouse_of, tmp_path, backend
+):
+    """Two plants have a schema each, in one database, and name the same folder."""
+    data = tmp_path / "shared"
+    plants = [make_plant(warehouse={**warehouse_of(backend), "data": str(data)}) for _ in range(2)]
+    for plant in plants:
+        replace(plant, "c0001", "first")
+    assert {path.name for path in data.iterdir()} == {plant.config.warehouse.catalog_schema for plant in plants}
+    for file in data.rglob("*.parquet"):
+        os.utime(file, (0, 0))  # nobody who writes now may still need it
+    for plant in plants:
+        plant.warehouse.maintain(1)
+    for plant in plants:
+        assert query(plant, SLICE) == [("c0001", 20_000, 1)]
+
+
+@pytest.mark.parametrize("backend", POSTGRES)
+def test_asking_whether_there_is_a_lake_disturbs_no_other_query(make_plant, warehouse_of, backend):
+    warehouse = make_plant(warehouse=warehouse_of(backend)).warehouse
+    connection = warehouse._engine().connection
+    connection.execute("FROM range(3)")
+    assert not warehouse.exists
+    assert len(connection.fetchall()) == 3
 
 
 @pytest.mark.parametrize("backend", LAKES)

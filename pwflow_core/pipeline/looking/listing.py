@@ -9,6 +9,7 @@ import duckdb
 
 from pwflow_core.errors import UnknownClusterError, UnknownEventError, list_few
 from pwflow_core.pipeline.cases.storage import fetch_rows
+from pwflow_core.pipeline.regimes.naming import read_names
 from pwflow_core.plant import Plant
 
 __all__ = ["EventList", "ListedEvent", "ListedRegime", "list_events", "list_regimes"]
@@ -146,7 +147,8 @@ def list_regimes(plant: Plant, *, with_retired: bool = False) -> list[ListedRegi
 
 
 def _find_machine(connection: duckdb.DuckDBPyConnection, machine: str) -> str:
-    known = [row[0] for row in connection.execute("SELECT machine_id FROM mart.machines").fetchall()]
+    rows = connection.execute("SELECT DISTINCT machine_id FROM core.readings ORDER BY machine_id").fetchall()
+    known = [row[0] for row in rows]
     if machine not in known:
         raise UnknownEventError(
             f"Expected a machine ({list_few(known, 8) or 'there is none yet'}), got {machine[:80]!r}: name one of "
@@ -156,11 +158,12 @@ def _find_machine(connection: duckdb.DuckDBPyConnection, machine: str) -> str:
 
 
 def _find_regime(connection: duckdb.DuckDBPyConnection, regime: str) -> str:
-    known = connection.execute("SELECT cluster_key, name FROM mart.regimes").fetchall()
-    for key, name in known:
-        if regime == key or (name is not None and regime.casefold() == name.casefold()):
+    rows = connection.execute("SELECT cluster_key FROM mart.clusters ORDER BY status, cluster_key").fetchall()
+    known, names = [key for (key,) in rows], read_names(connection)
+    for key in known:
+        if regime == key or regime.casefold() == names.of.get(key, key).casefold():
             return str(key)
     raise UnknownClusterError(
-        f"Expected the key or the name of a regime ({list_few([key for key, _ in known], 8) or 'there is none yet'}), "
+        f"Expected the key or the name of a regime ({list_few(known, 8) or 'there is none yet'}), "
         f"got {regime[:80]!r}: `pwflow regimes` lists them."
     )
