@@ -30,6 +30,7 @@ __all__ = [
     "TooFewReadingsError",
     "UnknownClusterError",
     "UnknownEventError",
+    "UnknownMachineError",
     "UnknownStretchError",
     "UnknownVerdictError",
     "UnknownVersionError",
@@ -105,6 +106,10 @@ class UnknownVersionError(PwflowError, LookupError):
 
 class UnknownEventError(PwflowError, LookupError):
     """An event is not one of `mart.anomaly_events`."""
+
+
+class UnknownMachineError(PwflowError, LookupError):
+    """A machine is not one of those that readings came from."""
 
 
 class UnknownVerdictError(PwflowError, LookupError):

@@ -284,7 +284,7 @@ def switch_flow(
         tags={DECIDED_BY_TAG: decided_by},
         run_config=flow_config(
             runner.config.plant.name,
-            put_in_force=PREVIOUS if flow_version is None else flow_version,
+            put_in_use=PREVIOUS if flow_version is None else flow_version,
             reason=reason,
             is_rollback=is_rollback,
         ),

@@ -40,7 +40,7 @@ class ClusterFlowConfig(dg.Config):
             "Without it, regimes of which an open verdict says that they moved learn from the readings since then."
         ),
     )
-    put_in_force: str | None = Field(
+    put_in_use: str | None = Field(
         default=None,
         description=(
             "Instead of training: the flow version to put in use, or its first digits; `previous` for the one that "
@@ -215,7 +215,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
             lineage = column_lineage({"cluster_key": [(assignments_key, "cluster_key")]})
             shown, words = {"dagster/column_schema": schema, "dagster/column_lineage": lineage}, Texts("en")
             names = _names(opened)
-            if config.put_in_force is not None:
+            if config.put_in_use is not None:
                 for key in keys:
                     decision = _switch(opened, key, config, by, reason, deciding_run(context.run))
                     named = {"regime": names.label(key)}
@@ -279,10 +279,10 @@ def _switch(
     """Move the pointer of a regime to a version that was trained before."""
     from pwflow_core.pipeline.flows.registry import promote, rollback
 
-    if config.put_in_force == PREVIOUS:
+    if config.put_in_use == PREVIOUS:
         return rollback(plant, key, decided_by=decided_by, reason=reason, run_id=run_id)
     switch = rollback if config.is_rollback else promote
-    return switch(plant, key, config.put_in_force or "", decided_by=decided_by, reason=reason, run_id=run_id)
+    return switch(plant, key, config.put_in_use or "", decided_by=decided_by, reason=reason, run_id=run_id)
 
 
 def _describe_decision(decision: "FlowDecision") -> dict[str, str | float]:

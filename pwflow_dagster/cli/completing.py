@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 __all__ = ["COMMANDS"]
 
@@ -21,6 +20,8 @@ def completion(context: click.Context, shell: str) -> None:
     zsh:   echo 'eval "$(pwflow completion zsh)"' >> ~/.zshrc
     fish:  pwflow completion fish > ~/.config/fish/completions/pwflow.fish
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from click.shell_completion import get_completion_class
+
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - the choice above
     click.echo(kind(context.find_root().command, {}, "pwflow", _VARIABLE).source())

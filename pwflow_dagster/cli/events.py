@@ -65,10 +65,12 @@ COMMANDS = (events,)
 
 
 def _describe(found: EventList, zone: str) -> list[str]:
+    from pwflow_core.pipeline.regimes.naming import label_regime
+
     shown = f", the latest {len(found.events)}" if len(found.events) < found.n_events else ""
     lines = [f"{count(found.n_events, 'event')}{shown}; times in {zone}"]
     for event in found.events:
-        regime = f"{event.cluster_key} ({event.regime_name})" if event.regime_name else event.cluster_key or "no regime"
+        regime = label_regime(event.cluster_key, event.regime_name) or "no regime"
         lines.append(
             f"  {local_time(event.started_at, zone)}  {event.machine_id}, {regime}, score {event.peak_score:.1f}, "
             f"{count(event.n_readings, 'anomaly', 'anomalies')}{f', case {event.case_id}' if event.case_id else ''}"

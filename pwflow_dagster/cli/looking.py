@@ -13,7 +13,7 @@ from pwflow_core.errors import count
 from pwflow_dagster.cli.cases import describe_cases, describe_one_case
 from pwflow_dagster.cli.options import config_option, json_option, language_option
 from pwflow_dagster.cli.plants import show_plants
-from pwflow_dagster.cli.printing import echo_json, echo_text
+from pwflow_dagster.cli.printing import echo_json, echo_text, is_id
 
 if TYPE_CHECKING:
     from pwflow_core.config import PlantConfig
@@ -143,6 +143,9 @@ def sql(config_file: Path | None, query: str, as_csv: bool, as_json: bool, timeo
     with limited_process(config.compute.memory_bytes, timeout):
         frame = query_published(config, query, timeout_seconds=timeout)
     if as_json:
+        for place, (name, column) in enumerate(frame.items()):
+            if is_id(str(name)) and column.dtype.kind in "iu":
+                frame.isetitem(place, column.astype("string").array)
         click.echo(frame.to_json(orient="records", date_format="iso", double_precision=15, indent=2))
     elif as_csv:
         click.echo(frame.to_csv(index=False), nl=False)

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-__all__ = ["as_json", "echo_error", "echo_json", "echo_text", "wrap_text"]
+__all__ = ["as_json", "echo_error", "echo_json", "echo_text", "is_id", "wrap_text"]
 
 _NARROWEST = 40
 _COMMAND = re.compile(r"`[^`]*`")
@@ -61,7 +61,10 @@ def wrap_text(text: str, width: int) -> str:
 
 
 def echo_json(document: Mapping[str, Any]) -> None:
-    """Print a result as JSON, and nothing else: times in ISO 8601 with their zone, what cannot be computed as null."""
+    """Print a result as JSON, and nothing else.
+
+    Times are ISO 8601 with their zone, ids are text, and what cannot be computed is null.
+    """
     click.echo(json.dumps(as_json(document), indent=2, ensure_ascii=False))
 
 
@@ -72,11 +75,14 @@ def echo_error(error: click.ClickException) -> None:
 
 
 def as_json(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
-    """Return a value as JSON has it; a time without a zone is UTC, as the tables have it."""
+    """Return a value as JSON has it; a time without a zone is UTC, as the tables have it.
+
+    An id is text: programs that read numbers as floats lose digits of those above 2^53.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return as_json(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
+        return {str(key): as_json(_id_as_text(str(key), item)) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [as_json(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, float):
@@ -86,3 +92,12 @@ def as_json(value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if isinstance(value, Path) else value
+
+
+def is_id(name: str) -> bool:
+    """Whether a field or column of this name holds ids, such as `event_id`."""
+    return name.endswith("_id")
+
+
+def _id_as_text(name: str, value: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
+    return str(value) if is_id(name) and isinstance(value, int) else value

@@ -70,20 +70,19 @@ COMMANDS = (regimes, name)
 
 
 def _describe(found: list[ListedRegime]) -> list[str]:
+    from pwflow_core.pipeline.regimes.naming import label_regime
+
     if not found:
         return ["No regimes have been learned yet: run `pwflow run`."]
-    width = max(len(_label(regime)) for regime in found)
+    labels = [label_regime(regime.cluster_key, regime.name) for regime in found]
+    width = max(map(len, labels))
     lines = []
-    for regime in found:
+    for label, regime in zip(labels, found, strict=True):
         share = "" if regime.share_of_time is None else f"{regime.share_of_time:4.0%}"
         state = "" if regime.status == "active" else "  retired"
         blind = "  blind to some faults" if regime.is_blind else ""
-        lines.append(f"{_label(regime):{width}}  {share}  {regime.segment}{state}{blind}")
+        lines.append(f"{label:{width}}  {share}  {regime.segment}{state}{blind}")
         if regime.profile:
             lines.append(f"    {regime.profile}")
     unnamed = next((regime.cluster_key for regime in found if regime.name is None), None)
     return lines if unnamed is None else [*lines, f'Next: `pwflow name {unnamed} "what you call it"`']
-
-
-def _label(regime: ListedRegime) -> str:
-    return f"{regime.cluster_key} ({regime.name})" if regime.name else regime.cluster_key

@@ -41,10 +41,11 @@ ASSETS = {
 }
 
 
-def test_loading_the_definitions_imports_nothing_heavy(tmp_path):
+def test_loading_the_definitions_and_commands_imports_nothing_heavy(tmp_path):
     code = (
-        "import sys, pwflow_dagster.definitions\n"
-        "print(sorted({'torch', 'sklearn', 'scipy', 'duckdb', 'pandas'} & set(sys.modules)))"
+        "import sys, pwflow_dagster.definitions, pwflow_dagster.cli\n"
+        "heavy = {'torch', 'sklearn', 'scipy', 'duckdb', 'pandas', 'click.shell_completion'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

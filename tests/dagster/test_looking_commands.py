@@ -20,18 +20,37 @@ def invoke(*arguments: object, code: int = 0) -> str:
     return done.stdout
 
 
+LARGE = 2**53 + 1
+"""A number that JavaScript reads as another one."""
+
+
+def test_ids_are_text_where_a_query_is_answered_as_json(here):
+    asked = f"SELECT {LARGE}::BIGINT AS event_id, NULL::BIGINT AS no_id, 3 AS n"
+    assert json.loads(invoke("sql", "--json", asked)) == [{"event_id": str(LARGE), "no_id": None, "n": 3}]
+
+
 def test_events_are_listed_by_machine_time_and_regime(here):
+    with here.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.anomaly_events BY NAME FROM (VALUES (?::BIGINT, 'M1', 'c0001', "
+            "TIMESTAMP '2026-01-06 10:00', TIMESTAMP '2026-01-06 11:00', TIMESTAMP '2026-01-06 11:00', 4.2, 5, "
+            "['spindle_load'], 'M1: spindle_load')) AS made (event_id, machine_id, cluster_key, started_at, ended_at, "
+            "lasted_until, peak_score, n_readings, top_sensors, summary)",
+            [LARGE],
+        )
     known = here.query("SELECT event_id, machine_id, cluster_key, started_at::VARCHAR FROM mart.anomaly_events")
     every = json.loads(invoke("events", "--json", "--most", 1000))
     assert every["n_events"] == len(known)
-    assert {event["event_id"] for event in every["events"]} == {row[0] for row in known}
+    assert {event["event_id"] for event in every["events"]} == {str(row[0]) for row in known}
     assert all(event["started_at"].endswith("+00:00") for event in every["events"])
     for option, place in (("--machine", 1), ("--regime", 2)):
         for value in {row[place] for row in known}:
             found = json.loads(invoke("events", "--json", "--most", 1000, option, value))["events"]
-            assert {event["event_id"] for event in found} == {row[0] for row in known if row[place] == value}
+            assert {event["event_id"] for event in found} == {str(row[0]) for row in known if row[place] == value}
     assert json.loads(invoke("events", "--json", "--since", "2100-01-01"))["events"] == []
     assert json.loads(invoke("events", "--json", "--until", "2000-01-01"))["events"] == []
+    refused = json.loads(invoke("events", "--json", "--machine", "M9", code=1))
+    assert refused["error"]["kind"] == "UnknownMachineError"
     done = CliRunner().invoke(main, ["events", "--machine", "M9"])
     assert done.exit_code == 1
     assert "Expected a machine (M1, M2, M3), got 'M9'" in done.stderr

@@ -46,6 +46,12 @@ def test_one_thing_is_counted_in_the_singular(number, written):
     assert count(number, "stretch", "stretches") == written.replace("case", "stretch" if number == 1 else "stretche")
 
 
+def test_ids_are_text_and_counts_are_numbers():
+    shown = as_json({"event_id": 2**53 + 1, "events": [{"worst_event_id": None, "n_readings": 3, "case_id": "K-1"}]})
+    assert shown["event_id"] == "9007199254740993"
+    assert shown["events"] == [{"worst_event_id": None, "n_readings": 3, "case_id": "K-1"}]
+
+
 def test_times_have_their_zone_and_days_have_none():
     utc = datetime(2026, 3, 14, 6, 30)  # noqa: DTZ001 - UTC, as the tables have it
     there = datetime(2026, 3, 14, 6, 30, tzinfo=ZoneInfo("Asia/Tokyo"))

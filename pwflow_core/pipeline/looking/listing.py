@@ -7,7 +7,7 @@ from datetime import datetime
 
 import duckdb
 
-from pwflow_core.errors import UnknownClusterError, UnknownEventError, list_few
+from pwflow_core.errors import UnknownClusterError, UnknownMachineError, list_few
 from pwflow_core.pipeline.cases.storage import fetch_rows
 from pwflow_core.pipeline.regimes.naming import read_names
 from pwflow_core.plant import Plant
@@ -89,7 +89,7 @@ def list_events(
         most: Most events to return.
 
     Raises:
-        UnknownEventError: The machine does not exist.
+        UnknownMachineError: The machine does not exist.
         UnknownClusterError: The regime does not exist.
     """
     with plant.warehouse.snapshot() as connection:
@@ -150,7 +150,7 @@ def _find_machine(connection: duckdb.DuckDBPyConnection, machine: str) -> str:
     rows = connection.execute("SELECT DISTINCT machine_id FROM core.readings ORDER BY machine_id").fetchall()
     known = [row[0] for row in rows]
     if machine not in known:
-        raise UnknownEventError(
+        raise UnknownMachineError(
             f"Expected a machine ({list_few(known, 8) or 'there is none yet'}), got {machine[:80]!r}: name one of "
             "those."
         )

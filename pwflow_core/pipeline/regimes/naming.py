@@ -18,7 +18,7 @@ from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 
-__all__ = ["NamedRegime", "RegimeNames", "name_regime", "read_names"]
+__all__ = ["NamedRegime", "RegimeNames", "label_regime", "name_regime", "read_names"]
 
 _LONGEST = 60
 _KEY = re.compile(r"c\d{4,}")
@@ -39,9 +39,8 @@ class RegimeNames:
     ambiguous: frozenset[str] = frozenset()
 
     def label(self, key: str | None) -> str:
-        """Return a key with its name behind it, such as `c0003 (roughing, B)`."""
-        name = self.of.get(key or "")
-        return f"{key} ({name})" if name else key or ""
+        """Return a key with its name behind it, see `label_regime`."""
+        return label_regime(key, self.of.get(key or ""))
 
     def labels(self, keys: Iterable[str]) -> list[str]:
         """Return the same for several keys."""
@@ -70,6 +69,11 @@ class NamedRegime:
     cluster_key: str
     name: str | None
     previous: str | None
+
+
+def label_regime(key: str | None, name: str | None) -> str:
+    """Return a key with the name of its regime behind it, such as `c0003 (roughing, B)`; nothing without a key."""
+    return f"{key} ({name})" if key and name else key or ""
 
 
 def read_names(connection: duckdb.DuckDBPyConnection) -> RegimeNames:

@@ -119,7 +119,7 @@ def test_the_first_digits_of_a_version_are_enough_if_they_fit_one(trained_plant)
         promote(trained_plant, "c0002", first[:5], decided_by="a", reason="x")
 
 
-def test_what_cannot_be_put_in_force_is_one_sentence_and_nothing_is_written(trained_plant):
+def test_what_cannot_be_put_in_use_is_one_sentence_and_nothing_is_written(trained_plant):
     old = in_force(trained_plant)
     new = train_another(trained_plant)
     foreign = in_force(trained_plant, "c0003")
