@@ -55,12 +55,8 @@ def is_totaliser(steps: Steps) -> bool:
     return steps.n >= _ENOUGH and steps.down == 0 and steps.up >= 0.5
 
 
-def is_wrapping_counter(profile: ColumnProfile, steps: Steps) -> bool:
+def is_wrapping_counter(steps: Steps, *, is_whole: bool) -> bool:
     """Whether whole numbers only go up, but for the steps with which they begin again at their low end."""
     return (
-        profile.is_whole
-        and steps.n >= _ENOUGH
-        and steps.up >= 0.5
-        and 0 < steps.down <= 0.05
-        and steps.down == steps.far_down
+        is_whole and steps.n >= _ENOUGH and steps.up >= 0.5 and 0 < steps.down <= 0.05 and steps.down == steps.far_down
     )

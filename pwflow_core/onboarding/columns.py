@@ -10,7 +10,7 @@ from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.sentinels import find_sentinels
 from pwflow_core.spelling.numbers import finite
 
-__all__ = ["ColumnProfile", "Steps", "measure_steps", "number_of", "profile_columns"]
+__all__ = ["ColumnProfile", "Steps", "measure_steps", "number_of", "profile_columns", "step_counts"]
 
 _MOST_SHOWN = 12
 
@@ -74,6 +74,11 @@ class Steps:
     far_up: float = 0.0
     """Steps up by more than half of what the column spans."""
 
+    @classmethod
+    def from_counts(cls, n: int, *counts: int) -> Steps:
+        """Return the steps of a row of `step_counts`."""
+        return cls(n, *(count / max(n, 1) for count in counts))
+
 
 def profile_columns(sample: Sample, style: NumberStyle) -> dict[str, ColumnProfile]:
     """Return the profile of every column of plain values, by its name in the exports.
@@ -123,11 +128,13 @@ def measure_steps(
             f"{_value(p)} AS now{i}, lag({_value(p)}) OVER (PARTITION BY {apart} ORDER BY {order}) AS before{i}"
             for i, p in enumerate(part)
         )
-        measures = ", ".join(_step_measures(profile, i) for i, profile in enumerate(part))
+        measures = ", ".join(
+            step_counts(f"now{i}", f"before{i}", (p.low or 0.0, p.high or 0.0) if p.is_numeric else None)
+            for i, p in enumerate(part)
+        )
         row = sample.connection.table("numbered").project(pairs).aggregate(measures).fetchall()[0]
         for i, profile in enumerate(part):
-            n, *counts = row[i * 7 : i * 7 + 7]
-            steps[profile.name] = Steps(n, *(count / max(n, 1) for count in counts))
+            steps[profile.name] = Steps.from_counts(*row[i * 7 : i * 7 + 7])
     return steps
 
 
@@ -135,11 +142,17 @@ def _value(profile: ColumnProfile) -> str:
     return f"n{profile.column.key}" if profile.is_numeric else profile.column.key
 
 
-def _step_measures(profile: ColumnProfile, i: int) -> str:
-    now, before = f"now{i}", f"before{i}"
+def step_counts(now: str, before: str, span: tuple[float, float] | None) -> str:
+    """Return the SQL of the seven counts that `Steps` are made of.
+
+    Arguments:
+        now: Column of the values.
+        before: Column of the value before each.
+        span: Lowest and highest value; None of texts.
+    """
     tests = [f"{now} <> {before}", "false", "false", "false", "false", "false"]
-    if profile.is_numeric:
-        far = ((profile.high or 0.0) - (profile.low or 0.0)) / 2
+    if span is not None:
+        far = (span[1] - span[0]) / 2
         tests[1:] = [
             f"{now} < {before}",
             f"{now} > {before}",

@@ -138,7 +138,9 @@ def inspect_long(
         segment_candidates={},
         sensors=sensors,
         ignored=ignored,
-        optional=frozenset(),
+        optional=frozenset(
+            tag.name for tag in found if tag.name in ignored and tag.is_numeric and tag.name not in ignore
+        ),
         interval_seconds=rhythms[len(rhythms) // 2] if rhythms else None,
         first=time.first,
         last=time.last,

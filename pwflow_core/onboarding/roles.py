@@ -22,7 +22,7 @@ from pwflow_core.onboarding.vocabulary import (
     STATES,
 )
 
-__all__ = ["Machines", "find_machine", "is_segment", "why_not_a_sensor"]
+__all__ = ["Machines", "find_machine", "is_quantity", "is_segment", "why_not_a_sensor"]
 
 _MOST_MACHINES = 1_000
 _MOST_NUMBERED = 20  # machines that are told apart by numbers, where times do not repeat
@@ -144,15 +144,16 @@ def why_not_a_sensor(profile: ColumnProfile, steps: Steps, n_rows: int, n_header
         return f"is always {profile.low:g}", True
     if _is_counter(profile, steps):
         return f"counts up ({profile.low:.10g} to {profile.high:.10g})", True
-    if is_wrapping_counter(profile, steps):
+    if is_wrapping_counter(steps, is_whole=profile.is_whole):
         return f"counts up and begins again ({profile.low:.10g} to {profile.high:.10g})", True
     few = profile.is_whole and profile.n_distinct <= _FEW_VALUES and n_rows >= _ENOUGH_ROWS
-    if few and not _is_quantity(profile.name):
+    if few and not is_quantity(profile.name):
         return f"takes only {profile.n_distinct} whole values ({_shown(profile)})", True
     return None, False
 
 
-def _is_quantity(name: str) -> bool:
+def is_quantity(name: str) -> bool:
+    """Whether a name is that of something measured: it has a unit, or a word such as temperature."""
     other = COUNTERS | SEGMENTS
     return bool(guess_unit(name)) or (has_word(name, QUANTITIES) and not has_word(name, other))
 

@@ -11,6 +11,8 @@ import pandas as pd
 from pwflow_core.errors import NotFittedError
 from pwflow_core.pipeline.cases.view import CaseView, read_cases
 from pwflow_core.pipeline.decisions.verdicts import StoredVerdict, recent_verdicts
+from pwflow_core.pipeline.looking.data.doubts import Doubt, find_doubts
+from pwflow_core.pipeline.looking.data.profile import DataProfile, profile_data
 from pwflow_core.pipeline.readings.timing import read_timing
 from pwflow_core.pipeline.regimes.naming import RegimeNames, read_names
 from pwflow_core.pipeline.scoring.scores import alpha_in_force
@@ -23,7 +25,6 @@ from pwflow_core.reporting.records import (
     EventRow,
     HealthRow,
     Record,
-    Rejection,
     ScoreRow,
     StretchRow,
     Version,
@@ -63,7 +64,8 @@ class PlantFacts:
         clusters: `mart.clusters`, those in use first.
         versions: `mart.flow_versions`, those in use first.
         decisions: `mart.flow_decisions`, the latest first.
-        rejections: What was refused, by reason and sensor.
+        data: The readings of the time shown, and what was refused since the beginning.
+        doubts: What a person should look at in the data, the most doubtful first.
         sight: What each regime in use sees, by regime and sensor.
         missing: Missing values of each sensor, by machine.
         names: What people call the regimes, by key.
@@ -91,7 +93,8 @@ class PlantFacts:
     clusters: tuple[ClusterRow, ...]
     versions: tuple[Version, ...]
     decisions: tuple[Decision, ...]
-    rejections: tuple[Rejection, ...]
+    data: DataProfile
+    doubts: tuple[Doubt, ...]
     sight: tuple[SensorSight, ...]
     missing: dict[str, tuple[int, ...]]
     names: RegimeNames
@@ -128,6 +131,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
         def read(kind: type[Record], query: str, **values: object) -> tuple[Record, ...]:
             return fetch_records(connection, kind, query, values)
 
+        data = profile_data(connection, config, since=first)
         events = read(EventRow, read_sql(__package__, "facts_events.sql"), first=first, most=_MOST_EVENTS)
         return PlantFacts(
             name=config.plant.name,
@@ -178,7 +182,8 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 "FROM mart.flow_decisions ORDER BY decided_at DESC, cluster_key LIMIT $most",
                 most=_MOST_ROWS,
             ),
-            rejections=read(Rejection, read_sql(__package__, "facts_rejected.sql")),
+            data=data,
+            doubts=find_doubts(data, config),
             sight=tuple(read_sight(connection)),
             missing=_read_missing(connection, [sensor.name for sensor in source.sensors], first),
             names=read_names(connection),

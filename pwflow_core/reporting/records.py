@@ -15,7 +15,6 @@ __all__ = [
     "EventRow",
     "HealthRow",
     "Record",
-    "Rejection",
     "ScoreRow",
     "StretchRow",
     "Version",
@@ -129,17 +128,6 @@ class Decision:
     gain_recent_error: float | None
     decided_by: str | None
     reason: str | None
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """What was refused of one sensor, or of whole rows, for one reason."""
-
-    reason: str
-    sensor: str | None
-    n_values: int
-    example: str | None
-    detail: str | None
 
 
 def fetch_records(

@@ -12,6 +12,7 @@ import click
 from pwflow_core.errors import PwflowError
 from pwflow_core.redaction import SecretsFilter
 from pwflow_dagster.cli import (
+    checking,
     completing,
     deciding,
     doctor,
@@ -28,7 +29,7 @@ from pwflow_dagster.cli.printing import echo_error
 __all__ = ["main"]
 
 _SECTIONS = {
-    "Run": ("init", "run", "ui", "demo"),
+    "Run": ("init", "check", "run", "ui", "demo"),
     "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
     "Models": ("score", "export", "sample", "bench", "poc"),
@@ -99,6 +100,18 @@ def main() -> None:
         handler.addFilter(SecretsFilter())
 
 
-for _module in (running, looking, events, regimes, doctor, notifying, deciding, keeping, modelling, completing):
+for _module in (
+    running,
+    checking,
+    looking,
+    events,
+    regimes,
+    doctor,
+    notifying,
+    deciding,
+    keeping,
+    modelling,
+    completing,
+):
     for _command in _module.COMMANDS:
         main.add_command(_command)

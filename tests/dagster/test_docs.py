@@ -27,6 +27,7 @@ PAGES = {
 }
 RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of their own, and the tests that run them
     "init": "test_cli.py",
+    "check": "test_check_command.py",
     "run": "test_cli.py",
     "demo": "test_demo.py",
     "evaluate": "test_cli.py",

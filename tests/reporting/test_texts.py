@@ -5,11 +5,14 @@ import string
 from datetime import date, datetime
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pwflow_core import reporting
 from pwflow_core.errors import ConfigurationError
+from pwflow_core.pipeline.looking.data.doubts import DOUBTS
+from pwflow_core.pipeline.looking.data.sensors import Kind
 from pwflow_core.reporting.texts import LANGUAGES, Texts
 from pwflow_core.warehouse import read_sql
 
@@ -42,10 +45,22 @@ def test_no_text_is_left_over():
     by_code = ("status", "rejected", "verdict", "answer", "finding", "decision", "stopped", "state", "channel", "date")
     by_code += ("glossary", "nav", "column", "change", "duration", "said", "blind", "stretch")
     by_code += ("case_state", "case_label", "severity")
+    by_code += ("doubt", "doubt_next", "doubt_rows", "doubt_values", "sensor_kind")
     left = [
         key for key in Texts("en").keys if key.split(".")[0] not in by_code and not key.startswith("legend.health_")
     ]
     assert [key for key in left if f'"{key}"' not in code and f"'{key}'" not in code] == []
+
+
+def test_each_doubt_and_each_kind_of_channel_has_its_words():
+    words, kinds = Texts("en").keys, get_args(Kind)
+    by_reason = {"row_refused": "doubt_rows", "value_refused": "doubt_values"}
+    assert {key.split(".")[1] for key in words if key.startswith("doubt.")} == set(DOUBTS)
+    assert {key.split(".")[1] for key in words if key.startswith("doubt_next.")} == set(DOUBTS) - set(by_reason)
+    assert {key.split(".")[1] for key in words if key.startswith("sensor_kind.")} == set(kinds)
+    refused = {key.split(".")[1] for key in words if key.startswith("rejected.")}
+    told = {key.split(".")[1] for key in words if key.split(".")[0] in by_reason.values()}
+    assert told == refused
 
 
 def test_an_unknown_language_is_said():

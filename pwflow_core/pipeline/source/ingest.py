@@ -16,6 +16,7 @@ from pwflow_core.files import readable_name
 from pwflow_core.opening import list_members, split_member
 from pwflow_core.pipeline.source.batches import group_small, read_small, stage_together
 from pwflow_core.pipeline.source.renaming import find_predecessor, may_be_renamed, rename, rename_known
+from pwflow_core.pipeline.source.settling import settle_source
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
     FileState,
@@ -24,7 +25,6 @@ from pwflow_core.pipeline.source.source import (
     know_files,
     label_files,
     look_at_file,
-    settle_source,
 )
 from pwflow_core.pipeline.source.staging import QUERY_PATH, Staged, stage_file, stage_query
 from pwflow_core.plant import Plant
@@ -34,7 +34,7 @@ from pwflow_core.warehouse import fetch_value, utc_now
 from pwflow_core.warehouse.progress import write_fact
 from pwflow_core.warehouse.tables import add_sensor_columns
 
-__all__ = ["IngestSummary", "ingest_files"]
+__all__ = ["IngestSummary", "ingest_files", "list_source_files"]
 
 _log = logging.getLogger("pwflow.ingest")
 
@@ -99,7 +99,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
         SourceError: Nothing matches the source, or no file of it could ever be read.
     """
     is_query = plant.config.source.sql is not None
-    files = [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))] if is_query else _files(plant)  # noqa: DTZ001 - naive UTC
+    files = list_source_files(plant)
     source = settle_source(plant, files)
     names, labels = know_files(plant.config, files), label_files(plant.config, files)
     known = _prepare(plant, source, names)
@@ -169,7 +169,14 @@ def ingest_files(plant: Plant) -> IngestSummary:
     )
 
 
-def _files(plant: Plant) -> list[FileState]:
+def list_source_files(plant: Plant) -> list[FileState]:
+    """Return the files of the source as they are now; those of the simulated plant are written first.
+
+    Raises:
+        SourceError: Nothing matches the source.
+    """
+    if plant.config.source.sql is not None:
+        return [FileState(QUERY_PATH, 0, datetime(1970, 1, 1))]  # noqa: DTZ001 - naive UTC
     days = plant.config.source.simulated_days
     if days is None:
         return find_files(plant.config)

@@ -8,9 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,11 @@ from typing import Any
 import duckdb
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.errors import ConfigurationError, NotFittedError, SourceError, first_line
+from pwflow_core.errors import SourceError, first_line
 from pwflow_core.files import escape_glob, is_remote, match_files, readable_name
-from pwflow_core.marks import FILE_NAME_COLUMN
 from pwflow_core.opening import is_packed, list_members, looks_like_export, split_member
-from pwflow_core.plant import Plant
 from pwflow_core.redaction import name_file
-from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
-from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import in_utc, quote_literal
+from pwflow_core.warehouse import in_utc
 from pwflow_core.warehouse.progress import read_fact
 
 __all__ = [
@@ -39,12 +33,9 @@ __all__ = [
     "look_at_file",
     "name_files",
     "read_source",
-    "settle_source",
 ]
 
 SOURCE_FACT = "source"
-_ROWS_OF_QUERY = 50_000
-"""Rows of `source.sql` that are looked at."""
 _ESCAPED = re.compile(r"\[([*?\[])\]")
 _ESCAPED_OR_WILD = re.compile(r"\[[*?\[]\]|([*?\[])")
 
@@ -280,129 +271,6 @@ def _fixed_folder(pattern: str) -> str:
     return os.path.dirname(_ESCAPED.sub(r"\1", pattern[:wild]))  # noqa: PTH120 - may be a URL
 
 
-def settle_source(plant: Plant, files: list[FileState]) -> Source:
-    """Return the source with everything that the configuration leaves open found in the data.
-
-    What an earlier run found stays: tonight's first file must not change what the columns mean.
-
-    Raises:
-        SourceError: No timestamp or no numeric column is found.
-        ConfigurationError: Times cannot be read by the configured format.
-    """
-    config = plant.config.source
-    named = tuple(
-        Sensor(
-            name,
-            sensor.column or name,
-            sensor.unit,
-            sensor.low,
-            sensor.high,
-            sensor.timestamp,
-            sensor.quality,
-            sensor.period,
-            sensor.cut,
-            sensor.missing,
-        )
-        for name, sensor in plant.config.sensors.items()
-    )
-    source = Source(
-        timestamp=config.timestamp or "",
-        timestamp_format=config.timestamp_format,
-        timezone=config.timezone,
-        machine=config.machine,
-        segments=config.segments,
-        sensors=named,
-        delimiter=config.delimiter,
-        decimal=config.decimal,
-        layout=config.layout,
-        tag=config.tag,
-        value=(config.value,) if isinstance(config.value, str) else config.value or (),
-        quality=config.quality,
-        good_quality=config.good_quality if config.quality or any(sensor.quality for sensor in named) else (),
-        nanoseconds=config.nanoseconds,
-        path_columns=config.path_columns,
-        encoding=config.encoding,
-        thousands=config.thousands,
-        missing_words=config.missing_words,
-        future_hours=config.future_hours,
-    )
-    _check_format(config.timestamp_format)
-    if source.timestamp and named:
-        return source
-    earlier = _earlier_source(plant)
-    if earlier is None:
-        return _look(plant, files, source)
-    return replace(
-        source,
-        timestamp=source.timestamp or earlier.timestamp,
-        timestamp_format=source.timestamp_format or earlier.timestamp_format,
-        sensors=named or earlier.sensors,
-        delimiter=source.delimiter or earlier.delimiter,
-        thousands=source.thousands or earlier.thousands,
-    )
-
-
-def _check_format(format: str | None) -> None:
-    if format is None or format in NUMERIC_FORMATS:
-        return
-    try:
-        parse_format(format)
-    except ValueError as error:
-        raise ConfigurationError(f"source.timestamp_format: {error}; or one of {', '.join(NUMERIC_FORMATS)}.") from None
-
-
-def _look(plant: Plant, files: list[FileState], source: Source) -> Source:
-    """Return the source with what its files show of what it leaves open."""
-    from pwflow_core.onboarding import inspect_source
-
-    beside = (FILE_NAME_COLUMN, *plant.config.source.path_names)
-    with _readable(plant, files) as paths:
-        seen = inspect_source(
-            paths,
-            delimiter=source.delimiter,
-            decimal=source.decimal,
-            thousands=source.thousands,
-            timestamp=plant.config.source.timestamp,
-            timestamp_format=source.timestamp_format,
-            timezone=source.timezone,
-            machine=None if source.machine in beside else source.machine,
-            segments=[column for column in source.segments if column not in beside],
-            encoding=source.encoding,
-        )
-    return replace(
-        source,
-        timestamp=source.timestamp or seen.timestamp,
-        timestamp_format=source.timestamp_format or seen.timestamp_format,
-        sensors=source.sensors or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing) for s in seen.sensors),
-        delimiter=source.delimiter or seen.delimiter,
-        thousands=source.thousands or seen.thousands,
-    )
-
-
-@contextmanager
-def _readable(plant: Plant, files: list[FileState]) -> Iterator[list[Path]]:
-    """Give the files to look at; of a query, one with its first rows.
-
-    Raises:
-        SourceError: The query cannot be run.
-    """
-    query = plant.config.source.sql
-    if query is None:
-        yield [Path(file.path) for file in files]
-        return
-    with plant.warehouse.scratch() as scratch, working_folder(plant.warehouse.folder, "looking") as folder:
-        path = folder / "source.sql.parquet"
-        rows = f"SELECT * FROM ({query.rstrip().rstrip(';')}\n) LIMIT {_ROWS_OF_QUERY:d}"
-        try:
-            scratch.execute(f"COPY ({rows}) TO {quote_literal(str(path))} (FORMAT parquet)")
-        except duckdb.Error as error:
-            raise SourceError(
-                f"Expected a query that DuckDB runs, but source.sql cannot be read: {first_line(error)}. Correct "
-                "source.sql in pwflow.toml."
-            ) from None
-        yield [path]
-
-
 def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
     """Return the source as the last ingest settled it.
 
@@ -413,12 +281,3 @@ def read_source(connection: duckdb.DuckDBPyConnection) -> Source:
     if text is None:
         raise SourceError("Nothing has been ingested yet: materialize raw_readings, or run `pwflow run`.")
     return Source.from_json(text)
-
-
-def _earlier_source(plant: Plant) -> Source | None:
-    try:
-        with plant.warehouse.snapshot() as connection:
-            text = read_fact(connection, SOURCE_FACT)
-    except NotFittedError:
-        return None
-    return Source.from_json(text) if text else None

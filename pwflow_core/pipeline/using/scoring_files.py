@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from pwflow_core.config import WarehouseConfig
 from pwflow_core.errors import NotFittedError, SourceError
 from pwflow_core.pipeline.publishing.exporting import check_target, export_query
 from pwflow_core.pipeline.readings.deriving import derive_readings
@@ -24,17 +23,17 @@ from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.finding import needs_cluster_model
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
+from pwflow_core.pipeline.source.settling import settle_source
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
     Source,
     label_files,
     look_at_file,
     read_source,
-    settle_source,
 )
 from pwflow_core.pipeline.source.staging import stage_file
+from pwflow_core.pipeline.using.apart import open_apart
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import open_warehouse
 from pwflow_core.warehouse.progress import write_fact
 from pwflow_core.warehouse.streaming import copy_out
 from pwflow_core.warehouse.tables import add_sensor_columns
@@ -122,7 +121,7 @@ def score_file(plant: Plant, file: Path, target: Path) -> ScoredFile:
             _check_settled(plant, connection, source)
             for table in _SETTLED:
                 copy_out(connection, f"FROM {table}", {}, _parquet(folder, table))
-        apart = _open_apart(plant, folder)
+        apart = open_apart(plant, folder)
         n_rows = _fill(apart, folder, file, source)
         refused = derive_readings(apart).rejected
         n_regimes = len(assign_readings(apart))
@@ -182,15 +181,6 @@ def _check_settled(plant: Plant, connection: duckdb.DuckDBPyConnection, source: 
 
 def _parquet(folder: Path, table: str) -> Path:
     return folder / f"{table}.parquet"
-
-
-def _open_apart(plant: Plant, folder: Path) -> Plant:
-    """Open the same plant on a warehouse of its own in `folder`."""
-    warehouse = WarehouseConfig(
-        url=f"duckdb:///{folder / 'warehouse.duckdb'}", published=str(folder / "published.duckdb")
-    )
-    config = plant.config.model_copy(update={"warehouse": warehouse})
-    return replace(plant, config=config, warehouse=open_warehouse(config))
 
 
 def _fill(apart: Plant, folder: Path, file: Path, source: Source) -> int:

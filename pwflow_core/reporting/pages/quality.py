@@ -1,19 +1,23 @@
-"""Data quality: what was refused, what is missing, what is stuck."""
+"""Data quality: what is doubtful, what was refused, what is missing, what is stuck, how each sensor reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pwflow_core.pipeline.looking.data.machines import MachineProfile
+from pwflow_core.pipeline.looking.data.sensors import SensorProfile
+from pwflow_core.reporting.doubts import SaidDoubt, say_doubt, say_interval
 from pwflow_core.reporting.drawing.curves import draw_quality
 from pwflow_core.reporting.drawing.palette import SERIES
 from pwflow_core.reporting.facts import PlantFacts, nights_between
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
 from pwflow_core.reporting.texts import Texts
 
-__all__ = ["GapRow", "MachineRow", "QualityPage", "RejectedRow", "make_quality"]
+__all__ = ["GapRow", "MachineRow", "QualityPage", "RejectedRow", "RhythmRow", "SensorRow", "make_quality"]
 
 _STATUSES = ("missing", "invalid", "stuck", "thin")
 _MOST_ROWS = 60
+_MOST_DOUBTS = 20
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,42 @@ class RejectedRow:
 
 
 @dataclass(frozen=True)
+class RhythmRow:
+    """How often a reading of a machine comes, and when none came."""
+
+    machine: str
+    first: str
+    last: str
+    interval: str
+    n_gaps: str
+    longest: str
+    gap_days: str
+
+
+@dataclass(frozen=True)
+class SensorRow:
+    """What a sensor reads, in the time shown."""
+
+    sensor: str
+    unit: str
+    kind: str
+    lowest: str
+    median: str
+    highest: str
+    share_missing: str
+    step: str
+    interval: str
+    n_changes: str
+
+
+@dataclass(frozen=True)
 class QualityPage:
     """Everything on the page; `statuses` head the counts of the machines."""
 
+    doubts: tuple[SaidDoubt, ...]
+    n_more_doubts: int
+    rhythms: tuple[RhythmRow, ...]
+    sensors: tuple[SensorRow, ...]
     chart: Chart | None
     statuses: tuple[str, ...]
     machines: tuple[MachineRow, ...]
@@ -61,6 +98,10 @@ class QualityPage:
 def make_quality(facts: PlantFacts, texts: Texts) -> QualityPage:
     """Make the page."""
     return QualityPage(
+        tuple(say_doubt(doubt, texts) for doubt in facts.doubts[:_MOST_DOUBTS]),
+        max(0, len(facts.doubts) - _MOST_DOUBTS),
+        tuple(_rhythm(machine, texts) for machine in facts.data.machines[:_MOST_ROWS]),
+        tuple(_sensor(sensor, texts) for sensor in facts.data.sensors[:_MOST_ROWS]),
         _chart(facts, texts),
         tuple(texts.label("status", status) for status in _STATUSES),
         tuple(_machines(facts, texts)),
@@ -73,8 +114,40 @@ def make_quality(facts: PlantFacts, texts: Texts) -> QualityPage:
                 row.example or "",
                 row.detail or "",
             )
-            for row in facts.rejections
+            for row in facts.data.rejections
         ),
+    )
+
+
+def _rhythm(machine: MachineProfile, texts: Texts) -> RhythmRow:
+    longest = texts("none")
+    if machine.longest_gap_seconds is not None:
+        about = texts.duration(machine.longest_gap_seconds), texts.moment(machine.longest_gap_at)
+        longest = texts("quality.longest", duration=about[0], time=about[1])
+    return RhythmRow(
+        machine.machine_id,
+        texts.moment(machine.first),
+        texts.moment(machine.last),
+        say_interval(machine.interval_seconds, texts),
+        texts.number(machine.n_gaps),
+        longest,
+        texts("quality.days", n=texts.number(len(machine.gap_days)), n_all=texts.number(machine.n_days)),
+    )
+
+
+def _sensor(sensor: SensorProfile, texts: Texts) -> SensorRow:
+    span = 0.0 if sensor.step == 1 else (sensor.highest or 0.0) - (sensor.lowest or 0.0)
+    return SensorRow(
+        sensor.sensor,
+        sensor.unit,
+        texts.label("sensor_kind", sensor.kind),
+        texts.figure(sensor.lowest, span / 100),
+        texts.figure(sensor.median, span / 100),
+        texts.figure(sensor.highest, span / 100),
+        texts.percent(sensor.share_missing),
+        "" if sensor.step is None else f"{sensor.step:g}",
+        say_interval(sensor.interval_seconds, texts),
+        "" if sensor.n_changes is None else texts.number(sensor.n_changes),
     )
 
 

@@ -3,7 +3,7 @@ SELECT
     reason,
     sensor,
     count(*) AS n_values,
-    arg_max(value, rejected_at) AS example,
+    arg_max(coalesce(value, ts), rejected_at) AS example,
     arg_max(detail, rejected_at) AS detail
 FROM mart.rejected_readings
 GROUP BY reason, sensor
