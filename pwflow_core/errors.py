@@ -14,6 +14,7 @@ __all__ = [
     "ChecksFailedError",
     "ConfigurationError",
     "LabelsError",
+    "LiveStoreError",
     "MemoryLimitError",
     "MissingColumnError",
     "ModelFileError",
@@ -146,6 +147,10 @@ class VerdictStatusError(RegimeError):
 
 class OutboxError(PwflowError, OSError):
     """The outbox cannot be read or written, or a newer release wrote it."""
+
+
+class LiveStoreError(PwflowError, OSError):
+    """The live scores of the watch cannot be read or written, or another watch is at work."""
 
 
 class NotificationError(PwflowError, OSError):

@@ -28,6 +28,7 @@ from pwflow_core.config.sections import (
 )
 from pwflow_core.config.source import DATE_IN_PATH, RESERVED_COLUMNS, SensorConfig, SourceConfig, path_expression
 from pwflow_core.config.warehouse import WarehouseConfig
+from pwflow_core.config.watch import WatchConfig
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -59,6 +60,7 @@ __all__ = [
     "TargetConfig",
     "TrainingConfig",
     "WarehouseConfig",
+    "WatchConfig",
     "load_config",
     "locate_config",
     "parse_config",

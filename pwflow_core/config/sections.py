@@ -14,6 +14,7 @@ from pwflow_core.config.notify import NotifyConfig
 from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
 from pwflow_core.config.warehouse import WarehouseConfig
+from pwflow_core.config.watch import WatchConfig
 
 __all__ = [
     "ClusterFlowConfig",
@@ -323,6 +324,7 @@ class PlantConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     report: ReportConfig = ReportConfig()
     notify: NotifyConfig = NotifyConfig()
+    watch: WatchConfig = WatchConfig()
     retention: RetentionConfig = RetentionConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     models: ModelsConfig = ModelsConfig()
@@ -388,6 +390,17 @@ class PlantConfig(Section):
     def outbox_path(self) -> Path:
         """File of the outbox, beside the warehouse: what people are told, and how far that has come."""
         return self.warehouse_path.with_name(f"{self.warehouse_path.stem}.outbox.sqlite")
+
+    @property
+    def watch_folder(self) -> Path:
+        """Folder of `pwflow watch`, beside the warehouse."""
+        return self.warehouse_path.with_name(f"{self.warehouse_path.stem}.watch")
+
+    @property
+    def live_path(self) -> Path:
+        """File with the live scores that analysts open, beside the published one."""
+        path = self.published_path
+        return path.with_name(f"{path.stem}-live{path.suffix}")
 
     @property
     def published_path(self) -> Path:

@@ -23,13 +23,14 @@ from pwflow_dagster.cli import (
     notifying,
     regimes,
     running,
+    watching,
 )
 from pwflow_dagster.cli.printing import echo_error
 
 __all__ = ["main"]
 
 _SECTIONS = {
-    "Run": ("init", "check", "run", "ui", "demo"),
+    "Run": ("init", "check", "run", "watch", "ui", "demo"),
     "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
     "Models": ("score", "export", "sample", "bench", "poc"),
@@ -112,6 +113,7 @@ for _module in (
     keeping,
     modelling,
     completing,
+    watching,
 ):
     for _command in _module.COMMANDS:
         main.add_command(_command)

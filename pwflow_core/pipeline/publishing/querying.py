@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pandas as pd
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError, QueryError
+from pwflow_core.warehouse import fetch_value, quote_identifier, quote_literal
 
 __all__ = ["query_published"]
 
+_Opened = TypeVar("_Opened")
+
 _NOTHING_ELSE = {
-    "enable_external_access": "false",
     "python_enable_replacements": "false",
     "temp_directory": "",
+    "enable_external_access": "false",
     "lock_configuration": "true",
 }
 """A query sees the published tables: no file, no extension, no variable of this program, no other settings."""
@@ -44,7 +49,7 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
     path = config.published_path
     if not path.exists():
         raise NotFittedError(f"Nothing has been published at {path} yet: run `pwflow run` first.")
-    with _open(path, config.compute.memory_limit) as connection:
+    with _open(path, config.live_path, config.compute.memory_limit) as connection:
         alarm = threading.Timer(timeout_seconds, connection.interrupt)
         alarm.start()
         try:
@@ -62,24 +67,39 @@ def query_published(config: PlantConfig, query: str, *, timeout_seconds: float =
             alarm.cancel()
 
 
-def _open(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    """Open the published file, and once more where a run put another in its place meanwhile.
+def _open(path: Path, live: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """Open the published file, with the live scores beside it where there are any, and nothing else."""
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(str(path), read_only=True, config={"memory_limit": memory_limit})
+
+    connection = _as_it_is(path, connect, lambda made: made.close())
+    if live.exists():
+        attached = f"ATTACH {quote_literal(str(live))} AS live (READ_ONLY)"
+        _as_it_is(live, lambda: connection.execute(attached), lambda _: connection.execute("DETACH live"))
+        own = quote_identifier(fetch_value(connection, "SELECT current_database()"))
+        connection.execute(f"SET search_path = {quote_literal(f'{own}.mart,live.mart')}")
+    for setting, value in _NOTHING_ELSE.items():
+        connection.execute(f"SET {setting} = '{value}'")
+    return connection
+
+
+def _as_it_is(path: Path, opened: Callable[[], _Opened], close: Callable[[_Opened], object]) -> _Opened:
+    """Open a file, and once more where another was put in its place meanwhile.
 
     DuckDB reads the head of a file before it opens the file for good: a head of the old file does not fit the new one.
     """
     while True:
         before = path.stat()
         try:
-            connection = duckdb.connect(
-                str(path), read_only=True, config={"memory_limit": memory_limit, **_NOTHING_ELSE}
-            )
+            found = opened()
         except duckdb.IOException:
             if os.path.samestat(before, path.stat()):
                 raise
             continue
         if os.path.samestat(before, path.stat()):
-            return connection
-        connection.close()
+            return found
+        close(found)
 
 
 def _fetch_bounded(found: duckdb.DuckDBPyConnection, most_bytes: int) -> pd.DataFrame:
@@ -107,7 +127,7 @@ def _explain(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
         rows = (
             connection.cursor()
             .execute(  # of its own, for the query may have left a transaction that is aborted
-                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'mart' ORDER BY table_name"
+                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'mart' ORDER BY ALL"
             )
             .fetchall()
         )
