@@ -14,20 +14,20 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from pwflow_core.config import PlantConfig
+from pwflow_core.config import PlantConfig, path_expression
 from pwflow_core.edge.lines import LineReader, Readings
 from pwflow_core.errors import ConfigurationError, SourceError
 from pwflow_core.files import is_parquet, is_remote
+from pwflow_core.marks import FILE_NAME_COLUMN
 from pwflow_core.opening import is_packed, is_spreadsheet
-from pwflow_core.pipeline.source.expressions import path_values
-from pwflow_core.pipeline.source.source import FILE_NAME_COLUMN, Source, find_files, label_files
+from pwflow_core.pipeline.source.source import find_files, label_files
 from pwflow_core.watching.arriving import Arrived, join_readings
 
 __all__ = ["Folder"]
@@ -38,6 +38,8 @@ _LONGEST_LINE = 1 << 20
 _HEADER_LINES = 50
 _DELIMITERS = ",;\t|"
 _MOST_OF_HEAD = 4_096
+_COLUMN_OF_PATH = {FILE_NAME_COLUMN: "name of the file"}
+"""The column that a line gets with what the path gives."""
 _DONE = -1
 """Position of a file of Parquet that was read."""
 
@@ -54,7 +56,6 @@ class _File:
         size: Its size, bytes.
         is_skipping: Whether the line is too long that goes on at `offset`.
         extra: Columns that its path gives.
-        header: The line with the names of its columns.
         delimiter: What is between them.
         reader: What reads its lines.
         changed_at: When its size was another one last, on the clock of `monotonic`.
@@ -67,7 +68,6 @@ class _File:
     size: int = 0
     is_skipping: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
-    header: str | None = None
     delimiter: str = ","
     reader: LineReader | None = None
     changed_at: float = 0.0
@@ -225,12 +225,11 @@ class Folder:
         """Return the columns that the path of a file gives."""
         if not label or self._rules is None:
             return {}
-        source = Source.from_json(json.dumps(dict(self._rules)))
-        try:
-            known = path_values(source, label)
-        except SourceError:
-            known = {}
-        return {**known, FILE_NAME_COLUMN: label}
+        pattern = self._rules.get("path_columns")
+        match = path_expression(pattern).search(label) if pattern else None
+        known = {name: value for name, value in (match.groupdict() if match else {}).items() if value is not None}
+        used = {self._rules["machine"], *self._rules["segments"]}
+        return known | ({_COLUMN_OF_PATH[FILE_NAME_COLUMN]: label} if FILE_NAME_COLUMN in used else {})
 
     def _read_file(self, file: _File, most_bytes: int) -> tuple[int, list[Readings]]:
         """Read what has come; return how many bytes that is."""
@@ -255,42 +254,47 @@ class Folder:
             file.is_skipping = True
             self._advance(file, len(data))
             return len(data), []
-        lines = data[:end].decode(self._encoding, errors="replace").split("\n")[:-1]
+        lines = data[:end].decode(self._encoding, errors="surrogateescape").split("\n")[:-1]
         if file.is_skipping:
             lines, file.is_skipping = lines[1:], False
         self._advance(file, end)
-        return end, [file.reader.read([self._with_extra(file, line) for line in lines if line.strip() != file.header])]
+        if file.extra:
+            cells = _cells_behind(file.extra.values(), file.delimiter)
+            lines = [line.rstrip("\r") + cells for line in lines if line.strip()]
+        return end, [file.reader.read(lines)]
 
     def _find_header(self, file: _File) -> bool:
         """Find the line with the names of the columns; a file without one waits."""
-        rules = dict(self._rules or {})
-        wanted = [rules["timestamp"]] if isinstance(rules["timestamp"], str) else list(rules["timestamp"])
+        given = self._rules.get("delimiter") if self._rules else None
         with Path(file.path).open("rb") as stream:
             start = 0
             for _ in range(_HEADER_LINES):
                 line = stream.readline(_LONGEST_LINE)
                 if not line.endswith(b"\n"):
                     return False
-                text = line.decode(self._encoding, errors="replace").removeprefix("\ufeff").strip()
+                text = line.decode(self._encoding, errors="surrogateescape").removeprefix("\ufeff").strip("\r\n")
                 start += len(line)
-                for delimiter in [rules["delimiter"]] if rules.get("delimiter") else _DELIMITERS:
-                    cells = [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
-                    if all(name in cells for name in wanted):
-                        file.header, file.delimiter = text, delimiter
-                        self._advance(file, max(0, start - file.offset))
-                        file.reader = LineReader(rules | {"delimiter": delimiter}, is_csv=True)
-                        header = _joined([*cells, *file.extra], delimiter)
-                        file.reader.read([header])
-                        return True
+                for delimiter in [given] if given else _DELIMITERS:
+                    reader = LineReader(self._line_rules | {"delimiter": delimiter}, is_csv=True)
+                    try:
+                        reader.read([text + _cells_behind(file.extra, delimiter)])
+                    except SourceError:
+                        continue
+                    file.reader, file.delimiter = reader, delimiter
+                    self._advance(file, max(0, start - file.offset))
+                    return True
         self._ignored.add(file.path)
         self.refused["file_without_header"] += 1
         file.offset = file.size
         return False
 
-    def _with_extra(self, file: _File, line: str) -> str:
-        if not file.extra or not line.strip():
-            return line
-        return f"{line.rstrip()}{file.delimiter}{_joined(file.extra.values(), file.delimiter)}"
+    @property
+    def _line_rules(self) -> dict[str, Any]:
+        """What lines are read by: what the path of a file gives is a column of theirs."""
+        rules = dict(self._rules or {})
+        rules["machine"] = _COLUMN_OF_PATH.get(rules["machine"], rules["machine"])
+        rules["segments"] = [_COLUMN_OF_PATH.get(name, name) for name in rules["segments"]]
+        return rules | {"path_columns": None}
 
     def _advance(self, file: _File, n_bytes: int) -> None:
         file.offset += n_bytes
@@ -307,7 +311,7 @@ class Folder:
         if file.offset == _DONE:
             return 0, []
         if file.reader is None:
-            file.reader = LineReader(self._rules or {})
+            file.reader = LineReader(self._line_rules)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             try:
@@ -332,9 +336,12 @@ class Folder:
                 file.reader.refused.clear()
 
 
-def _joined(cells: Iterable[str], delimiter: str) -> str:
+def _cells_behind(cells: Collection[str], delimiter: str) -> str:
+    """Return further cells of a line, with the delimiter before each."""
+    if not cells:
+        return ""
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(list(cells))
+    csv.writer(text, delimiter=delimiter, lineterminator="").writerow(["", *cells])
     return text.getvalue()
 
 

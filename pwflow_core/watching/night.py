@@ -13,7 +13,7 @@ from pwflow_core.edge.bundle import Bundle, open_bundle
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.serialization import pack, unpack
 
-__all__ = ["BUNDLE", "CASES", "FACTS", "POINTER", "Night", "join_states", "last_times", "read_night"]
+__all__ = ["BUNDLE", "CASES", "FACTS", "POINTER", "Night", "last_times", "later_part", "read_night"]
 
 POINTER = "night"
 """File with the name of the folder of the last night, in the folder of the watch."""
@@ -92,22 +92,16 @@ def last_times(state: bytes) -> dict[str, int]:
     return dict(zip(document["machines"], arrays["last_at"].tolist(), strict=True))
 
 
-def join_states(night: bytes, live: bytes) -> bytes:
-    """Return a state of the scorer with each machine as in that of the two which has its later reading.
+def later_part(state: bytes, read_until: Mapping[str, int]) -> bytes:
+    """Return the part of a state that is later than what a night has read, of the machines that it knows.
 
-    Of equals, that of the night is taken: it knows the late readings too. So it is where sensors or features changed.
+    Where both end with the same reading, the night counts: it knows the readings too that came late.
     """
-    arrays, document = unpack(night, _STATE)
-    ours, known = unpack(live, _STATE)
-    if known["sensors"] != document["sensors"]:
-        return night
-    machines, segments = list(document["machines"]), list(document["segments"])
-    for place, machine in enumerate(known["machines"]):
-        if machine not in machines:
-            continue  # gone from the warehouse
-        at = machines.index(machine)
-        if ours["last_at"][place] > arrays["last_at"][at]:
-            segments[at] = known["segments"][place]
-            for name, array in arrays.items():
-                array[at] = ours[name][place]
-    return pack(_STATE, arrays, {"machines": machines, "segments": segments, "sensors": document["sensors"]})
+    arrays, document = unpack(state, _STATE)
+    kept = [
+        place
+        for place, (machine, at) in enumerate(zip(document["machines"], arrays["last_at"].tolist(), strict=True))
+        if machine in read_until and at > read_until[machine]
+    ]
+    part = {name: [document[name][place] for place in kept] for name in ("machines", "segments")}
+    return pack(_STATE, {name: array[kept] for name, array in arrays.items()}, {**document, **part})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.edge import EdgeScorer, Score
 from pwflow_core.edge.lines import Readings
-from pwflow_core.watching.night import Night, join_states
+from pwflow_core.watching.night import Night, later_part
 
 __all__ = ["LiveScorer"]
 
@@ -47,7 +47,7 @@ class LiveScorer:
         self._night = night
         self._scorer = EdgeScorer(night.bundle)
         if state is not None:
-            self._scorer.restore(join_states(night.bundle.files["state"], state))
+            self._scorer.restore(later_part(state, night.read_until))
 
     def state(self) -> bytes:
         """Return what the next readings depend on."""
@@ -58,7 +58,7 @@ class LiveScorer:
 
         A machine that the warehouse does not know is not scored: names on the wire must not fill the memory.
         """
-        names = [name.strip() for name in readings.machine]
+        names = [name.strip(" ") for name in readings.machine]
         until = self._night.read_until
         is_known = np.array([name in until for name in names], dtype=np.bool_)
         is_read = readings.at <= np.array([until.get(name, _NEVER) for name in names], dtype=np.int64)

@@ -31,9 +31,8 @@ class StandardInput:
     def __init__(self, stream: BinaryIO, *, is_csv: bool = False) -> None:
         self.refused: Counter[str] = Counter()
         self._stream, self._is_csv = stream, is_csv
-        self._rest = b""
+        self._rest, self._encoding = b"", "utf-8"
         self._is_over = self._is_skipping = False
-        self._header: str | None = None
         self._reader: LineReader | None = None
 
     @property
@@ -44,9 +43,9 @@ class StandardInput:
     def use(self, rules: Mapping[str, Any]) -> None:
         """See `Source`."""
         self._count()
-        self._reader = LineReader(rules, is_csv=self._is_csv)
-        if self._header is not None:
-            self._reader.read([self._header])
+        before = self._reader
+        self._reader = LineReader(rules, is_csv=self._is_csv) if before is None else before.with_source(rules)
+        self._encoding = (rules.get("encoding") or "utf-8") if self._is_csv else "utf-8"
 
     def take(self, wait_seconds: float) -> Arrived | None:
         """See `Source`."""
@@ -63,9 +62,7 @@ class StandardInput:
         if not data:
             whole, self._rest = [*whole, self._rest], b""
         self._is_over = not data
-        lines = [line.decode("utf-8", errors="replace") for line in whole]
-        if self._is_csv and self._header is None:
-            self._header = next((line for line in lines if line.strip()), None)
+        lines = [line.decode(self._encoding, errors="surrogateescape") for line in whole]
         readings = self._reader.read(lines)
         self._count()
         return Arrived(readings, at) if readings.machine else None

@@ -236,7 +236,7 @@ def _parts(number: int, score: Score, at: int) -> list[tuple[Any, ...]]:
             score.cluster_key,
             at,
         )
-        for part in score.blame
+        for part in score.contributions
     ]
 
 

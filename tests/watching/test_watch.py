@@ -18,6 +18,7 @@ from pwflow_core.errors import ConfigurationError, LiveStoreError, NotFittedErro
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_core.plant import Plant
+from pwflow_core.warehouse import fetch_value as query_value
 from pwflow_core.watching.copying import copy_night
 from pwflow_core.watching.night import read_night
 from pwflow_core.watching.refreshing import copy_in_a_process
@@ -346,6 +347,20 @@ def test_files_of_other_kinds_and_with_lines_above_the_header_are_read_or_counte
     assert counts.readings == 80
     assert +counts.refused == {"file_without_header": 1, "file_not_followed": 1, "malformed_line": 1}
     assert make_watch(watched).run().readings == 0
+
+
+def test_what_the_path_of_a_file_says_is_a_column_of_its_lines(watched):
+    with watched.warehouse.transaction() as connection:
+        source = json.loads(query_value(connection, "SELECT value FROM core.plant_facts WHERE fact = 'source'"))
+        source |= {"machine": "press", "path_columns": "(?P<press>press-[0-9])_", "segments": ["filename"]}
+        connection.execute("UPDATE core.plant_facts SET value = ? WHERE fact = 'source'", [json.dumps(source)])
+    in_this_process(watched.config, watched.config.watch_folder)
+    readings = later_readings(10).drop(columns=["machine", "recipe"])
+    put_file(watched.config.folder / "data" / "press-2_a, b.csv", readings[1::2])
+    assert make_watch(watched).run().readings == 10
+    assert live(watched)[["machine_id", "segment"]].drop_duplicates().values.tolist() == [
+        ["press-2", "press-2_a, b.csv"]
+    ]
 
 
 def test_the_oldest_live_scores_go_where_no_night_comes(watched):
