@@ -176,15 +176,17 @@ def _deliver_notices(plant: PlantResource) -> dg.JobDefinition:
 def _maintain_warehouse(plant: PlantResource) -> dg.JobDefinition:
     @dg.op(description="Puts small files together, and removes those that nobody reads any more.")
     def run_maintenance(context: dg.OpExecutionContext) -> None:
+        from pwflow_core.warehouse.base import NO_MAINTENANCE
+
         opened = plant.open()
         with refusals():
             done = opened.warehouse.maintain(opened.config.warehouse.keep_days)
-        context.log.info(str(done) if done else "The warehouse is one DuckDB file, which needs no maintenance.")
+        context.log.info(str(done or NO_MAINTENANCE))
 
     return job_of(
         run_maintenance,
         plant.config.plant.name,
         MAINTAIN_WAREHOUSE,
         "Put the small files of a lake together, and remove what is older than warehouse.keep_days; once a week is "
-        "enough. One DuckDB file needs none.",
+        "enough.",
     )

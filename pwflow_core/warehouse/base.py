@@ -14,7 +14,11 @@ from pwflow_core.errors import MemoryLimitError, NotFittedError
 from pwflow_core.storage import explain_full_disk
 from pwflow_core.warehouse.times import NIGHT_OF
 
-__all__ = ["Maintenance", "Warehouse", "committed", "prepare_session"]
+__all__ = ["NO_MAINTENANCE", "Maintenance", "Warehouse", "committed", "prepare_session"]
+
+
+NO_MAINTENANCE = "The warehouse is one DuckDB file, which needs no maintenance."
+"""What is said where `Warehouse.maintain` has nothing to do."""
 
 
 @dataclass(frozen=True)

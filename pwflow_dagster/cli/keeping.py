@@ -22,13 +22,14 @@ def maintain(config_file: Path | None, as_json: bool) -> None:
     What the tables said can be read for warehouse.keep_days; one DuckDB file needs no maintenance.
     """
     from pwflow_core.plant import Plant
+    from pwflow_core.warehouse.base import NO_MAINTENANCE
 
     config = configuration_in_force(config_file)
     done = Plant.open(config).warehouse.maintain(config.warehouse.keep_days)
     if as_json:
         echo_json({"maintenance": done})
         return
-    echo_text(str(done) if done else "The warehouse is one DuckDB file, which needs no maintenance.")
+    echo_text(str(done or NO_MAINTENANCE))
 
 
 @click.command()
