@@ -74,8 +74,9 @@ FIRST_EXCEL_DAY, LAST_EXCEL_DAY = 61, 2_958_465
 """Before day 61 spreadsheets count a day that never was."""
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_000_000
 """The years 1 to 9999, in microseconds since 1970: no reading is of another time."""
-UNIX_NUMBER = r"[+-]?\d+(?:[.,]\d*)?(?:[eE][+]?\d+)?"
-"""Shape of a time that is a count."""
+UNIX_NUMBER = r"[+-]?\d+(?:[.,]\d*)?|\d[.,]\d{9,}[eE][+]?\d+|\d(?:\.\d+)?e[+]?1[6-9]"
+"""Shape of a time that is a count. An exponent is read where all digits are there: of 1.77232E+12 a spreadsheet has
+rounded the minutes away."""
 ISO_OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
 """Shape of a distance from UTC behind a time."""
 

@@ -40,7 +40,8 @@ RESERVED_COLUMNS = frozenset(
 
 DATE_IN_PATH = (
     r"(?:(?:19|20)\d\d[-_.]?W\d\d|(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
-    r"(?:[T_ -]?\d\d[-:_.h]?\d\d(?:[-:_.]?\d\d)?)?Z?|(?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)?\d\d)"
+    r"(?:[T_ -]?\d\d[-:_.h]?\d\d(?:[-:_.]?\d\d)?)?Z?|(?:0[1-9]|[12]\d|3[01])"
+    r"(?:-(?:0[1-9]|1[0-2])-|_(?:0[1-9]|1[0-2])_|[.](?:0[1-9]|1[0-2])[.])(?:19|20)?\d\d)"
 )
 """What `{date}` stands for in `source.path_columns`: a day, a month, a week, a day with its time."""
 
@@ -90,6 +91,8 @@ class SourceConfig(Section):
     encoding: str | None = None
     """Encoding of the CSV files, such as `cp932` or `cp1252`. UTF-8 needs none, nor does what begins with a byte order
     mark."""
+    header: bool = True
+    """Whether the CSV files begin with the names of their columns. If not, these are `column_1`, `column_2`, …"""
     delimiter: str | None = None
     """CSV delimiter; sniffed where it is not given."""
     decimal: Literal[".", ","] = "."

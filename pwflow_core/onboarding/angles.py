@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from pwflow_core.onboarding.columns import ColumnProfile, Steps
-from pwflow_core.onboarding.names import guess_unit, words
+from pwflow_core.onboarding.names import guess_unit, has_word, words
 from pwflow_core.onboarding.sampling import Sample
-from pwflow_core.onboarding.vocabulary import ANGLES
+from pwflow_core.onboarding.vocabulary import ANGLES, TOTALS
 
 __all__ = ["find_period", "is_totaliser", "is_wrapping_counter", "wrap_of"]
 
-_TURN = 360.0
+_TURNS = (360.0, math.tau, 400.0)
+"""Degrees, radians, gon."""
 _SECTORS = 72
 _ENOUGH = 100
 
@@ -22,10 +25,15 @@ def find_period(profile: ColumnProfile, steps: Steps) -> float | None:
     if profile.low is None or profile.high is None or steps.n < _ENOUGH:
         return None
     named = bool(set(words(profile.name)) & ANGLES) or guess_unit(profile.name) == "°"
-    within = (profile.low >= 0 and profile.high <= _TURN) or (profile.low >= -_TURN / 2 and profile.high <= _TURN / 2)
-    wide = profile.high - profile.low > 0.9 * _TURN
-    jumps = steps.far_down > 0 and steps.far_up > 0
-    return _TURN if named and within and wide and jumps else None
+    if not named or not steps.far_down or not steps.far_up:
+        return None
+    return next((turn for turn in _TURNS if _is_within(turn, profile.low, profile.high)), None)
+
+
+def _is_within(turn: float, low: float, high: float) -> bool:
+    """Whether values go nearly all the way round, and not farther."""
+    edge = turn * (1 + 1e-6)
+    return high - low > 0.9 * turn and ((low >= 0 and high <= edge) or (low >= -edge / 2 and high <= edge / 2))
 
 
 def wrap_of(sample: Sample, profile: ColumnProfile, steps: Steps) -> dict[str, float]:
@@ -55,8 +63,15 @@ def is_totaliser(steps: Steps) -> bool:
     return steps.n >= _ENOUGH and steps.down == 0 and steps.up >= 0.5
 
 
-def is_wrapping_counter(steps: Steps, *, is_whole: bool) -> bool:
-    """Whether whole numbers only go up, but for the steps with which they begin again at their low end."""
+def is_wrapping_counter(steps: Steps, *, is_whole: bool, name: str = "") -> bool:
+    """Whether numbers only go up, but for the steps with which they begin again at their low end.
+
+    They are whole, or their column is called like a total.
+    """
     return (
-        is_whole and steps.n >= _ENOUGH and steps.up >= 0.5 and 0 < steps.down <= 0.05 and steps.down == steps.far_down
+        (is_whole or has_word(name, TOTALS))
+        and steps.n >= _ENOUGH
+        and steps.up >= 0.5
+        and 0 < steps.down <= 0.05
+        and steps.down == steps.far_down
     )

@@ -12,14 +12,17 @@ from pathlib import Path
 from statistics import mode
 
 from pwflow_core.errors import SourceError
+from pwflow_core.marks import MISSING_WORDS
 from pwflow_core.onboarding.content import Content
 from pwflow_core.onboarding.layout import is_named
 
-__all__ = ["check_header", "find_dialect", "find_header"]
+__all__ = ["find_dialect", "find_header", "has_header"]
 
 _DELIMITERS = (";", "\t", "|", ",")
 _SNIFFED_LINES = 100
 _DATA = re.compile(r"[+-]?\d[\d.,:/ T+-]*(_\d+)?")
+_CLOCK = re.compile(r"\d{1,2}:\d{2}")
+_NUMBER = re.compile(r"[+-]?[\d.,' \u00a0\u202f]*\d([eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)")
 
 
@@ -83,18 +86,37 @@ def _records(content: Content, delimiter: str) -> list[tuple[int, list[str]]]:
     return records
 
 
-def check_header(path: Path, names: list[str]) -> None:
-    """Raise if the names of the columns are values.
+def has_header(path: Path, names: list[str], content: Content, delimiter: str) -> bool:
+    """Whether the first line has the names of the columns; if not, it is a row like all others.
 
     Columns that are merely numbered (0, 1, 2) are names.
 
     Raises:
-        SourceError: The file has no header.
+        SourceError: There are values in the place of names, but not every column holds times, numbers or text from the
+            first row on, so that nobody can tell which of them is the time.
     """
     data = [name for name in names if _DATA.fullmatch(name)]
     counted = {name for name in data if name.isdigit()} >= {str(i) for i in range(1, len(data))}
-    if (2 * len(data) > len(names) and not counted) or any(_DATE.match(name) for name in names):
-        raise SourceError(
-            f"Expected a first line with column names in {path}, got values ({', '.join(names[:4])}): add a "
-            "header line to the export."
-        )
+    if not ((2 * len(data) > len(names) and not counted) or any(_DATE.match(name) for name in names)):
+        return True
+    rows = [fields for _, fields in _records(content, delimiter)]
+    if len(rows) > 1 and len(set(map(len, rows))) == 1:
+        columns = [{kind for kind in map(_kind, column) if kind} for column in zip(*rows, strict=True)]
+        if all(len(kinds) <= 1 for kinds in columns) and columns.count({"date"}) == 1 and {"number"} in columns:
+            return False
+    raise SourceError(
+        f"Expected a first line with column names in {path}, got values ({', '.join(names[:4])}): add a "
+        "header line to the export."
+    )
+
+
+def _kind(field: str) -> str:
+    """Return what a field looks like; nothing for one that is missing."""
+    field = field.strip()
+    if field.lower() in MISSING_WORDS:
+        return ""
+    if _DATE.match(field):
+        return "date"
+    if _CLOCK.match(field):
+        return "clock"
+    return "number" if _NUMBER.fullmatch(field) else "text" if field else ""

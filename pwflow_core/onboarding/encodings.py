@@ -14,7 +14,16 @@ from pwflow_core.opening import has_byte_order_mark, is_spreadsheet, open_bytes
 __all__ = ["find_encoding"]
 
 _HEAD_BYTES = 1 << 18
+_MOST = 0.6
 _EAST_ASIAN = ("HIRAGANA", "KATAKANA", "CJK", "FULLWIDTH", "IDEOGRAPHIC")
+_CHINESE = frozenset(
+    "时间日期温度压力流量电流压转速振动湿频率液位阀门开关进出入口炉管泵风机设备编号名称数值单状态质测点功湿浓阴阳总累计主高低前后左右上下号"
+)
+_KOREAN = frozenset(
+    "시간일자날짜온도압력유량전류회속진동습주파수위밸브개폐입출구로관펌프기계설비번호이름값단상태품질측정점센서농높낮평균합누적"
+)
+_WITH_LETTERS = {"gb2312": ("gb18030", _CHINESE), "euc_kr": ("cp949", _KOREAN)}
+"""Encodings that are told by usual letters: how strictly text is decoded for the test, and what it is then called."""
 _SIGNS = frozenset("℃℉㎥㎡㎏㎝㎜Ωμ°・ー、。（）％№℡〜△○●")
 
 
@@ -46,11 +55,27 @@ def _guess(head: bytes, path: Path) -> str:
             f"Expected CSV text, got binary data in {path}: export it as CSV UTF-8, or give a Parquet file the ending "
             ".parquet."
         )
+    for strict, (name, letters) in _WITH_LETTERS.items():
+        if _decodes(head, strict) and _share_of(head.decode(strict, errors="ignore"), letters) > _MOST:
+            return name
     if _decodes(head, "cp932") and _is_east_asian(head.decode("cp932", errors="ignore")):
         return "cp932"
     if _decodes(head, "euc_jp") and _is_east_asian(head.decode("euc_jp", errors="ignore")):
         return "euc_jp"
+    if _decodes(head, "cp1251") and _is_beyond_latin(head.decode("latin-1")):
+        return "cp1251"
     return "cp1252" if _decodes(head, "cp1252") else "latin-1"
+
+
+def _share_of(text: str, letters: frozenset[str]) -> float:
+    beyond = [letter for letter in text if letter.isalpha() and not letter.isascii()]
+    return sum(letter in letters for letter in beyond) / max(1, len(beyond))
+
+
+def _is_beyond_latin(text: str) -> bool:
+    """Whether letters beyond ASCII mostly stand side by side, as they do in Cyrillic words and not in Western ones."""
+    beyond = [letter.isalpha() and not letter.isascii() for letter in text]
+    return 2 * sum(a and b for a, b in pairwise(beyond)) > sum(beyond)
 
 
 def _decodes(head: bytes, encoding: str) -> bool:
@@ -75,4 +100,4 @@ def _is_east_asian(text: str) -> bool:
         unicodedata.name(a, "").startswith("HALFWIDTH") and unicodedata.name(b, "").startswith("HALFWIDTH")
         for a, b in pairwise(text)
     )
-    return usual + (halfwidth if 2 * neighbours > halfwidth else 0) > 0.6 * len(letters)
+    return usual + (halfwidth if 2 * neighbours > halfwidth else 0) > _MOST * len(letters)

@@ -74,6 +74,7 @@ class Inspection:
         path_columns: Regular expression that finds columns in the path, or None.
         encoding: Encoding of text that is not UTF-8, or None.
         thousands: Comma or point between thousands in CSV files, or None.
+        header: Whether CSV files begin with the names of their columns.
     """
 
     delimiter: str | None
@@ -104,3 +105,4 @@ class Inspection:
     path_columns: str | None = None
     encoding: str | None = None
     thousands: str | None = None
+    header: bool = True

@@ -160,6 +160,7 @@ def inspect_source(
             good_quality=quality.good,
             path_columns=path.pattern if path else None,
             encoding=sample.encoding,
+            header=sample.files[0].has_header,
         )
 
 

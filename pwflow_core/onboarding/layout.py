@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-__all__ = ["EMPTY_COLUMN", "CsvLayout", "find_layout", "has_values", "is_named"]
+__all__ = ["EMPTY_COLUMN", "CsvLayout", "find_layout", "has_values", "is_named", "layout_without_header"]
 
 EMPTY_COLUMN = "_empty_"
 """Beginning of the name of a column that is nothing but a delimiter at the end of every row."""
@@ -69,6 +69,18 @@ def find_layout(head: bytes, delimiter: str, is_header: Collection[str] | int) -
     names = _unique(_clean(header.fields)) if n_extra >= 0 else _unique(_clean(header.fields)[:n_extra])
     names += tuple(f"{EMPTY_COLUMN}{i}" for i in range(n_extra))
     return CsvLayout(following[n_units - 1].after if n_units else header.after, names)
+
+
+def layout_without_header(head: bytes, delimiter: str) -> CsvLayout:
+    """Return the layout of a file whose first line is a row: its columns are called column_1, column_2 and so on."""
+    records = _read_records(head, delimiter)
+    counts = [len(record.fields) for record in records]
+    n = max(set(counts), key=counts.count) if counts else 0
+    rows = [record.fields for record in records if len(record.fields) == n]
+    n_filled = n
+    while n_filled and not any(row[n_filled - 1].strip() for row in rows):
+        n_filled -= 1
+    return CsvLayout(0, tuple(f"column_{i + 1}" if i < n_filled else f"{EMPTY_COLUMN}{i - n_filled}" for i in range(n)))
 
 
 def has_values(fields: Sequence[str]) -> bool:

@@ -156,6 +156,7 @@ def inspect_long(
         nanoseconds=shape.nanoseconds,
         path_columns=path.pattern if path is not None else None,
         encoding=sample.encoding,
+        header=sample.files[0].has_header,
     )
 
 

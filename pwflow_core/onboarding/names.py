@@ -10,7 +10,7 @@ from pwflow_core.onboarding.vocabulary import UNIT_SUFFIXES, UNITS
 
 __all__ = ["guess_unit", "has_word", "name_sensors", "only_words", "words"]
 
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-zäöüß]+|[A-Z]+|[^\W\d_]+|\d+")
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-zß-öø-ž]+|[A-Z]+|[^\W\d_]+|\d+")
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -33,6 +33,8 @@ def guess_unit(name: str) -> str:
     """Return the unit that a name spells out, as in `Temp [°C]` or `pressure_bar`, else nothing."""
     if bracket := re.search(r"[\[(]\s*([^\[\]()]{1,10}?)\s*[\])]\s*$", name):
         return bracket[1] if bracket[1] in UNITS else ""
+    if said := re.search(r"(?: in |,\s*|\s/\s)(\S{1,10})$", name):
+        return said[1] if said[1] in UNITS else ""
     lower = name.lower()
     for suffix in sorted(UNIT_SUFFIXES, key=len, reverse=True):
         if re.search(rf"[^\W_][_ .-]+{suffix.replace('_', '[_ ./-]')}$", lower):

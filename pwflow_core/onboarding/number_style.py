@@ -18,12 +18,15 @@ _SIGN = r"[+-]?"
 _UNIT_BEHIND = r"^[+-]?[\d.,' ]*\d(?:[eE][+-]?\d+)?\s*([^\d\s.,'+-][^\d]{0,9}\d?)$"
 _SHAPES = {
     # sure: only one reading makes a number of it
-    "decimal": r"(?:0|\d{{4,}}){0}\d+|\d+{0}(?:\d{{1,2}}|\d{{4,}})|{0}\d+",
+    "decimal": r"(?:0|\d{{4,}}){0}\d+|\d+{0}(?:\d{{1,2}}|\d{{4,}})|{0}\d+|\d+{0}\d+[eE][+-]?\d+",
     "thousands": r"[1-9]\d{{0,2}}(?:{0}\d{{3}}){{2,}}|[1-9]\d{{0,2}}(?:{0}\d{{3}})+{1}\d+",
     # open: three digits behind one sign
     "open": r"[1-9]\d{{0,2}}{0}\d{{3}}",
 }
+_APART = r"[+-]?[1-9]\d{0,2}(?:[ ']\d{3})+(?:[.,]\d*)?"
+"""Thousands apart by spaces or apostrophes, which are never a decimal sign."""
 _WHOLE = r"[1-9]\d{2}"
+_BETWEEN = " '"
 _OTHER = {".": ",", ",": "."}
 _NAMES = {".": "point", ",": "comma"}
 _MOST_UNITS = 0.5
@@ -147,6 +150,8 @@ def _count(sample: Sample, columns: list[SampledColumn], units: dict[str, str]) 
         text = clean_text(column.key)
         if unit := units.get(column.name):
             text = f"trim(replace({text}, {quote_literal(unit)}, ''))"
+        apart = f"regexp_full_match({text}, {quote_literal(_APART)})"
+        text = f"CASE WHEN {apart} THEN translate({text}, {quote_literal(_BETWEEN)}, '') ELSE {text} END"
         kinds = [(kind, sign) for kind in _SHAPES for sign in ".,"]
         tests = [
             f"regexp_full_match({text}, {quote_literal(_SIGN + '(?:' + _shape(kind, sign) + ')')})"

@@ -144,7 +144,7 @@ def why_not_a_sensor(profile: ColumnProfile, steps: Steps, n_rows: int, n_header
         return f"is always {profile.low:g}", True
     if _is_counter(profile, steps):
         return f"counts up ({profile.low:.10g} to {profile.high:.10g})", True
-    if is_wrapping_counter(steps, is_whole=profile.is_whole):
+    if is_wrapping_counter(steps, is_whole=profile.is_whole, name=profile.name):
         return f"counts up and begins again ({profile.low:.10g} to {profile.high:.10g})", True
     few = profile.is_whole and profile.n_distinct <= _FEW_VALUES and n_rows >= _ENOUGH_ROWS
     if few and not is_quantity(profile.name):

@@ -18,9 +18,9 @@ import duckdb
 from pwflow_core.errors import SourceError, first_line
 from pwflow_core.files import escape_glob, is_number_type, is_parquet
 from pwflow_core.onboarding.content import Content, open_content
-from pwflow_core.onboarding.dialect import check_header, find_dialect, find_header
+from pwflow_core.onboarding.dialect import find_dialect, find_header, has_header
 from pwflow_core.onboarding.encodings import find_encoding
-from pwflow_core.onboarding.layout import EMPTY_COLUMN, find_layout
+from pwflow_core.onboarding.layout import EMPTY_COLUMN, find_layout, layout_without_header
 from pwflow_core.opening import is_packed, is_spreadsheet, plain_file, split_member
 from pwflow_core.spelling import NumberSpelling
 from pwflow_core.warehouse import quote_identifier, quote_literal
@@ -46,6 +46,7 @@ class SampledFile:
     skip_lines: int = 0
     names: tuple[str, ...] = ()
     """Names of the columns, where the first line does not have them."""
+    has_header: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,9 @@ def draw_sample(files: Sequence[Path], delimiter: str | None, encoding: str | No
             )
         looked, odd = _of_one_layout(looked)
         assumptions += odd
+        if not looked[0].file.has_header:
+            names = ", ".join(list(looked[0].file.types)[:3])
+            assumptions.append(f"The files have no header: their columns are called {names}, …: check this.")
         columns, n_headers = _columns(connection, looked, filled, opening)
         n_rows = _load(connection, looked, columns)
         yield Sample(
@@ -170,7 +174,7 @@ def _look_at_all(
 def open_whole(
     connection: duckdb.DuckDBPyConnection, path: Path, sample: Sample, columns: Sequence[SampledColumn], folder: Path
 ) -> str | None:
-    """Return the query of all rows of a file, with some of the columns as they are in the sample.
+    """Return the query of all rows of a file, with some of its columns by their keys; only empty text is NULL.
 
     Returns:
         None if the file lacks one of them.
@@ -184,7 +188,7 @@ def open_whole(
     names = {name.lower(): name for name in look.file.types}
     if any(column.name.lower() not in names for column in columns):
         return None
-    select = ", ".join(f"{_as_sampled(column, names[column.name.lower()])} AS {column.key}" for column in columns)
+    select = ", ".join(f"{_as_read(column, names[column.name.lower()])} AS {column.key}" for column in columns)
     where = quote_literal(escape_glob(look.file.plain))
     if look.content is None:
         return f"SELECT {select} FROM read_parquet({where}, hive_partitioning = false)"
@@ -264,15 +268,13 @@ class _Look:
         if layout := find_layout(content.start, found, skip):
             skip, names = layout.skip_lines, layout.names
             content.use_header(layout.names, found)
-        header = content.header(skip)
-        with _naming(path), tempfile.TemporaryDirectory() as folder:
-            excerpt = Path(folder) / "excerpt.csv"
-            excerpt.write_bytes(header + content.head(skip, 2))
-            relation = _read_csv(connection, excerpt, found)
-            types = {name: "VARCHAR" for name in relation.columns if not name.startswith(EMPTY_COLUMN)}
-            has_rows = bool(relation.limit(1).fetchall())
-        check_header(path, list(types))
-        return cls(SampledFile(path, plain, types, skip, names), has_rows, found, content)
+        types, has_rows = _read_head(connection, path, content, skip, found)
+        is_named = has_header(path, list(types), content, found)
+        if not is_named:
+            skip, names = 0, layout_without_header(content.start, found).names
+            content.use_header(names, found)
+            types, has_rows = _read_head(connection, path, content, skip, found)
+        return cls(SampledFile(path, plain, types, skip, names, is_named), has_rows, found, content)
 
     def insert(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
         with _naming(self.file.path):
@@ -310,6 +312,18 @@ class _Look:
                 f"file_row_number >= {start} AND file_row_number < {start + count}"
             )
             rows.project(f"{number}, {block}, file_row_number, {select}").insert_into("sample")
+
+
+def _read_head(
+    connection: duckdb.DuckDBPyConnection, path: Path, content: Content, skip: int, delimiter: str
+) -> tuple[dict[str, str], bool]:
+    """Return the columns of a CSV file with their types, and whether it has a row."""
+    with _naming(path), tempfile.TemporaryDirectory() as folder:
+        excerpt = Path(folder) / "excerpt.csv"
+        excerpt.write_bytes(content.header(skip) + content.head(skip, 2))
+        relation = _read_csv(connection, excerpt, delimiter)
+        types = {name: "VARCHAR" for name in relation.columns if not name.startswith(EMPTY_COLUMN)}
+        return types, bool(relation.limit(1).fetchall())
 
 
 def _ranges(n_total: int, n_rows: int) -> list[tuple[int, int]]:
@@ -402,6 +416,11 @@ def _load(connection: duckdb.DuckDBPyConnection, looked: list[_Look], columns: t
         select = ", ".join(_as_sampled(column, names.get(column.name.lower())) for column in columns)
         look.insert(connection, number, select, budget // len(looked))
     return int(connection.table("sample").aggregate("count(*)").fetchall()[0][0])
+
+
+def _as_read(column: SampledColumn, name: str) -> str:
+    value = f"{quote_identifier(name)}::{column.type}"
+    return f"nullif(trim({value}), '')" if column.is_text else value
 
 
 def _as_sampled(column: SampledColumn, name: str | None) -> str:

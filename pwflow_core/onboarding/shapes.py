@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from pwflow_core.onboarding.columns import ColumnProfile
 from pwflow_core.onboarding.names import has_word, only_words, words
@@ -30,11 +30,16 @@ from pwflow_core.onboarding.vocabulary import (
 __all__ = ["LongShape", "Quality", "find_channels", "find_long", "find_quality", "repeated_share"]
 
 _MOST_TAGS = 20_000
+_REPEATED, _APART = 0.2, 0.02
+"""Part of the rows whose time is not new: above the first, times repeat; up to the second, they do not."""
 _MOST_QUALITIES = 30
 _GOOD = re.compile(r"good|ok|valid|gut|gültig|正常|良|有効|true|g$|normal")
 _LARGEST_CODE = 255
 _OPC = (0, 4, 8, 12, 16, 20, 24, 28, 64, 68, 80, 84, 88, 192, 216)
 _NANOSECONDS = frozenset({"nano", "nanos", "nanosecond", "nanoseconds", "ns", "nanosec"})
+_NAMES = frozenset({"target", "class"})
+"""Words for a label that a long export also has for the name of a sensor."""
+_NAMELESS = re.compile(r"column_\d+")
 _TYPES = frozenset({"type", "datatype", "unit", "einheit", "format", "単位"})
 
 
@@ -107,6 +112,8 @@ def _is_quality(profile: ColumnProfile, profiles: Mapping[str, ColumnProfile]) -
     texts = [value.lower() for value in profile.values]
     said = {word for text in texts for word in (text, *words(text))}
     if not profile.is_numeric and said & SURE_QUALITY_VALUES and said <= QUALITY_VALUES:
+        return True
+    if texts and all(set(words(value)[:1]) & SURE_QUALITY_VALUES for value in profile.values):  # BadSensorFailure
         return True
     if profile.is_numeric and profile.is_whole and _stem(profile.name, ("q",)) in columns:
         return bool(profile.values) and min(_numbers(profile)) >= 0 and max(_numbers(profile)) <= _LARGEST_CODE
@@ -198,19 +205,23 @@ def find_long(
         and 1 <= p.n_distinct <= _MOST_TAGS
         and p.n >= 0.9 * sample.n_rows
         and (not p.is_numeric or p.is_whole)
-        and not has_word(n, LABELS | _TYPES)
+        and not has_word(n, (LABELS - _NAMES) | _TYPES)
     ]
     tags = [p for p in names if has_word(p.name, POINTS)]
     numbers = [p for p in numbers if p not in tags and p not in values and p.name != machine]
     if not values:
-        values = [p for p in numbers if tags] if len(numbers) == 1 else []
+        is_nameless = all(_NAMELESS.fullmatch(p.name) for p in numbers)
+        values = [p for p in numbers if tags or is_nameless] if len(numbers) == 1 else []
         numbers = []
     if not values or any(p.n_distinct > 1 and not p.is_whole for p in numbers):
         return None
     tag = _choose_tag(sample, time, tags)
-    if tag is None:
+    others = [p for p in names if not _is_machine(p.name) and p.n_distinct > 1 and p is not tag]
+    if tag is None or (tag.values and not set(words(tag.values[0])) - READ_VALUES and tag.n_distinct == 1):
         machines = [p.column.key for p in names if _is_machine(p.name)]
-        tag = _telling(sample, time, [p for p in names if not _is_machine(p.name) and p.n_distinct > 1], machines)
+        tag = _telling(sample, time, others, machines) or tag
+    if tag is None and not machine and (pair := _telling_together(sample, time, others, values[0])):
+        tag, machine = pair
     if tag is None:
         return None
     found = machine or _machine_beside(sample, profiles, time, tag, taken | {p.name for p in values})
@@ -263,10 +274,34 @@ def _telling(
     sample: Sample, time: TimeColumn, names: Sequence[ColumnProfile], machines: Sequence[str]
 ) -> ColumnProfile | None:
     """Return the column without which times repeat, also of one machine, and with which they do not."""
-    if repeated_share(sample, time, machines) <= 0.2:
+    if repeated_share(sample, time, machines) <= _REPEATED:
         return None
-    apart = [p for p in names if repeated_share(sample, time, [p.column.key, *machines]) <= 0.02]
+    apart = [p for p in names if repeated_share(sample, time, [p.column.key, *machines]) <= _APART]
     return min(apart, key=lambda p: (p.is_numeric, p.n_distinct), default=None)
+
+
+def _telling_together(
+    sample: Sample, time: TimeColumn, names: Sequence[ColumnProfile], value: ColumnProfile
+) -> tuple[ColumnProfile, str] | None:
+    """Return two columns of text that tell the rows of one time apart only together: the sensor and the machine.
+
+    The sensor is the one within whose rows the numbers differ far less.
+    """
+    texts = [p for p in names if not p.is_numeric]
+    if repeated_share(sample, time) <= _REPEATED:
+        return None
+    for one, other in combinations(texts, 2):
+        if repeated_share(sample, time, [one.column.key, other.column.key]) <= _APART:
+            near, far = sorted((one, other), key=lambda p: _spread_within(sample, p, value))
+            if 2 * _spread_within(sample, near, value) < _spread_within(sample, far, value):
+                return near, far.name
+    return None
+
+
+def _spread_within(sample: Sample, names: ColumnProfile, value: ColumnProfile) -> float:
+    """Return the usual standard deviation of the numbers that go with one name."""
+    groups = sample.connection.table("numbered").aggregate(f"stddev_pop(n{value.column.key}) AS sd", names.column.key)
+    return float(groups.aggregate("coalesce(median(sd), 0.0)").fetchall()[0][0])
 
 
 def _machine_beside(
@@ -286,9 +321,9 @@ def _machine_beside(
     named = [p for p in others if _is_machine(p.name) and not has_word(p.name, _TYPES)]
     if named:
         return named[0].name
-    if repeated_share(sample, time, [tag.column.key]) <= 0.02:
+    if repeated_share(sample, time, [tag.column.key]) <= _APART:
         return None
-    apart = [p for p in others if repeated_share(sample, time, [tag.column.key, p.column.key]) <= 0.02]
+    apart = [p for p in others if repeated_share(sample, time, [tag.column.key, p.column.key]) <= _APART]
     apart = [p for p in apart if not p.is_numeric] or apart
     return min(apart, key=lambda p: p.n_distinct).name if apart else None
 

@@ -17,6 +17,7 @@ from pwflow_core.onboarding.sampling import Sample, SampledColumn, open_whole
 from pwflow_core.onboarding.sentinels import are_far, is_mark
 from pwflow_core.onboarding.timestamps import TimeColumn
 from pwflow_core.opening import split_member
+from pwflow_core.spelling import NumberSpelling
 
 __all__ = ["FoundTag", "hold_of", "scan_tags"]
 
@@ -111,7 +112,8 @@ def scan_tags(
         keyed = [column for column in (*time.parts, tag, machine, *values) if column is not None]
         numbers = [number_of(column, style) for column in values]
         number = numbers[0] if len(numbers) == 1 else f"coalesce({', '.join(numbers)})"
-        texts = ", ".join(f"{column.key}::VARCHAR" for column in values)
+        said = [f"{column.key}::VARCHAR" for column in values]
+        text = f"coalesce({', '.join(f'CASE WHEN NOT {NumberSpelling().is_missing(t)} THEN {t} END' for t in said)})"
         for place, path in chosen:
             reader = open_whole(connection, path, sample, keyed, Path(folder) / str(place))
             if reader is None:
@@ -122,17 +124,17 @@ def scan_tags(
                 f"""
                 INSERT INTO found
                 SELECT {place}, tag, machine, min(row), count(*), count(number),
-                    min(number) FILTER (NOT {is_mark("number")}), max(number) FILTER (NOT {is_mark("number")}),
+                    min(number) FILTER (NOT is_mark), max(number) FILTER (NOT is_mark),
                     any_value(text) FILTER (number IS NULL), arg_min(number, instant), arg_max(number, instant),
                     min(instant), max(instant), count(instant),
-                    histogram(number) FILTER ({is_mark("number")})
-                FROM (
+                    histogram(number) FILTER (is_mark)
+                FROM (SELECT *, {is_mark("number")} AS is_mark FROM (
                     SELECT
                         {name} AS tag, {machine.key + "::VARCHAR" if machine else "NULL::VARCHAR"} AS machine,
-                        {number} AS number, coalesce({texts}) AS text, {time.instant} AS instant,
-                        row_number() OVER () AS row
+                        {number} AS number, {time.instant} AS instant, row_number() OVER () AS row,
+                        CASE WHEN {number} IS NULL THEN {text} END AS text
                     FROM ({reader})
-                )
+                ))
                 WHERE tag IS NOT NULL AND instant IS NOT NULL
                 GROUP BY tag, machine
                 """,
@@ -142,6 +144,7 @@ def scan_tags(
                 f"INSERT INTO moments SELECT {machine.key + '::VARCHAR' if machine else 'NULL::VARCHAR'}, "
                 f"approx_count_distinct({time.instant}) FROM ({reader}) GROUP BY ALL"
             )
+        connection.execute(f"DELETE FROM found WHERE {NumberSpelling().is_missing('tag')}")
         rows = connection.execute(
             """
             WITH of_machines AS (

@@ -13,7 +13,7 @@ from pwflow_core.spelling import EPOCH_FORMATS
 __all__ = ["find_formats"]
 
 _CLOCK = (
-    r"(?P<hour>\d{1,2}:\d{2})(?P<seconds>:\d{2})?(?P<fraction>[.,]\d+)?"
+    r"(?P<hour>\d{1,2}:\d{2})(?P<seconds>:\d{2})?(?P<fraction>[.,:]\d+)?"
     r"(?P<half> ?[AaPp]\.?[Mm]\b\.?)?(?P<zone>\s*[A-Za-z\[(+-].*)?"
 )
 _SHAPE = re.compile(
@@ -26,6 +26,11 @@ _MONTH_FIRST = re.compile(
     rf"((?P<gap>[ ,]+){_CLOCK})?"
 )
 _COMPACT = re.compile(r"\d{8}(?P<gap>[T _-]?)(?P<time>\d{4}|\d{6})?(?P<fraction>[.,]\d+)?(?P<zone>\s*[A-Za-z\[(+-].*)?")
+_EAST_ASIAN = re.compile(
+    r"\d{4}[年년] ?\d{1,2}[月월] ?\d{1,2}[日일]"
+    r"( ?\d{1,2}([时時시] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|:\d{2}(:\d{2})?))?"
+)
+_COUNT = re.compile(r"\d{5,19}([.,]\d+)?|\d[.,]\d{9,}[eE]\+?\d{1,2}|\d\.\d+e\+?1[6-9]")
 _MOST_SHAPES = 30
 
 
@@ -47,7 +52,7 @@ def find_formats(sample: Sample, column: SampledColumn) -> list[str | None]:
     )
     formats: dict[str | None, None] = {}
     for value in (str(value) for low, high, *_ in rows for value in (low, high)):
-        if re.fullmatch(r"\d{5,19}([.,]\d+)?", value):
+        if _COUNT.fullmatch(value):
             formats |= dict.fromkeys(counts)
         if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value) and not _HALF.search(value):
             formats[None] = None
@@ -55,6 +60,8 @@ def find_formats(sample: Sample, column: SampledColumn) -> list[str | None]:
             formats |= dict.fromkeys(_spelled(match))
         elif match := _MONTH_FIRST.fullmatch(value):
             formats[_spelled_month_first(match)] = None
+        elif _EAST_ASIAN.fullmatch(value):
+            formats[_spelled_east_asian(value)] = None
         if match := _COMPACT.fullmatch(value):
             clock = {None: "", 4: "%H%M", 6: "%H%M%S"}[len(match["time"]) if match["time"] else None]
             end = f"{match['fraction'][0]}%f" if match["fraction"] and clock.endswith("%S") else ""
@@ -92,6 +99,12 @@ def _spelled(match: re.Match[str]) -> list[str]:
 def _spelled_month_first(match: re.Match[str]) -> str:
     weekday = f"%a{match['after']}" if match["weekday"] else ""
     return f"{weekday}{_month(match['month'])} %d{match['comma']}%Y{_spelled_clock(match)}"
+
+
+def _spelled_east_asian(value: str) -> str:
+    """Return the format of a value such as 2026年3月1日 10時05分: every number becomes its directive."""
+    directives = iter(("%Y", "%m", "%d", "%H", "%M", "%S"))
+    return re.sub(r"\d+", lambda _: next(directives), value)
 
 
 def _month(text: str) -> str:

@@ -32,7 +32,12 @@ _EARLIEST_NS = 978_307_200_000_000_000
 _USUAL_SECONDS = {"unix_s": (_EARLIEST_EPOCH, 2_524_608_000), "labview_s": (2_713_996_800, 4_607_452_800)}
 """1980 to 2050 and 1990 to 2050, so that no number of seconds is both."""
 _FIRST_DAY, _LAST_DAY = 29_221, 73_050
-_TIME_OF_DAY = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
+_TIME_OF_DAY = (
+    r"\d{1,2}[時时시] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|"
+    r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
+)
+_PACKED_TIME_OF_DAY = r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?"
+_CLOCKS = frozenset({"clock", "hhmmss", "hhmm"})
 _WELL_READ = 0.9
 
 
@@ -149,7 +154,9 @@ def find_time_of_day(sample: Sample, chosen: TimeColumn) -> SampledColumn | None
             return column
         if column.is_text:
             test = f"regexp_full_match({column.key}, {quote_literal(_TIME_OF_DAY)})"
-            if _share(sample, column, test) >= _WELL_READ:
+            packed = f"regexp_full_match({column.key}, {quote_literal(_PACKED_TIME_OF_DAY)})"
+            is_named = has_word(column.name, TIMES) or has_word(column.name, _CLOCKS)
+            if _share(sample, column, f"{test} OR {packed}" if is_named else test) >= _WELL_READ:
                 return column
     return None
 

@@ -1,4 +1,4 @@
-"""The words by which columns are recognised, in English and German: data, not logic."""
+"""The words by which columns are recognised, in the languages of exports: data, not logic."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "SURE_QUALITY_VALUES",
     "SURE_TIMES",
     "TIMES",
+    "TOTALS",
     "UNITS",
     "UNIT_SUFFIXES",
 ]
@@ -30,30 +31,43 @@ def _set(*lines: str) -> frozenset[str]:
 
 
 SURE_TIMES = _set("timestamp ts datetime zeitstempel horodatage")
-TIMES = SURE_TIMES | _set("time date zeit datum zeitpunkt fecha hora tijd tijdstip uhrzeit")
+TIMES = SURE_TIMES | _set(
+    "time date zeit datum zeitpunkt fecha hora tijd tijdstip uhrzeit heure tempo ora czas čas",
+    "日時 日付 時刻 時間 时间 日期 시간 날짜 일시 время дата",
+)
 EPOCHS = TIMES | _set("epoch unix t")
 MACHINES = _set(
     "machine maschine unit asset device gerät geraet equipment turbine engine pump pumpe line linie robot",
     "anlage aggregat station plant compressor kompressor motor press presse furnace ofen reactor reaktor",
-    "well machineid unitid assetid deviceid equipmentid",
+    "well site standort werk facility machineid unitid assetid deviceid equipmentid",
+    "設備 機械 号機 装置 设备 机器 설비 máquina macchina",
 )
 BESIDE_MACHINE = _set("id no nr num number name key code tag serial sn")
 POINTS = _set(
     "tag tagname tagid sensor sensorid signal signalname variable varname parameter point pointid pointname channel",
-    "metric attribute item itemid itemname series alias field kks messstelle kanal kanalname signalbezeichnung",
+    "metric attribute item itemid itemname series reihe alias field kks messstelle kanal kanalname signalbezeichnung",
+    "param node nodeid serie etiqueta señal variabile",
     "propertyalias messpunkt messgröße messgroesse quantity measurand ポイント タグ タグ名 測定点 信号名",
 )
-READ_VALUES = _set("value val wert reading measurement messwert v varvalue values float vvalue 値 計測値 測定値")
+READ_VALUES = _set(
+    "value val wert reading measurement messwert v varvalue values float vvalue valeur valor valore mean avg",
+    "値 計測値 測定値 数值 测量值 값",
+)
 ANGLES = _set(
     "angle angles winkel deg degree degrees grad azimuth azimut heading bearing direction dir wd winddir richtung",
-    "windrichtung kurs course yaw orientation phase phi theta 角度 風向 方位",
+    "windrichtung kurs course rad radian radians gon yaw orientation phase phi theta 角度 風向 方位",
 )
 QUALITIES = _set(
-    "quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit güte guete qds qos 品質"
+    "quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit güte guete qds qos 品質",
+    "qualité qualite calidad qualità qualita kvalitet 质量 품질",
 )
-SURE_QUALITY_VALUES = _set("good bad uncertain questionable gut schlecht unsicher 不良 良")
+SURE_QUALITY_VALUES = _set(
+    "good bad uncertain questionable gut schlecht unsicher bon bonne mauvais mauvaise bueno malo buono cattivo",
+    "不良 良 好 坏",
+)
 QUALITY_VALUES = _set(
     "good bad uncertain ok valid invalid questionable substituted doubtful suspect stale gut schlecht unsicher",
+    "bon bonne mauvais mauvaise douteux douteuse bueno malo incierto buono cattivo incerto 好 坏 差",
     "ungültig gültig normal error fail failed comm_fail timeout g b u true false 正常 異常 不良 良 無効 有効",
 )
 STATES = _set(
@@ -77,6 +91,10 @@ LABELS = _set(
     "abnormal split fold",
 )
 COUNTERS = _set("id index idx row rows counter count nr no number num seq sequence sample udi zähler")
+TOTALS = _set(
+    "total totaliser totalizer totals sum energy kwh mwh counter count pulses zähler zählerstand summe menge energie",
+    "compteur contador contatore 積算 累计 累積",
+)
 QUANTITIES = _set(
     "temperature temp pressure press flow speed velocity level voltage current power torque force position",
     "feedrate setpoint weight mass frequency rate humidity density viscosity concentration angle distance",
@@ -86,6 +104,7 @@ QUANTITIES = _set(
 UNITS = _set(
     "°C °F K C F bar mbar Pa hPa kPa MPa psi % V mV kV A mA kA W kW MW kWh MWh VA kVA var Hz kHz MHz rpm",
     "1/min U/min min⁻¹ m/s mm/s m/s² g l/min L/min l/h m³/h m3/h l/s kg/h kg/s t/h Nm N kN mm cm m µm um km",
+    "℃ ℉ K/min L/h L/s Nm³/h m³ m3 ㎥/h Nl/min mol/h kPa(a) kPa(g) bar(a) bar(g) barg bara kcal GJ MJ MWh/d",
     "s ms min h kg t mg ppm ppb mg/m³ mg/m3 Ω Ohm kΩ dB pH lx J kJ mS/cm µS/cm g/l mol/l °",
 )
 UNIT_SUFFIXES = {

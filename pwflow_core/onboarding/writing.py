@@ -86,6 +86,8 @@ def _source(inspection: Inspection, patterns: Sequence[str], timezone: str | Non
     lines += _segments(inspection)
     if inspection.encoding:
         lines.append(_setting("encoding", inspection.encoding, "of the CSV files"))
+    if not inspection.header:
+        lines.append(_setting("header", False, "the first line is a row; columns are column_1, column_2, ..."))
     if inspection.delimiter is not None:
         lines.append(_setting("delimiter", inspection.delimiter, "between the columns of the CSV files"))
         lines.append(_setting("decimal", inspection.decimal, "decimal separator in the CSV files"))

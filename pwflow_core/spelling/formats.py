@@ -103,7 +103,7 @@ def parse_format(format: str | None) -> Pattern:
         ValueError: It has a directive that times are not read by, or lacks a day.
     """
     if format is None:
-        clock = rf"({_ISO_DATE}{_ISO_CLOCK}:\d{{2}})(?:[.,](\d{{1,12}}))?{_NOTHING}{_ZONE}"
+        clock = rf"({_ISO_DATE}{_ISO_CLOCK}:\d{{2}})(?:[.,:](\d{{1,12}}))?{_NOTHING}{_ZONE}"
         short = rf"({_ISO_DATE}{_ISO_CLOCK}){_NOTHING}{_NOTHING}{_ZONE}"
         date = rf"({_ISO_DATE}){_NOTHING}{_NOTHING}{_NOTHING}"
         return Pattern(_PLAIN_DATE + _PLAIN_CLOCK, (clock, short, date), None)

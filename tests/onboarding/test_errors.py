@@ -20,7 +20,7 @@ GARBAGE = b"PAR1" + bytes(range(256)) * 4 + b"PAR1"
     [
         ("empty.csv", b"", "0 bytes"),
         ("header.csv", b"ts,a\n", "only a header"),
-        ("no_header.csv", b"2024-01-01 00:00:00,1,2\n2024-01-01 00:01:00,3,4\n", "column names"),
+        ("no_header.csv", b"2024-01-01 00:00:00,1,2\n3,4,2024-01-01 00:01:00\n", "column names"),
         ("no_time.csv", b"a,b\n1,2\n3,4\n", "timestamp column"),
         ("bad_time.csv", b"timestamp,b\nMonday 1,1.5\nMonday 2,2.5\n", "got 'Monday 1'"),
         ("no_number.csv", b"ts,b\n2024-01-01,x\n2024-01-02,y\n", "numeric column"),

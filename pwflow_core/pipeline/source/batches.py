@@ -59,6 +59,7 @@ def group_small(files: Sequence[FileState], source: Source) -> Iterator[list[Fil
             source.layout == "wide"
             and source.delimiter is not None
             and source.encoding is None
+            and source.header
             and not is_remote(file.path)
             and is_utf8(file.path)
             and ".zip/" not in file.path.lower()

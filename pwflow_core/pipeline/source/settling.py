@@ -73,6 +73,7 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         thousands=config.thousands,
         missing_words=config.missing_words,
         future_hours=config.future_hours,
+        header=config.header,
     )
     _check_format(config.timestamp_format)
     if source.timestamp and named:
@@ -87,6 +88,7 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
         sensors=named or earlier.sensors,
         delimiter=source.delimiter or earlier.delimiter,
         thousands=source.thousands or earlier.thousands,
+        header=source.header and earlier.header,
     )
 
 
@@ -109,6 +111,7 @@ def _look(plant: Plant, files: list[FileState], source: Source) -> Source:
         sensors=source.sensors or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing) for s in seen.sensors),
         delimiter=source.delimiter or seen.delimiter,
         thousands=source.thousands or seen.thousands,
+        header=source.header and seen.header,
     )
 
 

@@ -83,6 +83,7 @@ class Source:
         thousands: Comma or point between thousands in CSV files, or None.
         missing_words: Further words for a missing value in CSV files.
         future_hours: How far ahead of the present a reading may be.
+        header: Whether CSV files begin with the names of their columns.
     """
 
     timestamp: str | tuple[str, ...]
@@ -104,6 +105,7 @@ class Source:
     thousands: str | None = None
     missing_words: tuple[str, ...] = ()
     future_hours: float = 24.0
+    header: bool = True
 
     @property
     def timestamp_columns(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import duckdb
 
 from pwflow_core.errors import MissingColumnError, SourceError, first_line
 from pwflow_core.files import escape_glob, is_number_type, is_parquet, is_remote
-from pwflow_core.onboarding.layout import find_layout
+from pwflow_core.onboarding.layout import CsvLayout, find_layout, layout_without_header
 from pwflow_core.opening import open_bytes, plain_file
 from pwflow_core.pipeline.source.expressions import (
     Context,
@@ -93,7 +93,11 @@ def _layout(plain: str, source: Source, known: Mapping[str, str]) -> str:
         return ordinary
     with open_bytes(plain) as stream:
         head = stream.read(_HEAD_BYTES)
-    layout = find_layout(head, source.delimiter, columns_of(source, known))
+    layout: CsvLayout | None
+    if source.header:
+        layout = find_layout(head, source.delimiter, columns_of(source, known))
+    else:
+        layout = layout_without_header(head, source.delimiter)
     if layout is None:
         return ordinary
     names = ", ".join(map(quote_literal, layout.names))

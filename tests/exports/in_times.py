@@ -1,0 +1,204 @@
+"""Kinds that are about times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from tests.exports.export import START, Export, N, by, comma, measure, minutes, readings, spelled, table
+
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC
+
+
+def micros(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def local(time: datetime, zone: str) -> datetime:
+    return time.replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
+
+
+@spelled(
+    ("%d.%m.%Y %H:%M:%S", "Europe/Berlin", {1: "MEZ", 2: "MESZ"}, "2026-03-28T23:00", ";"),
+    ("%m/%d/%Y %I:%M:%S %p", "America/New_York", {-5: "EST", -4: "EDT"}, "2026-03-08T04:00", "\t"),
+    ("%Y/%m/%d %H:%M", "Australia/Sydney", {11: "AEDT", 10: "AEST"}, "2026-04-04T13:00", ","),
+)
+def cet_cest_suffix(format: str, zone: str, words: dict[int, str], start: str, delimiter: str) -> Export:
+    times = minutes(start=datetime.fromisoformat(start), step=5)
+    values = measure()
+
+    def spell(time: datetime) -> str:
+        clock = local(time, zone)
+        return f"{clock.strftime(format)} {words[int(clock.utcoffset() / timedelta(hours=1))]}"
+
+    rows = [[spell(time), *row] for time, row in zip(times, values, strict=True)]
+    export = table(["Zeit", "T1", "P1", "F1"], rows, delimiter)
+    return Export({"a.csv": export}, ("T1", "P1", "F1"), readings(times, values), n_raw=N)
+
+
+@spelled(
+    ("America/New_York", "2026-10-31T20:00", "%m/%d/%Y %H:%M", False),
+    ("Europe/London", "2026-10-24T12:00", "%d/%m/%Y %H:%M:%S", False),
+    ("Australia/Lord_Howe", "2026-04-04T02:00", "%Y-%m-%d %H:%M:%S", True),
+)
+def dst_autumn(zone: str, start: str, format: str, newest_first: bool) -> Export:
+    times = minutes(start=datetime.fromisoformat(start), step=10, n=240)
+    values = measure(240)
+    rows = [[local(time, zone).strftime(format), *row] for time, row in zip(times, values, strict=True)]
+    export = table(["when", "a", "b", "c"], rows[::-1] if newest_first else rows)
+    return Export({"a.csv": export}, ("a", "b", "c"), readings(times, values), n_raw=240, options={"timezone": zone})
+
+
+@spelled(
+    ("ts", lambda t: str(micros(t)), ","),
+    ("UnixTime", lambda t: comma(micros(t) / 1e3), ";"),
+    ("_time", lambda t: f"{micros(t) / 1e6:.9e}", ","),
+    ("epoch", lambda t: f"{micros(t)}123", "\t"),
+    ("time", lambda t: f"{micros(t) / 1e6:.6f}", "|"),
+)
+def epoch_ns(name: str, spell: Callable[[datetime], str], delimiter: str) -> Export:
+    step = 1 if "e" not in spell(START)[3:] else 100 / 6
+    times, values = minutes(step=step), measure()
+    rows = [[spell(time), *row] for time, row in zip(times, values, strict=True)]
+    if delimiter == ";":
+        rows = [list(map(comma, row)) for row in rows]
+    return Export(
+        {"a.csv": table([name, "x", "y", "z"], rows, delimiter)}, ("x", "y", "z"), readings(times, values), n_raw=N
+    )
+
+
+@spelled(
+    ("%d/%m/%y %H:%M", "%m/%d/%y %H:%M", "Datum", ";"),
+    ("%d/%m/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "Fecha", "\t"),
+    ("%d-%m-%y %H:%M", "%m-%d-%y %H:%M", "Date", ","),
+)
+def excel_mangled_dates(first: str, second: str, name: str, delimiter: str) -> Export:
+    times, values = minutes(480, step=60, start=datetime(2026, 3, 1)), measure(480)  # noqa: DTZ001 - UTC
+    rows = [[t.strftime(second if t.day <= 12 else first), *v] for t, v in zip(times, values, strict=True)]
+    return Export({"a.csv": table([name, "x", "y", "z"], rows, delimiter)}, error="no single format")
+
+
+def days(time: datetime) -> float:
+    return (time - datetime(1899, 12, 30)) / timedelta(days=1)  # noqa: DTZ001 - UTC
+
+
+@spelled(
+    ("Zeit", lambda t: comma(f"{days(t):.10f}"), ";"),
+    ("Date/Time", lambda t: f"{days(t):.9f}", "\t"),
+    ("日時", lambda t: f"{days(t):.14g}", ","),
+)
+def excel_serial(name: str, spell: Callable[[datetime], str], delimiter: str) -> Export:
+    times, values = minutes(), measure()
+    rows = [[spell(time), *row] for time, row in zip(times, values, strict=True)]
+    if delimiter == ";":
+        rows = [list(map(comma, row)) for row in rows]
+    return Export(
+        {"a.csv": table([name, "x", "y", "z"], rows, delimiter)}, ("x", "y", "z"), readings(times, values), n_raw=N
+    )
+
+
+def _short(time: datetime, format: str, sign: str, *, digits: int) -> str:
+    fraction = f"{time.microsecond:06d}"[:digits]
+    return time.strftime(format) + (f"{sign}{fraction}" if time.microsecond else "")
+
+
+@spelled(
+    ("%Y/%m/%d %H:%M:%S", ".", 1, ","),
+    ("%d.%m.%y %H:%M:%S", ",", 3, ";"),
+    ("%m/%d/%Y %H:%M:%S", ":", 3, "\t"),
+    ("%Y-%m-%dT%H:%M:%S", ".", 2, "|"),
+)
+def fraction_omitted(format: str, sign: str, digits: int, delimiter: str) -> Export:
+    times = [START + timedelta(milliseconds=100 * i) for i in range(400)]
+    values = measure(400)
+    rows = [[_short(time, format, sign, digits=digits), *row] for time, row in zip(times, values, strict=True)]
+    return Export(
+        {"a.csv": table(["Zeitstempel", "a", "b", "c"], rows, delimiter)},
+        ("a", "b", "c"),
+        readings(times, values),
+        n_raw=400,
+    )
+
+
+@spelled(
+    ("%Y/%m/%d %H:%M:%S KST", 9, "UTC"),
+    ("%d-%b-%Y %H:%M:%S EET", 2, "UTC"),
+    ("%m/%d/%Y %I:%M %p CST", -6, "America/Chicago"),
+    ("%d/%m/%Y %H:%M:%S GMT+5:30", 5.5, "UTC"),
+)
+def jst_suffix(format: str, hours: float, zone: str) -> Export:
+    times, values = minutes(), measure()
+    rows = [[by(format, hours)(time), *row] for time, row in zip(times, values, strict=True)]
+    return Export(
+        {"a.csv": table(["logged at", "a", "b", "c"], rows)},
+        ("a", "b", "c"),
+        readings(times, values),
+        n_raw=N,
+        options={"timezone": zone},
+    )
+
+
+@spelled(
+    ("%Y-%m-%d %H:%M:%S Local",),
+    ("%d.%m.%Y %H:%M:%S XYZ",),
+    ("%Y-%m-%dT%H:%M:%S IST",),
+)
+def an_unknown_suffix(format: str) -> Export:
+    rows = [[by(format)(time), *row] for time, row in zip(minutes(), measure(), strict=True)]
+    return Export({"a.csv": table(["time", "a", "b", "c"], rows)}, error=r"'(Local|XYZ|IST)' is not known")
+
+
+@spelled(
+    ("%Y-%m-%d %H:%M:%S[America/Sao_Paulo]", -3),
+    ("%d.%m.%Y %H:%M:%S Asia/Kolkata", 5.5),
+    ("%Y-%m-%dT%H:%M:%S.000+09:00[Asia/Tokyo]", 9),
+    ("%Y-%m-%d %H:%M:%S +0530", 5.5),
+    ("%Y-%m-%d %H:%M -03:30", -3.5),
+)
+def zone_region_suffix(format: str, hours: float) -> Export:
+    times, values = minutes(), measure()
+    rows = [[by(format, hours)(time), *row] for time, row in zip(times, values, strict=True)]
+    return Export({"a.csv": table(["t", "a", "b", "c"], rows)}, ("a", "b", "c"), readings(times, values), n_raw=N)
+
+
+@spelled(
+    ("Datum;Uhrzeit;x;y;z", "%d.%m.%Y", "%H:%M:%S", ";"),
+    ("Clock,Day,x,y,z", "%I:%M:%S %p", "%m/%d/%y", ","),
+    ("日付\t時刻\tx\ty\tz", "%Y年%m月%d日", "%H時%M分", "\t"),
+    ("fecha|hora|x|y|z", "%Y%m%d", "%H%M%S", "|"),
+)
+def split_date_time_advice(header: str, first: str, second: str, delimiter: str) -> Export:
+    times, values = minutes(step=30), measure()
+    rows = [[t.strftime(first), t.strftime(second), *v] for t, v in zip(times, values, strict=True)]
+    if delimiter == ";":
+        rows = [list(map(comma, row[2:])) for row in rows] and [[*row[:2], *map(comma, row[2:])] for row in rows]
+    return Export(
+        {"a.csv": table(header.split(delimiter), rows, delimiter)}, ("x", "y", "z"), readings(times, values), n_raw=N
+    )
+
+
+@spelled(
+    ("{}_ts", "{}_val", "%Y-%m-%dT%H:%M:%SZ", ","),
+    ("Zeit {}", "Wert {}", "%d.%m.%Y %H:%M:%S", ";"),
+    ("{} Time", "{} (raw)", "%m/%d/%Y %I:%M:%S %p", "\t"),
+    ("Timestamp", "{}", "%Y-%m-%d %H:%M:%S", ","),
+)
+def time_per_channel(time: str, name: str, format: str, delimiter: str) -> Export:
+    tags = ("boiler", "mill", "fan")
+    header = [text.format(tag) for tag in tags for text in (time, name)]
+    values = measure()
+    rows, found = [], {}
+    for i, row in enumerate(values):
+        cells = []
+        for k, value in enumerate(row):
+            at = START + timedelta(seconds=30 * (k + 1) * i)
+            cells += [at.strftime(format), comma(value) if delimiter == ";" else value]
+            found.setdefault(at, [None] * 3)[k] = value
+        rows.append(cells)
+    return Export(
+        {"a.csv": table(header, rows, delimiter)},
+        tuple(name.format(tag) for tag in tags),
+        readings(found, found.values()),
+        n_raw=3 * N,
+    )
