@@ -1,5 +1,8 @@
 """The registry: one pointer per regime, moved in one transaction, and a row for every decision."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,8 @@ from pwflow_core.pipeline.flows.registry import list_versions, promote, rollback
 from pwflow_core.pipeline.flows.training import clusters_without_flow, train_cluster_flows
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
-from tests.conftest import frame, kill_at, query, reopen, score_all
+from pwflow_core.plant import Plant
+from tests.conftest import TRAINED, frame, kill_at, open_plant, query, reopen, score_all
 from tests.faults.conftest import RELEASE_0_1, as_of
 
 SLICES = "SELECT * FROM core.component_log_density WHERE cluster_key <> ? ORDER BY cluster_key, reading_id"
@@ -42,29 +46,52 @@ def registry(plant):
     )
 
 
-def test_every_flow_that_came_into_force_has_a_decision(trained_plant):
-    first = in_force(trained_plant)
-    second = train_another(trained_plant)
-    assert query(trained_plant, DECISIONS, "c0002") == [
+@pytest.fixture(scope="module")
+def _second_folder(_trained_folder, tmp_path_factory) -> tuple[Path, str, str]:
+    folder = tmp_path_factory.mktemp("second") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
+    return folder, in_force(plant), train_another(plant)
+
+
+@pytest.fixture
+def plant(_second_folder, tmp_path) -> Plant:
+    """A copy of a plant with a second flow of c0002 in use, by which nothing has been scored yet."""
+    shutil.copytree(_second_folder[0], tmp_path, dirs_exist_ok=True)
+    return open_plant(tmp_path, TRAINED)
+
+
+@pytest.fixture
+def first(_second_folder) -> str:
+    """The first flow of c0002 there."""
+    return _second_folder[1]
+
+
+@pytest.fixture
+def second(_second_folder) -> str:
+    """The flow of c0002 that is in use there."""
+    return _second_folder[2]
+
+
+def test_every_flow_that_came_into_force_has_a_decision(plant, first, second):
+    assert query(plant, DECISIONS, "c0002") == [
         ("c0002", first, "promoted", None, "test", "first"),
         ("c0002", second, "promoted", first, "test", "another seed"),
     ]
     undecided = "SELECT * FROM mart.flow_versions ANTI JOIN mart.flow_decisions USING (cluster_key, flow_version)"
-    assert query(trained_plant, undecided) == []
+    assert query(plant, undecided) == []
 
 
-def test_moving_the_pointer_changes_no_slice_and_no_score(trained_plant):
-    first = in_force(trained_plant)
-    second = train_another(trained_plant)
-    score_all(trained_plant)
-    _, _, slices, scores = registry(trained_plant)
-    made = promote(trained_plant, "c0002", first, decided_by="Ada", reason="the new one is loud")
+def test_moving_the_pointer_changes_no_slice_and_no_score(plant, first, second):
+    score_all(plant)
+    _, _, slices, scores = registry(plant)
+    made = promote(plant, "c0002", first, decided_by="Ada", reason="the new one is loud")
     assert (made.decision, made.flow_version, made.previous_version) == ("promoted", first, second)
-    assert in_force(trained_plant) == first
-    _, _, slices_after, scores_after = registry(trained_plant)
+    assert in_force(plant) == first
+    _, _, slices_after, scores_after = registry(plant)
     assert slices_after == slices
     assert scores_after == scores
-    [*_, last] = query(trained_plant, DECISIONS, "c0002")
+    [*_, last] = query(plant, DECISIONS, "c0002")
     assert last == ("c0002", first, "promoted", second, "Ada", "the new one is loud")
 
 
@@ -91,65 +118,57 @@ def test_after_a_rollback_that_slice_alone_is_made_again_and_is_what_it_was(trai
     assert kept == calibration, "a version that comes back has the calibration that it had"
 
 
-def test_rolling_back_twice_goes_two_versions_back(trained_plant):
-    first = in_force(trained_plant)
-    second = train_another(trained_plant, seed=1)
-    third = train_another(trained_plant, seed=2)
+def test_rolling_back_twice_goes_two_versions_back(plant, first, second):
+    third = train_another(plant, seed=2)
     assert len({first, second, third}) == 3
-    assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == second
-    assert rollback(trained_plant, "c0002", decided_by="a", reason="x").flow_version == first
+    assert rollback(plant, "c0002", decided_by="a", reason="x").flow_version == second
+    assert rollback(plant, "c0002", decided_by="a", reason="x").flow_version == first
     with pytest.raises(UnknownVersionError, match="No flow of c0002 was in use before the present one: name"):
-        rollback(trained_plant, "c0002", decided_by="a", reason="x")
-    assert rollback(trained_plant, "c0002", third, decided_by="a", reason="x").decision == "rolled_back"
-    assert in_force(trained_plant) == third
-    assert [row[2] for row in query(trained_plant, DECISIONS, "c0002")] == ["promoted"] * 3 + ["rolled_back"] * 3
+        rollback(plant, "c0002", decided_by="a", reason="x")
+    assert rollback(plant, "c0002", third, decided_by="a", reason="x").decision == "rolled_back"
+    assert in_force(plant) == third
+    assert [row[2] for row in query(plant, DECISIONS, "c0002")] == ["promoted"] * 3 + ["rolled_back"] * 3
 
 
-def test_the_first_digits_of_a_version_are_enough_if_they_fit_one(trained_plant):
-    first = in_force(trained_plant)
-    train_another(trained_plant)
-    assert promote(trained_plant, "c0002", first[:9].upper(), decided_by="a", reason="x").flow_version == first
+def test_the_first_digits_of_a_version_are_enough_if_they_fit_one(plant, first):
+    assert promote(plant, "c0002", first[:9].upper(), decided_by="a", reason="x").flow_version == first
     twin = first[:5] + ("0" if first[5] != "0" else "1") + first[6:]
-    with trained_plant.warehouse.transaction() as connection:
+    with plant.warehouse.transaction() as connection:
         connection.execute(
             "UPDATE mart.flow_versions SET flow_version = ? WHERE flow_version <> ? AND cluster_key = 'c0002'",
             [twin, first],
         )
     with pytest.raises(UnknownVersionError, match=f"'{first[:5]}' fits 2 flows of c0002 .*give more digits"):
-        promote(trained_plant, "c0002", first[:5], decided_by="a", reason="x")
+        promote(plant, "c0002", first[:5], decided_by="a", reason="x")
 
 
-def test_what_cannot_be_put_in_use_is_one_sentence_and_nothing_is_written(trained_plant):
-    old = in_force(trained_plant)
-    new = train_another(trained_plant)
-    foreign = in_force(trained_plant, "c0003")
-    with trained_plant.warehouse.transaction() as connection:
+def test_what_cannot_be_put_in_use_is_one_sentence_and_nothing_is_written(plant, first, second):
+    foreign = in_force(plant, "c0003")
+    with plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.clusters SET status = 'retired' WHERE cluster_key = 'c0004'")
     cases = [
-        (UnknownClusterError, "c0001, c0002, c0003", ("c9999", old)),
-        (UnknownClusterError, "got the retired regime c0004: name one of those", ("c0004", old)),
-        (UnknownVersionError, f"Expected a flow version of c0002 .*{old[:12]}.*got 'feed'", ("c0002", "feed")),
+        (UnknownClusterError, "c0001, c0002, c0003", ("c9999", first)),
+        (UnknownClusterError, "got the retired regime c0004: name one of those", ("c0004", first)),
+        (UnknownVersionError, f"Expected a flow version of c0002 .*{first[:12]}.*got 'feed'", ("c0002", "feed")),
         (UnknownVersionError, "Expected a flow version of c0002", ("c0002", "")),
         (UnknownVersionError, 'got "x\'; DROP TABLE y"', ("c0002", "x'; DROP TABLE y")),
         (UnknownVersionError, "is one of c0003, not of c0002: name one of its own", ("c0002", foreign)),
-        (PromotionError, f"The flow {new[:12]}… of c0002 is in use already", ("c0002", new)),
+        (PromotionError, f"The flow {second[:12]}… of c0002 is in use already", ("c0002", second)),
     ]
-    before = registry(trained_plant)
+    before = registry(plant)
     for error, match, arguments in cases:
         for step in (promote, rollback):
             with pytest.raises(error, match=match) as caught:
-                step(trained_plant, *arguments, decided_by="a", reason="x")
+                step(plant, *arguments, decided_by="a", reason="x")
             assert len(str(caught.value)) < 400
-    assert registry(trained_plant) == before
+    assert registry(plant) == before
 
 
 @pytest.mark.parametrize("damage", ["missing", "one byte", "cut short", "deleted by retention"])
-def test_a_damaged_file_stops_the_pointer_before_it_moves(trained_plant, damage):
-    old = in_force(trained_plant)
-    train_another(trained_plant)
-    file = trained_plant.config.folder / "models" / f"{old}.safetensors"
+def test_a_damaged_file_stops_the_pointer_before_it_moves(plant, first, damage):
+    file = plant.config.folder / "models" / f"{first}.safetensors"
     data = file.read_bytes()
-    match = old
+    match = first
     if damage == "one byte":
         file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     elif damage == "cut short":
@@ -158,49 +177,43 @@ def test_a_damaged_file_stops_the_pointer_before_it_moves(trained_plant, damage)
         file.unlink()
     if damage == "deleted by retention":
         match = "its file was deleted on 2024-05-06.*models.keep_days"
-        with trained_plant.warehouse.transaction() as connection:
+        with plant.warehouse.transaction() as connection:
             connection.execute(
-                "UPDATE mart.flow_versions SET file_deleted_at = '2024-05-06' WHERE flow_version = ?", [old]
+                "UPDATE mart.flow_versions SET file_deleted_at = '2024-05-06' WHERE flow_version = ?", [first]
             )
-    before = registry(trained_plant)
+    before = registry(plant)
     with pytest.raises(ModelFileError, match=match):
-        rollback(trained_plant, "c0002", decided_by="a", reason="x")
-    assert registry(trained_plant) == before
+        rollback(plant, "c0002", decided_by="a", reason="x")
+    assert registry(plant) == before
 
 
-def test_a_flow_of_other_sensors_is_not_promoted(trained_plant):
+def test_a_flow_of_other_sensors_is_not_promoted(plant, first):
     from pwflow_core.modelling.serialization import pack, unpack
 
-    old = in_force(trained_plant)
-    train_another(trained_plant)
-    arrays, document = unpack(trained_plant.models.get(old), "cluster_flow")
-    other = trained_plant.models.put(pack("cluster_flow", arrays | {"centre": np.zeros(5)}, document))
-    with trained_plant.warehouse.transaction() as connection:
-        connection.execute("UPDATE mart.flow_versions SET flow_version = ? WHERE flow_version = ?", [other, old])
+    arrays, document = unpack(plant.models.get(first), "cluster_flow")
+    other = plant.models.put(pack("cluster_flow", arrays | {"centre": np.zeros(5)}, document))
+    with plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.flow_versions SET flow_version = ? WHERE flow_version = ?", [other, first])
     with pytest.raises(PromotionError, match="trained on 5 columns, but the models see 2 now"):
-        promote(trained_plant, "c0002", other, decided_by="a", reason="x")
+        promote(plant, "c0002", other, decided_by="a", reason="x")
 
 
-def test_a_process_killed_between_pointer_and_decision_leaves_neither(trained_plant, stem):
-    old = in_force(trained_plant)
-    train_another(trained_plant)
-    before = registry(trained_plant)
+def test_a_process_killed_between_pointer_and_decision_leaves_neither(plant, first, stem):
+    before = registry(plant)
     code = (
         "from pwflow_core.pipeline.flows.registry import promote; "
-        f"promote(plant, 'c0002', {old!r}, decided_by='a', reason='x')"
+        f"promote(plant, 'c0002', {first!r}, decided_by='a', reason='x')"
     )
-    kill_at(stem, trained_plant, "pwflow_core.pipeline.flows.registry", "insert_decision", code)
-    assert registry(trained_plant) == before
+    kill_at(stem, plant, "pwflow_core.pipeline.flows.registry", "insert_decision", code)
+    assert registry(plant) == before
 
 
-def test_versions_are_listed_the_latest_first(trained_plant):
-    old = in_force(trained_plant)
-    new = train_another(trained_plant)
-    listed = list_versions(trained_plant, "c0002")
-    assert [(version.flow_version, version.in_force) for version in listed] == [(new, True), (old, False)]
+def test_versions_are_listed_the_latest_first(plant, first, second):
+    listed = list_versions(plant, "c0002")
+    assert [(version.flow_version, version.in_force) for version in listed] == [(second, True), (first, False)]
     assert all(version.promoted_at is not None for version in listed)
     with pytest.raises(UnknownClusterError):
-        list_versions(trained_plant, "c9999")
+        list_versions(plant, "c9999")
 
 
 def test_in_a_warehouse_of_release_0_1_flows_are_retrained_and_rolled_back(trained_plant):

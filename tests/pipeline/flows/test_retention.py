@@ -1,5 +1,8 @@
 """Retention: old model files go, but never one in use, nor one that a score or a recent model set refers to."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from pwflow_core.errors import ModelFileError
@@ -7,7 +10,8 @@ from pwflow_core.pipeline.flows.registry import rollback
 from pwflow_core.pipeline.flows.retention import collect_model_files
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
-from tests.conftest import query, reopen
+from pwflow_core.plant import Plant
+from tests.conftest import TRAINED, open_plant, query, reopen
 from tests.conftest import score_all as derive_all
 
 
@@ -42,29 +46,49 @@ def age(plant, days: int) -> None:
             connection.execute(f"UPDATE {table} SET {column} = {column} - to_days({days:d})")
 
 
-def test_nothing_is_deleted_within_the_retention(trained_plant):
-    replace_flow(trained_plant, 1)
-    score_all(trained_plant)
-    age(trained_plant, 364)
-    before = files(trained_plant)
-    assert collect_model_files(trained_plant) == []
-    assert files(trained_plant) == before
+@pytest.fixture(scope="module")
+def _replaced_folder(_trained_folder, tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("replaced") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
+    explain_anomalies(plant)
+    old = in_force(plant)["c0002"]
+    replace_flow(plant, 1)
+    score_all(plant)
+    return folder, old
 
 
-def test_a_flow_out_of_force_for_longer_loses_its_file_and_keeps_its_row(trained_plant):
-    old = in_force(trained_plant)["c0002"]
-    replace_flow(trained_plant, 1)
-    score_all(trained_plant)
-    age(trained_plant, 366)
-    score_all(trained_plant)
-    before = files(trained_plant)
-    assert collect_model_files(trained_plant) == [old]
-    assert before - files(trained_plant) == {old}
-    assert collect_model_files(trained_plant) == []
-    rows = query(trained_plant, "SELECT flow_version FROM mart.flow_versions WHERE file_deleted_at IS NOT NULL")
+@pytest.fixture
+def replaced_plant(_replaced_folder, tmp_path) -> Plant:
+    """A copy of a plant with another flow of c0002 than its first one, by which all is scored and explained."""
+    shutil.copytree(_replaced_folder[0], tmp_path, dirs_exist_ok=True)
+    return open_plant(tmp_path, TRAINED)
+
+
+@pytest.fixture
+def old(_replaced_folder) -> str:
+    """The flow of c0002 that was replaced there."""
+    return _replaced_folder[1]
+
+
+def test_nothing_is_deleted_within_the_retention(replaced_plant):
+    age(replaced_plant, 364)
+    before = files(replaced_plant)
+    assert collect_model_files(replaced_plant) == []
+    assert files(replaced_plant) == before
+
+
+def test_a_flow_out_of_force_for_longer_loses_its_file_and_keeps_its_row(replaced_plant, old):
+    age(replaced_plant, 366)
+    score_all(replaced_plant)
+    before = files(replaced_plant)
+    assert collect_model_files(replaced_plant) == [old]
+    assert before - files(replaced_plant) == {old}
+    assert collect_model_files(replaced_plant) == []
+    rows = query(replaced_plant, "SELECT flow_version FROM mart.flow_versions WHERE file_deleted_at IS NOT NULL")
     assert rows == [(old,)]
     with pytest.raises(ModelFileError, match=r"its file was deleted on .*models.keep_days.* train a new one"):
-        rollback(trained_plant, "c0002", decided_by="a", reason="x")
+        rollback(replaced_plant, "c0002", decided_by="a", reason="x")
 
 
 REFERENCES = {
@@ -84,24 +108,17 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_a_file_that_something_refers_to_stays(trained_plant, reference):
-    explain_anomalies(trained_plant)
-    old = in_force(trained_plant)["c0002"]
-    replace_flow(trained_plant, 1)
-    score_all(trained_plant)
-    age(trained_plant, 400)
-    with trained_plant.warehouse.transaction() as connection:
+def test_a_file_that_something_refers_to_stays(replaced_plant, old, reference):
+    age(replaced_plant, 400)
+    with replaced_plant.warehouse.transaction() as connection:
         changed = connection.execute(REFERENCES[reference], {"old": old}).fetchone()
     assert changed[0] > 0
-    assert collect_model_files(trained_plant) == []
-    assert old in files(trained_plant)
+    assert collect_model_files(replaced_plant) == []
+    assert old in files(replaced_plant)
 
 
-def test_a_flow_that_is_trained_again_to_the_same_file_has_it_back(trained_plant):
-    plant = reopen(trained_plant, models={"url": "models", "keep_days": 0})
-    old = in_force(plant)["c0002"]
-    replace_flow(plant, 1)
-    score_all(plant)
+def test_a_flow_that_is_trained_again_to_the_same_file_has_it_back(replaced_plant, old):
+    plant = reopen(replaced_plant, models={"url": "models", "keep_days": 0})
     age(plant, 1)
     assert collect_model_files(plant) == [old]
     made = train_cluster_flows(plant, ["c0002"], reason="again", promoted_by="test", challenge=False)["c0002"]
@@ -110,13 +127,10 @@ def test_a_flow_that_is_trained_again_to_the_same_file_has_it_back(trained_plant
     assert query(plant, "SELECT file_deleted_at FROM mart.flow_versions WHERE flow_version = ?", old) == [(None,)]
 
 
-def test_a_file_that_is_collected_while_the_same_flow_is_trained_again_is_put_back(trained_plant, monkeypatch):
+def test_a_file_that_is_collected_while_the_same_flow_is_trained_again_is_put_back(replaced_plant, old, monkeypatch):
     from pwflow_core.pipeline.flows import training
 
-    plant = reopen(trained_plant, models={"url": "models", "keep_days": 0})
-    old = in_force(plant)["c0002"]
-    replace_flow(plant, 1)
-    score_all(plant)
+    plant = reopen(replaced_plant, models={"url": "models", "keep_days": 0})
     age(plant, 1)
     register = training.register_flows
 

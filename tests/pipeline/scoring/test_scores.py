@@ -1,5 +1,8 @@
 """Scores: the exact mixture and calibrated p-values, derived from the slices, and re-derived only where they change."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,9 @@ from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.pipeline.scoring.scores import alpha_in_force, derive_scores
-from tests.conftest import frame, plant_readings, put_file, query, read_all, reopen, score_all
+from pwflow_core.plant import Plant
+from tests.conftest import TRAINED, frame, open_plant, plant_readings, put_file, query, read_all, reopen, score_all
+from tests.reporting.conftest import open_again
 
 SCORES = "SELECT * FROM mart.anomaly_scores ORDER BY reading_id"
 UNKNOWN_SEGMENT = "No operating regime has been learned for segment C"
@@ -33,10 +38,10 @@ def add_night(plant, n_times=60, seed=7, **changes) -> pd.DataFrame:
     return night
 
 
-def retrain(plant, key) -> None:
+def retrain(plant, *keys) -> None:
     """Train again and put in use what comes out, better or not: which seed wins depends on the processor."""
     changed = reopen(plant, flow={"random_state": 1})
-    train_cluster_flows(changed, [key], reason="drift", promoted_by="test", challenge=False)
+    train_cluster_flows(changed, keys, reason="drift", promoted_by="test", challenge=False)
 
 
 def mixture(plant) -> pd.DataFrame:
@@ -65,34 +70,59 @@ def merged(plant, key, of_key, calibration) -> np.ndarray:
     return levels.p_values(own, position, of_key.level.to_numpy())
 
 
-def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(trained_plant):
-    scores = frame(trained_plant, "SELECT * FROM mart.anomaly_scores WHERE status = 'scored'").set_index("reading_id")
-    expected = mixture(trained_plant).loc[scores.index]
+@pytest.fixture(scope="module")
+def plant_after_a_night(_trained_folder, tmp_path_factory) -> Plant:
+    """The trained plant that got a night of 600 times and scored it, for tests that only look."""
+    folder = tmp_path_factory.mktemp("night") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
+    add_night(plant, 600)
+    score_all(plant)
+    return plant
+
+
+@pytest.fixture(scope="module")
+def plant_trained_again(_trained_folder, tmp_path_factory) -> Plant:
+    """The trained plant whose flows were all trained again before it got and scored a night, to be looked at."""
+    folder = tmp_path_factory.mktemp("again") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
+    retrain(plant, "c0001", "c0002", "c0003", "c0004")
+    add_night(plant, 300)
+    score_all(plant)
+    return plant
+
+
+@pytest.fixture
+def unchanged(_trained_folder: Path) -> Plant:
+    """The trained plant itself, for tests that only look."""
+    return open_again(_trained_folder)
+
+
+def test_the_log_density_is_the_logsumexp_of_the_weighted_slices(unchanged):
+    scores = frame(unchanged, "SELECT * FROM mart.anomaly_scores WHERE status = 'scored'").set_index("reading_id")
+    expected = mixture(unchanged).loc[scores.index]
     np.testing.assert_allclose(scores.log_density, expected.log_density, rtol=0, atol=1e-12)
     assert (scores.cluster_key == expected.cluster_key).all()
-    n_candidates = frame(trained_plant, JOINT).groupby("reading_id").size()
+    n_candidates = frame(unchanged, JOINT).groupby("reading_id").size()
     assert (n_candidates == 2).sum() > 100, "the sum has several terms"
 
 
 @pytest.mark.parametrize("arrives", ["before training", "between training and scoring"])
-def test_the_p_value_is_that_of_the_calibration_on_the_held_out_readings_of_the_regime(trained_plant, arrives):
+def test_the_p_value_is_that_of_the_calibration_on_the_held_out_readings_of_the_regime(
+    unchanged, plant_trained_again, arrives
+):
     """Readings that arrive after the training are judged; they do not calibrate."""
-    if arrives == "between training and scoring":
-        for key in ("c0001", "c0002", "c0003", "c0004"):
-            retrain(trained_plant, key)
-        add_night(trained_plant, 300)
-        score_all(trained_plant)
-    scores = frame(trained_plant, SCORES).merge(
-        frame(trained_plant, "SELECT reading_id, fold FROM core.readings"), on="reading_id"
-    )
-    scores = scores[scores.status == "scored"].merge(mixture(trained_plant)[["own", "level"]], on="reading_id")
-    trained = dict(query(trained_plant, "SELECT cluster_key, trained_until FROM mart.flow_versions WHERE in_force"))
+    plant = unchanged if arrives == "before training" else plant_trained_again
+    scores = frame(plant, SCORES).merge(frame(plant, "SELECT reading_id, fold FROM core.readings"), on="reading_id")
+    scores = scores[scores.status == "scored"].merge(mixture(plant)[["own", "level"]], on="reading_id")
+    trained = dict(query(plant, "SELECT cluster_key, trained_until FROM mart.flow_versions WHERE in_force"))
     for key, of_key in scores.groupby("cluster_key"):
         held_out = of_key[of_key.fold.isin(CALIBRATION_FOLDS) & (of_key.ts <= trained[key])]
         minutes = (held_out.ts - pd.Timestamp("1970-01-01")) // pd.Timedelta("60s")
         expected = calibrate(held_out.own, blocks=held_out.machine_id + (minutes // 32).astype(str))
         assert expected.n_rows >= 50
-        np.testing.assert_allclose(of_key.p_value, merged(trained_plant, key, of_key, expected), rtol=1e-6)
+        np.testing.assert_allclose(of_key.p_value, merged(plant, key, of_key, expected), rtol=1e-6)
     np.testing.assert_allclose(scores.anomaly_score, -np.log10(scores.p_value), atol=1e-12)
     assert (scores.is_anomaly == (scores.p_value <= 0.01)).all()
     assert scores.is_anomaly.any()
@@ -117,22 +147,15 @@ def test_sql_and_the_stored_calibration_give_the_same_p_values_in_body_and_tail(
     assert 0 < scores.p_value.min() < 1e-6
 
 
-def test_a_flow_keeps_its_calibration_whatever_arrives_later(trained_plant):
-    tables = ("SELECT * FROM core.calibration ORDER BY ALL", "SELECT * FROM core.calibration_steps ORDER BY ALL")
-    before = [frame(trained_plant, table) for table in tables]
-    add_night(trained_plant, 300)
-    score_all(trained_plant)
-    for table, kept in zip(tables, before, strict=True):
-        pd.testing.assert_frame_equal(frame(trained_plant, table), kept, check_exact=True)
+def test_a_flow_keeps_its_calibration_whatever_arrives_later(unchanged, plant_after_a_night):
+    for table in ("SELECT * FROM core.calibration ORDER BY ALL", "SELECT * FROM core.calibration_steps ORDER BY ALL"):
+        pd.testing.assert_frame_equal(frame(plant_after_a_night, table), frame(unchanged, table), check_exact=True)
 
 
-def test_levels_are_learned_once_for_a_cluster_model_and_then_kept(trained_plant):
-    before = frame(trained_plant, "SELECT * FROM core.level_steps ORDER BY ALL")
+def test_levels_are_learned_once_for_a_cluster_model_and_then_kept(unchanged, plant_trained_again):
+    before = frame(unchanged, "SELECT * FROM core.level_steps ORDER BY ALL")
     assert len(before) > 100
-    retrain(trained_plant, "c0002")
-    add_night(trained_plant, 300)
-    score_all(trained_plant)
-    pd.testing.assert_frame_equal(frame(trained_plant, "SELECT * FROM core.level_steps ORDER BY ALL"), before)
+    pd.testing.assert_frame_equal(frame(plant_trained_again, "SELECT * FROM core.level_steps ORDER BY ALL"), before)
 
 
 def test_a_warehouse_without_levels_learns_them_and_judges_every_reading_again(trained_plant):
@@ -161,18 +184,16 @@ def test_a_flow_that_is_scored_while_the_others_are_calibrated_is_taken_up_by_th
     )
 
 
-def test_p_values_of_new_normal_readings_are_uniform(trained_plant):
-    add_night(trained_plant, 600)
-    score_all(trained_plant)
-    p = frame(trained_plant, "SELECT p_value FROM mart.anomaly_scores WHERE ts >= '2024-04-01' AND status = 'scored'")
+def test_p_values_of_new_normal_readings_are_uniform(plant_after_a_night):
+    new = "SELECT p_value FROM mart.anomaly_scores WHERE ts >= '2024-04-01' AND status = 'scored'"
+    p = frame(plant_after_a_night, new)
     assert abs((p.p_value <= 0.1).mean() - 0.1) < 0.05
     assert abs(p.p_value.mean() - 0.5) < 0.05
 
 
-def test_every_reading_has_exactly_one_score_and_unscored_ones_no_numbers(trained_plant):
-    add_night(trained_plant)
-    score_all(trained_plant)
-    rows = frame(trained_plant, "SELECT * FROM core.readings FULL JOIN mart.anomaly_scores AS score USING (reading_id)")
+def test_every_reading_has_exactly_one_score_and_unscored_ones_no_numbers(plant_after_a_night):
+    both = "SELECT * FROM core.readings FULL JOIN mart.anomaly_scores AS score USING (reading_id)"
+    rows = frame(plant_after_a_night, both)
     assert not rows.reading_id.duplicated().any()
     assert rows.status.notna().all()
     assert rows.quality.notna().all()
@@ -372,13 +393,12 @@ def test_scores_wait_until_every_regime_has_been_assigned_and_then_are_those_of_
     np.testing.assert_allclose(scored.log_density, mixture(plant).loc[scored.index].log_density, rtol=0, atol=1e-12)
 
 
-def test_every_model_set_can_be_looked_up(trained_plant):
-    retrain(trained_plant, "c0001")
-    score_all(trained_plant)
+def test_every_model_set_can_be_looked_up(plant_trained_again):
     missing = "SELECT DISTINCT model_set_id FROM mart.anomaly_scores ANTI JOIN core.model_sets USING (model_set_id)"
-    assert query(trained_plant, missing) == []
+    assert query(plant_trained_again, missing) == []
     sets = query(
-        trained_plant, "SELECT model_set_id, count(*), count(DISTINCT cluster_key) FROM core.model_sets GROUP BY 1"
+        plant_trained_again,
+        "SELECT model_set_id, count(*), count(DISTINCT cluster_key) FROM core.model_sets GROUP BY 1",
     )
     assert [row[1:] for row in sets] == [(4, 4), (4, 4)]
 
