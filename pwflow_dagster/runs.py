@@ -314,7 +314,7 @@ def approve_regime(
     """
     plant = runner.plant
     if is_stretch_id(verdict_id):
-        keys = approve_stretch(plant, verdict_id, approved_by=approved_by, reason=reason)
+        keys = approve_stretch(plant, verdict_id, approved_by=approved_by, reason=reason, run_id=run_id)
     else:
         keys = approve_verdict(plant, verdict_id, approved_by=approved_by, reason=reason, run_id=run_id)
     if not keys:

@@ -225,6 +225,14 @@ def _move_shares(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def _fill_stretch_changes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep of each stretch the decision that holds; its reason stands behind the name of who decided."""
+    connection.execute(
+        "INSERT INTO mart.stretch_changes BY NAME SELECT stretch_id, 'open' AS from_status, status AS to_status, "
+        "decided_at AS changed_at, decided_by AS changed_by FROM mart.unusual_stretches WHERE status <> 'open'"
+    )
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -247,6 +255,7 @@ MIGRATIONS = (
     Migration(20, "shares of readings get columns of their own", alter=_add_shares, fill=_move_shares),
     Migration(21, "regimes get names; sensors, machines, regimes, runs and the latest day get tables"),
     Migration(22, "the reasons why a value is refused are listed by name alone"),
+    Migration(23, "every decision about an unusual stretch is kept", fill=_fill_stretch_changes),
 )
 """All migrations, in the order of their layouts."""
 

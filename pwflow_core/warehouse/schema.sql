@@ -472,6 +472,16 @@ CREATE TABLE IF NOT EXISTS mart.verdict_changes (
     reason VARCHAR
 );
 
+CREATE TABLE IF NOT EXISTS mart.stretch_changes (
+    stretch_id VARCHAR,
+    from_status VARCHAR,
+    to_status VARCHAR,
+    changed_at TIMESTAMP,
+    changed_by VARCHAR,
+    run_id VARCHAR,
+    reason VARCHAR
+);
+
 CREATE TABLE IF NOT EXISTS mart.flow_decisions (
     decided_at TIMESTAMP,
     cluster_key VARCHAR,
@@ -1280,6 +1290,15 @@ COMMENT ON COLUMN mart.verdict_changes.changed_at IS 'When, UTC';
 COMMENT ON COLUMN mart.verdict_changes.changed_by IS 'Who or what changed it';
 COMMENT ON COLUMN mart.verdict_changes.run_id IS 'Dagster run in which it changed; NULL outside of runs';
 COMMENT ON COLUMN mart.verdict_changes.reason IS 'Why';
+
+COMMENT ON TABLE mart.stretch_changes IS 'Every decision about an unusual stretch, and every one that was taken back, by whom and why';
+COMMENT ON COLUMN mart.stretch_changes.stretch_id IS 'The stretch, see unusual_stretches';
+COMMENT ON COLUMN mart.stretch_changes.from_status IS 'Its status before: open, fault or normal';
+COMMENT ON COLUMN mart.stretch_changes.to_status IS 'Its status from then on; open if a decision was taken back';
+COMMENT ON COLUMN mart.stretch_changes.changed_at IS 'When, UTC';
+COMMENT ON COLUMN mart.stretch_changes.changed_by IS 'Who decided';
+COMMENT ON COLUMN mart.stretch_changes.run_id IS 'Dagster run in which it was decided; NULL outside of runs';
+COMMENT ON COLUMN mart.stretch_changes.reason IS 'Why';
 
 COMMENT ON TABLE mart.detectability IS 'What each regime in use sees of each sensor: the smallest faults that raise an alarm with 90% probability, found by probing it';
 COMMENT ON COLUMN mart.detectability.cluster_key IS 'Operating regime';

@@ -30,6 +30,7 @@ PUBLIC_TABLES = (
     "anomaly_scores",
     "anomaly_events",
     "unusual_stretches",
+    "stretch_changes",
     "detectability",
     "sensor_contributions",
     "cluster_health",

@@ -125,6 +125,22 @@ def test_what_was_decided_about_verdicts_before_their_changes_were_kept_is_told_
     assert dismissed == [("asked", "done"), ("gone", "dismissed"), ("open", "open")]
 
 
+def test_what_was_decided_about_stretches_before_their_changes_were_kept_is_told(trained_plant):
+    with duckdb.connect(str(trained_plant.warehouse.path)) as connection:
+        connection.execute(
+            """
+            DROP TABLE mart.stretch_changes;
+            UPDATE core.warehouse_state SET schema_version = 22;
+            INSERT INTO mart.unusual_stretches (stretch_id, status, decided_at, decided_by)
+            VALUES ('U-000001', 'open', NULL, NULL), ('U-000002', 'fault', '2024-04-02', 'kim: a leak')
+            """
+        )
+    plant = open_copy(trained_plant.config.folder)
+    assert query(plant, "SELECT * EXCLUDE (changed_at), changed_at::DATE::VARCHAR FROM mart.stretch_changes") == [
+        ("U-000002", "open", "fault", "kim: a leak", None, None, "2024-04-02")
+    ]
+
+
 def test_a_warehouse_of_this_layout_is_left_as_it_is(trained_plant):
     """Every run would wait for it."""
     with duckdb.connect(str(trained_plant.warehouse.path)) as connection:

@@ -22,7 +22,7 @@ def undo(plant: Plant, finding_id: str, *, by: Decider, reason: str = "") -> str
         RegimeError: Nobody decided about the stretch, or a regime was added for it.
     """
     if is_stretch_id(finding_id):
-        stretch = reopen_stretch(plant, finding_id)
+        stretch = reopen_stretch(plant, finding_id, decided_by=by.name, reason=reason, run_id=by.run_id)
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M} UTC"
         return f"{finding_id}: open again. {stretch.machine_id}, {when}: nothing learns from it until somebody decides."
     with plant.warehouse.snapshot() as connection:

@@ -18,7 +18,9 @@ def dismiss(plant: Plant, finding_id: str, *, by: Decider, reason: str = "") -> 
         UnknownStretchError: No stretch has this id.
     """
     if is_stretch_id(finding_id):
-        stretch = decide_stretch(plant, finding_id, is_normal=False, decided_by=by.name, reason=reason)
+        stretch = decide_stretch(
+            plant, finding_id, is_normal=False, decided_by=by.name, reason=reason, run_id=by.run_id
+        )
         when = f"{stretch.started_at:%Y-%m-%d %H:%M} to {stretch.ended_at:%Y-%m-%d %H:%M} UTC"
         return f"{stretch.machine_id}, {when}: a fault. Nothing learns from it."
     return f"Dismissed: {dismiss_verdict(plant, finding_id, by=by, reason=reason).summary}"

@@ -127,7 +127,9 @@ def is_stretch_id(finding_id: str) -> bool:
     return finding_id.startswith(_PREFIX)
 
 
-def decide_stretch(plant: Plant, stretch_id: str, *, is_normal: bool, decided_by: str, reason: str = "") -> Stretch:
+def decide_stretch(
+    plant: Plant, stretch_id: str, *, is_normal: bool, decided_by: str, reason: str = "", run_id: str | None = None
+) -> Stretch:
     """Record what a person says of a stretch; the last word counts.
 
     Arguments:
@@ -136,13 +138,16 @@ def decide_stretch(plant: Plant, stretch_id: str, *, is_normal: bool, decided_by
         is_normal: Whether it is learned from, when the regimes are found the next time; else it stays left out.
         decided_by: Who says so.
         reason: Why.
+        run_id: The run in which it is said; None outside of runs.
 
     Raises:
         UnknownStretchError: There is none with this id.
     """
     with plant.warehouse.transaction() as connection:
         found = read_stretch(connection, stretch_id)
-        record_decision(connection, stretch_id, is_normal=is_normal, decided_by=decided_by, reason=reason)
+        record_decision(
+            connection, stretch_id, is_normal=is_normal, decided_by=decided_by, reason=reason, run_id=run_id
+        )
     return found
 
 
@@ -162,8 +167,17 @@ def read_stretch(connection: duckdb.DuckDBPyConnection, stretch_id: str) -> Stre
     return found[0]
 
 
-def reopen_stretch(plant: Plant, stretch_id: str) -> Stretch:
+def reopen_stretch(
+    plant: Plant, stretch_id: str, *, decided_by: str, reason: str = "", run_id: str | None = None
+) -> Stretch:
     """Take back what a person said of a stretch: nothing learns from it until somebody decides; return it.
+
+    Arguments:
+        plant: The plant.
+        stretch_id: The stretch.
+        decided_by: Who takes it back.
+        reason: Why.
+        run_id: The run in which it is taken back; None outside of runs.
 
     Raises:
         UnknownStretchError: There is none with this id.
@@ -183,6 +197,7 @@ def reopen_stretch(plant: Plant, stretch_id: str) -> Stretch:
             "WHERE stretch_id = ?",
             [stretch_id],
         )
+        _insert_change(connection, stretch, "open", decided_by, reason, run_id)
     return stretch
 
 
@@ -193,20 +208,36 @@ def record_decision(
     is_normal: bool,
     decided_by: str,
     reason: str = "",
+    run_id: str | None = None,
     cluster_key: str | None = None,
 ) -> None:
     """Record what a person says of a stretch and the regime that was added for it, in the caller's transaction."""
+    status = "normal" if is_normal else "fault"
+    _insert_change(connection, read_stretch(connection, stretch_id), status, decided_by, reason, run_id)
     connection.execute(
         "UPDATE mart.unusual_stretches SET status = ?, decided_at = ?, decided_by = ?, "
         "cluster_key = coalesce(?, cluster_key) WHERE stretch_id = ?",
         [
-            "normal" if is_normal else "fault",
+            status,
             utc_now(),
             f"{decided_by}: {reason}" if reason else decided_by,
             cluster_key,
             stretch_id,
         ],
     )
+
+
+def _insert_change(
+    connection: duckdb.DuckDBPyConnection,
+    stretch: Stretch,
+    status: str,
+    decided_by: str,
+    reason: str,
+    run_id: str | None,
+) -> None:
+    values = {"stretch_id": stretch.stretch_id, "from_status": stretch.status, "to_status": status}
+    who = {"changed_at": utc_now(), "changed_by": decided_by, "run_id": run_id, "reason": reason or None}
+    insert_row(connection, "mart.stretch_changes", values | who)
 
 
 def _select(

@@ -124,7 +124,9 @@ def approve_verdict(
     return _add_regimes(plant, found, approved_by, reason or verdict.summary, verdict_id, run_id)
 
 
-def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: str = "") -> list[str]:
+def approve_stretch(
+    plant: Plant, stretch_id: str, *, approved_by: str, reason: str = "", run_id: str | None = None
+) -> list[str]:
     """Record that an unusual stretch of the history is normal; return the keys of the regimes that are added for it.
 
     It gets a regime of its own, recorded with it in one transaction, if it holds enough readings that are improbable in
@@ -139,12 +141,18 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
     with plant.warehouse.snapshot() as connection:
         stretch = read_stretch(connection, stretch_id)
     if stretch.cluster_key is not None:
-        decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
+        decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason, run_id=run_id)
         return [stretch.cluster_key]
 
     def settle(keys: Sequence[str], connection: duckdb.DuckDBPyConnection) -> None:
         record_decision(
-            connection, stretch_id, is_normal=True, decided_by=approved_by, reason=reason, cluster_key=keys[0]
+            connection,
+            stretch_id,
+            is_normal=True,
+            decided_by=approved_by,
+            reason=reason,
+            run_id=run_id,
+            cluster_key=keys[0],
         )
 
     found = {stretch.segment: [Period(stretch.machine_id, stretch.started_at, stretch.ended_at)]}
@@ -152,7 +160,7 @@ def approve_stretch(plant: Plant, stretch_id: str, *, approved_by: str, reason: 
         return _add_regimes(plant, found, approved_by, reason or stretch_id, settle=settle)
     except TooFewReadingsError as error:
         _log.info("no regime of its own for %s: %s", stretch_id, error)
-    decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason)
+    decide_stretch(plant, stretch_id, is_normal=True, decided_by=approved_by, reason=reason, run_id=run_id)
     return []
 
 

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import RegimeError, UnknownStretchError
+from pwflow_core.pipeline.cases.undoing import undo
+from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.looking.status import read_status
-from pwflow_core.pipeline.readings.recurrence import decide_stretch, screen_history
+from pwflow_core.pipeline.readings.recurrence import decide_stretch, reopen_stretch, screen_history
 from pwflow_core.pipeline.regimes import changing
 from pwflow_core.pipeline.regimes.assigning import assign_readings
 from pwflow_core.pipeline.regimes.changing import approve_stretch, update_weights
@@ -170,6 +172,24 @@ def test_the_last_word_counts(plant):
     decide_stretch(plant, stretch.stretch_id, is_normal=True, decided_by="kim")
     decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="lee")
     assert query(plant, "SELECT status, decided_by FROM mart.unusual_stretches") == [("fault", "lee")]
+
+
+def test_every_decision_and_its_undoing_are_kept_with_who_and_why(plant):
+    [stretch] = screen_history(plant)
+    decide_stretch(plant, stretch.stretch_id, is_normal=False, decided_by="kim", reason="a leak", run_id="run-1")
+    assert undo(plant, stretch.stretch_id, by=Decider("lee", "run-2"), reason="a wrong id").startswith(
+        f"{stretch.stretch_id}: open again"
+    )
+    decide_stretch(plant, stretch.stretch_id, is_normal=True, decided_by="kim")
+    reopen_stretch(plant, stretch.stretch_id, decided_by="lee")
+    assert query(plant, "SELECT status, decided_by FROM mart.unusual_stretches") == [("open", None)]
+    kept = "SELECT from_status, to_status, changed_by, run_id, reason FROM mart.stretch_changes "
+    assert query(plant, f"{kept} WHERE stretch_id = '{stretch.stretch_id}' ORDER BY changed_at") == [
+        ("open", "fault", "kim", "run-1", "a leak"),
+        ("fault", "open", "lee", "run-2", "a wrong id"),
+        ("open", "normal", "kim", None, None),
+        ("normal", "open", "lee", None, None),
+    ]
 
 
 def test_a_stretch_that_is_not_there_is_refused_with_those_that_are(plant):
