@@ -118,7 +118,8 @@ class Outbox:
     ) -> int:
         """Take up what is not known yet, and queue it for the targets that want to know; return how much that was.
 
-        What is over is queued for those alone who were told of its subject before.
+        What is over is queued for those alone who were told of its subject before. What is known and is graver now is
+        queued for those who did not want to know of it as it was. That a case is worse is told once for each severity.
 
         Arguments:
             notices: What has to be told, in the order in which it came about.
@@ -131,18 +132,32 @@ class Outbox:
             (last,) = connection.execute("SELECT coalesce(max(place), 0) FROM notices").fetchone()
             for place, notice in enumerate(notices, start=last + 1):
                 values = (notice.notice_id, notice.subject, notice.severity, _to_json(notice), now.isoformat(), place)
-                made = connection.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?)", values)
-                if not made.rowcount:
+                is_told = notice.kind == "worse" and _is_told_already(connection, notice)
+                if connection.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?)", values).rowcount:
+                    n_new += not is_told
+                elif not _make_graver(connection, notice):
                     continue
-                n_new += 1
+                if is_told:
+                    continue
                 told = set(targets) if not notice.is_over else _knowing(connection, notice.subject)
                 connection.executemany(
-                    "INSERT INTO deliveries VALUES (?, ?, NULL)",
+                    "INSERT OR IGNORE INTO deliveries VALUES (?, ?, NULL)",
                     [(name, notice.notice_id) for name in sorted(told) if _is_told(targets, name, notice)],
                 )
             if commits is not None:
                 connection.execute("REPLACE INTO facts VALUES ('commits', ?)", [str(commits)])
         return n_new
+
+    def severities(self, notice_ids: Iterable[str]) -> dict[str, Severity]:
+        """Return how grave notices were when they were noted, by id; those that are not known are left out."""
+        if not self.exists:
+            return {}
+        with self._transaction() as connection:
+            found = [
+                connection.execute("SELECT notice_id, severity FROM notices WHERE notice_id = ?", [number]).fetchone()
+                for number in notice_ids
+            ]
+        return dict(row for row in found if row is not None)
 
     def commits_read(self) -> int | None:
         """Return how many commits the warehouse had when its record was last read; None before the first time."""
@@ -276,6 +291,28 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     for statement in read_sql(__package__, "outbox.sql").split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+
+
+def _make_graver(connection: sqlite3.Connection, notice: Notice) -> bool:
+    """Write a notice that is known as it is now, if it is graver; return whether it is."""
+    (before,) = connection.execute("SELECT severity FROM notices WHERE notice_id = ?", [notice.notice_id]).fetchone()
+    if notice.is_over or SEVERITIES.index(notice.severity) <= SEVERITIES.index(before):
+        return False
+    connection.execute(
+        "UPDATE notices SET severity = ?, notice = ? WHERE notice_id = ?",
+        [notice.severity, _to_json(notice), notice.notice_id],
+    )
+    return True
+
+
+def _is_told_already(connection: sqlite3.Connection, notice: Notice) -> bool:
+    """Return whether another notice said already that a subject is as grave as that."""
+    row = connection.execute(
+        "SELECT count(*) FROM notices WHERE subject = ? AND severity = ? AND notice_id <> ? "
+        "AND notice ->> '$.kind' = 'worse'",
+        [notice.subject, notice.severity, notice.notice_id],
+    ).fetchone()
+    return bool(row[0])
 
 
 def _knowing(connection: sqlite3.Connection, subject: str) -> set[str]:

@@ -24,7 +24,7 @@ from pwflow_core.pipeline.scoring.sight import blind_sensors, read_sight
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
-__all__ = ["count_record", "fail_run", "read_record"]
+__all__ = ["count_record", "fail_run", "name_regimes", "read_record"]
 
 
 def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
@@ -45,7 +45,7 @@ def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
     except NotFittedError:
         return [], 0
     if names.of:
-        notices = [_with_names(notice, names) for notice in notices]
+        notices = [name_regimes(notice, names) for notice in notices]
     return sorted(notices, key=lambda notice: notice.at), commits
 
 
@@ -66,7 +66,7 @@ def fail_run(run_id: str, job: str, reason: str, *, at: datetime) -> Notice:
     )
 
 
-def _with_names(notice: Notice, names: RegimeNames) -> Notice:
+def name_regimes(notice: Notice, names: RegimeNames) -> Notice:
     """Return a notice with the names of its regimes; its id, and what it is about, stay."""
     is_named = any(key in names.of for key in notice.regimes)
     return replace(

@@ -7,7 +7,7 @@ the id that the next night gives it, and what is told of it is known to the outb
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,22 +15,27 @@ from typing import Any
 
 import duckdb
 
+from pwflow_core.config import SEVERITIES, PlantConfig
 from pwflow_core.notifying.cases import read_cases
-from pwflow_core.notifying.notices import Notice
+from pwflow_core.notifying.delivering import is_wanted
+from pwflow_core.notifying.notices import Notice, identify
+from pwflow_core.notifying.outbox import Outbox
+from pwflow_core.notifying.record import name_regimes
 from pwflow_core.pipeline.cases.deriving import derive_cases
 from pwflow_core.pipeline.decisions.verdicts import Decider
+from pwflow_core.pipeline.regimes.naming import read_names
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import FileWarehouse, fetch_value, read_sql
+from pwflow_core.warehouse import FileWarehouse, fetch_value, read_sql, utc_now
 from pwflow_core.watching.live_tables import copy_rows
 from pwflow_core.watching.night import CASES, Night
 from pwflow_core.watching.store import LiveStore
 
-__all__ = ["LiveCases", "derive_live_cases"]
+__all__ = ["LiveCases", "derive_live_cases", "tell_live"]
 
-_TOLD = ("opened", "reopened")
-"""What is told at once: its id and time do not depend on when it is found. The rest is told by the night."""
+_TOLD = ("opened", "reopened", "worse")
+"""What is told at once. That something is over is for the night to say."""
 _BY = Decider("pwflow watch")
 
 
@@ -71,8 +76,29 @@ def derive_live_cases(plant: Plant, night: Night, store: LiveStore, folder: Path
         with warehouse.snapshot() as connection:
             found = read_cases(connection, is_first=False)
             events = _read_events(connection, since)
-    notices = [n for n in found if n.kind in _TOLD and not n.is_over and n.notice_id not in known]
-    return LiveCases(tuple(events), tuple(map(_as_live, notices)))
+            names = read_names(connection)
+    fresh = [n for n in found if n.kind in _TOLD and not n.is_over and n.notice_id not in known]
+    return LiveCases(tuple(events), tuple(name_regimes(_as_live(notice), names) for notice in fresh))
+
+
+def tell_live(config: PlantConfig, notices: Sequence[Notice]) -> int:
+    """Note what there is to tell of live cases in the outbox; return how much of it is new.
+
+    A case that was noted when it was less grave is told again, as one that is worse.
+    """
+    if not notices or not is_wanted(config):
+        return 0
+    outbox = Outbox(config.outbox_path)
+    before = outbox.severities(notice.notice_id for notice in notices)
+    worse = [
+        replace(
+            notice, notice_id=identify(notice.subject.removeprefix("case "), "worse", notice.severity), kind="worse"
+        )
+        for notice in notices
+        if notice.kind != "worse"
+        and SEVERITIES.index(before.get(notice.notice_id, notice.severity)) < SEVERITIES.index(notice.severity)
+    ]
+    return outbox.note([*notices, *worse], config.notify.targets, now=utc_now())
 
 
 def _add_live(connection: duckdb.DuckDBPyConnection, store: LiveStore) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import LiveStoreError, NotFittedError, PwflowError
+from pwflow_core.notifying.delivering import is_wanted, send_waiting
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import utc_now
 from pwflow_core.warehouse.lock import HeldError, hold
 from pwflow_core.watching.arriving import Arrived, Source
-from pwflow_core.watching.cases import derive_live_cases
+from pwflow_core.watching.cases import derive_live_cases, tell_live
 from pwflow_core.watching.duties import Duty
 from pwflow_core.watching.night import Night, read_night
 from pwflow_core.watching.publishing import publish_live
@@ -40,6 +41,7 @@ _LIMIT_SECONDS = 60.0
 _PROGRESS_SECONDS = 60.0
 _NIGHT_SECONDS = 5.0
 _CASES_SECONDS = 1.0
+_SEND_SECONDS = 5.0
 _END_SECONDS = 20.0
 _LONGEST_REST = 120.0
 _MOST_LAGS = 100_000
@@ -252,6 +254,7 @@ class Watch:
         return [
             Duty("following the runs", self._follow_runs, every_seconds=_NIGHT_SECONDS, share=0.5),
             Duty("events and cases", self._derive_cases, every_seconds=_CASES_SECONDS),
+            Duty("telling", self._send, every_seconds=_SEND_SECONDS, share=0.5),
             Duty("publishing", self._publish, every_seconds=self.config.watch.publish_seconds),
         ]
 
@@ -282,11 +285,14 @@ class Watch:
         found = derive_live_cases(self._plant, night, self.store, self.folder)
         with self.store.session() as session:
             session.put_events(found.events)
-        self._tell(found.notices)
+        if n_new := tell_live(self.config, found.notices):
+            _log.info("%d to tell: %s", n_new, "; ".join(notice.summary for notice in found.notices[-3:]))
         self._cases_of = now
 
-    def _tell(self, notices: object) -> None:
-        """Note what there is to tell."""
+    def _send(self) -> None:
+        """Send what people are told; a target that does not take it is tried again later."""
+        if is_wanted(self.config):
+            send_waiting(self.config)
 
     def _publish(self) -> None:
         """Publish the live scores if there are others than before."""

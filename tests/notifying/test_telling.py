@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -269,3 +270,18 @@ def test_a_warehouse_that_is_made_again_tells_nothing_twice(make_notified, recei
     take_up(plant, now=NOW)
     tell(plant)
     assert len(receiver.got) == 1
+
+
+def test_what_is_graver_now_reaches_those_who_did_not_want_to_know_before_and_nobody_twice(make_notified, receiver):
+    plant = make_notified({"severity": "medium"})
+    outbox, targets = Outbox(plant.config.outbox_path), plant.config.notify.targets
+    low, high = notice("K-1", severity="low"), notice("K-1", severity="high")
+    for one in (low, low, high, low, high):
+        outbox.note([one], targets, now=NOW)
+        send_waiting(plant.config, now=NOW)
+    assert [document["severity"] for document in receiver.documents] == ["high"]
+    worse = [replace(high, notice_id=f"K-1.{number}", kind="worse") for number in range(2)]
+    assert [outbox.note([one], targets, now=NOW) for one in worse] == [1, 0]
+    send_waiting(plant.config, now=NOW)
+    assert [document["notices"][-1]["kind"] for document in receiver.documents] == ["opened", "worse"]
+    assert outbox.severities(["K-1.opened", "unknown"]) == {"K-1.opened": "high"}
