@@ -76,7 +76,8 @@ def init(
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")
     which = "" if output == Path("pwflow.toml") else f" --config {shlex.quote(str(made.path))}"
-    click.echo(f"Check these in the file. Next:\n  pwflow run{which}\n  pwflow status{which}\n  pwflow ui{which}")
+    steps = "".join(f"\n  pwflow {step}{which}" for step in ("check", "run", "status", "ui"))
+    click.echo(f"Check these in the file. Next:{steps}")
 
 
 def _ask(question: str, default: str, check: Callable[[str], None]) -> str:

@@ -88,6 +88,11 @@ def test_what_it_says_to_write_is_right(folder):
     assert found["left_out"] == []
 
 
+def test_init_names_it_as_the_next_step(folder):
+    done = CliRunner().invoke(main, ["init", "data", "--yes", "--output", "other.toml"])
+    assert "Next:\n  pwflow check --config other.toml\n  pwflow run --config other.toml\n" in done.stdout
+
+
 def test_without_a_configuration_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "`pwflow init FILE_OR_FOLDER` writes one" in invoke(code=1).stderr
