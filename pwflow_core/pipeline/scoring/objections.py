@@ -46,7 +46,7 @@ class _SeenEvent:
     """An event that the flow in use sees, and what of it the new flow judges.
 
     Attributes:
-        name: Its machine and time, and its case.
+        name: Its case; without one, its machine and time.
         p_value: Of its anomalies by the flows in use, shape (n,).
         is_own: Which of them belong to the regime, shape (n,).
         X: Their readings, shape (n, D).
@@ -64,10 +64,11 @@ def find_objection(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWi
     """Return why a new flow of a regime must not come into use; an empty text if nothing speaks against it.
 
     It has to alarm with 90% probability, less two standard errors, on lasting shifts one and a half times as large as
-    those that the flow in use alarms on. And it has to see the events in its window that the flow in use sees, except
-    those that a person marked as normal, those that are events at alpha only and no longer at a tenth of it, and those
-    of the move itself, where an open verdict says that the regime moved: they began since then and have one of its
-    sensors among their causes. What a person marked as a fault or as known is asked for in any case.
+    those that the flow in use alarms on. And it has to see some event of each case in its window of which the flow in
+    use sees one, except of cases that a person marked as normal, of those that are events at alpha only and no longer
+    at a tenth of it, and of the move itself, where an open verdict says that the regime moved: those events began
+    since then and have one of its sensors among their causes. What a person marked as a fault or as known is asked
+    for in any case.
 
     Arguments:
         plant: The plant.
@@ -125,20 +126,26 @@ def _lost_sight(
 
 
 def _lost_events(judge: SegmentJudge, events: list[_SeenEvent], rule: AlarmRule, min_readings: int) -> str:
-    """Return the events that the new flow would not see, as a reason."""
-    asked = [e for e in events if e.is_marked or _is_event(e.p_value, rule, min_readings, _CLEARLY)]
+    """Return the cases of which the new flow would see no event, as a reason."""
+    clear = {e.name for e in events if e.is_marked or _is_event(e.p_value, rule, min_readings, _CLEARLY)}
+    asked = [event for event in events if event.name in clear]
     if not asked:
         return ""
-    judged = judge.judge(np.concatenate([event.X for event in asked])).p_value
-    lost = []
-    for event, p_value in zip(asked, np.split(judged, np.cumsum([len(e.X) for e in asked])[:-1]), strict=True):
-        if not _is_event(np.where(event.is_own, p_value, event.p_value), rule, min_readings):
-            lost.append(event.name)
+    judged = np.split(
+        judge.judge(np.concatenate([event.X for event in asked])).p_value,
+        np.cumsum([len(event.X) for event in asked])[:-1],
+    )
+    seen = {
+        event.name
+        for event, p_value in zip(asked, judged, strict=True)
+        if _is_event(np.where(event.is_own, p_value, event.p_value), rule, min_readings)
+    }
+    lost = sorted(clear - seen)
     if not lost:
         return ""
     return (
         f"it would no longer see {_listed(lost)}, which nobody called normal "
-        "(if they are, say so with `pwflow mark CASE --normal`)"
+        "(`pwflow mark CASE --normal` says that it was)"
     )
 
 

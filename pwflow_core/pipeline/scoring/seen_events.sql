@@ -1,6 +1,6 @@
--- Anomalies of the events with readings of a regime that a new flow of it has to see, by event. Left out are those that a
--- person called normal, and those of a move of the regime that waits for an answer, unless a person called them a fault or
--- known. Expects $cluster_key, $start and $until.
+-- Anomalies of what a new flow of a regime has to see, by event: of the cases all of whose events have readings of that regime,
+-- and of such events without a case. Left out are those that a person called normal, and those of a move of the regime that
+-- waits for an answer, unless a person called them a fault or known. Expects $cluster_key, $start and $until.
 WITH event AS (
     SELECT *, row_number() OVER (ORDER BY machine_id, started_at) AS number
     FROM mart.anomaly_events
@@ -31,8 +31,10 @@ WITH event AS (
 ), asked AS (
     SELECT
         event.*,
-        event.machine_id || strftime(event.started_at, ' at %Y-%m-%d %H:%M UTC') || coalesce(' (' || told.case_id || ')', '')
-            AS name,
+        coalesce(
+            'case ' || told.case_id,
+            'what happened on ' || event.machine_id || strftime(event.started_at, ' at %Y-%m-%d %H:%M UTC')
+        ) AS name,
         coalesce(list_has_any(told.labels, ['fault', 'known']), false) AS is_marked
     FROM event
     LEFT JOIN told USING (number)
@@ -44,17 +46,29 @@ WITH event AS (
            AND NOT coalesce(list_contains(told.labels, 'normal'), false)
        )
 )
+, anomalies AS (
+    SELECT
+        asked.number,
+        asked.name,
+        asked.is_marked,
+        score.reading_id,
+        score.ts,
+        score.p_value,
+        score.cluster_key = $cluster_key AS is_own,
+        bool_or(is_own) OVER (PARTITION BY asked.number) AS has_own
+    FROM asked
+    JOIN mart.anomaly_scores AS score
+      ON score.machine_id = asked.machine_id AND score.ts BETWEEN asked.started_at AND asked.ended_at
+    WHERE score.is_anomaly
+)
 SELECT
-    asked.number,
-    asked.name,
-    asked.is_marked,
-    score.p_value,
-    score.cluster_key = $cluster_key AS is_own,
+    anomalies.number,
+    anomalies.name,
+    anomalies.is_marked,
+    anomalies.p_value,
+    anomalies.is_own,
     /*columns*/
-FROM asked
-JOIN mart.anomaly_scores AS score
-  ON score.machine_id = asked.machine_id AND score.ts BETWEEN asked.started_at AND asked.ended_at
+FROM anomalies
 JOIN core.model_readings AS reading USING (reading_id)
-WHERE score.is_anomaly
-QUALIFY bool_or(score.cluster_key = $cluster_key) OVER (PARTITION BY asked.number)
-ORDER BY asked.number, score.ts;
+QUALIFY bool_and(anomalies.has_own) OVER (PARTITION BY anomalies.name)
+ORDER BY anomalies.number, anomalies.ts;

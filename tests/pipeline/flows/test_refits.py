@@ -219,11 +219,11 @@ def test_a_flow_that_would_no_longer_see_an_event_is_refused_unless_it_was_norma
     blind.whitening, blind.parameters = Whitening.from_gaussian(both.mean(axis=0), np.cov(both.T)), None
     window = TrainingWindow.since(SINCE, plant.config)
     assert find_objection(plant, key, in_use, window) == ""
-    assert f"it would no longer see press-2 at {started_at:%Y-%m-%d %H:%M} UTC" in find_objection(
+    assert f"it would no longer see what happened on press-2 at {started_at:%Y-%m-%d %H:%M} UTC" in find_objection(
         plant, key, blind, window
     )
     before = TrainingWindow(TrainingConfig(until=datetime(2024, 4, 1, tzinfo=UTC)), 10_000)
-    assert "press-2 at 2024-04-01" not in find_objection(plant, key, blind, before), "only what it could learn from"
+    assert "2024-04-01" not in find_objection(plant, key, blind, before), "only what it could learn from"
 
     with plant.warehouse.transaction() as connection:
         insert_row(connection, "mart.drift_verdicts", a_move(key, sensors=["temperature"]))
@@ -236,6 +236,29 @@ def test_a_flow_that_would_no_longer_see_an_event_is_refused_unless_it_was_norma
     assert f"{started_at:%H:%M}" in find_objection(plant, key, blind, window)
     confirm_event(plant, event_id, confirmed_by="Ada")
     assert f"{started_at:%H:%M}" not in find_objection(plant, key, blind, window)
+
+    put_in_a_case(plant, event_id)
+    assert "it would no longer see case K-1" in find_objection(plant, key, blind, window), "a person marked it"
+    [(another,)] = query(
+        plant,
+        "SELECT event_id FROM mart.anomaly_events AS event WHERE started_at > '2024-04-01' AND NOT EXISTS ("
+        "SELECT 1 FROM mart.anomaly_scores AS score WHERE score.machine_id = event.machine_id AND is_anomaly "
+        "AND cluster_key = ? AND ts BETWEEN event.started_at AND event.ended_at) LIMIT 1",
+        key,
+    )
+    put_in_a_case(plant, another)
+    assert find_objection(plant, key, blind, window) == "", "another event of the case is still seen"
+
+
+def put_in_a_case(plant, event_id):
+    with plant.warehouse.transaction() as connection:
+        connection.execute("DELETE FROM mart.cases")
+        insert_row(connection, "mart.cases", {"case_id": "K-1", "state": "closed", "label": "fault"})
+        connection.execute(
+            "INSERT INTO mart.case_events BY NAME SELECT 'K-1' AS case_id, event_id, machine_id, started_at, ended_at "
+            "FROM mart.anomaly_events WHERE event_id = ?",
+            [event_id],
+        )
 
 
 def a_move(key, sensors):
