@@ -21,6 +21,7 @@ from pwflow_core.reporting.pages.cases import make_cases
 from pwflow_core.reporting.pages.events import make_events
 from pwflow_core.reporting.pages.glance import make_glance
 from pwflow_core.reporting.pages.history import make_history
+from pwflow_core.reporting.pages.machines import make_machines
 from pwflow_core.reporting.pages.models import make_models
 from pwflow_core.reporting.pages.quality import make_quality
 from pwflow_core.reporting.pages.regimes import choose_regimes, make_regimes
@@ -143,14 +144,16 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
         words = texts[language]
         regimes = make_regimes(facts, model, studies, problems, problem, words)
         events = make_events(facts, details, bands, words)
+        cases = make_cases(facts, {card.event_id: card.chart for card in events.cards}, words)
         page = template.render(
             t=words,
             facts=facts,
             version=version("pwflow"),
             known={regime.key for regime in regimes.regimes},
-            cases=make_cases(facts, details, words),
+            cases=cases,
             glance=make_glance(facts, events.rows, words),
             events=events,
+            machines=make_machines(facts, cases, events.rows, words),
             history=make_history(facts, stretches, words),
             regimes=regimes,
             quality=make_quality(facts, words),

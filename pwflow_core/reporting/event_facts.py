@@ -30,7 +30,7 @@ __all__ = [
     "read_traces",
 ]
 
-_WORST, _LATEST, _WORST_OF_LAST_DAY = 12, 3, 3
+_WORST, _LATEST, _WORST_OF_LAST_DAY, _MOST_CASES = 12, 3, 3, 12
 _MOST_SIGNALS = 3
 _BINS, _BAND_BINS, _MOST_ANOMALIES = 240, 160, 300
 _MARGIN_READINGS = 40
@@ -97,14 +97,16 @@ class EventFacts:
 
 
 def choose_events(facts: PlantFacts) -> list[EventRow]:
-    """Return the events that are shown in full, the worst of all and of the last day, and the latest; worst first."""
+    """Return the events that are shown in full, worst first.
+
+    They are the worst of all, of the last day, and of each case to decide, and the latest.
+    """
     events = sorted(facts.events, key=lambda event: event.by_peak)
     of_last_day = [event for event in events if event.started_at > facts.last - timedelta(days=1)]
-    worst_of_last_day = {event.event_id for event in of_last_day[:_WORST_OF_LAST_DAY]}
+    chosen = {event.event_id for event in of_last_day[:_WORST_OF_LAST_DAY]}
+    chosen |= {case.worst_event_id for case in facts.cases.to_decide[:_MOST_CASES] if case.worst_event_id is not None}
     return [
-        event
-        for event in events
-        if event.by_peak <= _WORST or event.by_time <= _LATEST or event.event_id in worst_of_last_day
+        event for event in events if event.by_peak <= _WORST or event.by_time <= _LATEST or event.event_id in chosen
     ]
 
 

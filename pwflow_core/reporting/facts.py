@@ -20,6 +20,7 @@ from pwflow_core.pipeline.scoring.sight import SensorSight, read_sight
 from pwflow_core.pipeline.source.source import Sensor, read_source
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.records import (
+    CaseChange,
     ClusterRow,
     Decision,
     EventRow,
@@ -60,6 +61,7 @@ class PlantFacts:
         events: The worst and the latest events, the latest first.
         highest_scores: Where there are no events, the highest score of a machine and day, the highest first.
         cases: The cases: to decide, going on, and closed ones of the time shown.
+        case_changes: `mart.case_changes` of the cases to decide, in their order.
         stretches: `mart.unusual_stretches`, those that wait for a decision first, then the longest.
         clusters: `mart.clusters`, those in use first.
         versions: `mart.flow_versions`, those in use first.
@@ -89,6 +91,7 @@ class PlantFacts:
     events: tuple[EventRow, ...]
     highest_scores: tuple[ScoreRow, ...]
     cases: CaseView
+    case_changes: tuple[CaseChange, ...]
     stretches: tuple[StretchRow, ...]
     clusters: tuple[ClusterRow, ...]
     versions: tuple[Version, ...]
@@ -132,6 +135,7 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
             return fetch_records(connection, kind, query, values)
 
         data = profile_data(connection, config, since=first)
+        cases = read_cases(connection, zone, since=first)
         events = read(EventRow, read_sql(__package__, "facts_events.sql"), first=first, most=_MOST_EVENTS)
         return PlantFacts(
             name=config.plant.name,
@@ -164,7 +168,12 @@ def read_facts(plant: Plant, days: int, built_at: datetime) -> PlantFacts:
                 first=first,
                 most=_MOST_SCORES,
             ),
-            cases=read_cases(connection, zone, since=first),
+            cases=cases,
+            case_changes=read(
+                CaseChange,
+                "FROM mart.case_changes WHERE case_id IN (SELECT unnest($cases::VARCHAR[])) ORDER BY change_number",
+                cases=[case.case_id for case in cases.to_decide],
+            ),
             stretches=read(
                 StretchRow,
                 "FROM mart.unusual_stretches ORDER BY status <> 'open', n_readings DESC, started_at LIMIT $most",

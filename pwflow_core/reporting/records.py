@@ -10,6 +10,7 @@ from typing import TypeVar
 import duckdb
 
 __all__ = [
+    "CaseChange",
     "ClusterRow",
     "Decision",
     "EventRow",
@@ -42,6 +43,19 @@ class EventRow:
     n_events: int
     by_peak: int
     by_time: int
+
+
+@dataclass(frozen=True)
+class CaseChange:
+    """A row of `mart.case_changes`."""
+
+    case_id: str
+    change: str
+    label: str | None
+    label_kind: str | None
+    as_of: datetime
+    changed_by: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True)

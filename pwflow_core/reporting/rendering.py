@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 
@@ -22,15 +24,19 @@ def make_environment(*packages: str) -> Environment:
     Arguments:
         packages: Packages with templates of their own, which may use those of this one.
     """
+    own = PackageLoader(__package__, "templates")
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, __package__)]),
+        loader=ChoiceLoader([*(PackageLoader(package, "templates") for package in packages), own]),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"clean": clean_name, "shorten": shorten_name, "breakable": _breakable, "coded": _coded}
+    script = own.get_source(environment, "search.js")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {"light": LIGHT, "dark": DARK}
+    environment.globals |= {"search_script": Markup(script), "search_hash": f"sha256-{digest}"}  # noqa: S704 - our own
     return environment
 
 

@@ -77,11 +77,31 @@ def test_every_link_leads_to_what_it_names(browser, report):
     page.close()
 
 
+def test_a_search_leaves_what_has_all_its_words_and_counts_it(browser, report):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(report.as_uri())
+    shown = "[...document.querySelectorAll('#machines article')].filter(a => !a.hidden).length"
+    before = page.evaluate(shown)
+    assert before > 1
+    machine = page.inner_text("#machines article h3 >> nth=0")
+    page.fill("#search", machine)
+    assert page.evaluate(shown) == 1
+    n_found, n_all = map(int, page.inner_text("#found").split(" / "))
+    assert 1 <= n_found < n_all
+    page.fill("#search", f"{machine} that no card has")
+    assert (page.evaluate(shown), page.inner_text("#found")) == (0, f"0 / {n_all}")
+    page.fill("#search", "")
+    assert (page.evaluate(shown), page.inner_text("#found"), said) == (before, "", [])
+    page.close()
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_label_lies_on_another(browser, report, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(report.as_uri())
-    page.add_style_tag(content=".regime, .event { content-visibility: visible !important }")
+    page.add_style_tag(content=".regime, .event, .machine { content-visibility: visible !important }")
     assert page.evaluate(OVERLAPPING) == []
     page.close()
 

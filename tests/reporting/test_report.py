@@ -8,6 +8,8 @@ import pytest
 
 from pwflow_core.config import ReportConfig
 from pwflow_core.errors import ConfigurationError, NotFittedError
+from pwflow_core.pipeline.cases.deriving import derive_cases
+from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.reporting import LANGUAGES, build_report, build_reports, report_path
@@ -61,6 +63,22 @@ def test_the_figures_of_the_page_are_those_of_the_warehouse(reports, unchanged_p
     assert TEXTS.number(n_anomalies) in page.text
     [(worst,)] = query(unchanged_plant, "SELECT summary FROM mart.anomaly_events ORDER BY peak_score DESC LIMIT 1")
     assert worst in page.text
+
+
+def test_every_machine_has_a_card_with_its_readings_and_its_share_of_alarms(reports, unchanged_plant):
+    _, page = reports["en"]
+    cards = page.source.split('<article class="card machine"')[1:]
+    counted = query(
+        unchanged_plant,
+        "SELECT machine_id, count(*), avg(is_anomaly::INT) FILTER (status = 'scored') FROM mart.anomaly_scores "
+        "GROUP BY machine_id ORDER BY machine_id",
+    )
+    assert len(cards) == len(counted) > 1
+    for card, (machine, n_readings, share) in zip(cards, counted, strict=True):
+        assert machine in card
+        assert f"<dd>{TEXTS.number(n_readings)}</dd>" in card
+        assert f"<dd>{TEXTS.percent(share)}</dd>" in card
+        assert "anomalies per night and events of each machine".lower() in card.lower()
 
 
 def test_every_picture_says_what_it_shows_and_names_its_axes(reports):
@@ -227,6 +245,20 @@ def test_a_plant_without_events_says_so_and_lists_its_highest_scores(eventful_pl
     )
     for (score,) in highest:
         assert TEXTS.number(score) in page.text
+
+
+def test_a_case_to_decide_has_its_picture_and_its_history(eventful_plant, take_apart):
+    derive_cases(eventful_plant, by=Decider("a run", "r1"))
+    [(case_id, worst)] = query(
+        eventful_plant,
+        "SELECT case_id, worst_event_id FROM mart.cases WHERE state = 'open' ORDER BY peak_score DESC LIMIT 1",
+    )
+    _, page = built(eventful_plant, take_apart, days=30)
+    shown = [case for case in page.source.split('<article class="card case')[1:] if 'id="case-' in case]
+    [own] = [case for case in shown if f'id="case-{case_id}"' in case]
+    assert TEXTS("chart.signals") in own.split("</article>")[0]
+    assert "opened by a run" in own.split("</article>")[0]
+    assert f'id="event-{worst}"' in page.source
 
 
 def test_an_unusual_stretch_is_drawn_with_what_to_do_and_who_decided(eventful_plant, take_apart):

@@ -44,7 +44,7 @@ def test_no_text_is_left_over():
     code = "\n".join(file.read_text() for file in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html")])
     by_code = ("status", "rejected", "verdict", "answer", "finding", "decision", "stopped", "state", "channel", "date")
     by_code += ("glossary", "nav", "column", "change", "duration", "said", "blind", "stretch")
-    by_code += ("case_state", "case_label", "severity")
+    by_code += ("case_state", "case_label", "case_change", "severity")
     by_code += ("doubt", "doubt_next", "doubt_rows", "doubt_values", "sensor_kind")
     left = [
         key for key in Texts("en").keys if key.split(".")[0] not in by_code and not key.startswith("legend.health_")

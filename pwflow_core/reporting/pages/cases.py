@@ -5,13 +5,15 @@ Its times are local times of the plant, which the page names; the others are UTC
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from pwflow_core.pipeline.cases.view import CaseRow
 from pwflow_core.reporting.facts import PlantFacts
+from pwflow_core.reporting.pages.chart import Chart
+from pwflow_core.reporting.records import CaseChange
 from pwflow_core.reporting.texts import Texts
 
 __all__ = ["CaseCard", "CasesPage", "make_cases"]
@@ -21,7 +23,10 @@ _MOST_CARDS, _MOST_ROWS = 20, 200
 
 @dataclass(frozen=True)
 class CaseCard:
-    """One case: its sentence, and what to type. `link` leads to its worst event, if that is shown."""
+    """One case: its sentence, its history, and what to type.
+
+    `link` leads to its worst event, if that is shown, and `chart` is its picture.
+    """
 
     case_id: str
     severity: str
@@ -37,6 +42,8 @@ class CaseCard:
     similar: str
     commands: tuple[tuple[str, str], ...]
     link: str | None
+    chart: Chart | None
+    history: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,24 @@ class CasesPage:
     zone: str
     precision: tuple[tuple[str, str, str, str, str], ...]
 
+    @property
+    def cards(self) -> dict[str, CaseCard]:
+        """All cases of the page, by their ids."""
+        return {card.case_id: card for card in (*self.closed, *self.new, *self.going_on, *self.to_decide)}
 
-def make_cases(facts: PlantFacts, shown_events: Collection[int], texts: Texts) -> CasesPage:
+
+def make_cases(facts: PlantFacts, charts: Mapping[int, Chart], texts: Texts) -> CasesPage:
     """Make the page.
 
     Arguments:
         facts: What is known of the plant.
-        shown_events: Events that are shown in full, by their ids.
+        charts: The pictures of the events that are shown in full, by their ids.
         texts: The words.
     """
     view = facts.cases
 
     def card(case: CaseRow) -> CaseCard:
-        return _card(facts, case, shown_events, texts)
+        return _card(facts, case, charts, texts)
 
     decided = {case.case_id for case in view.to_decide}
     return CasesPage(
@@ -92,14 +104,14 @@ def make_cases(facts: PlantFacts, shown_events: Collection[int], texts: Texts) -
     )
 
 
-def _card(facts: PlantFacts, case: CaseRow, shown_events: Collection[int], texts: Texts) -> CaseCard:
+def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[int, Chart], texts: Texts) -> CaseCard:
     state = texts.label("case_state", case.state)
     if case.label is not None:
         state = texts("case.labelled", state=state, label=case.label_kind or texts.label("case_label", case.label))
     elif case.shelved_until is not None:
         state = texts("case.until", state=state, time=_local(facts, case.shelved_until, texts))
     similar = [texts("case.like_one", case=case_id, label=_name_label(label, texts)) for case_id, label in case.similar]
-    has_event = case.worst_event_id is not None and case.worst_event_id in shown_events
+    chart = None if case.worst_event_id is None else charts.get(case.worst_event_id)
     return CaseCard(
         case.case_id,
         case.severity,
@@ -114,8 +126,19 @@ def _card(facts: PlantFacts, case: CaseRow, shown_events: Collection[int], texts
         facts.names.spell_out(_sentence(case, texts)),
         texts("list.comma").join(similar),
         _commands(case, texts),
-        f"#event-{case.worst_event_id}" if has_event else "#findings" if not case.n_events else None,
+        f"#event-{case.worst_event_id}" if chart else "#findings" if not case.n_events else None,
+        chart,
+        tuple(_told(facts, change, texts) for change in facts.case_changes if change.case_id == case.case_id),
     )
+
+
+def _told(facts: PlantFacts, change: CaseChange, texts: Texts) -> tuple[str, str]:
+    """Return when a case changed, and how: what, by whom, and why."""
+    what = texts.label("case_change", change.change)
+    if change.change == "marked" and change.label is not None:
+        what = texts("case.labelled", state=what, label=change.label_kind or texts.label("case_label", change.label))
+    by = texts("case.by", what=what, who=change.changed_by) if change.changed_by else what
+    return _local(facts, change.as_of, texts), texts("case.why", what=by, why=change.reason) if change.reason else by
 
 
 def _sentence(case: CaseRow, texts: Texts) -> str:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date, timedelta
 
 import pandas as pd
 
 from pwflow_core.reporting.drawing.palette import STEPS
-from pwflow_core.reporting.drawing.timelines import (
-    ALARM_STEPS,
-    Cell,
-    Mark,
-    draw_alarm_timeline,
-    draw_health_timeline,
-)
+from pwflow_core.reporting.drawing.timelines import Cell, Mark, draw_health_timeline
 from pwflow_core.reporting.facts import PlantFacts
 from pwflow_core.reporting.names import shorten_name
 from pwflow_core.reporting.pages.chart import Chart, Key, in_two_widths
 from pwflow_core.reporting.pages.events import ListedEvent
+from pwflow_core.reporting.pages.timeline import make_timeline, scale_keys
 from pwflow_core.reporting.records import ClusterRow
 from pwflow_core.reporting.regimes import RECENT_NIGHTS
 from pwflow_core.reporting.texts import Texts
@@ -28,7 +22,6 @@ from pwflow_core.reporting.texts import Texts
 __all__ = ["Change", "GlancePage", "News", "RegimeRow", "Tile", "make_glance"]
 
 _MOST_MACHINES, _MOST_REGIMES = 30, 40
-_MOST_MARKS = 120
 _MOST_NEWS, _MOST_NEW_EVENTS = 10, 3
 
 
@@ -98,7 +91,7 @@ def make_glance(facts: PlantFacts, listed: Sequence[ListedEvent], texts: Texts) 
     shown = sorted(machines[:_MOST_MACHINES])
     return GlancePage(
         _tiles(facts, texts),
-        _timeline(facts, shown, events, texts) if shown else None,
+        make_timeline(facts, shown, events, texts) if shown else None,
         len(machines) - len(shown),
         _health(facts, texts),
         tuple(_regime_row(facts, cluster, texts) for cluster in facts.active),
@@ -137,38 +130,6 @@ def _count(nights: pd.DataFrame) -> tuple[int, int, int]:
     return int(nights["n_readings"].sum()), int(nights["n_scored"].sum()), int(nights["n_anomalies"].sum())
 
 
-def _timeline(facts: PlantFacts, machines: list[str], listed: Mapping[int, ListedEvent], texts: Texts) -> Chart:
-    cells: dict[str, list[Cell]] = {machine: [] for machine in machines}
-    for night, of_night in facts.nights.groupby("night"):
-        for machine, count in of_night.groupby("machine_id")["n_anomalies"].sum().items():
-            if machine in cells and isinstance(night, date):
-                text = texts("glance.cell", machine=machine, night=texts.night(night), n=texts.number(count))
-                cells[str(machine)].append(Cell(night, float(count), text))
-    marks: dict[str, list[Mark]] = {machine: [] for machine in machines}
-    worst = sorted(facts.events, key=lambda event: event.by_peak)[:_MOST_MARKS]
-    for event in reversed(worst):
-        if event.machine_id in marks:
-            told = listed[event.event_id]
-            link = f"#event-{event.event_id}" if told.is_shown else None
-            at = event.started_at.replace(tzinfo=UTC).astimezone(ZoneInfo(facts.timezone)).replace(tzinfo=None)
-            weight = event.peak_score / worst[0].peak_score
-            marks[event.machine_id].append(Mark(at, weight, f"{told.started}: {told.sentence}", link))
-    wide, narrow = in_two_widths(
-        lambda width: draw_alarm_timeline(cells, marks, (facts.first_night, facts.last_night), width, texts)
-    )
-    return Chart(
-        texts("glance.timeline"),
-        wide,
-        narrow,
-        (
-            Key("down", "ink", texts("legend.event_shown")),
-            Key("down", "muted", texts("legend.event")),
-            *_scale([f"≥ {texts.number(step)}" for step in ALARM_STEPS]),
-        ),
-        texts("glance.timeline_note"),
-    )
-
-
 def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
     rows = [row for row in facts.health if row.channel == "alarms" and row.cluster_key is not None]
     alarming = {row.cluster_key for row in rows}
@@ -199,12 +160,8 @@ def _health(facts: PlantFacts, texts: Texts) -> Chart | None:
         lambda width: draw_health_timeline(cells, marks, (facts.first_night, facts.last_night), width, texts)
     )
     steps = [texts(f"legend.health_{number}") for number in range(1, len(STEPS))]
-    legend = (*_scale(steps), Key("diamond", "blue", texts("legend.verdict")))
+    legend = (*scale_keys(steps), Key("diamond", "blue", texts("legend.verdict")))
     return Chart(texts("glance.health"), wide, narrow, legend, texts("glance.health_note"))
-
-
-def _scale(labels: list[str]) -> list[Key]:
-    return [Key("cell", step, label) for step, label in zip(STEPS[1:], labels, strict=True)]
 
 
 def _regime_row(facts: PlantFacts, cluster: ClusterRow, texts: Texts) -> RegimeRow:
