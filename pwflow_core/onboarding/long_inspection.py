@@ -12,7 +12,7 @@ from pwflow_core.onboarding.names import guess_unit, has_word, name_sensors
 from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.paths import PathColumns, label_paths
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
-from pwflow_core.onboarding.shapes import LongShape, Quality
+from pwflow_core.onboarding.shapes import LongShape, Quality, find_units
 from pwflow_core.onboarding.tags import FoundTag, hold_of, scan_tags
 from pwflow_core.onboarding.timestamps import TimeColumn, choose_timestamp, find_time_columns
 from pwflow_core.onboarding.vocabulary import READ_VALUES
@@ -93,7 +93,8 @@ def inspect_long(
     machine = _known(sample, shape.machine) if shape.machine else None
     tags_of = [path.values[label] for label in label_paths(files)] if path is not None and by_path else []
     found, doubts = scan_tags(sample, files, time, tag, values, machine, tags_of, style)
-    sensors, ignored = _sensors(found, ignore)
+    units = find_units(sample, shape)
+    sensors, ignored = _sensors(found, ignore, units)
     if not sensors:
         raise SourceError(
             f"Expected numbers in column {shape.value[0]!r} of {sample.files[0].path}, got {found[0].text!r}: name the "
@@ -167,13 +168,19 @@ def _known(sample: Sample, name: str) -> SampledColumn:
     return column
 
 
-def _sensors(found: Sequence[FoundTag], ignore: Collection[str]) -> tuple[tuple[FoundSensor, ...], dict[str, str]]:
+def _sensors(
+    found: Sequence[FoundTag], ignore: Collection[str], units: Mapping[str, Sequence[str]]
+) -> tuple[tuple[FoundSensor, ...], dict[str, str]]:
     kept, ignored = [], {}
     for tag in found:
         if tag.name in ignore:
             ignored[tag.name] = "is left out on request"
         elif not tag.is_numeric:
             ignored[tag.name] = f"is text, such as {tag.text!r}" if tag.text else "has no values"
+        elif len(units.get(tag.name, ())) > 1:
+            ignored[tag.name] = (
+                f"has values in several units ({list_few(units[tag.name], 3)}): check how it was exported"
+            )
         elif tag.low == tag.high:
             ignored[tag.name] = f"is always {tag.low:g}"
         else:
@@ -183,7 +190,7 @@ def _sensors(found: Sequence[FoundTag], ignore: Collection[str]) -> tuple[tuple[
         FoundSensor(
             names[tag.name],
             tag.name,
-            guess_unit(tag.name),
+            next(iter(units.get(tag.name, ())), "") or guess_unit(tag.name),
             tag.low or 0.0,
             tag.high or 0.0,
             _remark(tag),

@@ -27,7 +27,7 @@ from pwflow_core.onboarding.vocabulary import (
     TIMES,
 )
 
-__all__ = ["LongShape", "Quality", "find_channels", "find_long", "find_quality", "repeated_share"]
+__all__ = ["LongShape", "Quality", "find_channels", "find_long", "find_quality", "find_units", "repeated_share"]
 
 _MOST_TAGS = 20_000
 _REPEATED, _APART = 0.2, 0.02
@@ -35,11 +35,13 @@ _REPEATED, _APART = 0.2, 0.02
 _MOST_QUALITIES = 30
 _GOOD = re.compile(r"good|ok|valid|gut|gültig|正常|良|有効|true|g$|normal")
 _LARGEST_CODE = 255
+_MOST_CODES = 4
 _OPC = (0, 4, 8, 12, 16, 20, 24, 28, 64, 68, 80, 84, 88, 192, 216)
 _NANOSECONDS = frozenset({"nano", "nanos", "nanosecond", "nanoseconds", "ns", "nanosec"})
 _NAMES = frozenset({"target", "class"})
 """Words for a label that a long export also has for the name of a sensor."""
 _NAMELESS = re.compile(r"column_\d+")
+_UNITS = frozenset({"unit", "units", "einheit", "uom", "engunits", "eu", "unité", "unidad", "単位", "单位", "단위"})
 _TYPES = frozenset({"type", "datatype", "unit", "einheit", "format", "単位"})
 
 
@@ -122,8 +124,10 @@ def _is_quality(profile: ColumnProfile, profiles: Mapping[str, ColumnProfile]) -
     if not profile.values:
         return named and (profile.is_whole or not profile.is_numeric)
     if profile.is_numeric:
-        opc = set(map(float, _numbers(profile))) <= set(map(float, _OPC))
-        return profile.is_whole and (named or opc)
+        numbers = _numbers(profile)
+        opc = set(numbers) <= set(map(float, _OPC))
+        codes = profile.name.lower() == "q" and len(numbers) <= _MOST_CODES and 0 <= min(numbers) <= max(numbers) < 16
+        return profile.is_whole and (named or opc or codes)
     return named or all(set(words(value)) & QUALITY_VALUES or value in QUALITY_VALUES for value in texts)
 
 
@@ -226,6 +230,26 @@ def find_long(
         return None
     found = machine or _machine_beside(sample, profiles, time, tag, taken | {p.name for p in values})
     return LongShape(tag.name, tuple(p.name for p in values), found, nanoseconds)
+
+
+def find_units(sample: Sample, shape: LongShape) -> dict[str, list[str]]:
+    """Return the units that a column of units beside the tags of a long export says, by tag."""
+    used = (shape.tag, shape.machine, *shape.value)
+    named = [c for c in sample.columns if has_word(c.name, _UNITS) and c.is_text and c.name not in used]
+    name = sample.column(shape.tag)
+    if not named or name is None:
+        return {}
+    rows = (
+        sample.connection.table("sample")
+        .filter(f"{named[0].key} IS NOT NULL AND {name.key} IS NOT NULL")
+        .aggregate(f"{name.key}::VARCHAR AS tag, trim({named[0].key}) AS unit", f"{name.key}, trim({named[0].key})")
+        .order("tag, unit")
+        .fetchall()
+    )
+    units: dict[str, list[str]] = {}
+    for found, unit in rows:
+        units.setdefault(found, []).append(unit)
+    return units
 
 
 def _is_nanoseconds(profile: ColumnProfile, time: TimeColumn) -> bool:

@@ -115,7 +115,9 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn], timezone: str 
             f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}: name it "
             "with --timestamp, or make one with source.sql in pwflow.toml."
         )
-    return max(found, key=lambda c: (_rank(c), -sample.columns.index(c.column)))
+    chosen = max(found, key=lambda c: (_rank(c), -sample.columns.index(c.column)))
+    _check_half(sample, chosen)
+    return chosen
 
 
 def read_time_column(
@@ -135,12 +137,33 @@ def read_time_column(
     """
     readings = [_measure(sample, column, format, timezone)] if format else _readings(sample, column, timezone)
     best = _best(sample, readings)
+    if best is not None:
+        _check_half(sample, best)
     if best is None or best.share < enough:
         raise SourceError(_explain_unread(sample, column, format, best, readings, timezone))
     rival = next((r for r in readings if r is not best and best.share + r.share >= 0.98 and r.share > 0.05), None)
     if rival and best.share < _WELL_READ:
         raise SourceError(_explain_two(sample, column, best, rival))
     return best
+
+
+def _check_half(sample: Sample, time: TimeColumn) -> None:
+    """Raise if times are of a clock with twelve hours that does not say which half of the day it is.
+
+    Raises:
+        SourceError: Every hour from 1 to 12 is there, no other one is, and times go back again and again.
+    """
+    if time.format in NUMERIC_FORMATS or "%I" in (time.format or "") or time.column.type != "VARCHAR":
+        return
+    text = time.column.key
+    hour = f"TRY_CAST(regexp_extract({text}, '(\\d{{1,2}}):\\d{{2}}', 1) AS INTEGER)"
+    low, high, n_hours = sample.aggregate(f"min({hour}), max({hour}), count(DISTINCT {hour})")
+    if (low, high, n_hours) == (1, 12, 12) and 1 - time.ordered > 0:
+        shown = _first_value(sample, time.column, f"{hour} = 12")
+        raise SourceError(
+            f"Expected times of day from 0 to 23 or with AM and PM in column {time.column.name!r} of "
+            f"{sample.files[0].path}, got only 1 to 12, such as {shown!r}: export it with a clock of 24 hours."
+        )
 
 
 def find_time_of_day(sample: Sample, chosen: TimeColumn) -> SampledColumn | None:

@@ -16,7 +16,7 @@ from measuring import command_line, measured, run_alone
 from pwflow_core.onboarding import initialise
 
 SENSORS = 50
-BYTES_PER_ROW = 470
+BYTES_PER_ROW = 418
 
 
 def write_days(folder: Path, gigabytes: float, n_files: int) -> None:
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=40)
     parser.add_argument("--folder", type=Path, help="where the data go meanwhile")
     parser.add_argument("--look", type=Path)
+    parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     if arguments.look:
         with measured() as cost:
@@ -60,10 +61,15 @@ def main() -> None:
             )
         )
         return
+    if arguments.write:
+        write_days(arguments.write / "exports", arguments.gigabytes, arguments.files)
+        print("{}")
+        return
     if arguments.smoke:
         arguments.gigabytes, arguments.files = 0.002, 2
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        write_days(Path(name) / "exports", arguments.gigabytes, arguments.files)
+        size_of = ("--gigabytes", arguments.gigabytes, "--files", arguments.files)
+        run_alone(__file__, "--write", name, *size_of)
         size = sum(path.stat().st_size for path in (Path(name) / "exports").iterdir())
         cost = run_alone(__file__, "--look", name)
     print(

@@ -81,7 +81,8 @@ def compare(arguments: argparse.Namespace) -> None:
         folder = Path(name)
         (folder / "exports").mkdir()
         path = folder / "exports" / "long.csv"
-        write_export(path, arguments.rows, arguments.tags)
+        size_of = ("--rows", arguments.rows, "--tags", arguments.tags)
+        run_alone(__file__, "--write", path, *size_of)
         print(f"{arguments.rows:,} rows, {arguments.tags} tags, {path.stat().st_size / 1e9:.2f} GB")
         found = {step: run_alone(__file__, "--step", step, "--folder", folder) for step in arguments.only}
         for step, cost in found.items():
@@ -101,7 +102,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the data go meanwhile")
     parser.add_argument("--step", choices=STEPS)
     parser.add_argument("--only", choices=STEPS, nargs="+", default=list(STEPS))
+    parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
+    if arguments.write:
+        write_export(arguments.write, arguments.rows, arguments.tags)
+        print("{}")
+        return
     if arguments.step:
         print(json.dumps(STEPS[arguments.step](arguments.folder)))
         return

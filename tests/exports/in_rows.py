@@ -61,6 +61,7 @@ def grafana_series_rows(tag: str, time: str, value: str, format: str, delimiter:
     ("_TIMESTAMP", "_NAME", "_VALUE", "_QUALITY", 192, 0),
     ("SourceTimestamp", "NodeId", "Value", "StatusCode", "Good", "BadSensorFailure"),
     ("ts", "ItemName", "val", "q", 192, 24),
+    ("ts", "tag", "v", "q", 0, 2),
     ("zeit", "signal", "wert", "guete", "gut", "schlecht"),
     ("Time", "Point", "Reading", "Status", "OK", "Bad"),
 )
@@ -227,6 +228,30 @@ def a_tag_with_states(states: list[str], delimiter: str) -> Export:
         rows += [[name, by("%Y-%m-%d %H:%M:%S")(t), comma(v) if delimiter == ";" else v] for name, v in cells]
     return Export(
         {"a.csv": table(["tag", "time", "value"], rows, delimiter)}, **complete(says=("'boiler.mode'.*is text",))
+    )
+
+
+@spelled(("unit", "°C", "°F", ","), ("Einheit", "bar", "mbar", ";"), ("EngUnits", "W", "kW", "\t"))
+def a_tag_with_two_units(name: str, first: str, second: str, delimiter: str) -> Export:
+    """A tag whose values are in several units is left out; the others get their unit from the column."""
+    rows = [
+        [
+            tag,
+            by("%Y-%m-%d %H:%M:%S")(t),
+            comma(v) if delimiter == ";" else v,
+            second if tag == "b" and i > 60 else first,
+        ]
+        for i, (t, values) in enumerate(zip(minutes(), measure(), strict=True))
+        for tag, v in zip("abc", values, strict=True)
+    ]
+    found = [(a, c) for a, _, c in measure()]
+    return Export(
+        {"a.csv": table(["tag", "time", "value", name], rows, delimiter)},
+        ("a", "c"),
+        readings(minutes(), found),
+        n_raw=N,
+        units=(first, first),
+        says=("'b'.*several units",),
     )
 
 

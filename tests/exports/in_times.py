@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tests.exports.export import START, Export, N, by, comma, measure, minutes, readings, spelled, table
 
+TWELVE = r"got only 1 to 12, such as '[^']*12:"
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC
 
 
@@ -147,6 +148,12 @@ def jst_suffix(format: str, hours: float, zone: str) -> Export:
 def an_unknown_suffix(format: str) -> Export:
     rows = [[by(format)(time), *row] for time, row in zip(minutes(), measure(), strict=True)]
     return Export({"a.csv": table(["time", "a", "b", "c"], rows)}, error=r"'(Local|XYZ|IST)' is not known")
+
+
+@spelled(("%Y-%m-%d %I:%M:%S", ","), ("%d.%m.%Y %I:%M", ";"), ("%m/%d/%Y %I:%M:%S", "\t"))
+def twelve_hours_without_a_half(format: str, delimiter: str) -> Export:
+    rows = [[t.strftime(format), *row] for t, row in zip(minutes(300, step=10), measure(300), strict=True)]
+    return Export({"a.csv": table(["time", "a", "b", "c"], rows, delimiter)}, error=TWELVE)
 
 
 @spelled(
