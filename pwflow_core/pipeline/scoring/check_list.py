@@ -64,6 +64,12 @@ CHECKS: tuple[Check, ...] = (
         is_blocking=False,
     ),
     Check(
+        "sensors_as_fine_as_learned",
+        "No sensor of a machine comes in steps at least twice as large as in the readings that were learned from. Only "
+        "warns: the readings are right, but rounding alone may make them alarm.",
+        is_blocking=False,
+    ),
+    Check(
         "storage_is_whole",
         "Every model file can be used, and the warehouse lost nothing that was written into it. Only warns: what "
         "cannot be judged says so, and the rest has to come out.",

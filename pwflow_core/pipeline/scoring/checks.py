@@ -30,6 +30,7 @@ from pwflow_core.pipeline.readings.timing import read_block_seconds
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.check_list import CHECKS, SCHEMA_CHECK, Check
+from pwflow_core.pipeline.scoring.coarseness import find_coarser
 from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import read_source
@@ -323,6 +324,23 @@ def alarms_not_too_few(plant: Plant, connection: duckdb.DuckDBPyConnection) -> F
     return not described, sentence, {"regimes with too few alarms": len(described)}
 
 
+def sensors_as_fine_as_learned(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
+    """Warn of sensors that come in larger steps than those that the models learned from."""
+    found = find_coarser(connection)
+    described = [
+        f"{sensor.sensor} of {sensor.machine_id} (steps of {sensor.step:.3g} {sensor.unit}".rstrip()
+        + (f", learned from steps of {sensor.learned:.3g})" if sensor.learned else ", learned from finer readings)")
+        for sensor in found
+    ]
+    sentence = "Every sensor comes in steps as fine as those that were learned from."
+    if described:
+        sentence = (
+            f"Coarser than what was learned from: {list_few(described)}. Rounding alone can make such readings alarm: "
+            "have them exported with all their digits, or retrain on readings that are as coarse."
+        )
+    return not found, sentence, {"sensors that came coarser": len(found)}
+
+
 def storage_is_whole(plant: Plant, connection: duckdb.DuckDBPyConnection) -> Finding:
     """Warn of model files that cannot be used, and of what the warehouse was found to lack in the last day."""
     keys = [
@@ -363,6 +381,7 @@ _FUNCTIONS: Mapping[str, Callable[[Plant, duckdb.DuckDBPyConnection], Finding]] 
         p_values_are_uniform,
         alarms_within_budget,
         alarms_not_too_few,
+        sensors_as_fine_as_learned,
         storage_is_whole,
     )
 }

@@ -13,7 +13,7 @@ from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.finding import fit_cluster_model
 from pwflow_core.pipeline.scoring.check_list import CHECKS, SCHEMA_CHECK
-from pwflow_core.pipeline.scoring.checks import check_scores, refuse_failed_checks
+from pwflow_core.pipeline.scoring.checks import CheckResult, check_scores, refuse_failed_checks
 from pwflow_core.pipeline.scoring.densities import score_slices
 from pwflow_core.pipeline.scoring.scores import derive_scores
 from tests.conftest import plant_readings, put_file, query, read_all, reopen, score_all
@@ -278,6 +278,34 @@ def test_a_regime_that_hardly_alarms_warns_and_one_that_does_so_by_chance_does_n
         "UPDATE mart.anomaly_scores SET is_anomaly = hash(reading_id) % 2 = 0 WHERE status = 'scored'",
     )
     assert results(trained_plant)["alarms_not_too_few"]
+
+
+def test_a_night_with_fewer_decimals_warns_of_the_sensor_and_machine_and_a_fine_one_or_a_machine_at_rest_does_not(
+    trained_plant,
+):
+    def finding(start: str, change) -> CheckResult:
+        night = plant_readings(400, seed=4, start=start)
+        change(night)
+        put_file(trained_plant.config.folder / "data" / f"{start}.parquet", night)
+        read_all(trained_plant)
+        score_all(trained_plant)
+        [found] = [check for check in check_scores(trained_plant) if check.name == "sensors_as_fine_as_learned"]
+        return found
+
+    def round_one(night):
+        own = night.machine == "press-2"
+        night.loc[own, "pressure"] = night.loc[own, "pressure"].round(1)
+
+    def stand_still(night):
+        night.loc[night.machine == "press-2", "pressure"] = 3.0
+
+    assert finding("2024-04-01", lambda night: None).passed
+    assert finding("2024-04-02", stand_still).passed
+    coarse = finding("2024-04-03", round_one)
+    assert not coarse.passed
+    assert not coarse.is_blocking
+    assert "pressure of press-2 (steps of 0.1 bar, learned from finer readings)" in coarse.sentence
+    assert coarse.figures == {"sensors that came coarser": 1}
 
 
 def test_results_are_values(trained_plant):
