@@ -15,6 +15,7 @@ _SHARES = ("share",)
 _DURATIONS = ("limit", "longest", "interval")
 _MOST_LETTERS = 80
 _MOST_ROUNDED = 10
+_MOST_WHOLE = 1e12
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def _say(name: str, value: object, texts: Texts) -> str:
         return texts.moment(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float) and abs(value) < _MOST_WHOLE and value == int(value):
+        return f"{value:,.0f}".replace("-", "−")
     if isinstance(value, float):
         return f"{value:.6g}".replace("-", "−")
     if isinstance(value, str):

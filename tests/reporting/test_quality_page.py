@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pwflow_core.pipeline.looking.data.doubts import Doubt
 from pwflow_core.pipeline.looking.data.profile import profile_data
 from pwflow_core.reporting import LANGUAGES
 from pwflow_core.reporting.doubts import say_doubt, say_interval
@@ -67,6 +68,15 @@ def test_all_that_can_be_said_can_be_filled_in(plant, language):
         assert said.what
         assert said.next_step
         assert "{" not in said.what
+
+
+def test_figures_are_written_for_people():
+    totaliser = Doubt("totaliser", "total", 1, {"sensor": "total", "key": "total", "low": -402.0, "high": 5780842.0})
+    assert say_doubt(totaliser, Texts("en")).what.startswith("total only goes up, from −402 to 5,780,842:")
+    mark = Doubt(
+        "sentinel", "p", 1, {"sensor": "p", "marks": [1e30, 0.25], "n": 1234, "median": None} | {"missing": "[]"}
+    )
+    assert say_doubt(mark, Texts("en")).what == "p reads 1e+30, 0.25 in 1,234 readings, far from all others (median –)"
 
 
 def test_only_the_time_shown_is_looked_at(plant):

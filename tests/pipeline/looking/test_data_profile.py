@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -170,6 +171,15 @@ def test_the_most_doubtful_comes_first_with_what_to_write(plant):
     ]
     assert doubts[0].values["missing"] == "[-50]"
     assert doubts[2].values["hold"] == "3000"
+
+
+def test_many_machines_with_gaps_are_told_in_four_lines(plant):
+    found = profile(plant)
+    gappy = found.machines[1]
+    others = tuple(replace(gappy, machine_id=f"M{number}") for number in range(10))
+    told = [doubt for doubt in find_doubts(replace(found, machines=others), plant.config) if "gaps" in doubt.kind]
+    assert [doubt.kind for doubt in told] == ["gaps", "gaps", "gaps", "more_gaps"]
+    assert told[-1].values == {"n": 7}
 
 
 def periods(machine, *levels, n=100):

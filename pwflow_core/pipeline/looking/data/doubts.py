@@ -32,14 +32,15 @@ DOUBTS = (
     "missing",
     "silent_machine",
     "gaps",
+    "more_gaps",
     "left_out_changed",
     "left_out_constant",
-    "left_out",
     "constant",
     "binary",
     "states",
     "totaliser",
     "coarse",
+    "left_out",
 )
 """All kinds, in order of doubt."""
 
@@ -49,6 +50,7 @@ _SILENT = timedelta(days=1)
 _COARSE_LEVELS = 8
 _FEWEST_VALUES = 100
 _MOST_WORDS = 3
+_MOST_MACHINES = 3
 
 
 @dataclass(frozen=True)
@@ -201,21 +203,24 @@ def _about_machines(profile: DataProfile) -> Iterator[Doubt]:
                 (last - machine.last).total_seconds(),
                 {"machine": machine.machine_id, "last": machine.last, "others": last},
             )
-        if machine.n_gaps:
-            yield Doubt(
-                "gaps",
-                machine.machine_id,
-                len(machine.gap_days),
-                {
-                    "machine": machine.machine_id,
-                    "n": machine.n_gaps,
-                    "limit": machine.gap_seconds or 0.0,
-                    "n_days": len(machine.gap_days),
-                    "n_all": machine.n_days,
-                    "longest": machine.longest_gap_seconds or 0.0,
-                    "at": machine.longest_gap_at,
-                },
-            )
+    gappy = sorted((m for m in profile.machines if m.n_gaps), key=lambda machine: -len(machine.gap_days))
+    for machine in gappy[:_MOST_MACHINES]:
+        yield Doubt(
+            "gaps",
+            machine.machine_id,
+            len(machine.gap_days),
+            {
+                "machine": machine.machine_id,
+                "n": machine.n_gaps,
+                "limit": machine.gap_seconds or 0.0,
+                "n_days": len(machine.gap_days),
+                "n_all": machine.n_days,
+                "longest": machine.longest_gap_seconds or 0.0,
+                "at": machine.longest_gap_at,
+            },
+        )
+    if (n_more := len(gappy) - _MOST_MACHINES) > 0:
+        yield Doubt("more_gaps", "", n_more, {"n": n_more})
 
 
 def _number(text: str) -> int | float | None:
