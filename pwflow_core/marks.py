@@ -19,6 +19,8 @@ __all__ = [
     "LAST_EXCEL_DAY",
     "LAST_TIME",
     "MISSING_WORDS",
+    "MONTHS",
+    "MONTH_WORD",
     "NO_SEGMENT",
     "NO_SEGMENT_VALUE",
     "ODD_SIGNS",
@@ -79,6 +81,26 @@ UNIX_NUMBER = r"[+-]?\d+(?:[.,]\d*)?|\d[.,]\d{9,}[eE][+]?\d+|\d(?:\.\d+)?e[+]?1[
 rounded the minutes away."""
 ISO_OFFSET = r"(?:Z|[+-](?:0\d|1[0-3])(?::?[0-5]\d)?)"
 """Shape of a distance from UTC behind a time."""
+
+
+_MONTHS = {
+    "Jan": "jan january januar jän jänner janv janvier ene enero gen gennaio janeiro januari",
+    "Feb": "feb february februar fév févr février febrero febbraio fev fevereiro februari",
+    "Mar": "mar march mär märz mrz mars marzo março maart mrt",
+    "Apr": "apr april avr avril abr abril aprile",
+    "May": "may mai mayo mag maggio maio mei maj",
+    "Jun": "jun june juni juin junio giu giugno junho",
+    "Jul": "jul july juli juil juillet julio lug luglio julho",
+    "Aug": "aug august août aoû aou ago agosto augustus",
+    "Sep": "sep sept september septembre septiembre set settembre setembro",
+    "Oct": "oct october okt oktober octobre octubre ott ottobre out outubro",
+    "Nov": "nov november novembre noviembre novembro",
+    "Dec": "dec december dez dezember déc décembre dic diciembre dicembre dezembro",
+}
+MONTHS = {word: month for month, words in _MONTHS.items() for word in words.split()}
+"""English abbreviation of a month, by its names in lower case."""
+MONTH_WORD = r"[A-Za-zÀ-ÿ]{3,10}"
+"""Shape of the name of a month."""
 
 
 def thousands_marks(thousands: str | None) -> tuple[str, ...]:

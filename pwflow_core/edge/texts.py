@@ -20,6 +20,8 @@ from pwflow_core.marks import (
     LAST_EXCEL_DAY,
     LAST_TIME,
     MISSING_WORDS,
+    MONTH_WORD,
+    MONTHS,
     ODD_SIGNS,
     PLAIN_SIGNS,
     UNIX_NUMBER,
@@ -33,6 +35,7 @@ _PLAIN = str.maketrans(ODD_SIGNS, PLAIN_SIGNS)
 _BEGIN, _BEGIN_OF_EXCEL = datetime(1970, 1, 1, tzinfo=UTC), datetime(1899, 12, 30)  # noqa: DTZ001 - of a clock
 _COUNT = re.compile(UNIX_NUMBER, re.ASCII)
 _OFFSET = re.compile(ISO_OFFSET, re.ASCII)
+_MONTH = re.compile(MONTH_WORD)
 _BETWEEN = re.compile(r"[-/.T :]+")
 _LARGEST = 2**63
 _MILLISECONDS_PER_DAY = 86_400_000
@@ -136,6 +139,8 @@ class TimeReader:
             wall = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - of a clock
         else:
             main += f" {half.translate({46: None, 32: None})}" if self._has_half else ""
+            if "%b" in self._core and "%a" not in self._core.lower():
+                main = _MONTH.sub(lambda word: MONTHS.get(word[0].lower(), word[0]), main, count=1)
             wall = datetime.strptime(main, self._core)  # noqa: DTZ007 - of a clock
         return wall + timedelta(microseconds=int(fraction[:6].ljust(6, "0"))), zone.strip(" ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 
 from pwflow_core.marks import EXCEL_DAYS
@@ -17,7 +18,7 @@ _CLOCK = (
     r"(?P<half> ?[AaPp]\.?[Mm]\b\.?)?(?P<zone>\s*[A-Za-z\[(+-].*)?"
 )
 _SHAPE = re.compile(
-    r"(?P<a>\d{1,4})(?P<d1>[-./ ])(?P<b>\d{1,2}|[A-Za-z]{3,9})(?P<d2>[-./ ])(?P<c>\d{2,4})"
+    r"(?P<a>\d{1,4})(?P<d1>[.] |[-./ ])(?P<b>\d{1,2}|[A-Za-zÀ-ÿ]{3,10})(?P<d2>[-./ ])(?P<c>\d{2,4})"
     rf"((?P<gap>[ T,]+){_CLOCK})?"
 )
 _HALF = re.compile(r"\d ?[AaPp]\.?[Mm]\b")
@@ -31,6 +32,7 @@ _EAST_ASIAN = re.compile(
     r"( ?\d{1,2}([时時시] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|:\d{2}(:\d{2})?))?"
 )
 _COUNT = re.compile(r"\d{5,19}([.,]\d+)?|\d[.,]\d{9,}[eE]\+?\d{1,2}|\d\.\d+e\+?1[6-9]")
+_ENGLISH = frozenset(name.lower() for name in calendar.month_name[1:])
 _MOST_SHAPES = 30
 
 
@@ -108,7 +110,9 @@ def _spelled_east_asian(value: str) -> str:
 
 
 def _month(text: str) -> str:
-    return "%m" if text.isdigit() else "%b" if len(text) == 3 else "%B"
+    if text.isdigit():
+        return "%m"
+    return "%B" if text.lower() in _ENGLISH else "%b"
 
 
 def _spelled_clock(match: re.Match[str]) -> str:

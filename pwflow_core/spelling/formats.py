@@ -7,10 +7,11 @@ may be there in some texts of a column and lack in others.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pwflow_core.marks import MONTH_WORD, MONTHS
 from pwflow_core.warehouse import quote_literal
 
 __all__ = ["Pattern", "parse_format"]
@@ -23,6 +24,12 @@ _DIRECTIVES = {
 }  # fmt: skip
 _PACKED = {name: r"\d{2}" for name in ("m", "d", "H", "I", "M", "S")} | {"j": r"\d{3}"}
 """Without a separator beside them, digits have to be counted."""
+_ENGLISH = {
+    "b": "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
+    "B": "(?i:january|february|march|april|may|june|july|august|september|october|november|december)",
+}
+"""Names of months that DuckDB knows; others are translated."""
+_ABBREVIATED = ", ".join(f"{quote_literal(word)}: {quote_literal(month)}" for word, month in MONTHS.items())
 _TOKEN = re.compile(r"%(-?[A-Za-z%])|(\s+)|([^%\s])", re.DOTALL)
 _ZONE_END = re.compile(r"\s*%[zZ]\s*$")
 _HALF_END = re.compile(r"\s*%p\s*$")
@@ -44,16 +51,18 @@ class Pattern:
         shapes: Patterns of all texts; each has the groups date and time, fraction, half of the day, and zone.
         core: strptime format of date, time and half of the day; None for ISO 8601.
         has_half: Whether the format has AM and PM.
+        translated: The format of a text whose month is abbreviated in English; None without names of months.
     """
 
     exact: str
     shapes: tuple[str, ...]
     core: str | None
     has_half: bool = False
+    translated: str | None = None
 
     def parse(self, text: str) -> str:
         """Return the SQL of a text that `exact` accepts, as TIMESTAMP."""
-        return f"TRY_CAST({text} AS TIMESTAMP)" if self.core is None else self._strptime(text)
+        return f"TRY_CAST({text} AS TIMESTAMP)" if self.core is None else self._strptime(text, self.core)
 
     def zone_word(self, text: str) -> str:
         """Return the SQL of what follows the time, empty for nothing; NULL where the text is not a time."""
@@ -64,12 +73,17 @@ class Pattern:
 
         def value(shape: str) -> str:
             main, fraction, half = (_group(text, shape, i) for i in (1, 2, 3))
-            if self.core is None:
+            core = self.translated or self.core
+            if self.translated:
+                word = f"regexp_extract({main}, {quote_literal(MONTH_WORD)})"
+                english = f"coalesce(MAP {{{_ABBREVIATED}}}[lower({word})], {word})"
+                main = f"replace({main}, {word}, {english})"
+            if core is None:
                 time = f"TRY_CAST(translate({main}, '/.T', '-- ') AS TIMESTAMP)"
             elif self.has_half:
-                time = self._strptime(f"{main} || ' ' || translate({half}, '. ', '')")
+                time = self._strptime(f"{main} || ' ' || translate({half}, '. ', '')", core)
             else:
-                time = self._strptime(main)
+                time = self._strptime(main, core)
             micros = f"coalesce(TRY_CAST(rpad(left({fraction}, 6), 6, '0') AS BIGINT), 0)"
             return f"{time} + to_microseconds({micros})"
 
@@ -79,11 +93,11 @@ class Pattern:
         cases = [f"WHEN regexp_full_match({text}, {quote_literal(shape)}) THEN {value(shape)}" for shape in self.shapes]
         return f"CASE {' '.join(cases)} END"
 
-    def _strptime(self, text: str) -> str:
-        """Return the SQL of a text in the format of `core`; 24:00 is the end of its day."""
-        core = quote_literal(self.core or "")
+    def _strptime(self, text: str, format: str) -> str:
+        """Return the SQL of a text in a format; 24:00 is the end of its day."""
+        core = quote_literal(format)
         time = f"TRY_CAST(try_strptime({text}, {core}) AS TIMESTAMP)"
-        if "%H:%M" not in (self.core or ""):
+        if "%H:%M" not in format:
             return time
         earlier = f"regexp_replace({text}, {quote_literal(_MIDNIGHT)}, '\\100:00\\2\\3')"
         midnight = f"TRY_CAST(try_strptime({earlier}, {core}) AS TIMESTAMP) + INTERVAL 1 DAY"
@@ -112,17 +126,21 @@ def parse_format(format: str | None) -> Pattern:
     rest = _HALF_END.sub("", rest)
     sign = match[1] if (match := _FRACTION_END.search(rest)) else "."
     rest = _FRACTION_END.sub("", rest)
-    main = _to_pattern(rest)
+    exact = _to_pattern(rest, _ENGLISH)
+    has_month = bool(re.search("%[bB]", rest)) and not re.search("%[aA]", rest)
+    main = _to_pattern(rest, {"b": MONTH_WORD, "B": MONTH_WORD}) if has_month else exact
     fraction = _NOTHING
     if re.search(r"%-?S$", rest):
         fraction = rf"(?:[.,{sign}](\d{{1,12}}))?" if sign else r"(\d{0,12})"
     half = _HALF if has_half else _NOTHING
     zone = _ZONE if re.search(r"%-?[HI]", rest) else _NOTHING
     core = f"{rest} %p" if has_half else rest
-    return Pattern(main + (" [AaPp][Mm]" if has_half else ""), (f"({main}){fraction}{half}{zone}",), core, has_half)
+    exact += " [AaPp][Mm]" if has_half else ""
+    translated = core.replace("%B", "%b") if has_month else None
+    return Pattern(exact, (f"({main}){fraction}{half}{zone}",), core, has_half, translated)
 
 
-def _to_pattern(format: str) -> str:
+def _to_pattern(format: str, months: Mapping[str, str]) -> str:
     tokens = list(_TOKEN.finditer(format))
     directives = {token[1].removeprefix("-") for token in tokens if token[1]}
     if not directives & {"d", "j"}:
@@ -140,5 +158,5 @@ def _to_pattern(format: str) -> str:
         else:
             beside = [other[1] for other in tokens[max(position - 1, 0) : position + 2] if other is not token]
             is_packed = directive in _PACKED and any(beside)
-            parts.append(_PACKED[directive] if is_packed else _DIRECTIVES[directive])
+            parts.append(_PACKED[directive] if is_packed else months.get(directive) or _DIRECTIVES[directive])
     return "".join(parts)

@@ -99,6 +99,34 @@ def excel_serial(name: str, spell: Callable[[datetime], str], delimiter: str) ->
     )
 
 
+MONTHS = {
+    "German": "Jän Feb Mär Apr Mai Jun Jul Aug Sep Okt Nov Dez",
+    "Austrian": "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+    "French": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    "Spanish": "ene feb mar abr may jun jul ago sep oct nov dic",
+}
+
+
+@spelled(
+    ("{0:%d}-{1}-{0:%y} {0:%H:%M:%S}", "German", ";"),
+    ("{0:%d} {1} {0:%Y} {0:%H:%M}", "French", "\t"),
+    ("{0:%d}/{1}/{0:%Y} {0:%I:%M:%S %p}", "Spanish", ","),
+    ("{0:%d}. {1} {0:%Y} {0:%H:%M:%S}.500", "Austrian", ";"),
+)
+def months_in_other_languages(form: str, language: str, delimiter: str) -> Export:
+    months = MONTHS[language].split()
+    times = minutes(n=150, step=24 * 60 + 7, start=datetime.fromisoformat("2026-02-01T00:00"))
+    values = measure(150)
+    rows = [[form.format(time, months[time.month - 1]), *row] for time, row in zip(times, values, strict=True)]
+    more = timedelta(milliseconds=500 if form.endswith("500") else 0)
+    return Export(
+        {"a.csv": table(["Zeit", "a", "b", "c"], rows, delimiter)},
+        ("a", "b", "c"),
+        readings([time + more for time in times], values),
+        n_raw=150,
+    )
+
+
 def _short(time: datetime, format: str, sign: str, *, digits: int) -> str:
     fraction = f"{time.microsecond:06d}"[:digits]
     return time.strftime(format) + (f"{sign}{fraction}" if time.microsecond else "")

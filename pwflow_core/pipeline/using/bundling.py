@@ -143,7 +143,8 @@ def describe_source(source: Source) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(source.to_json()) | {"times": None}
     if source.timestamp_format not in NUMERIC_FORMATS:
         pattern = parse_format(source.timestamp_format)
-        described["times"] = {"shapes": pattern.shapes, "core": pattern.core, "has_half": pattern.has_half}
+        core = pattern.translated or pattern.core
+        described["times"] = {"shapes": pattern.shapes, "core": core, "has_half": pattern.has_half}
     return described
 
 
