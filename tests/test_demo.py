@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,16 +51,9 @@ def test_a_run_never_takes_the_demo_for_the_plant(tmp_path, monkeypatch):
         configuration_of_file()
 
 
-def test_the_demo_runs_to_published_scores_and_remembers_its_days(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PWFLOW_", "DAGSTER_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "pwflow_dagster", "demo", "--days", "1", "--json"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+def test_the_demo_runs_to_published_scores_and_remembers_its_days(stem, tmp_path):
+    done = stem.command(tmp_path, "demo", "--days", "1", "--json")
+    assert done.code == 0, done.errors
+    document = json.loads(done.output)
     assert document["result"]["n_readings"] == 3 * 1440
     assert Path(document["published"]).is_relative_to(tmp_path / ".pwflow" / "demo")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pwflow_core.warehouse.base import prepare_session
 from pwflow_core.warehouse.sql import insert_frame, quote_columns, quote_literal
 
 __all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
@@ -72,13 +73,14 @@ class Spool:
         """Open an empty spool.
 
         Arguments:
-            scratch: An in-memory database.
+            scratch: An in-memory database; rows may be read from it in chunks meanwhile.
             columns: DuckDB type by column name.
         """
-        self._scratch = scratch
+        self._scratch = scratch.cursor()
+        prepare_session(self._scratch)
         self._columns = tuple(columns)
         fields = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-        scratch.execute(f"CREATE OR REPLACE TABLE spool ({fields})")
+        self._scratch.execute(f"CREATE OR REPLACE TABLE spool ({fields})")
 
     def append(self, **arrays: NDArray[Any]) -> None:
         """Add rows, one array per column."""
@@ -88,3 +90,4 @@ class Spool:
         """Write all rows to a Parquet file."""
         self._scratch.execute(f"COPY spool TO {quote_literal(str(target))} (FORMAT parquet)")
         self._scratch.execute("DROP TABLE spool")
+        self._scratch.close()

@@ -22,8 +22,8 @@ _STEPS = {
 _PLUMBING = ("pwflow_core.storage", "pwflow_core.warehouse.file", "pwflow_core.warehouse.base")
 
 
-def arm(kill_at: int | None = None) -> list[str]:
-    """Have this process killed at its n-th point; return the list that those it comes by are added to.
+def arm(kill_at: int | str | None = None) -> list[str]:
+    """Have this process killed at its n-th point, or the first of a name; return the list that those it comes by go to.
 
     A point is named by what happens and by the function of pwflow that has it done.
     """
@@ -31,7 +31,7 @@ def arm(kill_at: int | None = None) -> list[str]:
 
     def pass_point(name: str) -> None:
         come_by.append(f"{name} of {_find_caller()}")
-        if len(come_by) == kill_at:
+        if kill_at in (len(come_by), come_by[-1]):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(function: Callable, name: str) -> Callable:

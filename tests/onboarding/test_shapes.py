@@ -5,7 +5,7 @@ Each is written by `pwflow init`, ingested by what that wrote, and counted by SQ
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +30,26 @@ TIMES = [START + timedelta(minutes=i) for i in range(N)]
 ALL_OK = {"machine": {"ok": N}}
 
 Files = Mapping[str, str | bytes]
+
+AT_NIGHT = {
+    "numeric ids",
+    "a dashboard",
+    "with machines",
+    "two delimiters behind",
+    "cp1252",
+    "UTF-16",
+    "UTF-8 with a mark",
+    "the day before the machine",
+    "machines in folders",
+    "OPC numbers",
+    "in Japanese",
+}
+
+
+def kinds(names: Iterable[str]) -> list[object]:
+    """Return what to run with, in part at night."""
+    reason = "1 CPU s each: exports that differ as much from the others stay at each push"
+    return [pytest.param(name, marks=pytest.mark.long(reason=reason)) if name in AT_NIGHT else name for name in names]
 
 
 def at(time: datetime) -> str:
@@ -131,7 +151,7 @@ LONG: dict[str, tuple[Files, dict[str, dict[str, int]], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("kind", kinds(LONG))
 def test_a_long_export_becomes_one_reading_per_machine_and_time(tmp_path, kind):
     files, expected, names = LONG[kind]
     plant, _ = take_in(tmp_path, files)
@@ -185,7 +205,7 @@ WIDE: dict[str, tuple[Files, dict[str, dict[str, int]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize("kind", kinds(WIDE))
 def test_a_wide_export_in_any_dress_becomes_its_readings(tmp_path, kind):
     files, expected = WIDE[kind]
     plant, _ = take_in(tmp_path, files)
@@ -204,7 +224,7 @@ QUALITIES = {
 }
 
 
-@pytest.mark.parametrize("kind", QUALITIES)
+@pytest.mark.parametrize("kind", kinds(QUALITIES))
 def test_a_column_of_quality_is_no_sensor_and_bad_values_are_missing(tmp_path, kind):
     header, line = QUALITIES[kind]
     content = table(f"time,{header}", lambda i, t: f"{t},{line(i, [v[i] for v in VALUES.values()])}")

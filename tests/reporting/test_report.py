@@ -159,7 +159,7 @@ def test_evidence_of_drift_is_drawn_beside_its_threshold_with_the_findings(event
                    'retrain' AS answer, 'open' AS status
             """
         )
-    _, page = built(eventful_plant, take_apart, days=60)
+    _, page = built(eventful_plant, take_apart)
     assert page.attributes("aria-label").count(TEXTS("chart.drift")) == 1
     assert "3.0 of 2" in page.text
     assert TEXTS("channel.latent", number=2) in re.findall(r"<title>([^<]+)</title>", page.source)
@@ -180,7 +180,7 @@ def test_a_finding_that_asks_somebody_is_told_from_a_regime_that_moved(language,
             """
         )
     texts = Texts(language)
-    _, page = built(eventful_plant, take_apart, days=60, language=language)
+    _, page = built(eventful_plant, take_apart, language=language)
     assert f'<span class="state asked">{texts("state.asked")}</span>' in page.source
     assert 'class="state drifted"' not in page.source
     assert f"{texts('regime.several', n=4)}, M9" in page.text

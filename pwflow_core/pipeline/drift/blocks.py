@@ -175,9 +175,9 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
     flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.columns))
     channels = [f"channel_{position}" for position in range(1 + len(model.columns))]
     sensors = [f"sensor_{position}" for position in range(n_sensors)]
-    with plant.threads(), plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
-        spool = Spool(writer, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
-        for reading_id, X in read_chunks(reader, readings, model.columns, plant.config.compute.chunk_rows):
+    with plant.threads(), plant.warehouse.scratch() as scratch:
+        spool = Spool(scratch, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
+        for reading_id, X in read_chunks(scratch, readings, model.columns, plant.config.compute.chunk_rows):
             found = flow.evaluate(X)
             values = np.column_stack([found.tempered_conformity, found.latents])
             spool.append(
@@ -190,7 +190,7 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
             f"read_parquet({quote_literal(str(places))}) JOIN read_parquet({quote_literal(str(results))}) "
             "USING (reading_id)"
         )
-        blocks = reader.execute(
+        blocks = scratch.execute(
             f"""
             SELECT is_reference, night, machine_id, block, count(*) AS n_readings,
                    [{", ".join(f"avg({name})" for name in channels)}] AS channels,
@@ -201,7 +201,7 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
             ORDER BY is_reference, night, block, machine_id
             """
         ).df()
-        spread = reader.execute(
+        spread = scratch.execute(
             f"SELECT {', '.join(f'stddev_samp({name})' for name in sensors)} FROM {joined} WHERE is_reference"
         ).fetchone()
     return FreshBlocks(followed, blocks, np.array([value or 0.0 for value in spread or ()], dtype=np.float64))

@@ -86,9 +86,9 @@ def _assign_segment(
                 {"segment": part.segment, "since": since, "latest": latest},
                 rows,
             )
-        with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
-            spool = Spool(writer, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
-            for reading_id, X in read_chunks(reader, rows, model.columns, plant.config.compute.chunk_rows):
+        with plant.warehouse.scratch() as scratch:
+            spool = Spool(scratch, {"position": "SMALLINT", "reading_id": "BIGINT", "responsibility": "DOUBLE"})
+            for reading_id, X in read_chunks(scratch, rows, model.columns, plant.config.compute.chunk_rows):
                 candidates, shares = share_among_clusters(part.seeds, X)
                 given = candidates & wanted
                 if since == 0:  # the others share the readings of a regime that is assigned again with it

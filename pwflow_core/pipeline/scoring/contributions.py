@@ -145,11 +145,11 @@ def _explain(
     plant: Plant, model: ClusterModel, mixtures: list[_Mixture], groups: list[list[int]], folder: Path
 ) -> None:
     flows: dict[str, ClusterFlow] = {}
-    with plant.threads(), plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
-        spool = Spool(writer, _SPOOLED)
+    with plant.threads(), plant.warehouse.scratch() as scratch:
+        spool = Spool(scratch, _SPOOLED)
         for mixture in mixtures:
             copy_out(
-                reader,
+                scratch,
                 "SELECT * FROM read_parquet($readings) WHERE reading_id IN (SELECT reading_id "
                 "FROM read_parquet($anomalies) WHERE model_set_id = $model_set_id AND segment = $segment)",
                 {
@@ -166,7 +166,7 @@ def _explain(
                 _log.warning("anomalies in segment %s stay unexplained: %s", mixture.segment, error)
                 continue
             for reading_id, X in read_chunks(
-                reader, folder / "part.parquet", model.columns, plant.config.compute.chunk_rows
+                scratch, folder / "part.parquet", model.columns, plant.config.compute.chunk_rows
             ):
                 found = attributor.attribute(_completed(X, model, mixture.segment))
                 n_sensors = found.share.shape[1]

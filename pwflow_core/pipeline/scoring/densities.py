@@ -118,9 +118,9 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
             return SliceSummary(version, 0, n_readings, float("nan"))
         flow = load_flow(plant, key, version, len(model.columns))
         n_new, seconds = 0, 0.0
-        with plant.warehouse.scratch() as reader, plant.warehouse.scratch() as writer:
-            spool = Spool(writer, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
-            for reading_id, X in read_chunks(reader, rows, model.columns, plant.config.compute.chunk_rows):
+        with plant.warehouse.scratch() as scratch:
+            spool = Spool(scratch, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
+            for reading_id, X in read_chunks(scratch, rows, model.columns, plant.config.compute.chunk_rows):
                 started = time.perf_counter()
                 found = flow.evaluate(complete_rows(X, mean, covariance))
                 spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)

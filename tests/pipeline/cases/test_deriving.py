@@ -146,11 +146,11 @@ def test_the_cases_are_the_same_whether_the_nights_are_read_one_by_one_or_at_onc
     other_folder = tmp_path_factory.mktemp("other")
     shutil.copytree(trained_plant.config.folder, other_folder, dirs_exist_ok=True)
     other = open_plant(other_folder, TRAINED)
-    nights = [("2024-03-10", (300, 340)), ("2024-03-11", (20, 90)), ("2024-03-12", (700, 730))]
+    nights = [("2024-03-10", (300, 340)), ("2024-03-11", (20, 90)), ("2024-03-12", (400, 430))]
     for start, fault in nights:
-        add_night(trained_plant, start, fault=fault)
+        add_night(trained_plant, start, fault=fault, n_times=480)
         tell(trained_plant)
-        add_night(other, start, fault=fault)
+        add_night(other, start, fault=fault, n_times=480)
     tell(other)
     asked = (
         "SELECT case_id, state, severity, machine_ids, sensors, since, last_seen, n_events, n_readings, n_reopened, "

@@ -157,12 +157,13 @@ def test_late_readings_and_a_clock_that_jumps_back_change_their_own_night_and_th
     assert dict(((key, night), state) for key, night, _, state in query(plant, STATES)) == after
 
 
-def test_evidence_follows_a_correction_of_an_even_number_of_readings(plant):
+@pytest.mark.parametrize("counts", [(2,), pytest.param((2, 4), marks=pytest.mark.long(reason="4 CPU s: one more"))])
+def test_evidence_follows_a_correction_of_an_even_number_of_readings(plant, counts):
     later = days(LEARNED_DAYS, 3)
     arrive(plant, later, "later")
     follow_drift(plant)
     second = later.index[(later.machine == "M2") & later.busy & later.ts.str.startswith("2024-03-22")]
-    for n_corrected in (2, 4):
+    for n_corrected in counts:
         later.loc[second[:n_corrected], "pressure"] += 0.5
         assert correct(plant, later, "later") == n_corrected
         assert follow_drift(plant).n_nights == 2, "the night of the correction and the one after it"
@@ -266,7 +267,9 @@ def test_a_record_that_ends_in_mid_day_is_no_outage_until_it_goes_on_without_the
     assert query(plant, "SELECT status, ended FROM mart.drift_verdicts") == [("done", date(2024, 3, 25))]
 
 
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    "at_once", [True, pytest.param(False, marks=pytest.mark.long(reason="6 CPU s: nights one by one stay above"))]
+)
 def test_a_verdict_is_closed_when_what_it_tells_of_is_gone_in_any_split_of_nights(plant, at_once):
     later = days(LEARNED_DAYS, 20)
     day = pd.to_datetime(later.ts).dt.day_of_year - 81

@@ -192,22 +192,32 @@ def all_published(plant) -> dict[str, tuple]:
     return found
 
 
-def test_days_that_are_written_one_night_after_the_other_end_in_the_copy_of_one_load(trained_plant):
+@pytest.mark.parametrize(
+    "compared",
+    [
+        "at the end",
+        pytest.param("after each night", marks=pytest.mark.long(reason="15 CPU s: the copy of the last night stays")),
+    ],
+)
+def test_days_that_are_written_one_night_after_the_other_end_in_the_copy_of_one_load(trained_plant, compared):
     """A new night, a corrected file, readings of an earlier time: what changed is written, and nothing else."""
     data = trained_plant.config.folder / "data"
     night, other = (plant_readings(60, seed=seed, start=f"2024-04-0{seed - 6} 23:30") for seed in (7, 8))
-    for name, readings in [
+    nights = [
         ("night.csv", night),
         ("late.csv", plant_readings(30, seed=9, start="2024-02-01")),
         ("night.csv", night.assign(pressure=night.pressure + 5).iloc[:-10]),
         ("other.csv", other),
-    ]:
+    ]
+    for number, (name, readings) in enumerate(nights, 1):
         put_file(data / name, readings)
         read_all(trained_plant)
         score_all(trained_plant)
         explain_anomalies(trained_plant)
         derive_events(trained_plant)
         publish_warehouse(trained_plant)
+        if compared == "at the end" and number < len(nights):
+            continue
         one_by_one, size = all_published(trained_plant), trained_plant.config.published_path.stat().st_size
         (trained_plant.config.published_folder / "manifest.json").unlink()
         publish_warehouse(trained_plant)

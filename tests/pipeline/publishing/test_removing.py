@@ -1,5 +1,6 @@
 """Readings that are older than they are kept: what goes, what stays, and that nothing of it comes back unsaid."""
 
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pwflow_core.pipeline.scoring.checks import check_scores
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.plant import Plant
-from tests.conftest import plant_readings, put_file, query, read_all, score_all
+from tests.conftest import TRAINED, copy_folder, open_plant, plant_readings, put_file, query, read_all, score_all
 
 FIRST, N_NIGHTS, KEPT = date(2024, 4, 1), 10, 7
 BY_HOUR = (
@@ -53,20 +54,28 @@ def rows_of(plant, tables) -> dict[str, list[tuple]]:
     return {table: query(plant, f"SELECT count(*), sum(hash(t)) FROM {table} AS t") for table in tables}
 
 
-@pytest.fixture
-def aged(trained_plant) -> Plant:
-    """A plant with ten nights behind those that it learned from, and the readings of seven days to be kept."""
+@pytest.fixture(scope="module")
+def _aged_folder(_trained_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("aged") / "plant"
+    shutil.copytree(_trained_folder, folder)
+    plant = open_plant(folder, TRAINED)
     for place in range(N_NIGHTS):
         night = FIRST + timedelta(days=place)
         readings = plant_readings(90, seed=20 + place, start=f"{night} 06:00")
         if place == 1:
             readings.loc[readings.machine == "press-1", "pressure"] += 40  # an event, which stays
-        put_file(trained_plant.config.folder / "data" / f"{night}.csv", readings)
-    night_run(trained_plant)
-    with trained_plant.warehouse.transaction() as connection:  # an open one would keep all since then
+        put_file(folder / "data" / f"{night}.csv", readings)
+    night_run(plant)
+    with plant.warehouse.transaction() as connection:  # an open one would keep all since then
         connection.execute("UPDATE mart.drift_verdicts SET status = 'dismissed'")
-    config = trained_plant.config.model_copy(update={"retention": RetentionConfig(readings_days=KEPT)})
-    return Plant.open(config)
+    return folder
+
+
+@pytest.fixture
+def aged(_aged_folder, tmp_path) -> Plant:
+    """A plant with ten nights behind those that it learned from, and the readings of seven days to be kept."""
+    config = open_plant(copy_folder(_aged_folder, tmp_path / "aged"), TRAINED).config
+    return Plant.open(config.model_copy(update={"retention": RetentionConfig(readings_days=KEPT)}))
 
 
 def test_old_readings_go_with_all_that_is_made_from_them_and_what_they_came_to_stays(aged):
