@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -22,14 +22,24 @@ from pwflow_core.pipeline.scoring.densities import load_flow
 from pwflow_core.pipeline.scoring.model_sets import create_pins
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import quote_columns, quote_literal, read_sql, run_script
-from pwflow_core.warehouse.days import on_days, with_neighbours
+from pwflow_core.warehouse import fetch_value, quote_columns, quote_literal, read_sql, run_script
+from pwflow_core.warehouse.days import FreshDays, on_days, with_neighbours
 from pwflow_core.warehouse.horizon import read_horizon
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
 
 _IMPROBABLE = 0.01
+_N_UNKNOWN = """
+    SELECT count(*) - (SELECT coalesce(sum(n_readings), 0) FROM nights)
+    FROM mart.anomaly_scores AS score
+    JOIN followed USING (cluster_key, flow_version)
+    WHERE score.status = 'scored'
+      AND score.ts >= followed.watched_from::TIMESTAMP AT TIME ZONE $timezone AT TIME ZONE 'UTC'
+      AND score.ts >= $open_from
+      AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
+"""
+"""How many readings there are that are in no night of `nights`, or fewer than none."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,28 @@ class FreshBlocks:
     sensor_spread: NDArray[np.float64]
 
 
-def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[Followed]:
+def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str, fresh: FreshDays) -> list[Followed]:
     """Return the regimes in use with the nights that need evidence; leaves `stale` as a temporary table.
+
+    Nights are looked for in the days that changed, and in all where a regime has no reference yet, or where these with
+    what was followed before do not hold as many readings as there are.
+
+    Arguments:
+        connection: An open connection.
+        timezone: That of the schedule: a night is a calendar day there.
+        fresh: The days that changed since the nights were last followed.
 
     Raises:
         NotFittedError: No slice has been scored yet.
     """
     create_pins(connection)
     values = {"timezone": timezone, "open_from": read_horizon(connection)}
-    run_script(connection, read_sql(__package__, "nights.sql"), values)
+    run_script(connection, read_sql(__package__, "followed.sql"), values)
+    if fetch_value(connection, "SELECT count(*) FROM followed WHERE NOT has_reference"):
+        fresh = replace(fresh, are_all=True)
+    _find_nights(connection, fresh, values)
+    if not fresh.are_all and fetch_value(connection, _N_UNKNOWN, values):
+        _find_nights(connection, replace(fresh, are_all=True), values)
     rows = connection.execute(
         """
         SELECT
@@ -94,19 +117,20 @@ def find_followed(connection: duckdb.DuckDBPyConnection, timezone: str) -> list[
     ]
 
 
-def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int) -> Iterator[FreshBlocks]:
+def fresh_blocks(plant: Plant, model: ClusterModel, n_sensors: int, fresh: FreshDays) -> Iterator[FreshBlocks]:
     """Compute the block means of every regime that has stale nights, or no reference yet.
 
     Arguments:
         plant: The plant.
         model: The cluster model in use.
         n_sensors: How many of the columns of the model are sensors; they come first.
+        fresh: The days that changed since the nights were last followed.
     """
     with working_folder(plant.warehouse.folder, "drift") as folder:
         with plant.warehouse.snapshot() as connection:
             wanted = [
                 followed
-                for followed in find_followed(connection, plant.config.schedule.timezone)
+                for followed in find_followed(connection, plant.config.schedule.timezone, fresh)
                 if followed.stale or not followed.has_reference
             ]
             block_seconds = read_block_seconds(connection)
@@ -131,6 +155,14 @@ def to_blocks(frame: pd.DataFrame) -> Blocks:
         sensors=stacked("sensors"),
         improbable=frame.improbable.to_numpy(dtype=np.float64),
     )
+
+
+def _find_nights(connection: duckdb.DuckDBPyConnection, fresh: FreshDays, values: Mapping[str, object]) -> None:
+    """Make the temporary tables `nights` and `stale`."""
+    script = read_sql(
+        __package__, "nights.sql", around_score=fresh.around("score.ts"), around_reading=fresh.around("reading.ts")
+    )
+    run_script(connection, script, {**values, "days": list(fresh.days), "are_all": fresh.are_all})
 
 
 def _copy_rows(

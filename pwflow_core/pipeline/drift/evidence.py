@@ -20,11 +20,13 @@ from pwflow_core.pipeline.regimes.model import load_cluster_model
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import insert_frame, insert_row, utc_now
+from pwflow_core.warehouse.days import find_fresh_days, remember_days
 
 __all__ = ["DriftSummary", "follow_drift"]
 
 _log = logging.getLogger("pwflow.drift")
 
+_STEP = "drift"
 _TABLES = ("core.drift_blocks", "core.drift_references", "core.drift_states")
 
 
@@ -91,9 +93,10 @@ def follow_drift(plant: Plant, *, run_id: str | None = None) -> DriftSummary:
     model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         n_sensors = sum(sensor.name in model.columns for sensor in read_source(connection).sensors)
+        changed = find_fresh_days(connection, _STEP, plant.config.schedule.timezone)
     threshold = plant_threshold(plant, model)
     histories = []
-    for fresh in fresh_blocks(plant, model, n_sensors):
+    for fresh in fresh_blocks(plant, model, n_sensors, changed):
         with plant.warehouse.snapshot() as connection:
             stored = _read_stored(connection, fresh.followed)
         histories.append(_replay(fresh, stored, threshold))
@@ -101,6 +104,7 @@ def follow_drift(plant: Plant, *, run_id: str | None = None) -> DriftSummary:
         _forget_others(connection)
         for history in histories:
             _write(connection, history, threshold)
+        remember_days(connection, _STEP, changed)
     n_nights = sum(len(history.nights) for history in histories)
     _log.info("evidence of drift drawn for %d nights of %d regimes", n_nights, len(histories))
     verdicts = judge_nights(plant, model_id, model, by=Decider("drift", run_id))

@@ -1,55 +1,46 @@
--- The nights of each regime that can show drift: those after the flow in use learned, with the readings that they hold.
--- Expects the temporary table pins (cluster_key, flow_version), and $timezone: a night is a calendar day there. Nights
--- before $open_from are as they were followed: their readings were removed.
+-- The nights of each regime that can show drift, with the readings that they hold: of those that hold a part of $days, from
+-- the scores, of the others, as they were followed. Expects what followed.sql made, and $timezone. Of the scores, only
+-- those in days around a change are looked at. Nights before $open_from are as they were followed: their readings were
+-- removed.
 
-CREATE TEMP TABLE followed AS
-SELECT
-    pins.cluster_key,
-    pins.flow_version,
-    known.flow_version IS NOT NULL AS has_reference,
-    coalesce(
-        known.watched_from,
-        -- A person returned to this flow: what happened before is what it was returned to in spite of.
-        CASE WHEN last_decision.decision = 'rolled_back' THEN last_night.night + 1 END,
-        night_of(trained.trained_until, $timezone) + 1
-    ) AS watched_from
-FROM pins
-JOIN mart.flow_versions AS trained USING (cluster_key, flow_version)
-LEFT JOIN core.drift_references AS known USING (cluster_key, flow_version)
-LEFT JOIN (
-    SELECT cluster_key, flow_version, arg_max(decision, decided_at) AS decision
-    FROM mart.flow_decisions
-    GROUP BY cluster_key, flow_version
-) AS last_decision USING (cluster_key, flow_version)
-CROSS JOIN (
-    SELECT max(night_of(ts, $timezone)) AS night
-    FROM mart.anomaly_scores
-    WHERE ts < now() AT TIME ZONE 'UTC'
-) AS last_night
-WHERE trained.trained_until IS NOT NULL
-  -- Some flows have too few readings to be compared with.
-  AND (known.flow_version IS NULL OR known.reference IS NOT NULL);
+CREATE OR REPLACE TEMP TABLE candidates AS
+SELECT DISTINCT unnest(generate_series(
+    night_of(day::TIMESTAMP, $timezone)::TIMESTAMP,
+    night_of(day::TIMESTAMP + INTERVAL '1 day' - INTERVAL '1 microsecond', $timezone)::TIMESTAMP,
+    INTERVAL '1 day'
+))::DATE AS night
+FROM (SELECT unnest($days::DATE[]) AS day);
 
 -- A fingerprint is a sum of hashes, modulo 2^64. hash() joins columns by an exclusive or, so that the batches of an even
 -- number of readings would cancel in one of them; the outer hash() makes each reading count by itself.
-CREATE TEMP TABLE nights AS
-SELECT
-    score.cluster_key,
-    score.flow_version,
-    night_of(score.ts, $timezone) AS night,
-    count(*) AS n_readings,
-    (sum(hash(hash(score.reading_id, reading.batch_id))) % 18446744073709551616)::UBIGINT AS fingerprint
-FROM mart.anomaly_scores AS score
-JOIN core.readings AS reading USING (reading_id)
-JOIN followed USING (cluster_key, flow_version)
-WHERE score.status = 'scored'
-  AND night_of(score.ts, $timezone) >= followed.watched_from
-  AND score.ts >= $open_from
-  AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
-GROUP BY ALL;
+CREATE OR REPLACE TEMP TABLE nights AS
+SELECT *
+FROM (
+    SELECT
+        score.cluster_key,
+        score.flow_version,
+        night_of(score.ts, $timezone) AS night,
+        count(*) AS n_readings,
+        (sum(hash(hash(score.reading_id, reading.batch_id))) % 18446744073709551616)::UBIGINT AS fingerprint
+    FROM mart.anomaly_scores AS score
+    JOIN core.readings AS reading USING (reading_id)
+    JOIN followed USING (cluster_key, flow_version)
+    WHERE /*around_score*/ AND /*around_reading*/
+      AND score.status = 'scored'
+      AND night_of(score.ts, $timezone) >= followed.watched_from
+      AND score.ts >= $open_from
+      AND score.ts < now() AT TIME ZONE 'UTC' + INTERVAL 1 DAY
+    GROUP BY ALL
+)
+WHERE $are_all OR night IN (FROM candidates)
+UNION ALL
+SELECT cluster_key, flow_version, night, n_readings, fingerprint
+FROM core.drift_states
+SEMI JOIN followed USING (cluster_key, flow_version)
+WHERE NOT $are_all AND night >= night_of($open_from, $timezone) AND night NOT IN (FROM candidates);
 
 -- Nights that are new, and those whose readings changed, or went, since their evidence was drawn.
-CREATE TEMP TABLE stale AS
+CREATE OR REPLACE TEMP TABLE stale AS
 SELECT cluster_key, flow_version, night
 FROM (FROM nights EXCEPT SELECT cluster_key, flow_version, night, n_readings, fingerprint FROM core.drift_states)
 UNION

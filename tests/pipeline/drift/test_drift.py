@@ -140,6 +140,28 @@ def test_nights_one_by_one_come_to_what_they_come_to_at_once(plant):
     assert len(one_by_one) == 2 * 3
 
 
+def test_nights_without_a_change_are_not_looked_at_unless_what_was_followed_does_not_add_up(plant):
+    whole = days(LEARNED_DAYS, 6)
+    last = whole.ts >= "2024-03-26"
+    arrive(plant, whole[~last], "later")
+    follow_drift(plant)
+
+    def change(statement):
+        with plant.warehouse.transaction() as connection:
+            connection.execute(f"{statement} WHERE night = '2024-03-22'")
+
+    change("UPDATE core.drift_states SET fingerprint = 0")
+    arrive(plant, whole[last], "last")
+    assert follow_drift(plant).n_nights == 2, "the night that came"
+    followed = query(plant, STATES)
+    change("DELETE FROM core.drift_states")
+    assert follow_drift(plant).n_nights == 2 * 5, "the night that is missing, and those after it"
+    assert query(plant, STATES) == followed
+    forget(plant)
+    follow_drift(plant)
+    assert query(plant, STATES) == followed
+
+
 def test_late_readings_and_a_clock_that_jumps_back_change_their_own_night_and_those_after_it(plant):
     whole = days(LEARNED_DAYS, 6)
     late = (whole.machine == "M2") & whole.ts.between("2024-03-23T06", "2024-03-23T18")
