@@ -15,6 +15,8 @@ __all__ = [
     "ASKED",
     "DECIDED_BY_TAG",
     "DECIDING_RUN_TAG",
+    "DECISIONS",
+    "DECISION_TAG",
     "DELIVER_NOTICES",
     "DISMISS",
     "LEARN_REGIMES",
@@ -85,6 +87,20 @@ PLANT_JOBS = (
 )
 """All jobs of a plant."""
 
+DECISIONS = (
+    MARK_CASE,
+    ACKNOWLEDGE_CASE,
+    SHELVE_CASE,
+    ANSWER_DRIFT,
+    APPROVE_REGIME,
+    DISMISS,
+    UNDO_DECISION,
+    NAME_REGIME,
+    PROMOTE_FLOW,
+    ROLL_BACK_FLOW,
+)
+"""Jobs by which a person decides."""
+
 NIGHTLY = "nightly"
 """The schedule of the nightly job."""
 
@@ -93,6 +109,8 @@ PREVIOUS = "previous"
 
 PLANT_TAG = "pwflow/plant"
 """Tag of a run that says which plant it is of: several may share a Dagster."""
+DECISION_TAG = "pwflow/decision"
+"""Tag of the jobs by which a person decides: the page `/decide` has their forms."""
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""
 DECIDED_BY_TAG = "pwflow/decided_by"

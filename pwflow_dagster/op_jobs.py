@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from pwflow_core.errors import PwflowError
-from pwflow_dagster.names import PLANT_TAG
+from pwflow_dagster.names import DECISION_TAG, DECISIONS, PLANT_TAG
 
 if TYPE_CHECKING:
     from pwflow_dagster.runs import Runner, RunOutcome
@@ -22,8 +22,9 @@ Runners = Callable[[dg.DagsterInstance], "Runner"]
 
 def job_of(op: dg.OpDefinition, plant_name: str, name: str, description: str) -> dg.JobDefinition:
     """Return a job of one op, which starts others: the launchpad of a job of assets ignores its configuration."""
+    tags = {PLANT_TAG: plant_name} | ({DECISION_TAG: "yes"} if name in DECISIONS else {})
 
-    @dg.job(name=name, executor_def=dg.in_process_executor, description=description, tags={PLANT_TAG: plant_name})
+    @dg.job(name=name, executor_def=dg.in_process_executor, description=description, tags=tags)
     def job() -> None:
         op()
 

@@ -1,5 +1,8 @@
 """`python -m pwflow_dagster.webserver dev …`: `dagster dev …`, whose webserver answers no page but its own.
 
+It has one page more than Dagster's, `/decide`: the forms of all decisions, made by the browser from the configuration
+of their jobs, with what waits as the last run has it.
+
 Dagster has no log-in and does what it is asked, also by a plain GET, and so by any page that a browser on this machine
 shows. What says that it comes from another page is refused, and so is what comes under a name that is not ours: a
 foreign name may be made to point here.
@@ -7,9 +10,12 @@ foreign name may be made to point here.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from runpy import run_module
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["HOST_NAMES_VARIABLE", "OwnPagesOnly", "is_own_request"]
+__all__ = ["HOST_NAMES_VARIABLE", "DecisionPage", "OwnPagesOnly", "is_own_request"]
 
 HOST_NAMES_VARIABLE = "PWFLOW_HOST_NAMES"
 """Names by which a proxy reaches the webserver, separated by commas."""
@@ -68,6 +74,34 @@ class OwnPagesOnly:
             await send({"type": "http.response.body", "body": _REFUSAL})
 
 
+class DecisionPage:
+    """Answers `/decide` itself, and passes everything else on to the webserver that this is put in front of."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        page = resources.files(__package__).joinpath("decide.html").read_text(encoding="utf-8")
+        script = page.split("<script>")[1].split("</script>")[0]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy = (
+            f"default-src 'none'; script-src 'sha256-{digest}'; connect-src 'self'; style-src 'unsafe-inline'; "
+            "img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        )
+        self._body = page.encode()
+        self._headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", policy.encode()),
+            (b"cache-control", b"no-cache"),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the page where it is asked for."""
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"].endswith("/decide"):
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send({"type": "http.response.body", "body": self._body})
+        else:
+            await self._app(scope, receive, send)
+
+
 # A patch fails where a release of Dagster has no such name: then nothing starts, rather than something unguarded.
 def _serve() -> None:
     """Be the webserver of Dagster, with the arguments of `dagster-webserver`."""
@@ -75,7 +109,8 @@ def _serve() -> None:
     from starlette.middleware import Middleware
 
     build = DagsterWebserver.build_middleware
-    with patch.object(DagsterWebserver, "build_middleware", lambda self: [Middleware(OwnPagesOnly), *build(self)]):
+    own = [Middleware(OwnPagesOnly), Middleware(DecisionPage)]
+    with patch.object(DagsterWebserver, "build_middleware", lambda self: [*own, *build(self)]):
         run_module("dagster_webserver", run_name="__main__")
 
 

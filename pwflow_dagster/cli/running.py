@@ -135,6 +135,7 @@ def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
     os.environ[HOST_NAMES_VARIABLE] = ",".join(host_names)
     click.echo(f"Dagster on http://127.0.0.1:{port} (its files: {home}). Stop it with Ctrl-C.", err=True)
+    click.echo(f"What waits for a decision, with forms: http://127.0.0.1:{port}/decide", err=True)
     # Dagster stops its processes by SIGINT, which a parent such as nohup may have told this one to ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = [sys.executable, "-W", "ignore", "-m", "pwflow_dagster.webserver"]

@@ -22,11 +22,14 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import duckdb
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from pwflow_core.simulation import write_exports
+from pwflow_dagster.names import DECISIONS
+from tests.conftest import CHROMIUM
 from tests.processes import REPOSITORY, Stem, clean_environment
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -93,9 +96,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def ui(stem: Stem, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def shown_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shown")
+
+
+@pytest.fixture(scope="module")
+def ui(stem: Stem, shown_folder: Path) -> Iterator[int]:
     """Start `pwflow ui` on a plant that has been run once; return its port."""
-    folder = tmp_path_factory.mktemp("shown")
+    folder = shown_folder
     write_exports(folder, days=1)
     (folder / "pwflow.toml").write_text(CONFIG)
     done = stem.command(folder, "run")
@@ -129,6 +137,39 @@ def test_the_ui_shows_what_a_run_made_and_answers_on_this_machine_only(ui: int):
         outside.settimeout(2)
         host = socket.gethostbyname(socket.gethostname())
         assert host.startswith("127.") or outside.connect_ex((host, ui)) != 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_a_decision_is_made_by_clicks_and_its_form_says_what_came_of_it(ui: int, shown_folder: Path):
+    """The launchpad of Dagster is never opened, and no line of YAML is written."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 900})
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(f"http://127.0.0.1:{ui}/decide")
+        page.wait_for_selector("#name_regime", state="attached", timeout=60_000)
+        forms = page.eval_on_selector_all("form", "forms => forms.map(form => form.id)")
+        assert sorted(forms) == sorted(DECISIONS)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.fill("#who", "Ada")
+        page.click("td button:text-is('c0001')")
+        page.click("summary:text-is('Name regime')")
+        assert page.input_value("#name_regime [name=cluster_key]") == "c0001"
+        page.fill("#name_regime [name=name]", "roughing, B")
+        page.click("#name_regime button")
+        page.wait_for_selector("#name_regime output.good", timeout=60_000)
+        page.fill("#name_regime [name=cluster_key]", "c9999")
+        page.click("#name_regime button")
+        page.wait_for_selector("#name_regime output.bad", timeout=60_000)
+        assert "Expected the key of a regime (c0001, c0002), got 'c9999'" in page.inner_text("#name_regime output")
+        assert said == []
+        browser.close()
+    [warehouse] = shown_folder.rglob("*warehouse.duckdb")
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        named = connection.execute("SELECT cluster_key, name, named_by FROM mart.regime_names").fetchall()
+    assert named == [("c0001", "roughing, B", "Ada")]
 
 
 @pytest.mark.parametrize(

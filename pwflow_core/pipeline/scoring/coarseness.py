@@ -22,7 +22,7 @@ __all__ = ["CoarserSensor", "find_coarser"]
 
 _MOST_READINGS = 20_000
 _FEWEST_VALUES = 20
-"""With fewer values of a machine, such as those of one that stood still, a step is no finding."""
+"""With fewer values of a machine, such as those of one that stood still, a step says nothing."""
 
 
 @dataclass(frozen=True)
