@@ -2,7 +2,7 @@
 
 import pytest
 
-from pwflow_core.errors import UnknownClusterError, UnknownEventError
+from pwflow_core.errors import UnknownClusterError, UnknownMachineError
 from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_core.pipeline.looking.listing import list_events
 from pwflow_core.pipeline.regimes.naming import name_regime
@@ -20,7 +20,7 @@ def test_machines_and_regimes_are_known_by_the_tables_that_hold_them(trained_pla
     assert list_events(trained_plant, machine="press-1", regime="roughing, b") == list_events(
         trained_plant, machine="press-1", regime="c0002"
     )
-    with pytest.raises(UnknownEventError, match=r"press-1, press-2, press-9"):
+    with pytest.raises(UnknownMachineError, match=r"press-1, press-2, press-9"):
         list_events(trained_plant, machine="press-3")
     for unknown in ("c9999", ""):
         with pytest.raises(UnknownClusterError, match="c0001, c0002"):
