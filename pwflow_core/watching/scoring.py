@@ -62,7 +62,8 @@ class LiveScorer:
         until = self._night.read_until
         is_known = np.array([name in until for name in names], dtype=np.bool_)
         is_read = readings.at <= np.array([until.get(name, _NEVER) for name in names], dtype=np.int64)
-        self.refused["unknown_machine"] += int((~is_known).sum())
+        self.refused["missing_machine"] += names.count("")
+        self.refused["unknown_machine"] += int((~is_known).sum()) - names.count("")
         self.refused["read_by_the_night"] += int((is_known & is_read).sum())
         rows: NDArray[np.intp] = np.flatnonzero(is_known & ~is_read)
         found = self._scorer.score(

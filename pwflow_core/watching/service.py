@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from pwflow_core.warehouse.lock import HeldError, hold
 from pwflow_core.watching.arriving import Arrived, Source
 from pwflow_core.watching.cases import derive_live_cases, tell_live
 from pwflow_core.watching.duties import Duty
+from pwflow_core.watching.health import serving
 from pwflow_core.watching.night import Night, read_night
 from pwflow_core.watching.publishing import publish_live
 from pwflow_core.watching.refreshing import CopyNight, copy_in_a_process
+from pwflow_core.watching.returning import Returning
 from pwflow_core.watching.scoring import LiveScorer
 from pwflow_core.watching.store import LiveStore, Session
 
@@ -44,7 +47,26 @@ _CASES_SECONDS = 1.0
 _SEND_SECONDS = 5.0
 _END_SECONDS = 20.0
 _LONGEST_REST = 120.0
-_MOST_LAGS = 100_000
+_MOST_LAGS = 10_000
+_STUCK_SECONDS = 60.0
+
+
+class Lags:
+    """The last of the lags: seconds from the arrival of a batch until its scores were on the disk."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = np.full(_MOST_LAGS, np.nan)
+
+    def add(self, seconds: float) -> None:
+        """Add one."""
+        self._last[self.count % _MOST_LAGS] = seconds
+        self.count += 1
+
+    def percentiles(self, *shares: float) -> list[float]:
+        """Return percentiles, in seconds; NaN before the first one."""
+        found: list[float] = np.nanpercentile(self._last, shares).tolist() if self.count else [np.nan] * len(shares)
+        return found
 
 
 @dataclass
@@ -56,7 +78,7 @@ class WatchCounts:
         anomalies: Anomalies.
         refused: What arrived and was not scored, by reason.
         nights: Nights that were taken up.
-        lags: Seconds from the arrival of a batch until its scores were on the disk, of the last ones.
+        lags: How long the scores took.
         newest: Time of the latest reading, µs since 1970; None before the first.
     """
 
@@ -64,7 +86,7 @@ class WatchCounts:
     anomalies: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     nights: int = 0
-    lags: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LAGS))
+    lags: Lags = field(default_factory=Lags)
     newest: int | None = None
 
     @property
@@ -78,8 +100,8 @@ class WatchCounts:
         refused = ", ".join(f"{n:,} {reason}" for reason, n in sorted((+self.refused).items()))
         said = f"{self.readings:,} readings, {self.anomalies:,} anomalies; not judged: {unjudged or 'none'}; "
         said += f"refused: {refused or 'none'}"
-        if self.lags:
-            middle, most = np.percentile(self.lags, (50, 99))
+        if self.lags.count:
+            middle, most = self.lags.percentiles(50, 99)
             said += f"; lag {middle:.2f} s, at most {most:.2f} s for 99 %"
         return f"{said}."
 
@@ -117,6 +139,10 @@ class Watch:
         self._published_of: tuple[object, ...] = ()
         self._n_batches = 0
         self._night: Night | None = None
+        self._source: Source | None = None
+        self._duties: list[Duty] = []
+        self._alive_at = time.monotonic()
+        self._returning: Returning | None = None
 
     @property
     def config(self) -> PlantConfig:
@@ -127,6 +153,37 @@ class Watch:
     def night(self) -> Night | None:
         """The night that is scored by; None before the first batch."""
         return self._night
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is wrong now, by what it is about; empty if all is well."""
+        found = {duty.name: duty.error for duty in self._duties if duty.error is not None}
+        if not getattr(self._source, "is_connected", True):
+            found["source"] = "the broker is not connected"
+        if self._returning is not None and not self._returning.is_connected:
+            found["writing back"] = "the broker is not connected"
+        if time.monotonic() - self._alive_at > _STUCK_SECONDS:
+            found["scoring"] = f"nothing was taken for more than {_STUCK_SECONDS:g} s"
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return what there is to know of it now, as JSON has it."""
+        night, counts = self._night, self.counts
+        middle, most = counts.lags.percentiles(50, 99)
+        return {
+            "plant": self.config.plant.name,
+            "is_ok": not self.troubles,
+            "troubles": self.troubles,
+            "readings": counts.readings,
+            "by_status": dict(counts.by_status),
+            "anomalies": counts.anomalies,
+            "refused": dict(+counts.refused),
+            "lag_seconds": {"p50": middle, "p99": most} if counts.lags.count else None,
+            "newest_reading": None if counts.newest is None else counts.newest / 1e6,
+            "model_set_id": None if night is None else night.bundle.model_set_id,
+            "last_run": None if night is None else night.facts["last_run"],
+            "last_scored_at": None if night is None else (night.facts["scored_at"] or 0) / 1e6,
+        }
 
     def stop(self) -> None:
         """End it after the batch that is at work."""
@@ -154,23 +211,26 @@ class Watch:
         night = self._first_night()
         with self.store.session() as session:
             scorer = LiveScorer(night, session.state())
-            source: Source | None = None
-            duties = self._duties()
+            duties = self._duties = self._make_duties()
             try:
                 if session.night() != night.name:
                     session.begin_night(night.name, night.scored_until, scorer.state())
                 self._night = night
-                source = self._open_source(night, session.positions)
+                source = self._source = self._open_source(night, session.positions)
                 source.use(night.bundle.document["source"])
                 _log.info("scoring by model set %s; %s", scorer.model_set_id, _say_night(night))
+                if self.config.watch.publish_to is not None:
+                    self._returning = Returning(self.config)
                 for duty in duties:
                     duty.start()
-                self._loop(session, scorer, source)
+                with serving(self):
+                    self._loop(session, scorer, source)
             finally:
                 for duty in duties:
                     duty.end(_END_SECONDS)
-                if source is not None:
-                    source.close()
+                for held in (self._source, self._returning):
+                    if held is not None:
+                        held.close()
             for duty in duties[1:]:
                 duty.do()
 
@@ -183,7 +243,7 @@ class Watch:
             arrived = source.take(_WAIT_SECONDS)
             self.counts.refused += source.refused
             source.refused.clear()
-            now = time.monotonic()
+            now = self._alive_at = time.monotonic()
             if arrived is not None:
                 self._score(arrived, session, scorer, source)
                 idle_since = now
@@ -209,6 +269,8 @@ class Watch:
             state=scorer.state(),
         )
         source.settle(arrived)
+        if self._returning is not None:
+            self._returning.publish(scores)
         self._n_batches += 1
         counts = self.counts
         counts.refused += scorer.refused
@@ -216,7 +278,7 @@ class Watch:
         counts.by_status.update(score.status for score in scores)
         counts.anomalies += sum(bool(score.is_anomaly) for score in scores)
         counts.newest = max([score.at for score in scores] + ([counts.newest] if counts.newest else []), default=None)
-        counts.lags.append(time.time() - arrived.at)
+        counts.lags.add(time.time() - arrived.at)
 
     def _take_up(self, night: Night, session: Session, scorer: LiveScorer, source: Source) -> None:
         """Go on by another night: its models, and without the live scores that it replaced."""
@@ -250,7 +312,7 @@ class Watch:
             raise NotFittedError("There is nothing to score by yet: run `pwflow run` first.")
         return found
 
-    def _duties(self) -> list[Duty]:
+    def _make_duties(self) -> list[Duty]:
         return [
             Duty("following the runs", self._follow_runs, every_seconds=_NIGHT_SECONDS, share=0.5),
             Duty("events and cases", self._derive_cases, every_seconds=_CASES_SECONDS),

@@ -15,6 +15,10 @@ from pwflow_dagster.cli.options import config_option, json_option
 from pwflow_dagster.cli.printing import echo_json, echo_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pwflow_core.watching.arriving import Source
+    from pwflow_core.watching.night import Night
     from pwflow_core.watching.service import Watch
 
 __all__ = ["COMMANDS"]
@@ -32,12 +36,13 @@ _QUIET = ("pwflow.events", "pwflow.cases", "pwflow.export")
 def watch(from_stdin: bool, is_csv: bool, once: bool, config_file: Path | None, as_json: bool) -> None:
     """Score readings while they arrive, between two runs.
 
-    Follows the files of source.path, or lines on standard input. Scores within seconds are in the file beside the
-    published tables: `pwflow sql "FROM mart.live_events"`. The next run replaces them, and its models are taken up
-    without a pause. Ctrl-C ends it; the next start goes on from there.
+    Follows what [watch] in pwflow.toml names, the files of source.path, or lines on standard input. Scores within
+    seconds are in the file beside the published tables: `pwflow sql "FROM mart.live_events"`. The next run replaces
+    them, and its models are taken up without a pause. Ctrl-C ends it; the next start goes on from there.
     """
     from pwflow_core.plant import Plant
     from pwflow_core.watching.folder import Folder
+    from pwflow_core.watching.mqtt import Broker
     from pwflow_core.watching.service import Watch
     from pwflow_core.watching.standard_input import StandardInput
 
@@ -46,19 +51,19 @@ def watch(from_stdin: bool, is_csv: bool, once: bool, config_file: Path | None, 
     config = configuration_in_force(config_file)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    made = Watch(
-        Plant.open(config),
-        lambda night, positions: (
-            StandardInput(sys.stdin.buffer, is_csv=is_csv)
-            if from_stdin
-            else Folder(config, positions(Folder.name), night.files)
-        ),
-        once=once,
-    )
+
+    def open_source(night: Night, positions: Callable[[str], Mapping[str, str]]) -> Source:
+        if from_stdin:
+            return StandardInput(sys.stdin.buffer, is_csv=is_csv)
+        if config.watch.is_mqtt:
+            return Broker(config, positions(Broker.name))
+        return Folder(config, positions(Folder.name), night.files)
+
+    made = Watch(Plant.open(config), open_source, once=once)
     _stop_on_signals(made)
     counts = made.run()
     if as_json:
-        echo_json({"watched": counts})
+        echo_json({"watched": made.describe()})
     else:
         echo_text(str(counts))
 

@@ -72,13 +72,14 @@ def test_the_services_start_programs_with_options_that_they_have():
 
 @pytest.mark.quick
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
-def test_systemd_takes_the_unit(tmp_path):
+@pytest.mark.parametrize("name", ["pwflow.service", "pwflow-watch.service"])
+def test_systemd_takes_the_unit(tmp_path, name):
     program = tmp_path / ".venv" / "bin" / "pwflow"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "pwflow.service"
-    text = (SERVER / "pwflow.service").read_text()
+    unit = tmp_path / name
+    text = (SERVER / name).read_text()
     unit.write_text(text.replace("/srv/pwflow", str(tmp_path)).replace("User=pwflow", "User=root"))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -26,7 +26,7 @@ from tests.conftest import TRAINED, copy_folder, merge, open_plant, plant_readin
 
 LATER = "2024-03-02T01:00:00"
 """Where the readings of the trained plant end."""
-WATCHED = {"watch": {"poll_seconds": 0.02, "publish_seconds": 0.1}}
+WATCHED = {"watch": {"poll_seconds": 0.02, "publish_seconds": 0.1, "listen": ""}}
 FAULT = slice(200, 230)
 
 
