@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,15 +60,15 @@ def write_metrics(described: dict[str, Any]) -> bytes:
         ImportError: The package prometheus-client is not installed.
     """
     from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.registry import Collector
 
-    class Found(Collector):
-        def collect(self) -> Iterable[Metric]:
+    class Found:
+        def collect(self) -> list[Metric]:
             return list(_metrics(described))
 
-    registry = CollectorRegistry()
+    registry: Any = CollectorRegistry()  # it takes whatever collects
     registry.register(Found())
-    return generate_latest(registry)
+    written: bytes = generate_latest(registry)
+    return written
 
 
 def _metrics(found: dict[str, Any]) -> Iterator[Metric]:
