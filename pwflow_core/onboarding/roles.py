@@ -25,6 +25,9 @@ from pwflow_core.onboarding.vocabulary import (
 __all__ = ["Machines", "find_machine", "is_quantity", "is_segment", "why_not_a_sensor"]
 
 _MOST_MACHINES = 1_000
+_PARTS_OF_A_SECOND = frozenset(
+    ["millitm", "millis", "millisecond", "milliseconds", "msec", "ms", "micros", "microseconds", "usec"]
+)
 _MOST_NUMBERED = 20  # machines that are told apart by numbers, where times do not repeat
 _MOST_SEGMENTS = 20
 _MOST_LABELS = 25
@@ -56,7 +59,7 @@ def find_machine(
         and 1 <= p.n_distinct <= _MOST_MACHINES
         and p.n == sample.n_rows
         and (not p.is_numeric or p.is_whole)
-        and not has_word(p.name, LABELS)
+        and not has_word(p.name, LABELS | _PARTS_OF_A_SECOND)
     ]
     repeated = _repeated(sample, time, None)
     best: tuple[float, ColumnProfile] | None = None

@@ -38,6 +38,7 @@ _TIME_OF_DAY = (
 )
 _PACKED_TIME_OF_DAY = r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?"
 _CLOCKS = frozenset({"clock", "hhmmss", "hhmm"})
+_UTC = frozenset({"utc", "gmt", "zulu"})
 _WELL_READ = 0.9
 
 
@@ -115,7 +116,11 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn], timezone: str 
             f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}: name it "
             "with --timestamp, or make one with source.sql in pwflow.toml."
         )
-    chosen = max(found, key=lambda c: (_rank(c), -sample.columns.index(c.column)))
+    is_utc = timezone in (None, "UTC")  # of a local time and one in UTC, the one that this zone is right for
+    chosen = max(
+        found,
+        key=lambda c: (_rank(c) + (is_utc and bool(_UTC & {*words(c.column.name)})), -sample.columns.index(c.column)),
+    )
     _check_half(sample, chosen)
     return chosen
 

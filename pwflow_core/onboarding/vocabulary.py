@@ -46,11 +46,11 @@ BESIDE_MACHINE = _set("id no nr num number name key code tag serial sn")
 POINTS = _set(
     "tag tagname tagid sensor sensorid signal signalname variable varname parameter point pointid pointname channel",
     "metric attribute item itemid itemname series reihe alias field kks messstelle kanal kanalname signalbezeichnung",
-    "param node nodeid serie etiqueta señal variabile",
+    "param node nodeid loop serie etiqueta señal variabile",
     "propertyalias messpunkt messgröße messgroesse quantity measurand ポイント タグ タグ名 測定点 信号名",
 )
 READ_VALUES = _set(
-    "value val wert reading measurement messwert v varvalue values float vvalue valeur valor valore mean avg",
+    "value val wert reading measurement messwert v varvalue values float vvalue valeur valor valore mean avg pv",
     "値 計測値 測定値 数值 测量值 값",
 )
 ANGLES = _set(

@@ -92,6 +92,7 @@ def kepware_narrow(time: str, tag: str, value: str, quality: str, good: object, 
     ("Anlage", "Messstelle", "Zeitpunkt", "Messwert", ";"),
     ("設備", "タグ", "日時", "計測値", "\t"),
     ("site", "param", "dt", "v", "|"),
+    ("plant_area", "loop", "dt", "pv", ","),
 )
 def long_with_asset_advice(machine: str, tag: str, time: str, value: str, delimiter: str) -> Export:
     machines = ("K-1", "K-2", "K-3")

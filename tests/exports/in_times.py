@@ -8,6 +8,39 @@ from zoneinfo import ZoneInfo
 
 from tests.exports.export import START, Export, N, by, comma, measure, minutes, readings, spelled, table
 
+
+@spelled(("LocalTime", "UTC Time", 9, ","), ("Ortszeit", "utc", 1, ";"), ("time", "time_gmt", -5, "\t"))
+def two_clocks(other: str, name: str, hours: float, delimiter: str) -> Export:
+    """Of two times the one in UTC is taken where nobody says a zone."""
+    format = "%Y-%m-%d %H:%M:%S"
+    rows = [[by(format, hours)(t), t.strftime(format), *v] for t, v in zip(minutes(), measure(), strict=True)]
+    return Export(
+        {"a.csv": table([other, name, "a", "b", "c"], rows, delimiter)},
+        ("a", "b", "c"),
+        readings(minutes(), measure()),
+        n_raw=N,
+        options={"timezone": None},
+    )
+
+
+@spelled(("Millitm", "%m/%d/%Y", ","), ("Millis", "%d.%m.%Y", ";"), ("msec", "%Y-%m-%d", "\t"))
+def milliseconds_apart(name: str, format: str, delimiter: str) -> Export:
+    """A column of milliseconds never makes machines; of the readings of one second the first is kept."""
+    times = [START + timedelta(milliseconds=500 * i) for i in range(2 * N)]
+    rows = [
+        [t.strftime(format), t.strftime("%H:%M:%S"), t.microsecond // 1000, *v]
+        for t, v in zip(times, measure(2 * N), strict=True)
+    ]
+    return Export(
+        {"a.csv": table(["Date", "Time", name, "a", "b", "c"], rows, delimiter)},
+        ("a", "b", "c"),
+        readings(times[::2], measure(2 * N)[::2]),
+        {"duplicate": N},
+        n_raw=2 * N,
+        says=("Timestamps repeat in 50%",),
+    )
+
+
 TWELVE = r"got only 1 to 12, such as '[^']*12:"
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC
 
