@@ -478,7 +478,7 @@ def test_only_an_event_that_is_there_can_be_confirmed(trained_plant):
 
 
 def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(trained_plant):
-    arrive(trained_plant, n_times=3000)
+    arrive(trained_plant, n_times=2000)
     with trained_plant.warehouse.transaction() as connection:
         connection.execute(
             "INSERT INTO mart.drift_verdicts BY NAME SELECT 'suspected' AS verdict_id, 'machine_moved' AS verdict, "

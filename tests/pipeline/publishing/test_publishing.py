@@ -28,7 +28,7 @@ first = connection.execute({QUERY!r}).fetchall()
 print("open", flush=True)
 n = 0
 import select
-while not select.select([sys.stdin], [], [], 0.02)[0]:
+while not select.select([sys.stdin], [], [], 0.1)[0]:
     assert connection.execute({QUERY!r}).fetchall() == first
     n += 1
 print(n)
@@ -37,7 +37,7 @@ OPENS_AFRESH = f"""
 import duckdb, select, sys
 print("open", flush=True)
 n, seen = 0, set()
-while not select.select([sys.stdin], [], [], 0.02)[0]:
+while not select.select([sys.stdin], [], [], 0.1)[0]:
     with duckdb.connect(sys.argv[1], read_only=True) as connection:
         seen.add(connection.execute({QUERY!r}).fetchone()[0])
         n += 1

@@ -92,7 +92,7 @@ files = st.lists(st.lists(row, min_size=1, max_size=6), min_size=1, max_size=4)
 
 
 @settings(
-    max_examples=examples(3, 200),
+    max_examples=examples(2, 200),
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

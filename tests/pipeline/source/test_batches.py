@@ -43,6 +43,9 @@ ODD = {
 }
 
 
+AT_NIGHT = pytest.mark.long(reason="2 CPU s each: files that are odd in their header, lines or encoding stay")
+
+
 def found(plant) -> list:
     return [
         query(plant, "SELECT path, status, n_rows FROM ingest.files ORDER BY path"),
@@ -55,7 +58,13 @@ def found(plant) -> list:
     ]
 
 
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=AT_NIGHT) if kind in ("no rows", "a missing column", "quotes and CRLF") else kind
+        for kind in ODD
+    ],
+)
 def test_files_that_are_read_together_end_as_one_by_one(make_plant, tmp_path, monkeypatch, kind):
     plant = make_plant(FILES | ODD[kind], source=SOURCE)
     ingest_files(plant)

@@ -166,7 +166,7 @@ ALL = [(minute, tag) for minute in range(6) for tag in ("temperature", "pressure
 
 
 @settings(
-    max_examples=examples(3, 100),
+    max_examples=examples(2, 100),
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
