@@ -41,7 +41,9 @@ def assert_same(scored: pd.DataFrame, expected: pd.DataFrame) -> None:
     np.testing.assert_allclose(scored[NUMBERS], expected[NUMBERS], rtol=1e-9)
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "ending", ["csv", pytest.param("parquet", marks=pytest.mark.long(reason="3 CPU s: files are staged as by ingest"))]
+)
 def test_a_file_gets_the_scores_that_the_pipeline_gives_the_same_readings(trained_plant, tmp_path, ending):
     before = fingerprint(trained_plant)
     file = put_file(tmp_path / "apart" / f"later.{ending}", later())
