@@ -21,6 +21,8 @@ from pwflow_core.warehouse.sql import fetch_value, quote_literal
 __all__ = ["Catalog", "FileCatalog", "PostgresCatalog"]
 
 _GATE = "gate"
+_NO_INLINING = "DATA_INLINING_ROW_LIMIT 0"
+"""Few rows would go into the catalog as text, from which one DOUBLE in twenty comes back with another last bit."""
 _ALIVE_SECONDS = 10
 
 
@@ -101,7 +103,10 @@ class FileCatalog(Catalog):
         """Return the statement that attaches the lake."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         mode = ", READ_ONLY" if read_only else ""
-        return f"ATTACH {quote_literal(f'ducklake:{self.path}')} AS {LAKE} (DATA_PATH {quote_literal(data)}{mode})"
+        return (
+            f"ATTACH {quote_literal(f'ducklake:{self.path}')} AS {LAKE} "
+            f"(DATA_PATH {quote_literal(data)}{mode}, {_NO_INLINING})"
+        )
 
     def exists(self, engine: Engine) -> bool:
         """Whether there is a lake."""
@@ -177,7 +182,7 @@ class PostgresCatalog(Catalog):
         source = quote_literal(f"ducklake:postgres:{self._target()}")
         return (
             f"{self._attach_gate()}; ATTACH {source} AS {LAKE} (DATA_PATH {quote_literal(data)}, "
-            f"METADATA_SCHEMA {quote_literal(self.schema)})"
+            f"METADATA_SCHEMA {quote_literal(self.schema)}, {_NO_INLINING})"
         )
 
     def exists(self, engine: Engine) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from inspect import getsource
 
 import duckdb
+import numpy as np
 import pytest
 
 from pwflow_core.errors import (
@@ -124,6 +125,21 @@ def test_each_backend_derives_and_publishes_the_same(tmp_path, warehouse_of):
     assert list(score_slices(plant, [])) == []
     derive_scores(plant)
     assert hashes(plant)["scores"] == found["file"]["scores"]
+
+
+@pytest.mark.parametrize("backend", LAKES)
+def test_numbers_that_are_written_row_by_row_come_back_bit_by_bit(make_plant, warehouse_of, backend):
+    plant = make_plant(warehouse=warehouse_of(backend))
+    written = [(place, float(x)) for place, x in enumerate(np.random.default_rng(0).lognormal(0, 3, 60))]
+    with plant.warehouse.transaction() as connection:
+        for place, x in written:
+            connection.execute(
+                "INSERT INTO core.component_log_density BY NAME SELECT 'c0001' AS cluster_key, ? AS reading_id, "
+                "? AS log_density, 'v' AS flow_version",
+                [place, x],
+            )
+    found = query(plant, "SELECT reading_id, log_density FROM core.component_log_density ORDER BY reading_id")
+    assert found == written
 
 
 @pytest.mark.parametrize("backend", POSTGRES)
@@ -320,7 +336,8 @@ def test_a_data_file_that_is_gone_is_named(make_plant, warehouse_of, backend):
     plant = make_plant(warehouse=warehouse_of(backend))
     with plant.warehouse.transaction() as connection:
         connection.execute("INSERT INTO core.plant_facts SELECT range::VARCHAR, '' FROM range(1000)")
-    (file,) = plant.config.folder.rglob("*.parquet")
+    files = list(plant.config.folder.rglob("plant_facts/*.parquet"))
+    file = max(files, key=lambda path: path.stat().st_size)
     file.unlink()
     with pytest.raises(WarehouseDamagedError, match=re.escape(file.name)):
         query(plant, "SELECT max(fact) FROM core.plant_facts")
