@@ -40,10 +40,14 @@ _TABLES = {
 }
 
 
-def publish_live(store: LiveStore, target: Path) -> None:
+def publish_live(store: LiveStore, target: Path, memory_limit: str) -> None:
     """Write the live scores, contributions and events to a DuckDB file, in place of the one before."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as fresh, duckdb.connect() as connection, store.session() as session:
+    with (
+        replacing(target) as fresh,
+        duckdb.connect(config={"memory_limit": memory_limit}) as connection,
+        store.session() as session,
+    ):
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
             f"ATTACH {quote_literal(str(fresh))} AS live (READ_WRITE, STORAGE_VERSION '{_STORAGE_VERSION}')"

@@ -360,7 +360,7 @@ class Watch:
         """Publish the live scores if there are others than before."""
         now = (self._n_batches, self.counts.nights, self._cases_of, self.config.live_path.exists())
         if now != self._published_of:
-            publish_live(self.store, self.config.live_path)
+            publish_live(self.store, self.config.live_path, self.config.compute.memory_limit)
             self._published_of = (*now[:3], True)
 
 

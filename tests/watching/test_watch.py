@@ -19,6 +19,7 @@ from pwflow_core.pipeline.flows.training import train_cluster_flows
 from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value as query_value
+from pwflow_core.watching import service
 from pwflow_core.watching.copying import copy_night
 from pwflow_core.watching.night import read_night
 from pwflow_core.watching.refreshing import copy_in_a_process
@@ -139,7 +140,8 @@ def test_what_a_run_reads_while_nobody_watches_is_not_read_again_and_the_state_g
     assert_same_as_the_night(watched, scores, parts, "2024-03-02T02:40:00")
 
 
-def test_a_promotion_is_taken_up_while_readings_arrive_and_what_is_remembered_stays(watched):
+def test_a_promotion_is_taken_up_while_readings_arrive_and_what_is_remembered_stays(watched, monkeypatch):
+    monkeypatch.setattr(service, "_NIGHT_SECONDS", 0.05)
     readings = later_readings(120)
     end, begin = os.pipe()
     watch = make_watch(watched, lambda *_: StandardInput(os.fdopen(end, "rb", buffering=0), is_csv=True), once=False)
@@ -152,14 +154,12 @@ def test_a_promotion_is_taken_up_while_readings_arrive_and_what_is_remembered_st
         watched, ["c0001"], reason="refit", promoted_by="test", learn_from={"c0001": since}, challenge=False
     )
     score_all(watched)
-    in_this_process(watched.config, watch.folder)
-    watch._fresh = read_night(watch.folder)  # as the duty that follows the runs does
-    after = _wait(lambda: watch.night is not before and watch.night)
+    first = before.bundle.model_set_id
+    after = _wait(lambda: watch.night.bundle.model_set_id != first and watch.night)
     os.write(begin, readings[100:].to_csv(index=False, header=False).encode())
     os.close(begin)
     thread.join(30)
     assert watch.counts.readings == 240
-    assert before.bundle.model_set_id != after.bundle.model_set_id
     scores = live(watched)
     assert scores.model_set_id.value_counts().to_dict() == {
         before.bundle.model_set_id: 100,
@@ -292,6 +292,21 @@ def test_a_kill_loses_no_reading_and_doubles_none(arrived, stem, point, tmp_path
     assert said == events
     left = {path.name for path in folder.iterdir() if path.name.startswith((".pwflow", "night-"))}
     assert left == {(folder / "night").read_text()}
+
+
+@pytest.mark.long(reason="2 CPU s for each kill: the enumerated points keep the promise at each push")
+def test_kills_at_random_moments_lose_no_reading_and_double_none(watched, stem, tmp_path):
+    rng, readings = np.random.default_rng(5), later_readings(500)
+    code = RUN.format(repository=str(REPOSITORY), point="pwflow_core.watching.service.DescribedNowhere")
+    n_killed = 0
+    for part in np.array_split(np.arange(len(readings)), 50):
+        add_lines(watched, readings.iloc[part])
+        n_killed += stem.run(watched, code, kill_after=float(rng.uniform(0.0, 2.0))).was_killed
+    assert n_killed > 20
+    make_watch(watched).run()
+    scores, parts = live(watched), live(watched, "SELECT * FROM live_contributions ORDER BY reading_id, sensor")
+    have_a_night(watched)
+    assert_same_as_the_night(watched, scores, parts)
 
 
 def test_the_night_is_copied_by_a_process_of_its_own_and_only_a_scored_plant_is_watched(watched, tmp_path):
