@@ -55,7 +55,7 @@ def find_layout(head: bytes, delimiter: str, is_header: Collection[str] | int) -
         place = next((i for i, record in enumerate(records) if record.first_line >= is_header), None)
     else:
         wanted = set(is_header)
-        place = next((i for i, record in enumerate(records) if wanted <= set(_clean(record.fields))), None)
+        place = next((i for i, record in enumerate(records) if wanted <= set(_unique(_clean(record.fields)))), None)
     if place is None:
         return None
     header, following = records[place], records[place + 1 :]

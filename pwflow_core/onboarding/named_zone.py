@@ -12,6 +12,7 @@ from pwflow_core.spelling.zones import AMBIGUOUS, Zone, is_abbreviation_of, reso
 __all__ = ["find_named_zone"]
 
 _BRACKETS = re.compile(r"[(\[（［]([^()\[\]（）［］]+)[)\]）］]")
+_BEHIND = re.compile(r"(?:^|[\s,;_-])((?:UTC|GMT)\s*[+−-]\s*\d{1,2}(?::?\d{2})?)\s*$", re.I)
 _BETWEEN = re.compile(r"[/,;|]")
 _LAST_WORDS = frozenset({"utc", "gmt", "jst", "kst", "cet", "cest", "mez", "mesz"})
 _HALF_HOURS = {
@@ -61,14 +62,17 @@ def find_named_zone(timestamp: str | tuple[str, ...]) -> str | None:
 
 
 def _told(name: str) -> Iterator[str]:
-    """Yield the words of a name that are meant as time zones: in brackets, or the last ones."""
+    """Yield the words of a name that are meant as time zones: in brackets, an offset at the end, or the last ones."""
     for word in (inside.strip() for inside in _BRACKETS.findall(name)):
         parts = [part.strip() for part in _BETWEEN.split(word)]
         if _is_zone(word):
             yield word
         elif all(map(_is_zone, parts)):
             yield from parts
-    for word in reversed(words(_BRACKETS.sub(" ", name))):
+    rest = _BRACKETS.sub(" ", name)
+    if behind := _BEHIND.search(rest):
+        yield re.sub(r"\s", "", behind[1])
+    for word in reversed(words(rest)):
         if word not in _LAST_WORDS:
             break
         yield word.upper()

@@ -51,6 +51,7 @@ POINTS = _set(
 )
 READ_VALUES = _set(
     "value val wert reading measurement messwert v varvalue values float vvalue valeur valor valore mean avg pv",
+    "floatvalue intvalue doublevalue numvalue numericvalue realvalue analogvalue",
     "値 計測値 測定値 数值 测量值 값",
 )
 ANGLES = _set(
@@ -59,6 +60,7 @@ ANGLES = _set(
 )
 QUALITIES = _set(
     "quality qual qualität qualitaet qualitydetail opcquality validity valid gültigkeit güte guete qds qos 品質",
+    "dataintegrity",
     "qualité qualite calidad qualità qualita kvalitet 质量 품질",
 )
 SURE_QUALITY_VALUES = _set(

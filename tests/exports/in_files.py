@@ -117,6 +117,12 @@ def metadata_lines_advice(above: str, header: str, format: str, below: str) -> E
     ),
     ("time,T1,P1,F1\n,Boiler outlet,Drum,Feed\n,degC,bar,m3/h", ",", "%Y-%m-%dT%H:%M:%SZ", ("T1", "P1", "F1")),
     ("日時\tT1\tP1\tF1\n\t温度\t圧力\t流量\n\t℃\tMPa\tL/min", "\t", "%Y/%m/%d %H:%M", ("T1", "P1", "F1")),
+    (
+        "[LOGGING],RCPU_1\nDATETIME,FLOAT,FLOAT,SHORT\nTIME,D100,D102,D104",
+        ",",
+        "%Y/%m/%d %H:%M:%S",
+        ("FLOAT", "FLOAT_1", "SHORT"),
+    ),
 )
 def three_header_rows(header: str, delimiter: str, format: str, names: tuple[str, ...]) -> Export:
     text = wide(header.split("\n")[0], format=format).partition("\n")[2]

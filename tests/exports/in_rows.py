@@ -216,6 +216,30 @@ def wonderware_long(time: str, tag: str, value: str, q1: str, q2: str, q3: str, 
 
 
 @spelled(
+    ("tagid", ("intvalue", "floatvalue"), "dataintegrity", 192, 500),
+    ("tag_id", ("DoubleValue", "IntValue"), "quality", 192, 0),
+    ("pointid", ("NumericValue", "RealValue"), "dataintegrity", 192, 256),
+)
+def numbers_by_type(tag: str, names: tuple[str, str], quality: str, good: int, bad: int) -> Export:
+    """Historians that keep whole numbers and fractions in columns of their own, and sensors by their number."""
+    values = measure()
+    kept, rows = [list(row) for row in values], []
+    for i, t in enumerate(minutes()):
+        for k in range(3):
+            is_bad = k == 2 and i % 20 == 7
+            kept[i][k] = None if is_bad else round(values[i][k]) if k == 2 else values[i][k]
+            cell = [round(values[i][k]) if k == 2 else None, None if k == 2 else values[i][k]]
+            rows.append([k + 1, *cell, None, bad if is_bad else good, micros(t) // 1000])
+    return Export(
+        {"a.csv": table([tag, *names, "stringvalue", quality, "t_stamp"], rows)},
+        ("1", "2", "3"),
+        readings(minutes(), kept),
+        {"bad_quality": 6},
+        n_raw=N,
+    )
+
+
+@spelled(
     (["Running", "Stopped"], ","),
     (["Ein", "Aus"], ";"),
     (["AUTO", "MANUAL", "LOCAL"], "\t"),
