@@ -21,6 +21,7 @@ from pwflow_dagster.cli import (
     looking,
     modelling,
     notifying,
+    planning,
     regimes,
     running,
     watching,
@@ -34,7 +35,7 @@ _SECTIONS = {
     "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
     "Models": ("score", "export", "sample", "bench", "poc"),
-    "Keep": ("maintain", "migrate", "completion"),
+    "Keep": ("plan", "maintain", "migrate", "completion"),
 }
 _RESUMED = ("run", "demo")
 _INTERRUPTED = 130
@@ -76,14 +77,16 @@ class _Sections(click.Group):
         named = {name for names in _SECTIONS.values() for name in names}
         others = tuple(name for name in self.list_commands(ctx) if name not in named)
         width = max(map(len, self.commands)) + 1
+        formatter.write_paragraph()
         for title, names in {**_SECTIONS, "More": others}.items():
             rows = [
                 (name.ljust(width), command.get_short_help_str(limit=74 - width))
                 for name in names
                 if (command := self.commands.get(name)) is not None and not command.deprecated
             ]
-            if rows:
-                with formatter.section(title):
+            if rows:  # without the empty line that a section begins with: all of them are to fit one screen
+                formatter.write_heading(title)
+                with formatter.indentation():
                     formatter.write_dl(rows)
 
 
@@ -111,6 +114,7 @@ for _module in (
     notifying,
     deciding,
     keeping,
+    planning,
     modelling,
     completing,
     watching,

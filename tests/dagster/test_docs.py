@@ -50,7 +50,7 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "undo": "test_looking_commands.py",
     "completion": "test_printing.py",
 }
-RUN_HERE = {"status", "sql", "report", "score", "export", "sample"}
+RUN_HERE = {"status", "sql", "report", "score", "export", "plan", "sample"}
 MEANT = {
     "CASE": "K-0123ab",
     "EVENT_ID": "1",
