@@ -33,7 +33,9 @@ from pwflow_core.onboarding.timestamps import (
     choose_timestamp,
     find_time_columns,
     find_time_of_day,
+    find_zone_column,
     join_time_of_day,
+    join_zone,
     read_time_column,
 )
 
@@ -180,7 +182,12 @@ def _time(
     left_out = {column.name for column in named["ignore"]}
     time = choose_timestamp(sample, [t for t in times if t.column.name not in left_out], timezone)
     clock = find_time_of_day(sample, time)
-    return time if clock is None else join_time_of_day(sample, time.column, clock, format, timezone)
+    if clock is not None:
+        time = join_time_of_day(sample, time.column, clock, format, timezone)
+    zone = find_zone_column(sample, time, timezone)
+    if zone is None or zone.name in left_out:
+        return time
+    return join_zone(sample, time, zone, format, timezone)
 
 
 def _column(sample: Sample, name: str, option: str) -> SampledColumn:
@@ -236,9 +243,11 @@ def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) ->
     if not is_given:
         beside = f"; {', '.join(map(repr, others))} hold times too" if others else ""
         which = f"Column {name!r} is the time of the reading"
-        if len(time.names) > 1:
+        if len(time.names) > 1 + bool(time.zone):
             which = f"Columns {time.names[0]!r} and {time.names[1]!r} are the date and the time of the reading"
         sentences.append(f"{which}{beside}.")
+    if time.zone:
+        sentences.append(f"Column {time.zone!r} is the time zone of the times.")
     if time.is_ambiguous:
         sentences.append(f"{name!r} is read as {time.format!r}, but day and month could be swapped: check this.")
     if time.remark:

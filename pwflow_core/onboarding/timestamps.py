@@ -12,8 +12,9 @@ from pwflow_core.marks import EXCEL_DAYS
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.time_formats import find_formats
-from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
+from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES, ZONES
 from pwflow_core.spelling import NUMERIC_FORMATS, InstantSpelling, read_zones
+from pwflow_core.spelling.zones import resolve_zone
 from pwflow_core.warehouse import quote_literal
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "choose_timestamp",
     "find_time_columns",
     "find_time_of_day",
+    "find_zone_column",
     "join_time_of_day",
+    "join_zone",
     "read_time_column",
 ]
 
@@ -40,6 +43,7 @@ _PACKED_TIME_OF_DAY = r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?"
 _CLOCKS = frozenset({"clock", "hhmmss", "hhmm"})
 _UTC = frozenset({"utc", "gmt", "zulu"})
 _WELL_READ = 0.9
+_MOST_ZONES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class TimeColumn:
         is_ambiguous: Whether day and month could be the other way round.
         remark: What to know of how it is read, or empty.
         parts: The columns that it is made of.
+        zone: Name of the column among these that says the time zone, or empty.
     """
 
     column: SampledColumn
@@ -73,6 +78,7 @@ class TimeColumn:
     is_ambiguous: bool = False
     remark: str = ""
     parts: tuple[SampledColumn, ...] = ()
+    zone: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,6 +208,35 @@ def join_time_of_day(
     column = SampledColumn(date.name, joined, "VARCHAR", max(date.n_absent, clock.n_absent))
     time = read_time_column(sample, column, format, timezone, enough=_WELL_READ)
     return replace(time, column=date, parts=(date, clock))
+
+
+def find_zone_column(sample: Sample, time: TimeColumn, timezone: str | None) -> SampledColumn | None:
+    """Return the column of text that says the time zone of times that carry none, such as +0900 or CET, or None."""
+    if not time.is_naive or not all(part.is_text for part in time.parts):
+        return None
+    for column in sample.columns:
+        if column.name in time.names or not column.is_text or not has_word(column.name, ZONES):
+            continue
+        rows = sample.connection.table("sample").filter(f"{column.key} IS NOT NULL").project(f"trim({column.key})")
+        words = {str(row[0]) for row in rows.distinct().limit(_MOST_ZONES + 1).fetchall()}
+        if 0 < len(words) <= _MOST_ZONES and all(resolve_zone(word, timezone) is not None for word in words):
+            return column
+    return None
+
+
+def join_zone(
+    sample: Sample, time: TimeColumn, zone: SampledColumn, format: str | None, timezone: str | None
+) -> TimeColumn:
+    """Return the time that columns of local times and one of their time zone make together.
+
+    Raises:
+        SourceError: They make none.
+    """
+    parts = (*time.parts, zone)
+    joined = " || ' ' || ".join(f"trim({part.key})" for part in parts)
+    column = SampledColumn(time.column.name, f"({joined})", "VARCHAR", max(part.n_absent for part in parts))
+    whole = read_time_column(sample, column, format, timezone, enough=_WELL_READ)
+    return replace(whole, column=time.column, parts=parts, zone=zone.name)
 
 
 def _could_be_count(sample: Sample, column: SampledColumn) -> bool:

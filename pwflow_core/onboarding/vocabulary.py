@@ -23,6 +23,7 @@ __all__ = [
     "TOTALS",
     "UNITS",
     "UNIT_SUFFIXES",
+    "ZONES",
 ]
 
 
@@ -34,6 +35,10 @@ SURE_TIMES = _set("timestamp ts datetime zeitstempel horodatage")
 TIMES = SURE_TIMES | _set(
     "time date zeit datum zeitpunkt fecha hora tijd tijdstip uhrzeit heure tempo ora czas čas",
     "日時 日付 時刻 時間 时间 日期 시간 날짜 일시 время дата",
+)
+ZONES = _set(
+    "tz timezone tzname tzoffset tzinfo zone zeitzone utcoffset gmtoffset offset utc gmt fuseau huso fusorario",
+    "タイムゾーン 时区 시간대",
 )
 EPOCHS = TIMES | _set("epoch unix t")
 MACHINES = _set(

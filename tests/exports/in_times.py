@@ -45,6 +45,42 @@ TWELVE = r"got only 1 to 12, such as '[^']*12:"
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC
 
 
+@spelled(
+    ("time", "tz", "%Y-%m-%d %H:%M:%S", ("+0900",), (9,), ","),
+    ("Zeit", "Zeitzone", "%d.%m.%Y %H:%M:%S", ("MEZ",), (1,), ";"),
+    ("Timestamp", "UTC Offset", "%m/%d/%Y %I:%M:%S %p", ("-05:00",), (-5,), "\t"),
+    ("Date,Time", "time_zone", "%Y-%m-%d,%H:%M:%S", ("Asia/Tokyo",), (9,), ","),
+    ("ts", "zone", "%Y-%m-%dT%H:%M", ("EST", "EDT"), (-5, -4), ","),
+)
+def zone_in_a_column(
+    name: str, zone: str, format: str, words: tuple[str, ...], hours: tuple[float, ...], delimiter: str
+) -> Export:
+    rows = []
+    for i, (t, values) in enumerate(zip(minutes(), measure(), strict=True)):
+        k = i * len(words) // N
+        cells = by(format, hours[k])(t).split(",")
+        rows.append([*cells, words[k], *(comma(v) if delimiter == ";" else v for v in values)])
+    return Export(
+        {"a.csv": table([*name.split(","), zone, "T", "P", "F"], rows, delimiter)},
+        ("T", "P", "F"),
+        readings(minutes(), measure()),
+        n_raw=N,
+        says=(f"{zone!r} is the time zone",),
+    )
+
+
+@spelled(("zone", "A"), ("offset", "+0"), ("tz", "oven 3"))
+def a_zone_that_is_none(name: str, word: str) -> Export:
+    """A column of that name whose words are no time zones is left alone."""
+    rows = [
+        [by("%Y-%m-%d %H:%M:%S")(t), word if i else "B", *values]
+        for i, (t, values) in enumerate(zip(minutes(), measure(), strict=True))
+    ]
+    return Export(
+        {"a.csv": table(["time", name, "T", "P", "F"], rows)}, ("T", "P", "F"), readings(minutes(), measure()), n_raw=N
+    )
+
+
 def micros(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
