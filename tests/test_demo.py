@@ -57,3 +57,10 @@ def test_the_demo_runs_to_published_scores_and_remembers_its_days(stem, tmp_path
     document = json.loads(done.output)
     assert document["result"]["n_readings"] == 3 * 1440
     assert Path(document["published"]).is_relative_to(tmp_path / ".pwflow" / "demo")
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "check", "ui"])
+def test_a_command_without_a_file_and_without_a_demo_says_so(stem, tmp_path, verb):
+    done = stem.command(tmp_path, verb)
+    assert (done.code, "there is neither" in done.errors) == (1, True), done.errors
+    assert not (tmp_path / ".pwflow").exists()

@@ -129,7 +129,7 @@ def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None
     from pwflow_dagster.instance import prepare_home
     from pwflow_dagster.webserver import HOST_NAMES_VARIABLE
 
-    config = configuration_in_force(config_file, or_demo=True)
+    config = configuration_in_force(config_file)
     home = prepare_home(config)
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
