@@ -22,6 +22,8 @@ _EXAMPLES = {
     "scoring.alarms_per_week": 1.0,
     "notify.link": "https://reports.example/plant.html",
     "warehouse.data": "s3://bucket/plant",
+    "watch.broker": "mqtt://localhost",
+    "watch.publish_to": "pwflow/{machine}",
 }
 _WIDTH = 34
 

@@ -149,7 +149,7 @@ def test_a_decision_is_made_by_clicks_and_its_form_says_what_came_of_it(ui: int,
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))
         page.goto(f"http://127.0.0.1:{ui}/decide")
-        page.wait_for_selector("#name_regime", state="attached", timeout=60_000)
+        page.wait_for_selector("main[aria-busy=false]", timeout=60_000)
         forms = page.eval_on_selector_all("form", "forms => forms.map(form => form.id)")
         assert sorted(forms) == sorted(DECISIONS)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

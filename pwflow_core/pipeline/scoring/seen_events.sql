@@ -26,7 +26,7 @@ WITH event AS (
     JOIN mart.drift_verdicts AS verdict
       ON event.ended_at >= verdict.since
      AND (len(verdict.sensors) = 0 OR list_has_any(event.top_sensors, verdict.sensors))
-    WHERE verdict.verdict = 'regime_moved' AND verdict.status IN ('open', 'requested')
+    WHERE verdict.answer = 'retrain' AND verdict.status IN ('open', 'requested')
       AND list_contains(verdict.cluster_keys, $cluster_key)
 ), asked AS (
     SELECT

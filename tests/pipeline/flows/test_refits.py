@@ -266,6 +266,7 @@ def a_move(key, sensors):
         "verdict_id": "v",
         "night": SINCE.date(),
         "verdict": "regime_moved",
+        "answer": "retrain",
         "cluster_keys": [key],
         "machine_ids": [],
         "sensors": sensors,
