@@ -254,7 +254,10 @@ def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) ->
         sentences.append(f"{name!r} is read as {time.format!r}; {time.remark}.")
     if time.share < 1:
         part = max(1 - time.share, 0.0001)
-        sentences.append(f"{part:.2%} of the values of {name!r} are no times; those rows will be refused.")
+        sentences.append(
+            f"{part:.2%} of the values of {name!r} are not times from 1980 to 2100: rows without a time, or with one "
+            "in the future, will be refused; earlier ones are read as they are."
+        )
     return sentences
 
 
