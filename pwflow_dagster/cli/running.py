@@ -76,7 +76,7 @@ def init(
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")
     which = "" if output == Path("pwflow.toml") else f" --config {shlex.quote(str(made.path))}"
-    steps = "".join(f"\n  pwflow {step}{which}" for step in ("check", "run", "status", "ui"))
+    steps = "".join(f"\n  pwflow {step}{which}" for step in ("check", "run", "ui"))
     click.echo(f"Check these in the file. Next:{steps}")
 
 
