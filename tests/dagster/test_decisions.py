@@ -228,7 +228,14 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
     assert plant.query(IN_FORCE) == [(retrained.second,)]
     last = "SELECT decision, reason FROM mart.flow_decisions WHERE cluster_key = 'c0002' ORDER BY decided_at"
     assert plant.query(last)[-2:] == [("promoted", "the new one is loud"), ("rolled_back", "pwflow rollback")]
-    [(event_id,)] = plant.query("SELECT event_id FROM mart.anomaly_events ORDER BY started_at LIMIT 1")
+    event_id = 42
+    with plant.plant.warehouse.transaction() as connection:
+        connection.execute(
+            "INSERT INTO mart.anomaly_events BY NAME "
+            "SELECT ? AS event_id, machine_id, ts AS started_at, ts AS ended_at "
+            "FROM mart.anomaly_scores ORDER BY ts LIMIT 1",
+            [event_id],
+        )
     done = pwflow("confirm", "--", str(event_id))
     assert done.returncode == 0, done.stderr
     assert plant.query("SELECT event_id FROM core.confirmations") == [(event_id,)]

@@ -276,6 +276,7 @@ def test_killed_while_a_person_has_something_done_it_is_wholly_there_or_not_and_
     trained_plant, stem, kill_often, deed
 ):
     code, written, n_rows = BY_A_PERSON[deed]
+    trained_plant = changed(trained_plant, events={"min_readings": 1})
     add_night(trained_plant)
     ended = stem.run(trained_plant, UNTIL_PUBLISHED)
     assert ended.code == 0, ended.output
