@@ -47,7 +47,7 @@ MISSING_WORDS = (
     "nan", "-nan", "null", "(null)", "nil", "na", "n/a", "n.a.", "<na>", "nat", "none", "-", "--", "---", "#n/a", "#na",
     "#nv", "#n/v", "\\n", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)", "nan(ind)", "nan(snan)",
 )  # fmt: skip
-"""Words for "there is no value", in lower case; empty text is one too."""
+"""Words that stand for a missing value, in lower case; empty text is one too."""
 
 LARGEST_PHYSICAL = 1e100
 """No sensor reads more: a larger number is a mark, such as the largest double."""

@@ -152,7 +152,7 @@ class NumberReader:
         decimal: Decimal separator.
         thousands: Comma or point between thousands, or None.
         unit: Unit that may stand behind a number.
-        missing_words: Further words for "there is no value".
+        missing_words: Further words that stand for a missing value.
 
     """
 

@@ -34,7 +34,7 @@ class NumberSpelling:
         decimal: Decimal separator, `.` or `,`.
         thousands: Comma or point between thousands, or None if there is neither.
         unit: Unit that may stand behind the number.
-        missing_words: Further words for "there is no value".
+        missing_words: Further words that stand for a missing value.
     """
 
     decimal: str = "."

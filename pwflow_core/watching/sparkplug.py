@@ -1,7 +1,7 @@
 """Sparkplug B: what the nodes and devices of a plant report, as one line for each moment that they report of.
 
 A device reports what changed. So a reading has the last value of each of its metrics, since its birth certificate. The
-machine is the device, or the node where there is no device; metrics are the columns of the source.
+machine is the device, or the node if it has none; metrics are the columns of the source.
 
 The wire format is read with the package protobuf, by the numbers of the fields in `sparkplug_b.proto` of Eclipse Tahu.
 The libraries for Sparkplug in Python want an MQTT client of before 2024, with which no program can keep a message first

@@ -20,7 +20,7 @@ class Column:
         title: Its head.
         cells: One text per row.
         is_number: Whether cells are set to the right.
-        rank: Columns with the highest rank are left out first where there is no room; 0 stays.
+        rank: Columns with the highest rank are left out first where the width does not suffice; 0 stays.
         shrinks: Whether its cells may be cut.
     """
 

@@ -159,7 +159,7 @@ def to_blocks(frame: pd.DataFrame) -> Blocks:
 
 def _find_nights(connection: duckdb.DuckDBPyConnection, fresh: FreshDays, values: Mapping[str, object]) -> None:
     """Make the temporary tables `nights` and `stale`."""
-    script = read_sql(
+    script = read_sql(__package__, "touched_nights.sql") + read_sql(
         __package__, "nights.sql", around_score=fresh.around("score.ts"), around_reading=fresh.around("reading.ts")
     )
     run_script(connection, script, {**values, "days": list(fresh.days), "are_all": fresh.are_all})

@@ -78,7 +78,7 @@ def _derive(connection: duckdb.DuckDBPyConnection, timezone: str) -> int:
 
 
 def _derive_nights(connection: duckdb.DuckDBPyConnection, timezone: str, fresh: FreshDays) -> int:
-    script = read_sql(
+    script = read_sql(__package__, "touched_nights.sql") + read_sql(
         __package__,
         "health.sql",
         around=fresh.around("ts"),

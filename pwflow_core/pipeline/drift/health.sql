@@ -1,15 +1,7 @@
--- What can be said about each night and regime, in one transaction; only the nights whose scores changed. Expects
--- $timezone, that of the schedule: a night is a calendar day there. Of the scores, only those in days around a change are
--- looked at: they hold the whole of each night that may have changed. Nights
--- before $open_from stay as they are: their readings were removed.
-
-CREATE OR REPLACE TEMP TABLE candidates AS
-SELECT DISTINCT unnest(generate_series(
-    night_of(day::TIMESTAMP, $timezone)::TIMESTAMP,
-    night_of(day::TIMESTAMP + INTERVAL '1 day' - INTERVAL '1 microsecond', $timezone)::TIMESTAMP,
-    INTERVAL '1 day'
-))::DATE AS night
-FROM (SELECT unnest($days::DATE[]) AS day);
+-- What can be said about each night and regime, in one transaction; only the nights whose scores changed. Expects what
+-- touched_nights.sql made, and $timezone, that of the schedule. Of the scores, only those in days around a change are
+-- looked at: they hold the whole of each night that may have changed. Nights before $open_from stay as they are: their
+-- readings were removed.
 
 CREATE OR REPLACE TEMP TABLE nights AS
 SELECT

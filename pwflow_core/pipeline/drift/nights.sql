@@ -1,15 +1,7 @@
 -- The nights of each regime that can show drift, with the readings that they hold: of those that hold a part of $days, from
--- the scores, of the others, as they were followed. Expects what followed.sql made, and $timezone. Of the scores, only
+-- the scores, of the others, as they were followed. Expects what followed.sql and touched_nights.sql made, and $timezone. Of the scores, only
 -- those in days around a change are looked at. Nights before $open_from are as they were followed: their readings were
 -- removed.
-
-CREATE OR REPLACE TEMP TABLE candidates AS
-SELECT DISTINCT unnest(generate_series(
-    night_of(day::TIMESTAMP, $timezone)::TIMESTAMP,
-    night_of(day::TIMESTAMP + INTERVAL '1 day' - INTERVAL '1 microsecond', $timezone)::TIMESTAMP,
-    INTERVAL '1 day'
-))::DATE AS night
-FROM (SELECT unnest($days::DATE[]) AS day);
 
 -- A fingerprint is a sum of hashes, modulo 2^64. hash() joins columns by an exclusive or, so that the batches of an even
 -- number of readings would cancel in one of them; the outer hash() makes each reading count by itself.

@@ -73,7 +73,7 @@ def check_data(plant: Plant) -> DataCheck:
 
     Raises:
         SourceError: No file can be read, or no row of them is a reading.
-        StorageFullError: There is no room for the readings in the folder for temporary files.
+        StorageFullError: The folder for temporary files is too full for the readings.
     """
     is_settled = plant.config.source.timestamp is not None and bool(plant.config.sensors)
     earlier = None if is_settled else find_earlier_source(plant)
