@@ -76,8 +76,8 @@ def init(
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")
     which = "" if output == Path("pwflow.toml") else f" --config {shlex.quote(str(made.path))}"
-    steps = "".join(f"\n  pwflow {step}{which}" for step in ("check", "run", "ui"))
-    click.echo(f"Check these in the file. Next:{steps}")
+    steps = "".join(f"\n  pwflow {step}{which}" for step in ("run", "status", "ui"))
+    click.echo(f"Check these in the file; `pwflow check{which}` shows what a run will read. Next:{steps}")
 
 
 def _ask(question: str, default: str, check: Callable[[str], None]) -> str:
