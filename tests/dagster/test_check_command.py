@@ -88,9 +88,10 @@ def test_what_it_says_to_write_is_right(folder):
     assert found["left_out"] == []
 
 
-def test_init_names_it_as_the_next_step(folder):
+def test_init_names_it_before_the_next_steps(folder):
     done = CliRunner().invoke(main, ["init", "data", "--yes", "--output", "other.toml"])
-    assert "Next:\n  pwflow check --config other.toml\n  pwflow run --config other.toml\n" in done.stdout
+    _, _, steps = done.stdout.partition("`pwflow check --config other.toml` shows what a run will read. Next:\n")
+    assert steps.splitlines()[0].strip() == "pwflow run --config other.toml"
 
 
 def test_without_a_configuration_it_says_what_to_do(tmp_path, monkeypatch):
