@@ -14,6 +14,7 @@ __all__ = [
     "FIRST_EXCEL_DAY",
     "FIRST_SECOND",
     "FIRST_TIME",
+    "HALVES",
     "ISO_OFFSET",
     "LARGEST_PHYSICAL",
     "LAST_EXCEL_DAY",
@@ -29,6 +30,7 @@ __all__ = [
     "SEGMENT_JOINT",
     "UNIX_NUMBER",
     "number_shape",
+    "plain_half",
     "thousands_marks",
 ]
 
@@ -101,6 +103,23 @@ MONTHS = {word: month for month, words in _MONTHS.items() for word in words.spli
 """English abbreviation of a month, by its names in lower case."""
 MONTH_WORD = r"[A-Za-zÀ-ÿ]{3,10}"
 """Shape of the name of a month."""
+
+_CLOCK = r"[:時时시点][0-9:.,分분秒초]*"
+HALVES = (
+    ("午前|上午|오전", "AM"),
+    ("午後|下午|오후", "PM"),
+    (rf" ?([AaPp]\.?[Mm]\.?) ?(\d{{1,2}}{_CLOCK})", r" \2 \1"),
+    (rf" 00?({_CLOCK} ?[AaPp])", r" 12\1"),
+)
+"""What to replace in a time with a half of the day, and by what: then that half is English and stands behind, and the
+first hour is 12."""
+
+
+def plain_half(text: str) -> str:
+    """Return a time of twelve hours with AM or PM behind it."""
+    for written, plain in HALVES:
+        text = re.sub(written, plain, text, count=1)
+    return text
 
 
 def thousands_marks(thousands: str | None) -> tuple[str, ...]:

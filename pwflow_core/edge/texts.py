@@ -26,6 +26,7 @@ from pwflow_core.marks import (
     PLAIN_SIGNS,
     UNIX_NUMBER,
     number_shape,
+    plain_half,
     thousands_marks,
 )
 
@@ -129,6 +130,8 @@ class TimeReader:
                 raise ValueError(text)
             return _BEGIN_OF_EXCEL + timedelta(milliseconds=_rounded(days * _MILLISECONDS_PER_DAY)), ""
         cleaned = text.translate(_PLAIN).strip(" ")
+        if self._has_half:
+            cleaned = plain_half(cleaned)
         match = next(filter(None, (shape.fullmatch(cleaned) for shape in self._shapes)), None)
         if match is None:
             raise ValueError(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 
-from pwflow_core.marks import EXCEL_DAYS
+from pwflow_core.marks import EXCEL_DAYS, plain_half
 from pwflow_core.onboarding.names import has_word
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.vocabulary import TIMES
@@ -29,7 +29,7 @@ _MONTH_FIRST = re.compile(
 _COMPACT = re.compile(r"\d{8}(?P<gap>[T _-]?)(?P<time>\d{4}|\d{6})?(?P<fraction>[.,]\d+)?(?P<zone>\s*[A-Za-z\[(+-].*)?")
 _EAST_ASIAN = re.compile(
     r"\d{4}[年년] ?\d{1,2}[月월] ?\d{1,2}[日일]"
-    r"( ?\d{1,2}([时時시] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|:\d{2}(:\d{2})?))?"
+    r"( ?\d{1,2}([時时시点] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|:\d{2}(:\d{2})?)(?P<half> [AP]M)?)?"
 )
 _COUNT = re.compile(r"\d{5,19}([.,]\d+)?|\d[.,]\d{9,}[eE]\+?\d{1,2}|\d\.\d+e\+?1[6-9]")
 _ENGLISH = frozenset(name.lower() for name in calendar.month_name[1:])
@@ -53,7 +53,7 @@ def find_formats(sample: Sample, column: SampledColumn) -> list[str | None]:
         .fetchall()
     )
     formats: dict[str | None, None] = {}
-    for value in (str(value) for low, high, *_ in rows for value in (low, high)):
+    for value in (plain_half(str(value)) for low, high, *_ in rows for value in (low, high)):
         if _COUNT.fullmatch(value):
             formats |= dict.fromkeys(counts)
         if re.match(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", value) and not _HALF.search(value):
@@ -62,8 +62,8 @@ def find_formats(sample: Sample, column: SampledColumn) -> list[str | None]:
             formats |= dict.fromkeys(_spelled(match))
         elif match := _MONTH_FIRST.fullmatch(value):
             formats[_spelled_month_first(match)] = None
-        elif _EAST_ASIAN.fullmatch(value):
-            formats[_spelled_east_asian(value)] = None
+        elif match := _EAST_ASIAN.fullmatch(value):
+            formats[_spelled_east_asian(match)] = None
         if match := _COMPACT.fullmatch(value):
             clock = {None: "", 4: "%H%M", 6: "%H%M%S"}[len(match["time"]) if match["time"] else None]
             end = f"{match['fraction'][0]}%f" if match["fraction"] and clock.endswith("%S") else ""
@@ -103,10 +103,11 @@ def _spelled_month_first(match: re.Match[str]) -> str:
     return f"{weekday}{_month(match['month'])} %d{match['comma']}%Y{_spelled_clock(match)}"
 
 
-def _spelled_east_asian(value: str) -> str:
+def _spelled_east_asian(match: re.Match[str]) -> str:
     """Return the format of a value such as 2026年3月1日 10時05分: every number becomes its directive."""
-    directives = iter(("%Y", "%m", "%d", "%H", "%M", "%S"))
-    return re.sub(r"\d+", lambda _: next(directives), value)
+    directives = iter(("%Y", "%m", "%d", "%I" if match["half"] else "%H", "%M", "%S"))
+    value = match[0].removesuffix(match["half"] or "")
+    return re.sub(r"\d+", lambda _: next(directives), value) + (" %p" if match["half"] else "")
 
 
 def _month(text: str) -> str:

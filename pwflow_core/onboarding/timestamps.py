@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pwflow_core.errors import SourceError, list_few
-from pwflow_core.marks import EXCEL_DAYS
+from pwflow_core.marks import EXCEL_DAYS, HALVES
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.time_formats import find_formats
@@ -36,8 +36,9 @@ _USUAL_SECONDS = {"unix_s": (_EARLIEST_EPOCH, 2_524_608_000), "labview_s": (2_71
 """1980 to 2050 and 1990 to 2050, so that no number of seconds is both."""
 _FIRST_DAY, _LAST_DAY = 29_221, 73_050
 _TIME_OF_DAY = (
-    r"\d{1,2}[時时시] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|"
-    r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?"
+    rf"(({HALVES[0][0]}|{HALVES[1][0]}|[AaPp]\.?[Mm]\.?) ?)?"
+    r"(\d{1,2}[時时시点] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|"
+    r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?)"
 )
 _PACKED_TIME_OF_DAY = r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?"
 _CLOCKS = frozenset({"clock", "hhmmss", "hhmm"})

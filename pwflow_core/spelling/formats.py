@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pwflow_core.marks import MONTH_WORD, MONTHS
+from pwflow_core.marks import HALVES, MONTH_WORD, MONTHS
 from pwflow_core.warehouse import quote_literal
 
 __all__ = ["Pattern", "parse_format"]
 
+_TWELVE = "(?:0?[1-9]|1[0-2])"
 _DIRECTIVES = {
-    "Y": r"\d{4}", "m": r"\d{1,2}", "d": r"\d{1,2}", "y": r"\d{2}", "H": r"\d{1,2}", "I": r"\d{1,2}", "M": r"\d{1,2}",
+    "Y": r"\d{4}", "m": r"\d{1,2}", "d": r"\d{1,2}", "y": r"\d{2}", "H": r"\d{1,2}", "I": _TWELVE, "M": r"\d{1,2}",
     "S": r"\d{1,2}", "b": "[A-Za-z]{3}", "B": "[A-Za-z]{3,9}", "a": "[A-Za-z]{3}", "A": "[A-Za-z]{6,9}",
     "j": r"\d{1,3}", "p": "[AaPp][Mm]", "%": "%", "-d": r"\d{1,2}", "-m": r"\d{1,2}", "-H": r"\d{1,2}",
-    "-I": r"\d{1,2}", "-M": r"\d{1,2}", "-S": r"\d{1,2}", "-j": r"\d{1,3}",
+    "-I": _TWELVE, "-M": r"\d{1,2}", "-S": r"\d{1,2}", "-j": r"\d{1,3}",
 }  # fmt: skip
 _PACKED = {name: r"\d{2}" for name in ("m", "d", "H", "I", "M", "S")} | {"j": r"\d{3}"}
 """Without a separator beside them, digits have to be counted."""
@@ -66,13 +67,13 @@ class Pattern:
 
     def zone_word(self, text: str) -> str:
         """Return the SQL of what follows the time, empty for nothing; NULL where the text is not a time."""
-        return self._by_shape(text, lambda shape: f"trim({_group(text, shape, 4)})")
+        return self._by_shape(text, lambda plain, shape: f"trim({_group(plain, shape, 4)})")
 
     def wall(self, text: str) -> str:
         """Return the SQL of the date and time of a text, as TIMESTAMP; NULL where it is not a time."""
 
-        def value(shape: str) -> str:
-            main, fraction, half = (_group(text, shape, i) for i in (1, 2, 3))
+        def value(plain: str, shape: str) -> str:
+            main, fraction, half = (_group(plain, shape, i) for i in (1, 2, 3))
             core = self.translated or self.core
             if self.translated:
                 word = f"regexp_extract({main}, {quote_literal(MONTH_WORD)})"
@@ -89,8 +90,12 @@ class Pattern:
 
         return self._by_shape(text, value)
 
-    def _by_shape(self, text: str, value: Callable[[str], str]) -> str:
-        cases = [f"WHEN regexp_full_match({text}, {quote_literal(shape)}) THEN {value(shape)}" for shape in self.shapes]
+    def _by_shape(self, text: str, value: Callable[[str, str], str]) -> str:
+        for written, plain in HALVES if self.has_half else ():
+            text = f"regexp_replace({text}, {quote_literal(written)}, {quote_literal(plain)})"
+        cases = [
+            f"WHEN regexp_full_match({text}, {quote_literal(shape)}) THEN {value(text, shape)}" for shape in self.shapes
+        ]
         return f"CASE {' '.join(cases)} END"
 
     def _strptime(self, text: str, format: str) -> str:

@@ -238,6 +238,24 @@ def jst_suffix(format: str, hours: float, zone: str) -> Export:
 
 
 @spelled(
+    ("%Y/%m/%d {half}%I:%M:%S", "午前", "午後"),
+    ("%Y-%m-%d {half} %I:%M", "오전", "오후"),
+    ("%Y年%m月%d日 {half}%I時%M分", "午前", "午後"),
+    ("%Y/%m/%d {half} %I:%M:%S", "上午", "下午"),
+    ("%m/%d/%Y {half} %I:%M:%S", "AM", "PM"),
+    ("{half}%I:%M:%S;%Y/%m/%d", "午前", "午後"),
+)
+def half_before_the_time(format: str, morning: str, afternoon: str) -> Export:
+    times, values = minutes(step=15), measure()
+    cells = [t.strftime(format.format(half=afternoon if t.hour >= 12 else morning)) for t in times]
+    if morning == "午前":  # its clocks begin with 0
+        cells = [cell.replace("前12", "前0").replace("後12", "後0") for cell in cells]
+    header = ["時刻", "日付"] if ";" in format else ["日時"]
+    rows = [[*cell.split(";"), *row] for cell, row in zip(cells, values, strict=True)]
+    return Export({"a.csv": table([*header, "a", "b", "c"], rows)}, ("a", "b", "c"), readings(times, values), n_raw=N)
+
+
+@spelled(
     ("%Y-%m-%d %H:%M:%S Local",),
     ("%d.%m.%Y %H:%M:%S XYZ",),
     ("%Y-%m-%dT%H:%M:%S IST",),
