@@ -3,7 +3,7 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo quick test test-all test-lake ui lint reference audit
+.PHONY: demo quick test test-all test-lake test-engines ui lint reference audit
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
@@ -34,9 +34,13 @@ test-all: .venv/.ready
 test-lake: .venv/.ready build/lake/.ready
 	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/warehouse/test_lake.py
 
-build/lake/.ready: constraints-lake.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/lake \
-		--requirement constraints-lake.txt
+# What launches runs in Docker and Kubernetes, and keeps them in Postgres.
+test-engines: .venv/.ready build/engines/.ready
+	PYTHONPATH=$(CURDIR)/build/engines OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/dagster/test_engines.py
+
+build/%/.ready: constraints-%.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/$* \
+		--requirement constraints-$*.txt
 	@touch $@
 
 ui: .venv/.ready

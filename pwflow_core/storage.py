@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +20,19 @@ from pathlib import Path
 
 from pwflow_core.errors import StorageFullError
 
-__all__ = ["explain_full_disk", "flush", "remove_leftovers", "replace_file", "replacing", "working_folder"]
+__all__ = [
+    "explain_full_disk",
+    "flush",
+    "remove_leftovers",
+    "replace_file",
+    "replacing",
+    "spill_folder",
+    "working_folder",
+]
 
 _FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "has no quota left", errno.EFBIG: "takes no larger file"}
 _LEFTOVER = re.compile(r"\.pwflow-[a-z]+-[a-z0-9_]{8}")
+_spills = itertools.count()
 
 
 @contextmanager
@@ -46,6 +57,29 @@ def remove_leftovers(parent: Path) -> None:
     for found in parent.iterdir():
         if _LEFTOVER.fullmatch(found.name):
             _remove_if_left(found)
+
+
+def spill_folder(parent: Path) -> Path:
+    """Return where one DuckDB may spill, and remove what processes left there that are gone; it is not made.
+
+    Each has a folder of its own: up to version 1.5, two that share one write into the same files.
+    """
+    mine = f"{socket.gethostname()}-"
+    for found in parent.glob(f"{mine}*"):
+        pid = found.name.removeprefix(mine).split("-")[0]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(found, ignore_errors=True)
+    return parent / f"{mine}{os.getpid()}-{next(_spills)}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
 
 
 @contextmanager

@@ -4,7 +4,7 @@ They run with `anomaly_scores` in every job and on every click. A check that blo
 downstream starts, so that what was published before stays in use. Which there are is said in `pwflow_core`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
@@ -48,11 +48,12 @@ def build_checks(plant_name: str) -> list[dg.AssetChecksDefinition]:
     return [checks]
 
 
-def failed_check_sentences(result: dg.ExecuteInProcessResult, *, blocking: bool) -> list[str]:
+def failed_check_sentences(events: Sequence[dg.DagsterEvent], *, blocking: bool) -> list[str]:
     """Return what the checks of a run that failed have to say: those that block, or those that only warn."""
     severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
-    return [
-        str(check.description)
-        for check in result.get_asset_check_evaluations()
-        if not check.passed and check.severity is severity
+    made = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ]
+    return [str(check.description) for check in made if not check.passed and check.severity is severity]

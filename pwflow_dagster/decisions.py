@@ -152,7 +152,7 @@ def _approve_regime(plant: PlantResource, runner: Runners) -> dg.JobDefinition:
 
         with refusals():
             keys, outcome = approve_regime(
-                runner(context.instance),
+                runner(context),
                 config.verdict_id or _only(_proposals(plant.open()), "verdict_id"),
                 approved_by=decided_by(context.run),
                 reason=config.reason,
@@ -386,7 +386,7 @@ def _switch_flow(
 
     with refusals():
         outcome = switch_flow(
-            runner(context.instance),
+            runner(context),
             config.cluster_key,
             config.flow_version,
             is_rollback=is_rollback,

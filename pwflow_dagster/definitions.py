@@ -9,7 +9,7 @@ import warnings
 
 import dagster as dg
 
-from pwflow_core.config import PlantConfig
+from pwflow_core.config import ComputeConfig, PlantConfig
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.assets import build_assets
 from pwflow_dagster.checks import build_checks
@@ -20,6 +20,15 @@ from pwflow_dagster.schedules import build_nightly_schedule, build_pruning_sched
 from pwflow_dagster.sensors import build_sensors
 
 __all__ = ["build", "defs"]
+
+_PRELOADED = (
+    "pwflow_dagster.definitions",
+    "duckdb",
+    "pandas",
+    "torch",
+    "pwflow_core.modelling",
+    "pwflow_core.warehouse",
+)
 
 
 def build(config: PlantConfig | None = None) -> dg.Definitions:
@@ -40,7 +49,7 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
     partitions = cluster_partitions(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies, known and wanted
-        assets = build_assets(name, partitions)
+        assets = build_assets(name, partitions, _backfills(config.compute))
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=build_checks(name),
@@ -48,9 +57,23 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         schedules=[build_nightly_schedule(config.schedule, partitions), build_pruning_schedule(config.schedule)],
         sensors=build_sensors(config),
         resources={"plant": PlantResource(config)},
-        executor=dg.in_process_executor,
+        executor=_executor(config.compute),
     )
     return definitions
+
+
+def _executor(compute: ComputeConfig) -> dg.ExecutorDefinition:
+    """Return what executes the steps of a run that Dagster launches; a command executes all in its own process."""
+    if compute.executor == "in_process":
+        return dg.in_process_executor
+    # each step is forked from a process that has imported what all need, which takes seconds
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": list(_PRELOADED)}}})
+
+
+def _backfills(compute: ComputeConfig) -> dg.BackfillPolicy:
+    if compute.regimes_per_run is None:
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(compute.regimes_per_run)
 
 
 defs = build()

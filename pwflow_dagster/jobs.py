@@ -22,6 +22,7 @@ from pwflow_dagster.names import (
     PLANT_TAG,
     RETRAIN_CLUSTER,
     TRAIN_AND_SCORE,
+    TRAIN_REGIMES,
     WHOLE_PATH,
     asset_key,
 )
@@ -74,10 +75,11 @@ def build_jobs(
         selection = dg.AssetSelection.assets(*(asset_key(config.plant.name, asset) for asset in assets))
         return dg.define_asset_job(name, selection, description=description, tags={PLANT_TAG: config.plant.name})
 
-    def runner(instance: dg.DagsterInstance) -> "Runner":
+    def runner(context: dg.OpExecutionContext) -> "Runner":
+        from pwflow_dagster.launching import find_launcher
         from pwflow_dagster.runs import Runner
 
-        return Runner(config, instance, resolve)
+        return Runner(config, context.instance, resolve, find_launcher(context.instance, context.run))
 
     plant = PlantResource(config)
     return [
@@ -101,6 +103,14 @@ def build_jobs(
             *_SCORE,
         ),
         job(
+            TRAIN_REGIMES,
+            "For a range of regimes: assign readings, train the flows, compute the densities of their slices; several "
+            "such runs may go on at once. Derives and publishes nothing: nightly_scoring does.",
+            "cluster_assignments",
+            "cluster_flow",
+            "component_log_density",
+        ),
+        job(
             NIGHTLY_SCORING,
             "Ingest what is new, score it with the models in use, publish. Trains nothing.",
             *_INGEST,
@@ -122,7 +132,7 @@ def _whole_path(plant: PlantResource, runner: Runners) -> dg.JobDefinition:
     def run_whole_path(context: dg.OpExecutionContext) -> None:
         from pwflow_dagster.runs import run_plant
 
-        follow(context, run_plant(runner(context.instance)))
+        follow(context, run_plant(runner(context)))
 
     return job_of(
         run_whole_path,
@@ -142,7 +152,7 @@ def _answer_drift(plant: PlantResource, runner: Runners) -> dg.JobDefinition:
         from pwflow_core.pipeline.decisions.verdicts import pending_verdicts
         from pwflow_dagster.runs import answer_verdicts
 
-        started = runner(context.instance)
+        started = runner(context)
         ids = config.verdict_ids or [verdict.verdict_id for verdict in pending_verdicts(started.plant)]
         outcomes = answer_verdicts(started, ids, by=decider(context.run), given_up=config.given_up)
         follow(context, outcomes)

@@ -36,6 +36,7 @@ __all__ = [
     "SCORING_JOBS",
     "SHELVE_CASE",
     "TRAIN_AND_SCORE",
+    "TRAIN_REGIMES",
     "UNDO_DECISION",
     "WHOLE_PATH",
     "asset_key",
@@ -47,6 +48,7 @@ __all__ = [
 WHOLE_PATH = "whole_path"
 LEARN_REGIMES = "learn_regimes"
 TRAIN_AND_SCORE = "train_and_score"
+TRAIN_REGIMES = "train_regimes"
 NIGHTLY_SCORING = "nightly_scoring"
 RETRAIN_CLUSTER = "retrain_cluster"
 ANSWER_DRIFT = "answer_drift"
@@ -71,6 +73,7 @@ SCORING_JOBS = (WHOLE_PATH, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
 PLANT_JOBS = (
     *SCORING_JOBS,
     LEARN_REGIMES,
+    TRAIN_REGIMES,
     ANSWER_DRIFT,
     PROMOTE_FLOW,
     ROLL_BACK_FLOW,

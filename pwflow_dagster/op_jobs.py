@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Runners", "follow", "job_of", "refusals"]
 
-Runners = Callable[[dg.DagsterInstance], "Runner"]
-"""Returns what runs the jobs of a plant in an instance."""
+Runners = Callable[[dg.OpExecutionContext], "Runner"]
+"""Returns what runs the jobs of a plant for an op that starts them."""
 
 
 def job_of(op: dg.OpDefinition, plant_name: str, name: str, description: str) -> dg.JobDefinition:

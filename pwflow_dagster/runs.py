@@ -1,4 +1,7 @@
-"""Runs: the jobs of a plant, executed in this process and recorded in its Dagster instance.
+"""Runs: the jobs of a plant, recorded in its Dagster instance.
+
+A command executes them in its own process, so that it needs no daemon, shows what happens and ends with Ctrl-C. A run
+that Dagster launched has them launched too.
 
 Which job a name stands for is the caller's to say: the command line takes it from the definitions, and a job that
 starts others from those that it belongs to. So nothing here knows how jobs are made.
@@ -7,7 +10,7 @@ starts others from those that it belongs to. So nothing here knows how jobs are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +30,7 @@ from pwflow_core.pipeline.regimes.model import active_cluster_keys, check_cluste
 from pwflow_core.pipeline.scoring.checks import explain_failed_checks
 from pwflow_core.plant import Plant
 from pwflow_dagster.checks import failed_check_sentences
+from pwflow_dagster.launching import EndedRun, Launcher
 from pwflow_dagster.names import (
     ANSWER_DRIFT,
     ANSWER_VERDICTS,
@@ -38,6 +42,7 @@ from pwflow_dagster.names import (
     REASON_TAG,
     RETRAIN_CLUSTER,
     TRAIN_AND_SCORE,
+    TRAIN_REGIMES,
     flow_config,
     op_config,
     verdict_tags,
@@ -90,11 +95,13 @@ class Runner:
         config: The configuration of the plant.
         instance: Its Dagster instance.
         resolve: Returns a job of its definitions by its name.
+        launcher: Puts runs into Dagster's queue; None to execute them in this process.
     """
 
     config: PlantConfig
     instance: dg.DagsterInstance
     resolve: Callable[[str], dg.JobDefinition]
+    launcher: Launcher | None = None
 
     @cached_property
     def plant(self) -> Plant:
@@ -124,6 +131,9 @@ class Runner:
         definition = self.resolve(job)
         if (n_steps := len(definition.graph.nodes)) > 1:  # a job of one op starts others, which say it themselves
             _log.info("%s: %d steps", job, n_steps, extra={"job": job, "n_steps": n_steps})
+        if self.launcher is not None:
+            started = self.launcher.start(definition, tags=tags, run_config=run_config, partition_key=partition_key)
+            return _tell(job, self.launcher.wait([started])[0])
         result = definition.execute_in_process(
             instance=self.instance,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}} | (run_config or {}),
@@ -133,8 +143,33 @@ class Runner:
         )
         if _was_interrupted(result):
             raise KeyboardInterrupt
-        warnings = tuple(failed_check_sentences(result, blocking=False))
-        return RunOutcome(job, result.run_id, None if result.success else _explain(result), warnings)
+        return _tell(job, EndedRun(result.run_id, result.all_events, result.success))
+
+    def run_groups(
+        self, job: str, groups: Sequence[Sequence[str]], *, tags: dict[str, str], run_config: dict[str, Any]
+    ) -> list[RunOutcome]:
+        """Launch a run of a job for each group of regimes, all at once, and return how they ended.
+
+        Raises:
+            ValueError: Nothing launches runs here.
+        """
+        if self.launcher is None:
+            raise ValueError("Expected a launcher for runs that go on at once, got none.")
+        definition = self.resolve(job)
+        started = []
+        for group in groups:
+            of_group = partition_range_tags(group) | tags
+            run_id = self.launcher.start(definition, tags=of_group, run_config=run_config, partition_key=None)
+            started.append(run_id)
+        return [_tell(job, ended) for ended in self.launcher.wait(started)]
+
+    def groups_of(self, keys: Collection[str]) -> list[list[str]]:
+        """Return regimes in the groups that runs of their own train: as many as `compute.regimes_per_run` says."""
+        most = self.config.compute.regimes_per_run
+        if self.launcher is None or most is None:
+            return []
+        adjacent = adjacent_groups(self.known_partitions(), keys)
+        return [group[start : start + most] for group in adjacent for start in range(0, len(group), most)]
 
 
 def run_plant(runner: Runner) -> Iterator[RunOutcome]:
@@ -150,12 +185,17 @@ def run_plant(runner: Runner) -> Iterator[RunOutcome]:
         if outcome.error is not None:
             return
     over_all = partition_range_tags(runner.known_partitions())
-    if clusters_without_flow(plant):
+    if missing := clusters_without_flow(plant):
         only_missing = flow_config(runner.config.plant.name, only_missing=True)
-        tags = over_all | {REASON_TAG: "first flow of this regime"}
-        yield runner.run(TRAIN_AND_SCORE, tags=tags, run_config=only_missing)
-    else:
-        yield runner.run(NIGHTLY_SCORING, tags=over_all)
+        why = {REASON_TAG: "first flow of this regime"}
+        if len(groups := runner.groups_of(missing)) < 2:
+            yield runner.run(TRAIN_AND_SCORE, tags=over_all | why, run_config=only_missing)
+            return
+        outcomes = runner.run_groups(TRAIN_REGIMES, groups, tags=why, run_config=only_missing)
+        yield from outcomes
+        if any(outcome.error is not None for outcome in outcomes):
+            return
+    yield runner.run(NIGHTLY_SCORING, tags=over_all)
 
 
 def answer_verdicts(
@@ -341,11 +381,16 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     return any(sign in text for text in texts for sign in _INTERRUPTIONS)
 
 
-def _explain(result: dg.ExecuteInProcessResult) -> str:
+def _tell(job: str, ended: EndedRun) -> RunOutcome:
+    warnings = tuple(failed_check_sentences(ended.events, blocking=False))
+    return RunOutcome(job, ended.run_id, None if ended.success else _explain(ended), warnings)
+
+
+def _explain(ended: EndedRun) -> str:
     """Return what the failed checks say, else the sentence of the step that failed first, or of the framework."""
-    if failed := failed_check_sentences(result, blocking=True):
+    if failed := failed_check_sentences(ended.events, blocking=True):
         return explain_failed_checks(failed)
-    for event in result.all_events:
+    for event in ended.events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data and data.user_failure_data.description:
@@ -353,4 +398,4 @@ def _explain(result: dg.ExecuteInProcessResult) -> str:
             if data.error:
                 cause = data.error.cause or data.error
                 return f"Step {event.step_key} failed: {cause.message.strip()}"
-    return f"Run {result.run_id} failed: open it with `pwflow ui`."
+    return ended.problem or f"Run {ended.run_id} failed: open it with `pwflow ui`."

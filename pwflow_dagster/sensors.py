@@ -30,6 +30,7 @@ from pwflow_dagster.names import (
     ROLL_BACK_FLOW,
     SCORING_JOBS,
     TRAIN_AND_SCORE,
+    TRAIN_REGIMES,
     WHOLE_PATH,
     op_config,
     verdict_tags,
@@ -165,7 +166,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not missing or model_id is None:
             return dg.SkipReason("Every regime in use has a flow.")
-        for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
+        for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
             if (active := _active_run(context.instance, config, job, now)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")
         tag = f"pwflow/regimes.{_digest([model_id, *missing])}"

@@ -4,13 +4,13 @@ Reading and validating the file lives here. What the words mean in the data live
 configuration from a folder of exports lives in `onboarding`.
 """
 
+from pwflow_core.config.compute import ComputeConfig
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
 from pwflow_core.config.notify import SEVERITIES, NotifyConfig, Severity, TargetConfig
 from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.sections import (
     ClusterFlowConfig,
     ClusteringConfig,
-    ComputeConfig,
     CostsConfig,
     DriftConfig,
     EventsConfig,

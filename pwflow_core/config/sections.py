@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pwflow_core.config.base import Section, known_zone
+from pwflow_core.config.compute import ComputeConfig
 from pwflow_core.config.notify import NotifyConfig
 from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
@@ -287,24 +288,6 @@ class CostsConfig(Section):
     """Events that there are to find in a year; counted in the labels where it is not given, else taken to be 12."""
 
 
-class ComputeConfig(Section):
-    """What the computation may use."""
-
-    threads: Annotated[int, Field(ge=1)] = 1
-    """Threads for training and scoring."""
-    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|KiB|MiB|GiB)$")] = "1GiB"
-    """Memory for DuckDB; what does not fit is spilled to disk."""
-    chunk_rows: Annotated[int, Field(ge=1_000)] = 100_000
-    """Readings scored at a time."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """The memory limit in bytes."""
-        number, unit = re.fullmatch(r"([\d.]+)\s*(\w+)", self.memory_limit).groups()  # type: ignore[union-attr]
-        base = 1024 if "i" in unit else 1000
-        return int(float(number) * base ** ("KMG".index(unit[0]) + 1))
-
-
 class PlantConfig(Section):
     """Everything that `pwflow.toml` says about one plant."""
 
@@ -383,8 +366,13 @@ class PlantConfig(Section):
 
     @property
     def warehouse_folder(self) -> Path:
-        """Folder of this machine beside the warehouse: for what Dagster keeps, and for files on their way."""
+        """Folder of this machine beside the warehouse, for what Dagster keeps."""
         return self.warehouse_path.parent
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Folder of this machine for files on their way, and for what DuckDB spills."""
+        return self.resolve_path(self.compute.scratch) if self.compute.scratch else self.warehouse_folder
 
     @property
     def outbox_path(self) -> Path:

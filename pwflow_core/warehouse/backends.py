@@ -23,7 +23,7 @@ def open_warehouse(config: PlantConfig) -> Warehouse:
     return LakeWarehouse(
         catalog,
         config.lake_data,
-        config.warehouse_folder,
+        config.scratch_folder,
         wait_seconds=config.warehouse.wait_seconds,
         memory_limit=config.compute.memory_limit,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.errors import MemoryLimitError, NotFittedError
-from pwflow_core.storage import explain_full_disk
+from pwflow_core.storage import explain_full_disk, spill_folder
 from pwflow_core.warehouse.times import NIGHT_OF
 
 __all__ = ["NO_MAINTENANCE", "Maintenance", "Warehouse", "committed", "prepare_session"]
@@ -124,7 +124,7 @@ class Warehouse(ABC):
     ) -> duckdb.DuckDBPyConnection:
         limits: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self._memory_limit,
-            "temp_directory": str(self.folder / "spill"),
+            "temp_directory": str(spill_folder(self.folder / "spill")),
             "preserve_insertion_order": keep_order,
             **settings,
         }

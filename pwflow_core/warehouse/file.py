@@ -51,8 +51,8 @@ class FileWarehouse(Warehouse):
         lock_path: The file beside it that a process locks before it opens the warehouse.
     """
 
-    def __init__(self, path: Path, *, wait_seconds: float, memory_limit: str) -> None:
-        super().__init__(str(path), path.parent, wait_seconds=wait_seconds, memory_limit=memory_limit)
+    def __init__(self, path: Path, *, wait_seconds: float, memory_limit: str, folder: Path | None = None) -> None:
+        super().__init__(str(path), folder or path.parent, wait_seconds=wait_seconds, memory_limit=memory_limit)
         self.path = path
         self.ledger_path = path.with_name(f"{path.name}.ledger")
         self.lock_path = path.with_name(f"{path.name}.lock")
@@ -64,6 +64,7 @@ class FileWarehouse(Warehouse):
             config.warehouse_path,
             wait_seconds=config.warehouse.wait_seconds,
             memory_limit=config.compute.memory_limit,
+            folder=config.scratch_folder,
         )
 
     @property
@@ -151,6 +152,7 @@ class FileWarehouse(Warehouse):
     @contextmanager
     def _opened(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file in turn, and close it when the block ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._explaining():
             connection, lock = self._wait_for_turn(read_only=read_only)
             with lock:

@@ -51,12 +51,14 @@ class ClusterFlowConfig(dg.Config):
     reason: str = Field(default="", description="Why, for the registry.")
 
 
-def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def build(
+    plant_name: str, partitions: dg.DynamicPartitionsDefinition, backfills: dg.BackfillPolicy
+) -> list[dg.AssetsDefinition]:
     """Return `cluster_model`, `cluster_assignments` and `cluster_flow` of a plant."""
     return [
         _cluster_model(plant_name, partitions),
-        _cluster_assignments(plant_name, partitions),
-        _cluster_flow(plant_name, partitions),
+        _cluster_assignments(plant_name, partitions, backfills),
+        _cluster_flow(plant_name, partitions, backfills),
     ]
 
 
@@ -132,7 +134,9 @@ def _cluster_model(plant_name: str, partitions: dg.DynamicPartitionsDefinition) 
     return cluster_model
 
 
-def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+def _cluster_assignments(
+    plant_name: str, partitions: dg.DynamicPartitionsDefinition, backfills: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     readings_key = asset_key(plant_name, "readings")
     model_key = asset_key(plant_name, "cluster_model")
 
@@ -142,7 +146,7 @@ def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefini
         owners=OWNERS,
         kinds={"duckdb", "scikitlearn"},
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfills,
         deps=[readings_key, model_key],
         description=(
             "The readings that each regime could have produced, with the probability of the regime. A reading "
@@ -177,7 +181,9 @@ def _cluster_assignments(plant_name: str, partitions: dg.DynamicPartitionsDefini
     return cluster_assignments
 
 
-def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+def _cluster_flow(
+    plant_name: str, partitions: dg.DynamicPartitionsDefinition, backfills: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     assignments_key = asset_key(plant_name, "cluster_assignments")
 
     @dg.asset(
@@ -186,7 +192,7 @@ def _cluster_flow(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -
         owners=OWNERS,
         kinds={"pytorch"},
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfills,
         deps=[assignments_key],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "

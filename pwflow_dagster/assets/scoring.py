@@ -15,10 +15,12 @@ MOST_SHOWN = 20
 NO_FLOOD = "no_flood_of_cases"
 
 
-def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def build(
+    plant_name: str, partitions: dg.DynamicPartitionsDefinition, backfills: dg.BackfillPolicy
+) -> list[dg.AssetsDefinition]:
     """Return the assets from `component_log_density` to `cases` of a plant."""
     return [
-        _component_log_density(plant_name, partitions),
+        _component_log_density(plant_name, partitions, backfills),
         _anomaly_scores(plant_name),
         _sensor_contributions(plant_name),
         _anomaly_events(plant_name),
@@ -27,7 +29,9 @@ def build(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> list[d
     ]
 
 
-def _component_log_density(plant_name: str, partitions: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+def _component_log_density(
+    plant_name: str, partitions: dg.DynamicPartitionsDefinition, backfills: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
     assignments_key = asset_key(plant_name, "cluster_assignments")
     flow_key = asset_key(plant_name, "cluster_flow")
 
@@ -37,7 +41,7 @@ def _component_log_density(plant_name: str, partitions: dg.DynamicPartitionsDefi
         owners=OWNERS,
         kinds={"pytorch", "duckdb"},
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=backfills,
         deps=[assignments_key, flow_key],
         description=(
             "log p_k(x): how probable each reading is in each of its candidate regimes. One slice per regime; only "
