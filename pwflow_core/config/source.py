@@ -83,6 +83,8 @@ class SourceConfig(Section):
     good_quality: tuple[str, ...] = ("Good", "192")
     """What a quality column says of a good value. `192` stands for 192 to 255, a word for all that begin with it. Any
     other quality makes the value missing; an empty one does not."""
+    milliseconds: str | None = None
+    """Column of the milliseconds that belong to a time in whole seconds."""
     nanoseconds: str | None = None
     """Column of the nanoseconds that belong to a time in whole seconds."""
     path_columns: str | None = None
@@ -145,6 +147,14 @@ class SourceConfig(Section):
     def _readable_numbers(self) -> SourceConfig:
         if self.thousands == self.decimal:
             raise ValueError(f"expected another sign for thousands than for decimals, got {self.decimal!r} for both")
+        return self
+
+    @model_validator(mode="after")
+    def _one_fraction(self) -> SourceConfig:
+        if self.milliseconds is not None and self.nanoseconds is not None:
+            raise ValueError(
+                "expected milliseconds or nanoseconds, got both: one column holds the fraction of a second"
+            )
         return self
 
     @field_validator("timestamp")

@@ -188,6 +188,7 @@ def _check(source: Mapping[str, Any]) -> None:
         "the path of a file (source.path_columns)": source.get("path_columns"),
         "columns that say whether a value is good (quality)": source.get("quality")
         or any(sensor.get("quality") for sensor in source["sensors"]),
+        "a column of milliseconds (source.milliseconds)": source.get("milliseconds"),
         "a column of nanoseconds (source.nanoseconds)": source.get("nanoseconds"),
     }
     if used := next((what for what, is_used in uses.items() if is_used), None):

@@ -70,6 +70,7 @@ class Inspection:
         value: Columns that may hold its value.
         quality: Column that says how good the values of a long layout are, or None.
         good_quality: What quality columns say of good values.
+        milliseconds: Column of the milliseconds that belong to the time, or None.
         nanoseconds: Column of the nanoseconds that belong to the time, or None.
         path_columns: Regular expression that finds columns in the path, or None.
         encoding: Encoding of text that is not UTF-8, or None.
@@ -101,6 +102,7 @@ class Inspection:
     value: tuple[str, ...] = ()
     quality: str | None = None
     good_quality: tuple[str, ...] = ()
+    milliseconds: str | None = None
     nanoseconds: str | None = None
     path_columns: str | None = None
     encoding: str | None = None

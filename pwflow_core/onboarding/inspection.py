@@ -28,16 +28,15 @@ from pwflow_core.onboarding.paths import find_path_columns
 from pwflow_core.onboarding.roles import find_machine
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
 from pwflow_core.onboarding.shapes import LongShape, Quality, find_channels, find_long, find_quality
-from pwflow_core.onboarding.timestamps import (
-    TimeColumn,
-    choose_timestamp,
-    find_time_columns,
+from pwflow_core.onboarding.time_parts import (
+    find_milliseconds,
     find_time_of_day,
     find_zone_column,
+    join_milliseconds,
     join_time_of_day,
     join_zone,
-    read_time_column,
 )
+from pwflow_core.onboarding.timestamps import TimeColumn, choose_timestamp, find_time_columns, read_time_column
 
 __all__ = ["FoundSensor", "Inspection", "inspect_source"]
 
@@ -160,6 +159,7 @@ def inspect_source(
                 *_about_sensors(sensors, ignored, profiles),
             ),
             good_quality=quality.good,
+            milliseconds=time.milliseconds or None,
             path_columns=path.pattern if path else None,
             encoding=sample.encoding,
             header=sample.files[0].has_header,
@@ -184,6 +184,9 @@ def _time(
     clock = find_time_of_day(sample, time)
     if clock is not None:
         time = join_time_of_day(sample, time.column, clock, format, timezone)
+    milliseconds = find_milliseconds(sample, time)
+    if milliseconds is not None and milliseconds.name not in left_out:
+        return join_milliseconds(sample, time, milliseconds, format, timezone) or time
     zone = find_zone_column(sample, time, timezone)
     if zone is None or zone.name in left_out:
         return time
@@ -243,9 +246,11 @@ def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) ->
     if not is_given:
         beside = f"; {', '.join(map(repr, others))} hold times too" if others else ""
         which = f"Column {name!r} is the time of the reading"
-        if len(time.names) > 1 + bool(time.zone):
+        if len(time.names) > 1 + bool(time.zone) + bool(time.milliseconds):
             which = f"Columns {time.names[0]!r} and {time.names[1]!r} are the date and the time of the reading"
         sentences.append(f"{which}{beside}.")
+    if time.milliseconds:
+        sentences.append(f"Column {time.milliseconds!r} holds the milliseconds of the times.")
     if time.zone:
         sentences.append(f"Column {time.zone!r} is the time zone of the times.")
     if time.is_ambiguous:

@@ -8,23 +8,18 @@ from datetime import datetime
 from typing import Any
 
 from pwflow_core.errors import SourceError, list_few
-from pwflow_core.marks import EXCEL_DAYS, HALVES
+from pwflow_core.marks import EXCEL_DAYS
 from pwflow_core.onboarding.names import has_word, words
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.time_formats import find_formats
-from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES, ZONES
+from pwflow_core.onboarding.vocabulary import EPOCHS, SURE_TIMES, TIMES
 from pwflow_core.spelling import NUMERIC_FORMATS, InstantSpelling, read_zones
-from pwflow_core.spelling.zones import resolve_zone
-from pwflow_core.warehouse import quote_literal
 
 __all__ = [
+    "WELL_READ",
     "TimeColumn",
     "choose_timestamp",
     "find_time_columns",
-    "find_time_of_day",
-    "find_zone_column",
-    "join_time_of_day",
-    "join_zone",
     "read_time_column",
 ]
 
@@ -35,16 +30,9 @@ _EARLIEST_NS = 978_307_200_000_000_000
 _USUAL_SECONDS = {"unix_s": (_EARLIEST_EPOCH, 2_524_608_000), "labview_s": (2_713_996_800, 4_607_452_800)}
 """1980 to 2050 and 1990 to 2050, so that no number of seconds is both."""
 _FIRST_DAY, _LAST_DAY = 29_221, 73_050
-_TIME_OF_DAY = (
-    rf"(({HALVES[0][0]}|{HALVES[1][0]}|[AaPp]\.?[Mm]\.?) ?)?"
-    r"(\d{1,2}[時时시点] ?\d{1,2}[分분]( ?\d{1,2}[秒초])?|"
-    r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?([ ]?[A-Za-z(+-][^,;]*)?)"
-)
-_PACKED_TIME_OF_DAY = r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?"
-_CLOCKS = frozenset({"clock", "hhmmss", "hhmm"})
 _UTC = frozenset({"utc", "gmt", "zulu"})
-_WELL_READ = 0.9
-_MOST_ZONES = 100
+WELL_READ = 0.9
+"""A column holds times if this part of its values are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +53,7 @@ class TimeColumn:
         remark: What to know of how it is read, or empty.
         parts: The columns that it is made of.
         zone: Name of the column among these that says the time zone, or empty.
+        milliseconds: Name of the column among these that holds the milliseconds, or empty.
     """
 
     column: SampledColumn
@@ -80,6 +69,7 @@ class TimeColumn:
     remark: str = ""
     parts: tuple[SampledColumn, ...] = ()
     zone: str = ""
+    milliseconds: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +79,8 @@ class TimeColumn:
     @property
     def source(self) -> str | tuple[str, ...]:
         """The column, or the columns, as `source.timestamp` has them."""
-        return self.names if len(self.names) > 1 else self.column.name
+        names = tuple(name for name in self.names if name != self.milliseconds)
+        return names if len(names) > 1 else self.column.name
 
 
 def find_time_columns(sample: Sample, timezone: str | None = None) -> list[TimeColumn]:
@@ -103,7 +94,7 @@ def find_time_columns(sample: Sample, timezone: str | None = None) -> list[TimeC
     for column in sample.columns:
         if column.is_time or column.is_text or (column.is_number and _could_be_count(sample, column)):
             best = _best_reading(sample, column, timezone)
-            if best and best.share >= _WELL_READ and (best.format not in NUMERIC_FORMATS or _is_count(best)):
+            if best and best.share >= WELL_READ and (best.format not in NUMERIC_FORMATS or _is_count(best)):
                 found.append(best)
     return found
 
@@ -117,7 +108,7 @@ def choose_timestamp(sample: Sample, found: Sequence[TimeColumn], timezone: str 
     if not found:
         named = [c for c in sample.columns if has_word(c.name, TIMES)]
         if named:
-            return read_time_column(sample, named[0], None, timezone, enough=_WELL_READ)
+            return read_time_column(sample, named[0], None, timezone, enough=WELL_READ)
         shown = list_few([repr(column.name) for column in sample.columns], 12)
         raise SourceError(
             f"Expected a timestamp column in {sample.files[0].path}, got none among {shown}: name it "
@@ -154,7 +145,7 @@ def read_time_column(
     if best is None or best.share < enough:
         raise SourceError(_explain_unread(sample, column, format, best, readings, timezone))
     rival = next((r for r in readings if r is not best and best.share + r.share >= 0.98 and r.share > 0.05), None)
-    if rival and best.share < _WELL_READ:
+    if rival and best.share < WELL_READ:
         raise SourceError(_explain_two(sample, column, best, rival))
     return best
 
@@ -178,68 +169,6 @@ def _check_half(sample: Sample, time: TimeColumn) -> None:
         )
 
 
-def find_time_of_day(sample: Sample, chosen: TimeColumn) -> SampledColumn | None:
-    """Return the column with the time of day, if the chosen one holds dates only and there is one such column."""
-    if chosen.has_time_of_day:
-        return None
-    for column in sample.columns:
-        if column.name == chosen.column.name:
-            continue
-        if column.type.startswith("TIME") and not column.is_time:
-            return column
-        if column.is_text:
-            test = f"regexp_full_match({column.key}, {quote_literal(_TIME_OF_DAY)})"
-            packed = f"regexp_full_match({column.key}, {quote_literal(_PACKED_TIME_OF_DAY)})"
-            is_named = has_word(column.name, TIMES) or has_word(column.name, _CLOCKS)
-            if _share(sample, column, f"{test} OR {packed}" if is_named else test) >= _WELL_READ:
-                return column
-    return None
-
-
-def join_time_of_day(
-    sample: Sample, date: SampledColumn, clock: SampledColumn, format: str | None, timezone: str | None
-) -> TimeColumn:
-    """Return the time that a column of dates and one of times of day make together.
-
-    Raises:
-        SourceError: They make none.
-    """
-    day = f"{date.key}::DATE" if date.type.startswith("TIMESTAMP") else date.key
-    joined = f"({day}::VARCHAR || ' ' || {clock.key}::VARCHAR)"
-    column = SampledColumn(date.name, joined, "VARCHAR", max(date.n_absent, clock.n_absent))
-    time = read_time_column(sample, column, format, timezone, enough=_WELL_READ)
-    return replace(time, column=date, parts=(date, clock))
-
-
-def find_zone_column(sample: Sample, time: TimeColumn, timezone: str | None) -> SampledColumn | None:
-    """Return the column of text that says the time zone of times that carry none, such as +0900 or CET, or None."""
-    if not time.is_naive or not all(part.is_text for part in time.parts):
-        return None
-    for column in sample.columns:
-        if column.name in time.names or not column.is_text or not has_word(column.name, ZONES):
-            continue
-        rows = sample.connection.table("sample").filter(f"{column.key} IS NOT NULL").project(f"trim({column.key})")
-        words = {str(row[0]) for row in rows.distinct().limit(_MOST_ZONES + 1).fetchall()}
-        if 0 < len(words) <= _MOST_ZONES and all(resolve_zone(word, timezone) is not None for word in words):
-            return column
-    return None
-
-
-def join_zone(
-    sample: Sample, time: TimeColumn, zone: SampledColumn, format: str | None, timezone: str | None
-) -> TimeColumn:
-    """Return the time that columns of local times and one of their time zone make together.
-
-    Raises:
-        SourceError: They make none.
-    """
-    parts = (*time.parts, zone)
-    joined = " || ' ' || ".join(f"trim({part.key})" for part in parts)
-    column = SampledColumn(time.column.name, f"({joined})", "VARCHAR", max(part.n_absent for part in parts))
-    whole = read_time_column(sample, column, format, timezone, enough=_WELL_READ)
-    return replace(whole, column=time.column, parts=parts, zone=zone.name)
-
-
 def _could_be_count(sample: Sample, column: SampledColumn) -> bool:
     low, high = sample.aggregate(f"min({column.key}::DOUBLE), max({column.key}::DOUBLE)")
     if low is None:
@@ -255,7 +184,7 @@ def _rank(time: TimeColumn) -> float:
 
 def _is_count(time: TimeColumn) -> bool:
     if time.format == EXCEL_DAYS:
-        return time.first != time.last and has_word(time.column.name, TIMES) and time.ordered >= _WELL_READ
+        return time.first != time.last and has_word(time.column.name, TIMES) and time.ordered >= WELL_READ
     named = has_word(time.column.name, EPOCHS)
     return time.first != time.last and (named or time.ordered == 1.0)
 
@@ -417,7 +346,3 @@ def _measured(sample: Sample, column: SampledColumn, instant: str) -> tuple[Any,
         "max(instant), coalesce(bool_or(instant::TIME <> TIME '00:00:00'), false)"
     )
     return tuple(measures.fetchall()[0])
-
-
-def _share(sample: Sample, column: SampledColumn, test: str) -> float:
-    return float(sample.aggregate(f"coalesce(avg(({test})::INT), 0.0)")[0])

@@ -115,8 +115,9 @@ def _shape(inspection: Inspection) -> list[str]:
             lines.append(_setting("quality", inspection.quality, "column that says whether the value is good"))
     if inspection.good_quality:
         lines.append(_setting("good_quality", list(inspection.good_quality), "any other quality makes a value missing"))
-    if inspection.nanoseconds:
-        lines.append(_setting("nanoseconds", inspection.nanoseconds, "belong to the time"))
+    for fraction in ("milliseconds", "nanoseconds"):
+        if column := getattr(inspection, fraction):
+            lines.append(_setting(fraction, column, "belong to the time"))
     return lines
 
 

@@ -145,6 +145,7 @@ def test_lines_are_read_as_the_source_says():
         ({"segments": ("filename",)}, "filename"),
         ({"path_columns": "(?P<mill>[^/]+)"}, "source.path_columns"),
         ({"sensors": (Sensor("t", "T", quality="Q"),)}, "quality"),
+        ({"milliseconds": "ms"}, "source.milliseconds"),
         ({"nanoseconds": "ns"}, "source.nanoseconds"),
     ],
 )

@@ -23,21 +23,31 @@ def two_clocks(other: str, name: str, hours: float, delimiter: str) -> Export:
     )
 
 
-@spelled(("Millitm", "%m/%d/%Y", ","), ("Millis", "%d.%m.%Y", ";"), ("msec", "%Y-%m-%d", "\t"))
-def milliseconds_apart(name: str, format: str, delimiter: str) -> Export:
-    """A column of milliseconds never makes machines; of the readings of one second the first is kept."""
-    times = [START + timedelta(milliseconds=500 * i) for i in range(2 * N)]
+@spelled(
+    ("Date,Time,Millitm", "%m/%d/%Y,%H:%M:%S", ","),
+    ("timestamp;ms", "%d.%m.%Y %H:%M:%S", ";"),
+    ("Datum;Uhrzeit;Millisekunden", "%d.%m.%Y;%H:%M:%S", ";"),
+    ("ts,msec", "unix_s", ","),
+)
+def milliseconds_in_a_column(header: str, format: str, delimiter: str) -> Export:
+    times = [t + timedelta(milliseconds=7 * i % 1000) for i, t in enumerate(minutes(step=1 / 120))]
+    values = measure()
     rows = [
-        [t.strftime(format), t.strftime("%H:%M:%S"), t.microsecond // 1000, *v]
-        for t, v in zip(times, measure(2 * N), strict=True)
+        [
+            *(str(int(t.replace(tzinfo=UTC).timestamp())) if format == "unix_s" else t.strftime(format)).split(
+                delimiter
+            ),
+            t.microsecond // 1000,
+            *row,
+        ]
+        for t, row in zip(times, values, strict=True)
     ]
     return Export(
-        {"a.csv": table(["Date", "Time", name, "a", "b", "c"], rows, delimiter)},
+        {"a.csv": table([*header.split(delimiter), "a", "b", "c"], rows, delimiter)},
         ("a", "b", "c"),
-        readings(times[::2], measure(2 * N)[::2]),
-        {"duplicate": N},
-        n_raw=2 * N,
-        says=("Timestamps repeat in 50%",),
+        readings(times, values),
+        n_raw=N,
+        says=("holds the milliseconds of the times",),
     )
 
 

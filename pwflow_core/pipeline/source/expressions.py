@@ -80,7 +80,7 @@ def columns_of(source: Source, known: Mapping[str, str]) -> list[str]:
     else:
         wanted += [sensor.column for sensor in source.sensors]
         wanted += [column for s in source.sensors for column in (s.timestamp, s.quality) if column]
-    wanted += [source.nanoseconds] if source.nanoseconds else []
+    wanted += [source.fraction[0]] if source.fraction else []
     wanted += [*source.segments, *([source.machine] if source.machine else [])]
     return list(dict.fromkeys(c for c in wanted if c != FILE_NAME_COLUMN and c not in known))
 
@@ -93,10 +93,11 @@ def timestamp_sql(types: Mapping[str, str], source: Source, columns: str | tuple
         date = f"{quote_identifier(first)}::DATE" if types[first].startswith("TIMESTAMP") else quote_identifier(first)
         parts = [date, *map(quote_identifier, others)]
         text = " || ' ' || ".join(f"nullif(trim({part}::VARCHAR), '')" for part in parts)
-    if source.nanoseconds is None:
+    if source.fraction is None:
         return text
-    nanoseconds = f"lpad(coalesce({quote_identifier(source.nanoseconds)}::BIGINT, 0)::VARCHAR, 9, '0')"
-    return f"regexp_replace({text}, '[.]0*$', '') || '.' || {nanoseconds}"
+    column, n_digits = source.fraction
+    digits = f"lpad(coalesce(TRY_CAST({quote_identifier(column)} AS BIGINT), 0)::VARCHAR, {n_digits}, '0')"
+    return f"regexp_replace({text}, '[.]0*$', '') || '.' || {digits}"
 
 
 def column_sql(column: str, context: Context) -> str:

@@ -77,6 +77,7 @@ class Source:
         value: Columns that may hold its value.
         quality: Column that says whether that is good.
         good_quality: What a quality column says of a good value.
+        milliseconds: Column of the milliseconds that belong to the timestamp.
         nanoseconds: Column of the nanoseconds that belong to the timestamp.
         path_columns: Regular expression whose named groups are columns found in the path.
         encoding: Encoding of CSV files that are not UTF-8.
@@ -99,6 +100,7 @@ class Source:
     value: tuple[str, ...] = ()
     quality: str | None = None
     good_quality: tuple[str, ...] = ()
+    milliseconds: str | None = None
     nanoseconds: str | None = None
     path_columns: str | None = None
     encoding: str | None = None
@@ -106,6 +108,13 @@ class Source:
     missing_words: tuple[str, ...] = ()
     future_hours: float = 24.0
     header: bool = True
+
+    @property
+    def fraction(self) -> tuple[str, int] | None:
+        """Column of the fractions of a second, and the digits that they have, or None."""
+        if self.milliseconds is not None:
+            return self.milliseconds, 3
+        return None if self.nanoseconds is None else (self.nanoseconds, 9)
 
     @property
     def timestamp_columns(self) -> tuple[str, ...]:

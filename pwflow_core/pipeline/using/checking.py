@@ -126,7 +126,7 @@ def _look_at_left_out(
     except SourceError:
         return ()  # a sample of the files shows nothing beside what the configuration names
     used: set[str | None] = {*source.timestamp_columns, *source.segments, *source.value}
-    used |= {source.machine, source.tag, source.quality, source.nanoseconds}
+    used |= {source.machine, source.tag, source.quality, source.milliseconds, source.nanoseconds}
     for sensor in source.sensors:
         used |= {sensor.column, sensor.timestamp, sensor.quality}
     reasons = {sensor.column: "is not listed under [sensors]" for sensor in seen.sensors} | seen.ignored
