@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import BinaryIO
 
 from pwflow_core.errors import SourceError
 
-__all__ = ["Content", "open_content"]
+__all__ = ["Content", "open_content", "without_gaps"]
 
 _HEAD_BYTES = 1 << 18
 _MOST_UNPACKED_BYTES = 1 << 25
 _MOST_BLOCK_BYTES = 1 << 23
 _BOM = b"\xef\xbb\xbf"
+_GAP = re.compile(rb"\0{16,}")
 
 
 def open_content(path: Path) -> Content:
@@ -38,6 +40,11 @@ def open_content(path: Path) -> Content:
         ) from None
 
 
+def without_gaps(text: bytes) -> bytes:
+    """Return text without the zeros that a logger leaves where its power failed; what is zeros alone stays."""
+    return _GAP.sub(b"", text) or text
+
+
 class Content:
     """The bytes of one CSV file, read piece by piece."""
 
@@ -45,7 +52,7 @@ class Content:
         self._path = path
         self._unpacked = unpacked
         self._size = path.stat().st_size if unpacked is None else len(unpacked)
-        self._head = self._read(0, _HEAD_BYTES).removeprefix(_BOM)
+        self._head = without_gaps(self._read(0, _HEAD_BYTES).removeprefix(_BOM))
         self._header: bytes | None = None
         _check_text(path, self._head)
 
@@ -114,6 +121,7 @@ class Content:
             return stream.read(n_bytes)
 
     def _checked(self, lines: bytes) -> bytes:
+        lines = _GAP.sub(b"", lines)
         _check_text(self._path, lines)
         return lines
 

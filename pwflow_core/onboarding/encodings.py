@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pwflow_core.errors import SourceError
 from pwflow_core.files import is_parquet
+from pwflow_core.onboarding.content import without_gaps
 from pwflow_core.opening import has_byte_order_mark, is_spreadsheet, open_bytes
 
 __all__ = ["find_encoding"]
@@ -36,7 +37,7 @@ def find_encoding(files: Sequence[Path]) -> tuple[str | None, str]:
         if is_parquet(path) or is_spreadsheet(path) or path.name.lower().endswith(".zst"):
             continue
         with open_bytes(path) as stream:
-            head = stream.read(_HEAD_BYTES)
+            head = without_gaps(stream.read(_HEAD_BYTES))
         if has_byte_order_mark(head) or (b"\0" not in head and _decodes(head, "utf-8")):
             continue
         encoding = _guess(head, path)

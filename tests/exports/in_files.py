@@ -201,3 +201,19 @@ def source_sql_without_sensors(name: str, format: str, sql: str) -> Export:
         sql=sql,
         source={"timestamp": name},
     )
+
+
+@spelled((0, 512), (300, 4096), (2000, 700), (0, 40_000))
+def power_failure(place: int, n_zeros: int) -> Export:
+    """A logger whose power fails leaves zeros at the end of a file; or amid it, and goes on in another line."""
+    times, values = minutes(2 * N), measure(2 * N)
+    rows = [[by("%Y-%m-%d %H:%M:%S")(time), *row] for time, row in zip(times, values, strict=True)]
+    first, second = (table(["time", "a", "b", "c"], part).encode() for part in (rows[:N], rows[N:]))
+    at = second.index(b"\n", place) + 1 if place else len(second)
+    zeros = b"\0" * n_zeros + (b"\n" if place else b"")
+    return Export(
+        {"a.csv": first, "b.csv": second[:at] + zeros + second[at:]},
+        ("a", "b", "c"),
+        readings(times, values),
+        {"malformed_line": 1},
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from pwflow_core.errors import MissingColumnError, SourceError, first_line
+from pwflow_core.errors import MissingColumnError, SourceError, first_line, list_few
 from pwflow_core.files import escape_glob, is_number_type, is_parquet, is_remote
 from pwflow_core.onboarding.layout import CsvLayout, find_layout, layout_without_header
 from pwflow_core.opening import open_bytes, plain_file
@@ -45,6 +45,7 @@ __all__ = [
 
 QUERY_PATH = "source.sql"
 _HEAD_BYTES = 1 << 16
+_LONGEST_SHOWN = 60
 
 
 def stage_file(scratch: duckdb.DuckDBPyConnection, path: str, label: str, source: Source, target: Path) -> Staged:
@@ -138,9 +139,10 @@ def check_columns(types: Mapping[str, str], path: str, source: Source, known: Ma
     """
     missing = [column for column in columns_of(source, known) if column not in types]
     if missing:
+        found = list_few([repr(name[:_LONGEST_SHOWN]) for name in types], 12)
         raise MissingColumnError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, types))}. "
-            "Map the columns in pwflow.toml, or export the file again.",
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {found}. Map the columns in pwflow.toml, or "
+            "export the file again.",
             tuple(types),
         )
 
