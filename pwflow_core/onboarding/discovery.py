@@ -85,9 +85,11 @@ def _in_folder(target: Path, folder: Path) -> FoundFiles:
     if not kinds:
         seen = ", ".join(sorted({file.suffix or file.name for file in everything})[:6])
         got = f"only {seen}" if seen else "nothing"
+        ending = next((ending for ending in others if ending.startswith(".")), "")
+        pattern = f", name text with another ending by a pattern ('{target / f'*{ending}'}')" if ending else ""
         raise SourceError(
             f"Expected CSV, Excel or Parquet files (.csv, .csv.gz, .tsv, .xlsx, .zip, .parquet) in {target}, got "
-            f"{got}: name the folder that holds the exports, or export them in one of these formats."
+            f"{got}: name the folder that holds the exports{pattern}, or export them in one of these formats."
         )
     if _TEXT in kinds and len(kinds) > 1:  # notes beside the exports
         others[".txt"] = kinds.pop(_TEXT)

@@ -217,3 +217,8 @@ def power_failure(place: int, n_zeros: int) -> Export:
         readings(times, values),
         {"malformed_line": 1},
     )
+
+
+@spelled((".dat",), (".asc",), (".001",))
+def other_endings(ending: str) -> Export:
+    return Export({f"Table1{ending}": wide()}, error=rf"by a pattern \('.*/\*\{ending}'\)")
