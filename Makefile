@@ -32,7 +32,7 @@ test-all: .venv/.ready
 
 # A lake runs on the DuckDB that its extensions fit, which lies before the other one on the path.
 test-lake: .venv/.ready build/lake/.ready
-	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/warehouse/test_,lake.py spill.py)
+	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/warehouse/test_,backup.py lake.py spill.py store.py)
 
 # What launches runs in Docker and Kubernetes, and keeps them in Postgres.
 test-engines: .venv/.ready build/engines/.ready

@@ -111,8 +111,8 @@ def replace_file(target: Path, data: bytes) -> None:
         raise explain_full_disk(error, target.parent) or error from None
 
 
-def explain_full_disk(error: Exception, path: Path) -> StorageFullError | None:
-    """Return what to say of an error if it means that a disk is full; None if it means something else."""
+def explain_full_disk(error: Exception, path: Path | str) -> StorageFullError | None:
+    """Return what to say of an error if it means that the disk of a path is full; None if it means something else."""
     number = error.errno if isinstance(error, OSError) else None
     if number not in _FULL:  # DuckDB passes on the words of the system alone
         number = next((known for known in _FULL if os.strerror(known) in str(error)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,8 @@ from pwflow_core.warehouse.times import NIGHT_OF
 
 __all__ = ["NO_MAINTENANCE", "Maintenance", "Warehouse", "committed", "prepare_session"]
 
+
+_FILE_OF_ERROR = re.compile(r'"(/[^"\n]+)": ')
 
 NO_MAINTENANCE = "The warehouse is one DuckDB file, which needs no maintenance."
 """What is said where `Warehouse.maintain` has nothing to do."""
@@ -136,7 +139,7 @@ class Warehouse(ABC):
         try:
             yield
         except duckdb.Error as error:
-            if full := explain_full_disk(error, self.folder):
+            if full := explain_full_disk(error, self._place_of(error)):
                 raise full from None
             if isinstance(error, duckdb.OutOfMemoryException):
                 raise MemoryLimitError(
@@ -146,6 +149,11 @@ class Warehouse(ABC):
                 ) from None
             self._explain(error)
             raise
+
+    def _place_of(self, error: duckdb.Error) -> Path | str:
+        """Return what is on the disk that an error is about: the file that it names, else the files on their way."""
+        named = _FILE_OF_ERROR.search(str(error))
+        return Path(named[1]).parent if named else self.folder
 
     @abstractmethod
     def _explain(self, error: duckdb.Error) -> None:

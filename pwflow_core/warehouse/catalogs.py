@@ -102,11 +102,12 @@ class FileCatalog(Catalog):
     def attach(self, data: str, *, read_only: bool) -> str:
         """Return the statement that attaches the lake."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        mode = ", READ_ONLY" if read_only else ""
-        return (
-            f"ATTACH {quote_literal(f'ducklake:{self.path}')} AS {LAKE} "
-            f"(DATA_PATH {quote_literal(data)}{mode}, {_NO_INLINING})"
-        )
+        options = [f"DATA_PATH {quote_literal(data)}", _NO_INLINING]
+        if Path(data).is_relative_to(self.path.parent):
+            options.append("OVERRIDE_DATA_PATH true")  # it goes where the folder is moved
+        if read_only:
+            options.append("READ_ONLY")
+        return f"ATTACH {quote_literal(f'ducklake:{self.path}')} AS {LAKE} ({', '.join(options)})"
 
     def exists(self, engine: Engine) -> bool:
         """Whether there is a lake."""

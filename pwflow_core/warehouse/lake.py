@@ -6,6 +6,7 @@ write. Writers take turns: DuckLake looks for conflicts by table, and each step 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ import duckdb
 from pwflow_core.errors import (
     ConfigurationError,
     PwflowError,
+    StorageFullError,
     WarehouseDamagedError,
     WarehouseInterruptedError,
     WarehouseUnreachableError,
@@ -31,6 +33,8 @@ from pwflow_core.warehouse.migration import SCHEMA_VERSION, find_version, migrat
 from pwflow_core.warehouse.sql import fetch_value, read_sql
 
 __all__ = ["LakeWarehouse"]
+
+_log = logging.getLogger("pwflow.warehouse")
 
 _VIEW = re.compile(r"VIEW (\w+\.\w+) AS")
 _MISSING_FILE = re.compile(r"(?:Cannot open file|No files found that match the pattern) \"([^\"]+)\"")
@@ -79,9 +83,11 @@ class LakeWarehouse(Warehouse):
                 connection.execute(f"CALL {LAKE}.set_commit_message('pwflow', '', extra_info => ?)", [mark])
                 turn.check()
                 connection.commit()
-        except WarehouseInterruptedError:
+        except (WarehouseInterruptedError, StorageFullError) as error:
             if not self._has(mark):
                 raise
+            if isinstance(error, StorageFullError):
+                _log.warning("The last commit is in the warehouse, but there is little room left: %s", error)
 
     @contextmanager
     def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -175,6 +181,11 @@ class LakeWarehouse(Warehouse):
             raise WarehouseUnreachableError(
                 f"{error.holder} It is not known whether the last transaction was written: the next run finds out."
             ) from None
+
+    def _place_of(self, error: duckdb.Error) -> Path | str:
+        """Return where the disk is that an error is about; Postgres has one of its own."""
+        is_of_server = any(sign in str(error) for sign in _LOST)
+        return f"the server of {self.location}" if is_of_server else super()._place_of(error)
 
     def _explain(self, error: duckdb.Error) -> None:
         """Raise what an error of the catalog or of the data means."""

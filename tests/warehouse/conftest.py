@@ -18,11 +18,16 @@ import duckdb
 import pytest
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-HAS_LAKE = all(
-    (spec := find_spec(f"duckdb_extension_{name}"))
-    and (Path(spec.submodule_search_locations[0]) / "extensions" / f"v{duckdb.__version__}").is_dir()
-    for name in ("ducklake", "postgres_scanner")
-)
+
+
+def _has(extension: str) -> bool:
+    spec = find_spec(f"duckdb_extension_{extension}")
+    places = spec.submodule_search_locations if spec else ()
+    return any((Path(place) / "extensions" / f"v{duckdb.__version__}").is_dir() for place in places or ())
+
+
+HAS_LAKE = _has("ducklake") and _has("postgres_scanner")
+HAS_HTTPFS = _has("httpfs")
 
 needs_lake = pytest.mark.skipif(not HAS_LAKE, reason=f"there is no extension ducklake for DuckDB {duckdb.__version__}")
 needs_postgres = pytest.mark.skipif(not SERVERS, reason="Debian's package postgresql is not installed")
@@ -47,6 +52,14 @@ class Postgres:
             shutil.chown(self.folder, "postgres", "postgres")
         self._run("initdb", "-D", "data", "-U", "pwflow", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
 
+    def runs(self) -> bool:
+        """Whether it takes connections, or will within a moment."""
+        try:
+            self._run("pg_isready", "-q", "-t", "10", "-h", "127.0.0.1", "-p", str(self.port))
+        except AssertionError:
+            return False
+        return True
+
     def url(self, schema: str) -> str:
         return f"ducklake+postgres://pwflow@127.0.0.1:{self.port}/postgres?schema={schema}"
 
@@ -57,14 +70,18 @@ class Postgres:
         assert done.returncode == 0, done.stdout.decode()
 
 
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Return a server that runs."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="pwflow-postgres-") as folder:  # pytest's own let nobody else in
-        server = Postgres(Path(folder), port)
+        server = Postgres(Path(folder), free_port())
         server.make()
         server.start()
         yield server
