@@ -13,6 +13,7 @@ from pwflow_core.config import ComputeConfig, PlantConfig
 from pwflow_core.demo import configuration_in_force
 from pwflow_dagster.assets import build_assets
 from pwflow_dagster.checks import build_checks
+from pwflow_dagster.cycles import build_cycles_schedule
 from pwflow_dagster.jobs import build_jobs
 from pwflow_dagster.partitions import cluster_partitions
 from pwflow_dagster.resources import PlantResource
@@ -54,7 +55,11 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
         assets=assets,
         asset_checks=build_checks(name),
         jobs=build_jobs(config, resolve),
-        schedules=[build_nightly_schedule(config.schedule, partitions), build_pruning_schedule(config.schedule)],
+        schedules=[
+            build_nightly_schedule(config.schedule, partitions),
+            *build_cycles_schedule(config, partitions),
+            build_pruning_schedule(config.schedule),
+        ],
         sensors=build_sensors(config),
         resources={"plant": PlantResource(config)},
         executor=_executor(config.compute),

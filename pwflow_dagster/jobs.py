@@ -21,6 +21,7 @@ from pwflow_dagster.names import (
     NIGHTLY_SCORING,
     PLANT_TAG,
     RETRAIN_CLUSTER,
+    SHORT_CYCLE,
     TRAIN_AND_SCORE,
     TRAIN_REGIMES,
     WHOLE_PATH,
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 __all__ = ["AnswerConfig", "build_jobs"]
 
 _INGEST = ("raw_readings", "readings")
+_BETWEEN_NIGHTS = (
+    "component_log_density",
+    "anomaly_scores",
+    "sensor_contributions",
+    "anomaly_events",
+    "cases",
+    "published_warehouse",
+    "notifications",
+)
 _SCORE = (
     "component_log_density",
     "anomaly_scores",
@@ -116,6 +126,14 @@ def build_jobs(
             *_INGEST,
             "cluster_assignments",
             *_SCORE,
+        ),
+        job(
+            SHORT_CYCLE,
+            "Between two nights: ingest what is new, score it with the models in use, publish and tell people. Follows "
+            "no drift and writes no report. The schedule cycles starts it (schedule.every_minutes).",
+            *_INGEST,
+            "cluster_assignments",
+            *_BETWEEN_NIGHTS,
         ),
         job(
             RETRAIN_CLUSTER,

@@ -13,6 +13,7 @@ __all__ = [
     "ANSWER_VERDICTS",
     "APPROVE_REGIME",
     "ASKED",
+    "CYCLES",
     "DECIDED_BY_TAG",
     "DECIDING_RUN_TAG",
     "DECISIONS",
@@ -34,7 +35,9 @@ __all__ = [
     "RETRAIN_CLUSTER",
     "ROLL_BACK_FLOW",
     "SCORING_JOBS",
+    "SEEN_TAG",
     "SHELVE_CASE",
+    "SHORT_CYCLE",
     "TRAIN_AND_SCORE",
     "TRAIN_REGIMES",
     "UNDO_DECISION",
@@ -50,6 +53,7 @@ LEARN_REGIMES = "learn_regimes"
 TRAIN_AND_SCORE = "train_and_score"
 TRAIN_REGIMES = "train_regimes"
 NIGHTLY_SCORING = "nightly_scoring"
+SHORT_CYCLE = "short_cycle"
 RETRAIN_CLUSTER = "retrain_cluster"
 ANSWER_DRIFT = "answer_drift"
 ANSWER_VERDICTS = "answer_verdicts"
@@ -68,10 +72,11 @@ UNDO_DECISION = "undo_decision"
 NAME_REGIME = "name_regime"
 
 SCORING_JOBS = (WHOLE_PATH, TRAIN_AND_SCORE, NIGHTLY_SCORING, RETRAIN_CLUSTER)
-"""Jobs after which the scores are published."""
+"""Jobs after which the scores are published, with all that a night finds."""
 
 PLANT_JOBS = (
     *SCORING_JOBS,
+    SHORT_CYCLE,
     LEARN_REGIMES,
     TRAIN_REGIMES,
     ANSWER_DRIFT,
@@ -106,6 +111,8 @@ DECISIONS = (
 
 NIGHTLY = "nightly"
 """The schedule of the nightly job."""
+CYCLES = "cycles"
+"""The schedule of the job that scores between two nights."""
 
 PREVIOUS = "previous"
 """Instead of a flow version: the one that was in use before."""
@@ -116,6 +123,8 @@ DECISION_TAG = "pwflow/decision"
 """Tag of the jobs by which a person decides: the page `/decide` has their forms."""
 REASON_TAG = "pwflow/reason"
 """Tag of a run that says why it was started."""
+SEEN_TAG = "pwflow/seen"
+"""Tag of a short cycle that says what the files of the source were when it was asked for."""
 DECIDED_BY_TAG = "pwflow/decided_by"
 """Tag of a run that says who started it, where that is known."""
 DECIDING_RUN_TAG = "pwflow/deciding_run"

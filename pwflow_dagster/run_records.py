@@ -19,6 +19,7 @@ from pwflow_dagster.names import (
     PLANT_TAG,
     REASON_TAG,
     SCORING_JOBS,
+    SHORT_CYCLE,
 )
 
 if TYPE_CHECKING:
@@ -123,10 +124,9 @@ def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[
     from pwflow_core.warehouse import utc_now
 
     runs = read_runs(instance, config.plant.name)
-    now = utc_now()
-    yield _examine_schedule(instance, config, runs, now)
+    yield _examine_schedule(instance, config, utc_now())
     # a decision that was refused was seen by who made it
-    last = next((run for run in runs if run.job in (*SCORING_JOBS, LEARN_REGIMES, ANSWER_DRIFT)), None)
+    last = next((run for run in runs if run.job in (*SCORING_JOBS, SHORT_CYCLE, LEARN_REGIMES, ANSWER_DRIFT)), None)
     if last is None:
         yield "last run", False, "no run is on record in this Dagster instance", "run `pwflow run`"
     elif last.outcome == "failure":
@@ -136,9 +136,9 @@ def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[
         yield "last run", True, f"{last.job}: {last.outcome}", ""
 
 
-def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, runs: list[PlantRun], now: datetime) -> Facts:
+def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, now: datetime) -> Facts:
     usual = _DAY if config.schedule.cron.split()[-3:] == ["*", "*", "*"] else _WEEK
-    done = [run.ended_at for run in runs if run.job in SCORING_JOBS and run.outcome == "success" and run.ended_at]
+    done = _last_nights(instance, config.plant.name)
     scored = f"the last scoring ended on {max(done):%Y-%m-%d %H:%M} UTC" if done else "nothing has been scored yet"
     beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
     is_alive = bool(beats) and now.replace(tzinfo=UTC).timestamp() - max(beats) < _HEARTBEAT.total_seconds()
@@ -158,6 +158,19 @@ def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, runs: l
     what = "the daemon of Dagster runs" if is_alive else "the daemon of Dagster does not run"
     step = "look at the last runs in `pwflow ui`" if is_alive else "start `pwflow ui`, or have cron call `pwflow run`"
     return "schedule", False, f"{what}, and {scored}", step
+
+
+def _last_nights(instance: dg.DagsterInstance, plant_name: str) -> list[datetime]:
+    """Return when the last success of each job ended that does all that a night does, UTC."""
+    from pwflow_core.warehouse import in_utc
+
+    ended = []
+    for job in SCORING_JOBS:
+        wanted = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS])
+        record = next(records_of_plant(instance, plant_name, wanted), None)
+        if record is not None and record.end_time is not None:
+            ended.append(in_utc(datetime.fromtimestamp(record.end_time, UTC)))
+    return ended
 
 
 def _is_of(run: dg.DagsterRun, plant_name: str) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -29,6 +30,7 @@ from pwflow_dagster.names import (
     REASON_TAG,
     ROLL_BACK_FLOW,
     SCORING_JOBS,
+    SHORT_CYCLE,
     TRAIN_AND_SCORE,
     TRAIN_REGIMES,
     WHOLE_PATH,
@@ -47,7 +49,7 @@ REGIMES_SENSOR = "regimes"
 NOTIFY_SENSOR = "notify"
 FAILURE_SENSOR = "failed_runs"
 
-_SCORING = (*SCORING_JOBS, LEARN_REGIMES)
+_SCORING = (*SCORING_JOBS, SHORT_CYCLE, LEARN_REGIMES)
 _WATCHED_BY_A_PERSON = (APPROVE_REGIME, DISMISS, PROMOTE_FLOW, ROLL_BACK_FLOW)
 _STARTERS = (WHOLE_PATH, ANSWER_DRIFT)
 """Jobs that start others, whose failure is theirs."""
@@ -166,7 +168,7 @@ def _build_regimes_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not missing or model_id is None:
             return dg.SkipReason("Every regime in use has a flow.")
-        for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING):
+        for job in (WHOLE_PATH, LEARN_REGIMES, TRAIN_REGIMES, TRAIN_AND_SCORE, NIGHTLY_SCORING, SHORT_CYCLE):
             if (active := _active_run(context.instance, config, job, now)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way.")
         tag = f"pwflow/regimes.{_digest([model_id, *missing])}"
@@ -242,6 +244,8 @@ def _build_failure_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason(f"Nobody is told of a run of {run.job_name} that failed: see it in Dagster.")
         if run.job_name in _STARTERS and (other := _failed_within(context.instance, config, run.run_id)) is not None:
             return dg.SkipReason(f"People are told of {other[:8]}, which it started.")
+        if run.job_name == SHORT_CYCLE and _failed_before(context.instance, config, run.run_id):
+            return dg.SkipReason("People were told of an earlier cycle; none has succeeded since.")
         from pwflow_core.notifying.delivering import note_failed_run
         from pwflow_core.notifying.record import fail_run
         from pwflow_core.warehouse import utc_now
@@ -261,6 +265,15 @@ def _failed_within(instance: dg.DagsterInstance, config: PlantConfig, run_id: st
         if record.create_timestamp <= whole.update_timestamp and record.dagster_run.job_name not in _STARTERS:
             return str(record.dagster_run.run_id)
     return None
+
+
+def _failed_before(instance: dg.DagsterInstance, config: PlantConfig, run_id: str) -> bool:
+    """Whether the cycle before one that failed had failed too."""
+    ended = dg.RunsFilter(job_name=SHORT_CYCLE, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+    runs = (record.dagster_run for record in records_of_plant(instance, config.plant.name, ended))
+    earlier = dropwhile(lambda run: run.run_id != run_id, runs)
+    before = next(islice(earlier, 1, None), None)
+    return before is not None and before.status is dg.DagsterRunStatus.FAILURE
 
 
 def _open(config: PlantConfig) -> Plant:

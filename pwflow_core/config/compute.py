@@ -17,6 +17,9 @@ class ComputeConfig(Section):
 
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads for training and scoring."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where flows are trained; `auto` takes a GPU if there is one. Scores are computed on the CPU, and are the same
+    wherever a flow was trained."""
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|KiB|MiB|GiB)$")] = "1GiB"
     """Memory for DuckDB; what does not fit is spilled to disk."""
     chunk_rows: Annotated[int, Field(ge=1_000)] = 100_000

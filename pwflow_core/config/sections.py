@@ -235,12 +235,14 @@ def _is_cron_field(field: str, allowed: range, names: str) -> bool:
 
 
 class ScheduleConfig(Section):
-    """When the nightly job runs."""
+    """When the nightly job runs, and what runs between two nights."""
 
     cron: str = "0 2 * * *"
     """When, as a cron expression of five fields."""
     timezone: str = "UTC"
     """Time zone of the schedule, and of the nights in the tables."""
+    every_minutes: Literal[5, 10, 15, 20, 30, 60] | None = None
+    """Minutes between two short cycles, which score what has arrived since; without it, that is done at night alone."""
     keep_runs_days: Annotated[int, Field(ge=1)] | None = None
     """Once a week, Dagster forgets runs that are older than this many days; without it, it keeps them all."""
 

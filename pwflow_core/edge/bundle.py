@@ -16,9 +16,11 @@ from typing import Any
 from pwflow_core.errors import ModelFileError
 from pwflow_core.files import put_file
 
-__all__ = ["MANIFEST", "Bundle", "open_bundle", "read_manifest", "write_bundle"]
+__all__ = ["MANIFEST", "ONNX", "Bundle", "open_bundle", "read_manifest", "write_bundle"]
 
 MANIFEST = "manifest.json"
+ONNX = "onnx"
+"""Begins the names of parts that are for other programs, and are not read here."""
 FORMAT = 1
 _READS = 3
 """A file can go while it is read, when a new bundle takes the place of this one."""
@@ -82,7 +84,8 @@ def open_bundle(folder: Path) -> Bundle:
     for _ in range(_READS):
         manifest = read_manifest(folder)
         try:
-            return Bundle(manifest, {part: _read(folder, named) for part, named in manifest["files"].items()})
+            read = {part: named for part, named in manifest["files"].items() if not part.startswith(ONNX)}
+            return Bundle(manifest, {part: _read(folder, named) for part, named in read.items()})
         except FileNotFoundError as error:
             gone = error
     raise ModelFileError(f"The bundle in {folder} lacks {gone.filename}: export it again.")

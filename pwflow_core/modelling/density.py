@@ -16,11 +16,11 @@ from pwflow_core.modelling.serialization import unpack
 from pwflow_core.modelling.validation import as_matrix
 from pwflow_core.modelling.whitening import Whitening
 
-__all__ = ["Density", "Evaluation"]
+__all__ = ["LARGEST_FLOAT32", "Density", "Evaluation"]
 
 Array = NDArray[np.float64]
 
-_LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
+LARGEST_FLOAT32 = 1e30  # room for the flow's own scales below float32's 3e38
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class Density:
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             white = self.whitening.whiten(X[block], product)
-            single = np.minimum(np.maximum(white, -_LARGEST_FLOAT32), _LARGEST_FLOAT32).astype(np.float32)
+            single = np.minimum(np.maximum(white, -LARGEST_FLOAT32), LARGEST_FLOAT32).astype(np.float32)
             radius = _squared_radius(single.astype(np.float64))
             log_flow = None
             if self.network is not None:

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROWS", "Network", "product"]
+__all__ = ["LINEAR_FROM", "ROWS", "SMALLEST", "Network", "product"]
 
 Single = NDArray[np.float32]
 
 ROWS = 8
 """Readings of one matrix product."""
 _PARTS = ("mix", "w1", "b1", "w2", "b2")
-_SMALLEST = 1e-3  # share of a bin, and slope at a knot
-_LINEAR_FROM = 20.0  # softplus(x) is x in single precision
+SMALLEST = 1e-3  # share of a bin, and slope at a knot
+LINEAR_FROM = 20.0  # softplus(x) is x in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +112,9 @@ class Network:
         values = out.reshape(len(v), -1, v.shape[1])
         x, y = self._knots(values[:, :n]), self._knots(values[:, n : 2 * n])
         slopes = np.ones_like(x)
-        raw = values[:, 2 * n :] + float(np.log(np.expm1(1 - _SMALLEST)))
-        soft = np.log1p(np.exp(np.minimum(raw, _LINEAR_FROM)))
-        slopes[:, 1:-1] = _SMALLEST + np.where(raw > _LINEAR_FROM, raw, soft)
+        raw = values[:, 2 * n :] + float(np.log(np.expm1(1 - SMALLEST)))
+        soft = np.log1p(np.exp(np.minimum(raw, LINEAR_FROM)))
+        slopes[:, 1:-1] = SMALLEST + np.where(raw > LINEAR_FROM, raw, soft)
         inside, at = np.abs(v) < limit, np.minimum(np.maximum(v, -limit), limit)
         k = (x[:, 1:-1] < at[:, None]).sum(axis=1)[:, None]
         (x0, x1), (y0, y1), (d0, d1) = (
@@ -135,8 +135,8 @@ class Network:
         n, limit = self.bins, self.input_bound
         share = np.exp(part - part.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        share *= 1 - n * _SMALLEST
-        share += _SMALLEST
+        share *= 1 - n * SMALLEST
+        share += SMALLEST
         knots = np.empty((len(part), n + 1, part.shape[2]), dtype=np.float32)
         knots[:, 0], knots[:, n] = -limit, limit
         knots[:, 1:n] = np.cumsum(share[:, :-1], axis=1) * (2 * limit) - limit

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pwflow_core.errors import ConfigurationError
 from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
 from pwflow_core.modelling.blending import fit_shares, log_gaussian
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
@@ -140,10 +141,20 @@ def _train(
 
 
 def training_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` takes an accelerator if there is one."""
+    """Return the device of that name; `auto` takes an accelerator if there is one.
+
+    Raises:
+        ConfigurationError: There is none, and it was asked for.
+    """
+    has_accelerator = torch.cuda.is_available()
+    if name.startswith("cuda") and not has_accelerator:
+        raise ConfigurationError(
+            "Expected a GPU for compute.device = 'cuda', but PyTorch sees none: set it to 'auto', or install a PyTorch "
+            "with CUDA and the driver of the GPU."
+        )
     if name != "auto":
         return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if has_accelerator else "cpu")
 
 
 class PreparedCluster:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_LARGEST = 1e100  # beyond this a square would leave float64
+LARGEST = 1e100  # beyond this a square would leave float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,4 +64,4 @@ class Whitening:
 
 
 def _bounded(values: Array) -> Array:
-    return np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
+    return np.minimum(np.maximum(values, -LARGEST), LARGEST)

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from pwflow_dagster.cycles import wait_for_cycle
 from pwflow_dagster.metadata import column_lineage, column_schema, small_table
 from pwflow_dagster.names import asset_key
 from pwflow_dagster.resources import PlantResource
@@ -34,6 +35,7 @@ def _raw_readings(plant_name: str) -> dg.AssetsDefinition:
         from pwflow_core.pipeline.source.ingest import ingest_files
 
         with running(context):
+            wait_for_cycle(context, plant_name)
             opened = plant.open()
             summary = ingest_files(opened)
             return dg.MaterializeResult(

@@ -52,8 +52,9 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--onnx", "with_onnx", is_flag=True, help="Each flow as ONNX too; takes pwflow[onnx].")
 @config_option
-def export(folder: Path, config_file: Path | None) -> None:
+def export(folder: Path, with_onnx: bool, config_file: Path | None) -> None:
     """Export all that scoring needs to a folder, for the edge.
 
     FOLDER gets the models that the last scores were made by, with the rules around them, as safetensors and JSON with
@@ -63,7 +64,7 @@ def export(folder: Path, config_file: Path | None) -> None:
     from pwflow_core.pipeline.using.bundling import export_bundle
     from pwflow_core.plant import Plant
 
-    made = export_bundle(Plant.open(configuration_in_force(config_file)), folder)
+    made = export_bundle(Plant.open(configuration_in_force(config_file)), folder, with_onnx=with_onnx)
     click.echo(
         f"Wrote {made.folder}: {count(made.n_regimes, 'regime')}, the last readings of "
         f"{count(made.n_machines, 'machine')}, {made.n_bytes / 1024:,.0f} KiB, model set {made.model_set_id}."

@@ -13,7 +13,7 @@ from pwflow_core.pipeline.decisions.verdicts import Decider, dismiss_verdict
 from pwflow_core.warehouse import utc_now
 from pwflow_dagster.assets.publication import tell_what_is_new
 from pwflow_dagster.definitions import build
-from pwflow_dagster.names import DELIVER_NOTICES, DISMISS, NIGHTLY_SCORING, TRAIN_AND_SCORE, WHOLE_PATH
+from pwflow_dagster.names import DELIVER_NOTICES, DISMISS, NIGHTLY_SCORING, SHORT_CYCLE, TRAIN_AND_SCORE, WHOLE_PATH
 from pwflow_dagster.sensors import FAILURE_SENSOR, NOTIFY_SENSOR
 from tests.conftest import open_plant
 from tests.notifying.conftest import make_notified, receiver, record, verdict  # noqa: F401 - fixtures
@@ -113,6 +113,17 @@ def test_of_a_run_and_the_one_that_it_started_one_is_noted(make_notified, instan
     for run in (part, whole):
         note_failure(plant, instance, run)
     assert [queued.subject for queued in Outbox(plant.config.outbox_path).queued("hook")] == [f"run {part.run_id}"]
+
+
+def test_of_cycles_that_fail_one_after_the_other_the_first_is_told(make_notified, instance):  # noqa: F811
+    plant = make_notified()
+    first, second = fail(instance, SHORT_CYCLE), fail(instance, SHORT_CYCLE)
+    instance.add_run(dg.DagsterRun(job_name=SHORT_CYCLE, status=dg.DagsterRunStatus.SUCCESS))
+    third = fail(instance, SHORT_CYCLE)
+    for run in (first, second, third):
+        note_failure(plant, instance, run)
+    told = [queued.subject for queued in Outbox(plant.config.outbox_path).queued("hook")]
+    assert told == [f"run {first.run_id}", f"run {third.run_id}"]
 
 
 @pytest.mark.parametrize("job", [DISMISS, DELIVER_NOTICES])

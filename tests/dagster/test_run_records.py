@@ -18,7 +18,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from pwflow_core.demo import demo_config
 from pwflow_dagster import run_records
 from pwflow_dagster.definitions import build
-from pwflow_dagster.names import NIGHTLY, NIGHTLY_SCORING, PLANT_JOBS, PLANT_TAG
+from pwflow_dagster.names import NIGHTLY, NIGHTLY_SCORING, PLANT_JOBS, PLANT_TAG, SHORT_CYCLE
 from pwflow_dagster.pruning import prune_runs
 from pwflow_dagster.run_records import examine_runs, find_last_run, read_runs
 from pwflow_dagster.sensors import REGIMES_SENSOR
@@ -84,6 +84,15 @@ def test_only_the_schedule_of_the_night_has_to_run(instance, stopped, is_well):
     )
     [schedule] = [facts for facts in examine_runs(instance, demo_config()) if facts[0] == "schedule"]
     assert schedule[1] is is_well
+
+
+def test_short_cycles_are_no_night_however_many_there_are(instance):
+    instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SCHEDULER", None, []))
+    for _ in range(3):
+        add_run(instance, SHORT_CYCLE, plant="demo")
+    facts = {facts[0]: facts for facts in examine_runs(instance, demo_config())}
+    assert facts["schedule"][2] == "the daemon of Dagster runs; nothing has been scored yet"
+    assert facts["last run"][1:3] == (True, "short_cycle: success")
 
 
 def test_a_run_of_another_plant_holds_up_no_sensor(plant):

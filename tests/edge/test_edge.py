@@ -20,7 +20,7 @@ from pwflow_core.edge.following import follow
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import QUALITIES, Tracker
 from pwflow_core.edge.values import check_values
-from pwflow_core.errors import ModelFileError, NotFittedError, SourceError
+from pwflow_core.errors import ConfigurationError, ModelFileError, NotFittedError, SourceError
 from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.using.bundling import describe_readings, export_bundle
@@ -331,3 +331,37 @@ def test_without_scores_there_is_nothing_to_export(make_plant, tmp_path):
     read_all(plant)
     with pytest.raises(NotFittedError):
         export_bundle(plant, tmp_path / "bundle")
+
+
+def test_onnx_files_lie_beside_the_flows_and_the_edge_leaves_them_alone(trained_plant, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    export_bundle(trained_plant, tmp_path / "bundle", with_onnx=True)
+    files = read_manifest(tmp_path / "bundle")["files"]
+    versions = {regime["flow_version"] for regime in open_bundle(tmp_path / "bundle").document["regimes"].values()}
+    assert {f"onnx {version}" for version in versions} <= set(files)
+    assert not any(part.startswith("onnx") for part in open_bundle(tmp_path / "bundle").files)
+    scored = frame(
+        trained_plant,
+        "SELECT flow_version, log_density, temperature, pressure FROM core.component_log_density "
+        "JOIN core.readings USING (reading_id) WHERE temperature + pressure IS NOT NULL",
+    )
+    for version, rows in scored.groupby("flow_version"):
+        session = onnxruntime.InferenceSession(tmp_path / "bundle" / files[f"onnx {version}"]["path"])
+        [found] = session.run(["log_density"], {"readings": rows[SENSORS].to_numpy()})
+        np.testing.assert_allclose(found, rows.log_density, atol=1e-4, rtol=1e-6)
+
+
+def test_without_the_packages_for_onnx_the_export_says_what_to_install(trained_plant, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'pwflow\[onnx\]'"):
+        export_bundle(trained_plant, tmp_path / "bundle", with_onnx=True)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_onnx_file_that_gives_other_densities_is_not_exported(trained_plant, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    monkeypatch.setattr("pwflow_core.modelling.onnx_graph.DEGREES", 2.5)
+    with pytest.raises(ModelFileError, match="nats off"):
+        export_bundle(trained_plant, tmp_path / "bundle", with_onnx=True)

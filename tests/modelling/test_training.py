@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from pwflow_core.errors import ConfigurationError
 from pwflow_core.modelling import FlowSettings, train_flows
 
 from .conftest import BRIEF, cluster_rows, draw_bananas
@@ -135,3 +137,22 @@ def test_weight_two_equals_a_row_repeated_in_what_is_judged():
     )
     first, second = (train_flows([entry], BRIEF)[0].history.held_out for entry in (doubled, repeated))
     assert first == pytest.approx(second, abs=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_asked_for_and_is_not_there_is_an_error_that_says_what_to_do():
+    with pytest.raises(ConfigurationError, match="set it to 'auto'"):
+        train_flows([cluster_rows(draw_bananas(400))], replace(BRIEF, device="cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("kind", ["affine", "spline"])
+def test_a_flow_that_was_trained_on_a_gpu_is_as_good_as_one_of_the_cpu(kind):
+    """Sums are rounded otherwise on a GPU, so flows differ: by at most .02 nats per reading in the mean."""
+    rows = cluster_rows(draw_bananas(2000))
+    mean = [
+        train_flows([rows], FlowSettings(kind=kind, max_steps=300, device=device))[0].log_prob(rows.X_held_out).mean()
+        for device in ("cpu", "cuda")
+    ]
+    assert mean[1] == pytest.approx(mean[0], abs=0.02)

@@ -200,6 +200,7 @@ def _windows(plant: Plant, keys: list[str], starts: Mapping[str, datetime]) -> d
 def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
     """Return what the configuration says of the flow of a regime, as arguments of `FlowSettings`."""
     common = config.flow.model_dump(include={"kind", "transforms", "hidden", "max_steps", "min_rows"})
+    common["device"] = config.compute.device
     own = config.flow.clusters.get(key)
     return common | (own.model_dump(exclude_none=True) if own else {}) | {"threads": config.compute.threads}
 

@@ -44,7 +44,7 @@ SELECT
     found.cluster_key,
     found.sensor,
     sensors.unit,
-    quantiles[3] AS typical,
+    if(quantiles[3] = 0, 0, quantiles[3]) AS typical,  -- zero has two signs, and which one comes is chance
     (quantiles[4] - quantiles[2]) / 2 AS spread,
     quantiles[1] AS usual_low,
     quantiles[5] AS usual_high,

@@ -27,6 +27,7 @@ __all__ = [
     "FileState",
     "Sensor",
     "Source",
+    "digest_files",
     "find_files",
     "know_files",
     "label_files",
@@ -203,6 +204,18 @@ def find_files(config: PlantConfig) -> list[FileState]:
                 )
             found |= {file.path: file for file in files}
     return [found[path] for path in sorted(found)]
+
+
+def digest_files(config: PlantConfig) -> str | None:
+    """Return what changes when, and only when, a file of the source does; None where only reading tells.
+
+    Raises:
+        SourceError: A path or glob matches nothing.
+    """
+    if config.source.path is None:
+        return None
+    states = (f"{file.path}\0{file.size_bytes}\0{file.modified_at.isoformat()}" for file in find_files(config))
+    return hashlib.sha256("\n".join(states).encode(errors="surrogateescape")).hexdigest()
 
 
 def _matches(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[str]:

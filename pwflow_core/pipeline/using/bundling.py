@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig
-from pwflow_core.edge.bundle import write_bundle
+from pwflow_core.edge.bundle import ONNX, write_bundle
 from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import Tracker
 from pwflow_core.errors import ConfigurationError, NotFittedError
@@ -30,6 +30,7 @@ from pwflow_core.pipeline.scoring.judge import ModelSet, read_model_set
 from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
 from pwflow_core.pipeline.source.source import Source, read_source
+from pwflow_core.pipeline.using.onnx_files import make_onnx, require_onnx
 from pwflow_core.plant import Plant
 from pwflow_core.spelling import NUMERIC_FORMATS, parse_format
 from pwflow_core.warehouse import quote_columns, utc_now
@@ -66,18 +67,21 @@ class ExportedBundle:
     n_bytes: int
 
 
-def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
+def export_bundle(plant: Plant, folder: Path, *, with_onnx: bool = False) -> ExportedBundle:
     """Write the models and rules that the scores in the warehouse were made by, in place of an older bundle.
 
     Arguments:
         plant: The plant.
         folder: Where; it is made if it is not there.
+        with_onnx: Whether each flow is written as ONNX too.
 
     Raises:
         NotFittedError: Nothing was scored yet, or other regimes or settings came into use since.
-        ModelFileError: A model file is missing or damaged.
-        ConfigurationError: The folder cannot be written.
+        ModelFileError: A model file is missing or damaged, or ONNX does not give the densities of the last run.
+        ConfigurationError: The folder cannot be written, or the packages for ONNX are not installed.
     """
+    if with_onnx:
+        require_onnx()
     model_id, model = load_cluster_model(plant)
     with plant.warehouse.snapshot() as connection:
         models = read_model_set(connection, read_progress(connection, SCORES_STEP).model)
@@ -106,6 +110,9 @@ def export_bundle(plant: Plant, folder: Path) -> ExportedBundle:
             _log.info("segment %s described", part.segment)
         state = _state(connection, readings)
     files = {f"flow {v}": (f"flow-{v[:12]}.safetensors", data) for v, data in _flows(plant, models).items()}
+    if with_onnx:
+        made = make_onnx(plant, models, model)
+        files |= {f"{ONNX} {v}": (f"flow-{v[:12]}.onnx", data) for v, data in made.items()}
     _learn_bends(plant, models, model, groups, arrays)
     files |= {
         "rules": ("rules.json", json.dumps(document, indent=1, ensure_ascii=False).encode()),
