@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import threading
-import venv
 from datetime import date
 
 import duckdb
@@ -19,7 +18,6 @@ from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.warehouse import PUBLIC_TABLES
 from tests.conftest import plant_readings, put_file, query, read_all, score_all
 
-OLD_RELEASE = "1.2.2"
 ASK = """
 import duckdb, sys
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
@@ -27,21 +25,6 @@ with duckdb.connect(sys.argv[1], read_only=True) as connection:
         "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores").fetchone(),
         connection.execute("SELECT comment FROM duckdb_columns() WHERE column_name = 'p_value'").fetchone()[0][:5])
 """
-
-
-@pytest.fixture(scope="session")
-def old_python(tmp_path_factory):
-    """A Python with a DuckDB of early 2025 alone."""
-    folder = tmp_path_factory.mktemp("old-duckdb")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    found = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"duckdb=={OLD_RELEASE}"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if found.returncode:
-        pytest.skip(f"duckdb {OLD_RELEASE} cannot be installed here")
-    return python
 
 
 def files(folder):
@@ -57,7 +40,7 @@ def test_a_duckdb_of_early_2025_opens_the_published_file(trained_plant, old_pyth
     n_scores, n_machines = query(trained_plant, "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores")[
         0
     ]
-    assert done.stdout.split() == [OLD_RELEASE, str(n_scores), str(n_machines), "Share"]
+    assert done.stdout.split() == ["1.2.2", str(n_scores), str(n_machines), "Share"]
 
 
 def test_the_parquet_files_hold_the_tables_as_they_are(trained_plant):
