@@ -12,6 +12,7 @@ import numpy as np
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
+from pwflow_core.pace import Pace
 from pwflow_core.pipeline.decisions.verdicts import moved_since
 from pwflow_core.pipeline.flows.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion, load_champion
 from pwflow_core.pipeline.flows.registering import TrainedFlow, changed_regimes, register_flows
@@ -23,7 +24,7 @@ from pwflow_core.plant import Plant
 from pwflow_core.warehouse import utc_now
 
 if TYPE_CHECKING:
-    from pwflow_core.modelling import ClusterFlow, ClusterRows, TrainingHistory
+    from pwflow_core.modelling import ClusterFlow, ClusterRows, FlowSettings, TrainingHistory, TrainingProgress
 
 __all__ = ["FlowSummary", "Objection", "clusters_without_flow", "retraining_starts", "train_cluster_flows"]
 
@@ -133,7 +134,9 @@ def train_cluster_flows(
     begun = {key: load_champion(plant, key, in_force[key], len(model.columns)) for key in starts if key in in_force}
     rows = [_split(model, key, training, begun.get(key)) for key, training in sets.items()]
     _log.info("training %d flows on %s readings", len(keys), f"{sum(len(r.X) for r in rows):,}")
-    flows = train_flows(rows, list(settings.values()), random_state=plant.config.flow.random_state)
+    flows = train_flows(
+        rows, list(settings.values()), random_state=plant.config.flow.random_state, on_progress=_follow(settings)
+    )
     trained = {}
     for key, flow in zip(keys, flows, strict=True):
         champion, version = champions.get(key), plant.models.put(flow.to_bytes())
@@ -173,6 +176,18 @@ def train_cluster_flows(
         )
         for key, made in trained.items()
     }
+
+
+def _follow(settings: Mapping[str, FlowSettings]) -> Callable[[TrainingProgress], None]:
+    """Return what follows a training in the log."""
+    pace = Pace(_log, "gradient steps", sum(each.max_steps for each in settings.values()), may_end_early=True)
+    done: dict[int, int] = {}
+
+    def follow(progress: TrainingProgress) -> None:
+        pace.advance(progress.step - done.get(progress.cluster, 0))
+        done[progress.cluster] = progress.step
+
+    return follow
 
 
 def _champions(plant: Plant, keys: list[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import duckdb
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.completion import complete_rows
+from pwflow_core.pace import Pace
 from pwflow_core.pipeline.readings.features import check_columns
 from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
@@ -120,12 +121,14 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as scratch:
             spool = Spool(scratch, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
+            pace = Pace(_log, f"readings of {key} scored", n_missing)
             for reading_id, X in read_chunks(scratch, rows, model.columns, plant.config.compute.chunk_rows):
                 started = time.perf_counter()
                 found = flow.evaluate(complete_rows(X, mean, covariance))
                 spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)
                 seconds += time.perf_counter() - started
                 n_new += len(X)
+                pace.advance(len(X))
             spool.close(results)
         n_readings = _write_slice(plant, key, Progress(version, latest), assigned_by, results)
     speed = n_new / seconds if seconds else float("nan")
