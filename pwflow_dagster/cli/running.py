@@ -121,16 +121,23 @@ def demo(days: int, as_json: bool) -> None:
 @config_option
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 @click.option("--host-name", "host_names", multiple=True, help="Name by which a proxy is reached; repeatable.")
-def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None:
+@click.option(
+    "--workspace",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Open all plants of this workspace.yaml, in the DAGSTER_HOME that they share.",
+)
+def ui(config_file: Path | None, port: int, host_names: tuple[str, ...], workspace: Path | None) -> None:
     """Open Dagster on it: assets, nightly schedule, drift sensor.
 
     Webserver and daemon run until Ctrl-C. They answer on this machine only, and no page but their own.
     """
-    from pwflow_dagster.instance import prepare_home
+    from pwflow_dagster.instance import prepare_home, prepare_shared_home
     from pwflow_dagster.webserver import HOST_NAMES_VARIABLE
 
-    config = configuration_in_force(config_file)
-    home = prepare_home(config)
+    if workspace is not None and config_file is not None:
+        raise click.UsageError("Give one of --config, for one plant, and --workspace, for all.")
+    home = prepare_home(configuration_in_force(config_file)) if workspace is None else prepare_shared_home()
+    loaded = ["-m", "pwflow_dagster.definitions"] if workspace is None else ["-w", str(workspace)]
     if config_file is not None:
         os.environ["PWFLOW_CONFIG"] = str(config_file.absolute())
     os.environ[HOST_NAMES_VARIABLE] = ",".join(host_names)
@@ -139,7 +146,7 @@ def ui(config_file: Path | None, port: int, host_names: tuple[str, ...]) -> None
     # Dagster stops its processes by SIGINT, which a parent such as nohup may have told this one to ignore.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = [sys.executable, "-W", "ignore", "-m", "pwflow_dagster.webserver"]
-    command = [*program, "dev", "-m", "pwflow_dagster.definitions"]
+    command = [*program, "dev", *loaded]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])  # noqa: S606 - no shell is meant
 
 
@@ -171,12 +178,12 @@ def _run(config: PlantConfig, *, as_json: bool) -> None:
 def _tell_failure(config: PlantConfig, run_id: str, job: str, reason: str) -> None:
     """Tell the targets that a run failed; that they cannot be told hides nothing of why."""
     from pwflow_core.errors import PwflowError
-    from pwflow_core.notifying.delivering import note_failed_run, send_waiting
+    from pwflow_core.notifying.delivering import note_run, send_waiting
     from pwflow_core.notifying.record import fail_run
     from pwflow_core.warehouse import utc_now
 
     try:
-        note_failed_run(config, fail_run(run_id, job, reason, at=utc_now()))
+        note_run(config, fail_run(run_id, job, reason, at=utc_now()))
         send_waiting(config)
     except PwflowError as error:
         click.echo(f"Nobody could be told: {error}", err=True)

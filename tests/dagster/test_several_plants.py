@@ -108,3 +108,18 @@ def test_a_workspace_that_cannot_be_used_says_why(two_plants):
     first, second = read_plants()
     assert first.error is None
     assert "a plant called 'press_shop' too" in second.error
+
+
+def test_the_ui_of_several_plants_needs_a_home_that_they_share(two_plants, monkeypatch):
+    refused = CliRunner().invoke(main, ["ui", "--workspace", "workspace.yaml"])
+    assert refused.exit_code == 1
+    assert re.search(r"Expected DAGSTER_HOME to be the full path .* got none: set it, such as /", refused.output)
+    both = CliRunner().invoke(main, ["ui", "--workspace", "workspace.yaml", "--config", "mill/pwflow.toml"])
+    assert "one of --config, for one plant, and --workspace, for all" in both.output
+    started = []
+    monkeypatch.setenv("DAGSTER_HOME", str(two_plants / "shared"))
+    monkeypatch.setattr("os.execv", lambda program, command: started.append(command))
+    done = CliRunner().invoke(main, ["ui", "--workspace", "workspace.yaml", "--port", "3456"])
+    assert done.exit_code == 0, done.output
+    assert started[0][-6:] == ["-w", "workspace.yaml", "--host", "127.0.0.1", "--port", "3456"]
+    assert "freshness" in (two_plants / "shared" / "dagster.yaml").read_text()

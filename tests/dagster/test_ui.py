@@ -153,6 +153,8 @@ def test_a_decision_is_made_by_clicks_and_its_form_says_what_came_of_it(ui: int,
         forms = page.eval_on_selector_all("form", "forms => forms.map(form => form.id)")
         assert sorted(forms) == sorted(DECISIONS)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        [row] = page.eval_on_selector_all("#overview tbody tr", "rows => rows.map(row => row.innerText)")
+        assert "train_and_score: success" in row, "what waits in each plant, and how its last run ended"
         page.fill("#who", "Ada")
         page.click("td button:text-is('c0001')")
         page.click("summary:text-is('Name regime')")
