@@ -49,8 +49,8 @@ def build(config: PlantConfig | None = None) -> dg.Definitions:
     name = config.plant.name
     partitions = cluster_partitions(name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies, known and wanted
-        assets = build_assets(name, partitions, _backfills(config.compute))
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies and references to code, known and wanted
+        assets = build_assets(config, partitions, _backfills(config.compute))
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=build_checks(name),

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from pwflow_core.config import PlantConfig
+from pwflow_core.errors import ConfigurationError
 
-__all__ = ["HOME_VARIABLE", "open_instance", "prepare_home"]
+__all__ = ["HOME_VARIABLE", "open_instance", "prepare_home", "prepare_shared_home"]
 
 HOME_VARIABLE = "DAGSTER_HOME"
 _SETTINGS = """# Written once by pwflow; yours to change.
@@ -17,6 +18,8 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+freshness:
+  enabled: true
 retention:
   schedule:
     purge_after_days: 90
@@ -33,12 +36,34 @@ def prepare_home(config: PlantConfig) -> Path:
     if named := os.environ.get(HOME_VARIABLE):
         return Path(named)
     home = config.warehouse_folder / "dagster"
+    _make(home)
+    os.environ[HOME_VARIABLE] = str(home)
+    return home
+
+
+def prepare_shared_home() -> Path:
+    """Return the folder of the Dagster instance that several plants share: DAGSTER_HOME; it is made if it is missing.
+
+    Raises:
+        ConfigurationError: DAGSTER_HOME is not set, or does not begin at the root.
+    """
+    named = os.environ.get(HOME_VARIABLE, "")
+    if not Path(named).is_absolute():
+        raise ConfigurationError(
+            f"Expected {HOME_VARIABLE} to be the full path of the folder that the plants share, got "
+            f"{repr(named) if named else 'none'}: set it, such as {HOME_VARIABLE}={Path.cwd() / 'dagster'}."
+        )
+    home = Path(named)
+    if not home.exists():
+        _make(home)
+    return home
+
+
+def _make(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():
         settings.write_text(_SETTINGS)
-    os.environ[HOME_VARIABLE] = str(home)
-    return home
 
 
 def open_instance(config: PlantConfig) -> dg.DagsterInstance:

@@ -29,11 +29,13 @@ __all__ = [
     "NOT_ENDED",
     "examine_runs",
     "find_last_run",
+    "find_late_scoring",
     "is_active",
     "read_failure",
     "read_records",
     "read_runs",
     "records_of_plant",
+    "usual_pause",
 ]
 
 _LONGEST_RUN = timedelta(hours=12)
@@ -119,6 +121,34 @@ def find_last_run(instance: dg.DagsterInstance, plant_name: str) -> PlantRun | N
     return next(iter(read_runs(instance, plant_name, most=1)), None)
 
 
+def usual_pause(config: PlantConfig) -> timedelta:
+    """Return how long after a scoring the next one is late, by the schedule."""
+    return _DAY if config.schedule.cron.split()[-3:] == ["*", "*", "*"] else _WEEK
+
+
+def find_late_scoring(instance: dg.DagsterInstance, config: PlantConfig, now: datetime) -> dg.RunRecord | None:
+    """Return the last scoring if the next one is late and nothing else says so; `now` has a zone.
+
+    A scoring that failed says so itself, one under way will end, and a schedule that a person stopped is not late.
+    """
+    if (NIGHTLY, "STOPPED") in _instigators(instance):
+        return None
+    ended = []
+    for job in SCORING_JOBS:
+        wanted = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+        ended += [
+            record for record in islice(records_of_plant(instance, config.plant.name, wanted), 1) if record.end_time
+        ]
+    last = max(ended, key=lambda record: record.end_time or 0.0, default=None)
+    if last is None or last.dagster_run.status is not dg.DagsterRunStatus.SUCCESS:
+        return None
+    return last if now.timestamp() - (last.end_time or 0.0) > usual_pause(config).total_seconds() else None
+
+
+def _instigators(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+    return [(state.instigator_name, state.status.value) for state in instance.all_instigator_state()]
+
+
 def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[Facts]:
     """Say whether the schedule goes on, and how the last run ended."""
     from pwflow_core.warehouse import utc_now
@@ -137,13 +167,12 @@ def examine_runs(instance: dg.DagsterInstance, config: PlantConfig) -> Iterator[
 
 
 def _examine_schedule(instance: dg.DagsterInstance, config: PlantConfig, now: datetime) -> Facts:
-    usual = _DAY if config.schedule.cron.split()[-3:] == ["*", "*", "*"] else _WEEK
+    usual = usual_pause(config)
     done = _last_nights(instance, config.plant.name)
     scored = f"the last scoring ended on {max(done):%Y-%m-%d %H:%M} UTC" if done else "nothing has been scored yet"
     beats = [beat.timestamp for beat in instance.get_daemon_heartbeats().values()]
     is_alive = bool(beats) and now.replace(tzinfo=UTC).timestamp() - max(beats) < _HEARTBEAT.total_seconds()
-    states = [(state.instigator_name, state.status.value) for state in instance.all_instigator_state()]
-    is_off = (NIGHTLY, "STOPPED") in states
+    is_off = (NIGHTLY, "STOPPED") in _instigators(instance)
     if is_alive and is_off:
         return (
             "schedule",

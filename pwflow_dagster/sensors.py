@@ -37,7 +37,7 @@ from pwflow_dagster.names import (
     op_config,
     verdict_tags,
 )
-from pwflow_dagster.run_records import NOT_ENDED, is_active, read_failure, records_of_plant
+from pwflow_dagster.run_records import NOT_ENDED, find_late_scoring, is_active, read_failure, records_of_plant
 
 if TYPE_CHECKING:
     from pwflow_core.plant import Plant
@@ -196,20 +196,24 @@ def _build_notify_sensor(config: PlantConfig) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Asks for the run that tells people what they were not told yet: what did not arrive, what quiet hours "
-            "held back, what a killed run left, what failed."
+            "held back, what a killed run left, what failed. Says once that the nightly run is late."
         ),
     )
     def notify(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if not config.notify.targets:
             return dg.SkipReason("pwflow.toml has no [notify.targets.NAME].")
         from pwflow_core.errors import PwflowError
-        from pwflow_core.notifying.delivering import due_work
+        from pwflow_core.notifying.delivering import due_work, note_run
+        from pwflow_core.notifying.record import late_scoring
         from pwflow_core.warehouse import in_utc
 
         now = datetime.now(UTC)
         for job in _SCORING:
             if (active := _active_run(context.instance, config, job, now, at_most=_USUAL_RUN)) is not None:
                 return dg.SkipReason(f"Run {active[:8]} of {job} is under way and tells what it finds.")
+        if (late := find_late_scoring(context.instance, config, now)) is not None:
+            ended_at = in_utc(datetime.fromtimestamp(late.end_time or 0.0, UTC))
+            note_run(config, late_scoring(late.dagster_run.run_id, ended_at, at=in_utc(now)))
         try:
             due = due_work(_open(config), now=in_utc(now))
         except PwflowError as error:
@@ -246,12 +250,12 @@ def _build_failure_sensor(config: PlantConfig) -> dg.SensorDefinition:
             return dg.SkipReason(f"People are told of {other[:8]}, which it started.")
         if run.job_name == SHORT_CYCLE and _failed_before(context.instance, config, run.run_id):
             return dg.SkipReason("People were told of an earlier cycle; none has succeeded since.")
-        from pwflow_core.notifying.delivering import note_failed_run
+        from pwflow_core.notifying.delivering import note_run
         from pwflow_core.notifying.record import fail_run
         from pwflow_core.warehouse import utc_now
 
         reason = read_failure(context.instance, run.run_id) or context.failure_event.message or ""
-        note_failed_run(config, fail_run(run.run_id, run.job_name, reason, at=utc_now()))
+        note_run(config, fail_run(run.run_id, run.job_name, reason, at=utc_now()))
         return None
 
     return failed_runs

@@ -30,7 +30,7 @@ __all__ = [
     "check_targets",
     "due_work",
     "is_wanted",
-    "note_failed_run",
+    "note_run",
     "send_waiting",
     "take_up",
     "tell",
@@ -88,8 +88,8 @@ def take_up(plant: Plant, *, now: datetime) -> int:
     return outbox.note(notices, plant.config.notify.targets, now=now, commits=commits)
 
 
-def note_failed_run(config: PlantConfig, notice: Notice) -> None:
-    """Note that a run failed; it is sent with what is due. The warehouse is not asked: it may be why the run failed."""
+def note_run(config: PlantConfig, notice: Notice) -> None:
+    """Note that a run failed or is late; it is sent with what is due. The warehouse is not asked: it may be why."""
     if is_wanted(config):
         _outbox(config).note([notice], config.notify.targets, now=utc_now())
 

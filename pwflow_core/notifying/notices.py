@@ -11,7 +11,7 @@ from pwflow_core.config import Severity
 
 __all__ = ["Notice", "NoticeKind", "identify"]
 
-NoticeKind = Literal["opened", "worse", "reopened", "closed", "decision", "no_data", "blind", "failed_run"]
+NoticeKind = Literal["opened", "worse", "reopened", "closed", "decision", "no_data", "blind", "failed_run", "late"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Notice:
     since: datetime | None = None
     verdict: str | None = None
     next_step: str = ""
-    event: int | None = None
+    event: str | None = None
     regime_names: tuple[str, ...] = ()
 
     @property

@@ -24,7 +24,7 @@ from pwflow_core.pipeline.scoring.sight import blind_sensors, read_sight
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import read_sql
 
-__all__ = ["count_record", "fail_run", "name_regimes", "read_record"]
+__all__ = ["count_record", "fail_run", "late_scoring", "name_regimes", "read_record"]
 
 
 def read_record(plant: Plant, *, is_first: bool) -> tuple[list[Notice], int]:
@@ -63,6 +63,20 @@ def fail_run(run_id: str, job: str, reason: str, *, at: datetime) -> Notice:
         "high",
         at,
         f"The run {run_id[:8]} of {job} failed: {reason.strip() or 'its log says why'}",
+    )
+
+
+def late_scoring(run_id: str, ended_at: datetime, *, at: datetime) -> Notice:
+    """Return the notice that nothing was scored since a run ended; times are UTC."""
+    return Notice(
+        identify("late", run_id),
+        "late",
+        "the nightly run",
+        "high",
+        at,
+        f"Nothing was scored since {ended_at:%Y-%m-%d %H:%M} UTC: the next run of the schedule is late.",
+        since=ended_at,
+        next_step="`pwflow doctor` says what is wrong",
     )
 
 

@@ -1,5 +1,6 @@
 """Regimes: the clusters of every segment, the readings of each, and the flow that describes it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ClusterFlowConfig", "build"]
 
 OWNERS = ["team:process-engineering"]
+NEW_FLOWS_IN_USE = "new_flows_are_in_use"
 
 
 class ClusterFlowConfig(dg.Config):
@@ -194,15 +196,26 @@ def _cluster_flow(
         partitions_def=partitions,
         backfill_policy=backfills,
         deps=[assignments_key],
+        check_specs=[
+            dg.AssetCheckSpec(
+                NEW_FLOWS_IN_USE,
+                asset=asset_key(plant_name, "cluster_flow"),
+                description=(
+                    "Each flow that a run trained came into use. One that did not prove better is refused, and its "
+                    "regime keeps the flow before. Only warns."
+                ),
+            )
+        ],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
             "that regime alone, on its readings, and puts the new flow in use if it proves no worse than the old one "
             "on readings that neither learned from; the others stay as they are."
         ),
     )
+    # a bare result: Dagster does not take one with its type beside a check
     def cluster_flow(
         context: dg.AssetExecutionContext, config: ClusterFlowConfig, plant: dg.ResourceParam[PlantResource]
-    ) -> None:
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from pwflow_core.pipeline.flows.training import (
             clusters_without_flow,
             retraining_starts,
@@ -226,7 +239,7 @@ def _cluster_flow(
                     decision = _switch(opened, key, config, by, reason, deciding_run(context.run))
                     named = {"regime": names.label(key)}
                     context.add_asset_metadata(_describe_decision(decision) | named | shown, partition_key=key)
-                return
+                return dg.MaterializeResult(check_results=[_judge([], names)])
             if config.only_missing:
                 missing = clusters_without_flow(opened)
                 keys = [key for key in keys if key in missing]
@@ -267,8 +280,32 @@ def _cluster_flow(
                     | shown,
                     partition_key=key,
                 )
+            decisions = [summary.decision for summary in summaries.values()]
+            return dg.MaterializeResult(check_results=[_judge(decisions, names)])
 
     return cluster_flow
+
+
+def _judge(decisions: "Sequence[FlowDecision]", names: "RegimeNames") -> dg.AssetCheckResult:
+    """Say which of the flows that a run trained did not come into use, regime by regime."""
+    refused = [f"{names.label(made.cluster_key)}: {made.reason}" for made in decisions if made.decision == "refused"]
+    in_use = f"{len(decisions)} trained, all in use" if decisions else "nothing was trained"
+    return dg.AssetCheckResult(
+        passed=not refused,
+        check_name=NEW_FLOWS_IN_USE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(refused) or in_use,
+        metadata={
+            "by regime": small_table(
+                {
+                    "regime": names.label(made.cluster_key),
+                    "decision": made.decision.replace("_", " "),
+                    "why": made.reason,
+                }
+                for made in decisions
+            )
+        },
+    )
 
 
 def _names(plant: "Plant") -> "RegimeNames":

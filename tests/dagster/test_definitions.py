@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -65,6 +67,18 @@ def test_every_asset_of_the_design_is_there_and_described(definitions):
         assert spec.kinds, name
         assert spec.group_name, name
         assert spec.key.path[0] == "demo"
+
+
+def test_every_asset_says_its_plant_and_its_code_and_those_that_must_arrive_say_when(definitions):
+    specs = {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs()}
+    for name, spec in specs.items():
+        assert spec.tags["pwflow/plant"] == "demo", name
+        [reference] = spec.metadata["dagster/code_references"].code_references
+        assert f"def {name}(" in Path(reference.file_path).read_text(), name
+    windows = {name: spec.freshness_policy.fail_window for name, spec in specs.items() if spec.freshness_policy}
+    assert {name: window.to_timedelta() for name, window in windows.items()} == dict.fromkeys(
+        ("raw_readings", "published_warehouse"), timedelta(hours=26)
+    )
 
 
 def test_jobs_and_schedule_can_be_resolved(definitions):

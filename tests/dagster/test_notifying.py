@@ -104,6 +104,30 @@ def test_a_failed_run_is_noted_once(make_notified, instance):  # noqa: F811
     assert queued.severity == "high"
 
 
+def test_a_nightly_run_that_does_not_come_is_told_once_unless_the_last_one_failed(make_notified, instance, monkeypatch):  # noqa: F811
+    @dg.op
+    def score():
+        pass
+
+    @dg.job(name=NIGHTLY_SCORING)
+    def nightly():
+        score()
+
+    plant = make_notified()
+    nightly.execute_in_process(instance=instance)
+    tick(plant, instance)
+    assert Outbox(plant.config.outbox_path).queued("hook") == []
+    monkeypatch.setattr("pwflow_dagster.run_records.usual_pause", lambda _: timedelta(0))
+    for _ in range(2):
+        tick(plant, instance)
+    [late] = Outbox(plant.config.outbox_path).queued("hook")
+    assert (late.subject, late.severity) == ("the nightly run", "high")
+    nightly.execute_in_process(instance=instance)
+    fail(instance, NIGHTLY_SCORING)
+    tick(plant, instance)
+    assert len(Outbox(plant.config.outbox_path).queued("hook")) == 1, "people are told of the run that failed"
+
+
 def test_of_a_run_and_the_one_that_it_started_one_is_noted(make_notified, instance):  # noqa: F811
     plant = make_notified()
     whole = dg.DagsterRun(job_name=WHOLE_PATH, status=dg.DagsterRunStatus.STARTED)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from pwflow_core.notifying.delivering import due_work, note_failed_run, send_waiting, take_up, tell
+from pwflow_core.notifying.delivering import due_work, note_run, send_waiting, take_up, tell
 from pwflow_core.notifying.outbox import Outbox
 from pwflow_core.notifying.record import fail_run
 from pwflow_core.pipeline.decisions.verdicts import Decider, change_status, dismiss_verdict
@@ -112,7 +112,7 @@ def test_a_failed_run_is_told_once_also_while_the_warehouse_is_held(make_notifie
     failed = fail_run("0123456789", "nightly_scoring", "No room on the disk.", at=NOW)
     plant.warehouse.path.write_bytes(b"no database")
     for _ in range(2):
-        note_failed_run(plant.config, failed)
+        note_run(plant.config, failed)
         send_waiting(plant.config, now=NOW)
     assert len(receiver.got) == 1
     assert "No room on the disk." in receiver.documents[0]["notices"][0]["summary"]
