@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 __all__ = ["Pace"]
 
-_PAUSE_SECONDS = 10.0
+_PAUSE_SECONDS, _PAUSE_SHARE = 15.0, 0.25
+"""Between two lines, at least: seconds, and a share of the time since the step began."""
 
 
 class Pace:
-    """Says how far a step has come, at most every ten seconds; a quick one says nothing.
+    """Says how far a step has come, now and then, and less often the longer it takes; a quick one says nothing.
 
     Arguments:
         log: Where it is said.
@@ -40,7 +41,8 @@ class Pace:
         """Count what was done since the last time."""
         self._done += n
         now = self._clock()
-        if now - self._said < _PAUSE_SECONDS or not 0 < self._done < self._total:
+        pause = max(_PAUSE_SECONDS, _PAUSE_SHARE * (now - self._began))
+        if now - self._said < pause or not 0 < self._done < self._total:
             return
         self._said = now
         left = (now - self._began) * (self._total / self._done - 1)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.pipeline.decisions.kinds import KINDS
-from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_published, read_sql
 
 __all__ = ["describe_configuration", "describe_python", "describe_tables", "describe_verdicts"]
 
@@ -58,7 +58,7 @@ def describe_tables() -> str:
             ).fetchone()
             lines += ["", f"## `mart.{table}`", "", f"{about[0] if about else ''}.", ""]
             lines += ["| column | type | what it is |", "|---|---|---|"]
-            columns = describe_table(connection, schema, table)
+            columns = describe_published(connection, table)
             lines += [
                 f"| `{column.name}` | {column.type} | {column.description} |"
                 for column in columns

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["column_lineage", "column_schema", "inline_image", "small_table", "thumbnail"]
 
 
-def column_schema(plant: Plant, schema: str, table: str) -> dg.TableSchema:
-    """Return the columns of a warehouse table with their types and descriptions."""
-    from pwflow_core.warehouse import describe_table
+def column_schema(plant: Plant, schema: str, table: str, *, as_published: bool = False) -> dg.TableSchema:
+    """Return the columns of a warehouse table with their types, or those of the published one, and descriptions."""
+    from pwflow_core.warehouse import describe_published, describe_table
 
     with plant.warehouse.snapshot() as connection:
-        columns = describe_table(connection, schema, table)
+        columns = describe_published(connection, table) if as_published else describe_table(connection, schema, table)
     return dg.TableSchema([dg.TableColumn(c.name, c.type, description=c.description or None) for c in columns])
 
 

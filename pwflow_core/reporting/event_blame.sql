@@ -15,6 +15,6 @@ SELECT
 FROM mart.anomaly_events AS event
 JOIN mart.sensor_contributions AS part
   ON part.machine_id = event.machine_id AND part.ts BETWEEN event.started_at AND event.ended_at
-WHERE event.event_id IN (SELECT unnest($event_ids::BIGINT[]))
+WHERE event.event_id IN (SELECT unnest($event_ids::VARCHAR[]))
 GROUP BY event.event_id, part.sensor
 ORDER BY event.event_id, contribution DESC, part.sensor;

@@ -85,7 +85,7 @@ class EventFacts:
         readings: What the models saw around it.
     """
 
-    event_id: int
+    event_id: str
     machine_id: str
     started_at: datetime
     ended_at: datetime
@@ -110,7 +110,7 @@ def choose_events(facts: PlantFacts) -> list[EventRow]:
     ]
 
 
-def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> dict[int, EventFacts]:
+def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> dict[str, EventFacts]:
     """Read what is shown of the chosen events, by their identifiers.
 
     Arguments:
@@ -129,12 +129,12 @@ def read_events(plant: Plant, facts: PlantFacts, columns: tuple[str, ...]) -> di
         }
 
 
-def _read_blame(connection: duckdb.DuckDBPyConnection, event_ids: list[int]) -> dict[int, tuple[Blame, ...]]:
+def _read_blame(connection: duckdb.DuckDBPyConnection, event_ids: list[str]) -> dict[str, tuple[Blame, ...]]:
     rows = connection.execute(read_sql(__package__, "event_blame.sql"), {"event_ids": event_ids}).fetchall()
-    totals: dict[int, float] = {}
+    totals: dict[str, float] = {}
     for event_id, _, _, contribution, _ in rows:
         totals[event_id] = totals.get(event_id, 0.0) + contribution
-    blame: dict[int, list[Blame]] = {}
+    blame: dict[str, list[Blame]] = {}
     for event_id, sensor, unit, contribution, worst in rows:
         share = contribution / totals[event_id] if totals[event_id] > 0 else 0.0
         found = Blame(sensor, unit or "", share, *(float(worst[name]) for name in ("observed", "low", "high")))

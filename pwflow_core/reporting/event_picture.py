@@ -27,7 +27,7 @@ class _Timing:
     interval_seconds: float
 
 
-def draw_event(plant: Plant, event_id: int, language: Language) -> bytes | None:
+def draw_event(plant: Plant, event_id: str, language: Language) -> bytes | None:
     """Return the picture of an event of `mart.anomaly_events` as a PNG; None if it is not there any more."""
     with plant.warehouse.snapshot() as connection:
         event = connection.execute(

@@ -29,7 +29,7 @@ Record = TypeVar("Record")
 class EventRow:
     """A row of `mart.anomaly_events`, with its ranks and how many events there are."""
 
-    event_id: int
+    event_id: str
     machine_id: str
     started_at: datetime
     ended_at: datetime

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import duckdb
 
 from pwflow_core.errors import WarehouseVersionError
+from pwflow_core.warehouse.ids import mint_event_ids
 from pwflow_core.warehouse.sql import quote_identifier, read_sql, run_script
 from pwflow_core.warehouse.times import utc_now
 
@@ -233,6 +234,62 @@ def _fill_stretch_changes(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+_NAME_EVENTS = {
+    "mart.anomaly_events": ("event_id", "started_at"),
+    "mart.case_events": ("event_id", "started_at"),
+    "mart.alarm_log": ("event_id", "started_at"),
+    "core.confirmations": ("event_id", "started_at"),
+    "mart.cases": ("worst_event_id", "since"),
+    "core.case_evidence": ("event_id", "NULL::TIMESTAMP"),
+}
+"""Columns with ids of events, each with the time that goes with it."""
+
+
+def _set_numbers_aside(connection: duckdb.DuckDBPyConnection) -> None:
+    """Rename the tables whose ids of events are numbers, for `schema.sql` to make those in which they are text.
+
+    A lake cannot change the type of a column from one to the other.
+    """
+    for table, (column, _) in _NAME_EVENTS.items():
+        schema, name = table.split(".")
+        connection.execute(f"DROP TABLE IF EXISTS temp.former_{name}")
+        numbers = connection.execute(
+            "SELECT 1 FROM duckdb_columns() WHERE database_name = current_database() AND schema_name = ? "
+            "AND table_name = ? AND column_name = ? AND data_type = 'BIGINT'",
+            [schema, name, column],
+        ).fetchall()
+        if numbers:
+            connection.execute(f"CREATE TEMP TABLE former_{name} AS FROM {table}")
+            connection.execute(f"DROP TABLE {table}")
+
+
+def _name_events(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give every event that is known its id as text, and put the rows back."""
+    known = {
+        row[0]
+        for row in connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'temp' AND starts_with(table_name, 'former_')"
+        ).fetchall()
+    }
+    former = {f"former_{table.split('.')[1]}": (table, *columns) for table, columns in _NAME_EVENTS.items()}
+    former = {name: about for name, about in former.items() if name in known}
+    if not former:
+        return
+    numbers = " UNION ALL ".join(
+        f"SELECT {column} AS reading_id, {time} AS ts FROM temp.{name} WHERE {column} IS NOT NULL"
+        for name, (_, column, time) in former.items()
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE first_anomalies AS {numbers}")
+    connection.execute(mint_event_ids())
+    for name, (table, column, _) in former.items():
+        connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT former.* REPLACE (ids.event_id AS {column}) "
+            f"FROM temp.{name} AS former LEFT JOIN core.event_ids AS ids ON ids.reading_id = former.{column}"
+        )
+        connection.execute(f"DROP TABLE temp.{name}")
+    connection.execute("DROP TABLE temp.first_anomalies")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -256,6 +313,7 @@ MIGRATIONS = (
     Migration(21, "regimes get names; sensors, machines, regimes, runs and the latest day get tables"),
     Migration(22, "the reasons why a value is refused are listed by name alone"),
     Migration(23, "every decision about an unusual stretch is kept", fill=_fill_stretch_changes),
+    Migration(24, "ids of events are short text", alter=_set_numbers_aside, fill=_name_events),
 )
 """All migrations, in the order of their layouts."""
 

@@ -276,8 +276,11 @@ CREATE TABLE IF NOT EXISTS mart.sensor_contributions (
     scored_at TIMESTAMP
 );
 
+-- The ids of events, made once, by the first anomaly of each: those of events that are gone are kept, and not used again.
+CREATE TABLE IF NOT EXISTS core.event_ids (reading_id BIGINT, event_id VARCHAR);
+
 CREATE TABLE IF NOT EXISTS mart.anomaly_events (
-    event_id BIGINT,
+    event_id VARCHAR,
     machine_id VARCHAR,
     started_at TIMESTAMP,
     ended_at TIMESTAMP,
@@ -306,7 +309,7 @@ CREATE TABLE IF NOT EXISTS mart.cases (
     n_readings BIGINT,
     alarm_seconds DOUBLE,
     peak_score DOUBLE,
-    worst_event_id BIGINT,
+    worst_event_id VARCHAR,
     verdict_ids VARCHAR[],
     n_reopened BIGINT,
     closed_at TIMESTAMP,
@@ -320,7 +323,7 @@ CREATE TABLE IF NOT EXISTS mart.cases (
 
 CREATE TABLE IF NOT EXISTS mart.case_events (
     case_id VARCHAR,
-    event_id BIGINT,
+    event_id VARCHAR,
     verdict_id VARCHAR,
     machine_id VARCHAR,
     started_at TIMESTAMP,
@@ -339,7 +342,7 @@ CREATE TABLE IF NOT EXISTS mart.case_events (
 -- What cases are told apart by: the share of each sensor in each event, whole and in its head, where its score rose
 -- after that, and whether it is over and was judged as a whole.
 CREATE TABLE IF NOT EXISTS core.case_evidence (
-    event_id BIGINT,
+    event_id VARCHAR,
     head_peak DOUBLE,
     blame MAP(VARCHAR, DOUBLE),
     head_blame MAP(VARCHAR, DOUBLE),
@@ -376,7 +379,7 @@ CREATE TABLE IF NOT EXISTS mart.alarm_log (
     as_of TIMESTAMP,
     severity VARCHAR,
     machine_ids VARCHAR[],
-    event_id BIGINT,
+    event_id VARCHAR,
     verdict_id VARCHAR,
     started_at TIMESTAMP,
     ended_at TIMESTAMP,
@@ -502,7 +505,7 @@ CREATE TABLE IF NOT EXISTS core.confirmations (
     machine_id VARCHAR,
     started_at TIMESTAMP,
     ended_at TIMESTAMP,
-    event_id BIGINT,
+    event_id VARCHAR,
     confirmed_by VARCHAR,
     confirmed_at TIMESTAMP
 );
@@ -914,7 +917,7 @@ LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = regime.cluster_key AN
 ORDER BY regime.status, regime.cluster_key;
 
 COMMENT ON TABLE core.readings IS 'Valid readings: one row per machine and time, values within physical limits';
-COMMENT ON COLUMN core.readings.reading_id IS 'Identifier made from machine and time: the same reading has the same one in every warehouse';
+COMMENT ON COLUMN core.readings.reading_id IS 'Id made from machine and time, published as text such as R-3f9a2c81b04d57e6: the same reading has the same one in every warehouse';
 COMMENT ON COLUMN core.readings.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN core.readings.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN core.readings.segment IS 'Known process condition: the values of the segment columns, joined by " / "';
@@ -948,7 +951,7 @@ COMMENT ON COLUMN core.component_log_density.flow_version IS 'Flow that gave it'
 COMMENT ON COLUMN core.component_log_density.scored_at IS 'When, UTC';
 
 COMMENT ON TABLE mart.anomaly_scores IS 'Every reading with its calibrated probability, or with the reason why it has none';
-COMMENT ON COLUMN mart.anomaly_scores.reading_id IS 'Identifier of the reading, stable across runs';
+COMMENT ON COLUMN mart.anomaly_scores.reading_id IS 'Id of the reading, as in readings: the same in all runs';
 COMMENT ON COLUMN mart.anomaly_scores.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN mart.anomaly_scores.ts IS 'Time of the reading, UTC';
 COMMENT ON COLUMN mart.anomaly_scores.segment IS 'Known process condition; "all" where none is configured';
@@ -978,7 +981,7 @@ COMMENT ON COLUMN mart.sensor_contributions.cluster_key IS 'Regime that the expe
 COMMENT ON COLUMN mart.sensor_contributions.scored_at IS 'Score that it explains: scored_at of anomaly_scores, UTC';
 
 COMMENT ON TABLE mart.anomaly_events IS 'Anomalies of a machine that follow each other closely, as one event with a plain sentence';
-COMMENT ON COLUMN mart.anomaly_events.event_id IS 'reading_id of the first anomaly: an event that goes on keeps its identifier';
+COMMENT ON COLUMN mart.anomaly_events.event_id IS 'Short id, such as E-3f9a2c, made from the first anomaly: an event that goes on keeps it';
 COMMENT ON COLUMN mart.anomaly_events.machine_id IS 'Machine, as the source names it';
 COMMENT ON COLUMN mart.anomaly_events.started_at IS 'Time of the first anomaly, UTC';
 COMMENT ON COLUMN mart.anomaly_events.ended_at IS 'Time of the last anomaly, UTC';

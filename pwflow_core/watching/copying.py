@@ -36,6 +36,7 @@ _WHOLE = (
     "core.progress",
     "core.model_sets",
     "core.calibration",
+    "core.event_ids",
     "core.case_evidence",
     "core.case_profiles",
     "mart.cases",

@@ -48,13 +48,24 @@ CONTRIBUTIONS: Mapping[str, str] = {
 """Columns of `mart.live_contributions`, which are those of `mart.sensor_contributions`."""
 
 
-def copy_rows(connection: duckdb.DuckDBPyConnection, session: Session, source: str, target: str) -> None:
-    """Insert the rows of a table of the store, `live_scores` or `live_contributions`, into a table of a warehouse."""
+def copy_rows(
+    connection: duckdb.DuckDBPyConnection, session: Session, source: str, target: str, reading_id: str = "reading_id"
+) -> None:
+    """Insert the rows of a table of the store, `live_scores` or `live_contributions`, into a table.
+
+    Arguments:
+        connection: Has the table.
+        session: The store.
+        source: Which table of the store.
+        target: The table.
+        reading_id: What the table has as ids of readings, in SQL.
+    """
     columns = SCORES if source == "live_scores" else CONTRIBUTIONS
     selected = ", ".join(
         f"make_timestamp({name}) AS {name}" if kind == "TIMESTAMP" else f"{name}::{kind} AS {name}"
         for name, kind in columns.items()
     )
+    selected = f"* REPLACE ({reading_id} AS reading_id) FROM (SELECT {selected} FROM live_rows)"
     for names, rows in session.rows(source, _ROWS_AT_ONCE):
         with registered(connection, live_rows=pd.DataFrame(rows, columns=names)):
-            connection.execute(f"INSERT INTO {target} BY NAME SELECT {selected} FROM live_rows")
+            connection.execute(f"INSERT INTO {target} BY NAME SELECT {selected}")

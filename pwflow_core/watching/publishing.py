@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.storage import replacing
-from pwflow_core.warehouse import quote_literal
+from pwflow_core.warehouse import READING_ID, quote_literal
 from pwflow_core.watching.live_tables import CONTRIBUTIONS, SCORES, copy_rows
 from pwflow_core.watching.store import LiveStore
 
@@ -20,7 +20,7 @@ __all__ = ["publish_live"]
 
 _STORAGE_VERSION = "v1.2.0"
 _EVENTS: Mapping[str, str] = {
-    "event_id": "BIGINT",
+    "event_id": "VARCHAR",
     "case_id": "VARCHAR",
     "machine_id": "VARCHAR",
     "started_at": "TIMESTAMP",
@@ -55,12 +55,13 @@ def publish_live(store: LiveStore, target: Path, memory_limit: str) -> None:
         connection.execute("BEGIN")
         connection.execute("CREATE SCHEMA live.mart")
         for table, (columns, about) in _TABLES.items():
-            named = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+            kinds = {name: "VARCHAR" if name == "reading_id" else kind for name, kind in columns.items()}
+            named = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
             connection.execute(f"CREATE TABLE live.mart.{table} ({named})")
             connection.execute(f"COMMENT ON TABLE live.mart.{table} IS {quote_literal(about)}")
         with session.snapshot():
             for table in ("live_scores", "live_contributions"):
-                copy_rows(connection, session, table, f"live.mart.{table}")
+                copy_rows(connection, session, table, f"live.mart.{table}", READING_ID)
             events = json.dumps(session.events(), ensure_ascii=False)
         connection.execute(
             f"INSERT INTO live.mart.live_events SELECT unnest(from_json(?, {_structure()}), max_depth := 2)", [events]

@@ -19,7 +19,7 @@ from pwflow_core.errors import LiveStoreError
 
 __all__ = ["LiveStore", "reading_id"]
 
-_LAYOUT = 1
+_LAYOUT = 2
 _WAIT_SECONDS = 30.0
 _ORPHANS = "DELETE FROM live_contributions WHERE reading_id NOT IN (SELECT reading_id FROM live_scores)"
 _SCRIPT = Path(__file__).with_name("store.sql")

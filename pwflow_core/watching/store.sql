@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS live_contributions (
 ) WITHOUT ROWID;
 
 -- Events with live readings, as the steps of the nightly job find them, each with its case.
-CREATE TABLE IF NOT EXISTS live_events (event_id INTEGER PRIMARY KEY, event TEXT NOT NULL);
+DROP TABLE IF EXISTS live_events;  -- of layout 1, with numbers for ids: it is filled again
+CREATE TABLE live_events (event_id TEXT PRIMARY KEY, event TEXT NOT NULL);
 
 CREATE TABLE IF NOT EXISTS positions (
     source TEXT NOT NULL,

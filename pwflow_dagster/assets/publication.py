@@ -74,7 +74,7 @@ def _published_warehouse(plant_name: str) -> dg.AssetsDefinition:
             removal = remove_old_readings(opened)
             summary = publish_warehouse(opened)
             n_deleted = _collect_model_files(context, opened)
-            schema = column_schema(opened, "mart", "anomaly_scores")
+            schema = column_schema(opened, "mart", "anomaly_scores", as_published=True)
             return dg.MaterializeResult(
                 metadata={
                     "file": dg.MetadataValue.path(str(summary.path)),

@@ -64,7 +64,8 @@ def describe_one_case(found: CaseHistory, timezone: str) -> list[str]:
     lines.append(f"  events      {len(found.events):,}, times in {timezone}")
     for event in found.events[-_MOST_SHOWN:]:
         gone = "" if event["is_found"] else "  (no event any more by the scores as they are now)"
-        lines.append(f"    {local_time(event['started_at'], timezone)}  {event['summary']}{gone}")
+        began = local_time(event["started_at"], timezone)
+        lines.append(f"    {event['event_id'] or event['verdict_id']}  {began}  {event['summary']}{gone}")
     if len(found.events) > _MOST_SHOWN:
         lines.append(f"    and {len(found.events) - _MOST_SHOWN:,} before; mart.case_events has all of them")
     lines.append("  history")

@@ -148,8 +148,8 @@ def mark(
 ) -> None:
     """Say what a case was: a fault, normal, or a known cause.
 
-    `pwflow cases` lists the CASEs; the first digits suffice. The case closes. A fault that comes back opens it again;
-    what is normal or known is not told again.
+    `pwflow cases` lists the CASEs; the first digits suffice, or the id of one of its events (E-…). The case closes.
+    A fault that comes back opens it again; what is normal or known is not told again.
     """
     from pwflow_core.pipeline.cases.labels import mark_case, read_label, undo_decision
     from pwflow_core.pipeline.decisions.verdicts import Decider
@@ -203,12 +203,12 @@ def shelve(case_id: str, until: str, config_file: Path | None, reason: str, as_j
 
 
 @click.command(deprecated="`pwflow mark CASE --normal` says it of a whole case.")
-@click.argument("event_id", type=int)
+@click.argument("event_id", metavar="EVENT")
 @config_option
-def confirm(event_id: int, config_file: Path | None) -> None:
+def confirm(event_id: str, config_file: Path | None) -> None:
     """Say that an event is normal, so that refits learn from it.
 
-    `mart.anomaly_events` has the EVENT_ID.
+    `pwflow events` lists the EVENTs; the first digits suffice.
     """
     from pwflow_core.pipeline.decisions.confirmations import confirm_event
     from pwflow_core.plant import Plant

@@ -20,6 +20,7 @@ __all__ = ["COMMANDS"]
 
 
 @click.command()
+@click.argument("event", required=False)
 @click.option("--machine", help="Of this machine only.")
 @click.option("--regime", help="In this regime only: its key or its name.")
 @click.option("--since", metavar="TIME", help="Still going on at this day or time, or later, such as 2026-03-14.")
@@ -28,6 +29,7 @@ __all__ = ["COMMANDS"]
 @config_option
 @json_option
 def events(
+    event: str | None,
     machine: str | None,
     regime: str | None,
     since: str | None,
@@ -36,7 +38,7 @@ def events(
     config_file: Path | None,
     as_json: bool,
 ) -> None:
-    """List the events, the latest first.
+    """List the events, the latest first, or show one EVENT: its id, or the first digits of it.
 
     Times are local times of the plant, those of --json have their zone. `pwflow cases` puts events of one cause
     together.
@@ -49,6 +51,7 @@ def events(
     zone = config.schedule.timezone
     found = list_events(
         Plant.open(config),
+        event=event,
         machine=machine,
         regime=regime,
         since=None if since is None else read_until(since, zone),
@@ -71,9 +74,11 @@ def _describe(found: EventList, zone: str) -> list[str]:
     lines = [f"{count(found.n_events, 'event')}{shown}; times in {zone}"]
     for event in found.events:
         regime = label_regime(event.cluster_key, event.regime_name) or "no regime"
+        anomalies = count(event.n_readings, "anomaly", "anomalies")
+        case = f", case {event.case_id}" if event.case_id else ""
         lines.append(
-            f"  {local_time(event.started_at, zone)}  {event.machine_id}, {regime}, score {event.peak_score:.1f}, "
-            f"{count(event.n_readings, 'anomaly', 'anomalies')}{f', case {event.case_id}' if event.case_id else ''}"
+            f"  {event.event_id}  {local_time(event.started_at, zone)}  {event.machine_id}, {regime}, "
+            f"score {event.peak_score:.1f}, {anomalies}{case}"
         )
         lines.append(f"      {event.summary}")
     return lines

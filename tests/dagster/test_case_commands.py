@@ -47,7 +47,11 @@ def test_cases_are_listed_shown_and_decided_about_on_the_command_line(here, open
     shown = invoke("cases")
     assert f"{open_case}  " in shown
     assert f"`pwflow acknowledge {open_case}`" in shown
-    assert "acknowledged" in invoke("acknowledge", open_case, "--reason", "on my way")
+    event = here.query(f"SELECT event_id FROM mart.case_events WHERE case_id = '{open_case}' ORDER BY told_at")[0][0]
+    assert f"    {event}  " in invoke("cases", event), "an event stands for its case"
+    assert invoke("cases", event) == invoke("cases", open_case)
+    assert open_case in invoke("events", event)
+    assert "acknowledged" in invoke("acknowledge", event, "--reason", "on my way")
     assert state_of(here, open_case)[0] == "acknowledged"
     assert "shelved until 2026-03-01" in invoke("shelve", open_case, "2026-03-01")
     assert "a fault. Nothing learns" in invoke("mark", open_case[2:], "--fault")

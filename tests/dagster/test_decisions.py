@@ -175,6 +175,9 @@ def test_a_refused_challenger_leaves_the_slice_and_says_so_in_the_ui(plant, monk
     ]
     metadata = event.step_materialization_data.materialization.metadata
     assert (metadata["decision"].value, metadata["why"].value) == ("refused", "materialized in Dagster: it is worse")
+    [check] = [made for made in result.get_asset_check_evaluations() if made.check_name == "new_flows_are_in_use"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.description == "c0002: materialized in Dagster: it is worse"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
     assert plant.query(IN_FORCE) == [(retrained.second,)]
     last = "SELECT decision, reason FROM mart.flow_decisions WHERE cluster_key = 'c0002' ORDER BY decided_at"
     assert plant.query(last)[-2:] == [("promoted", "the new one is loud"), ("rolled_back", "pwflow rollback")]
-    event_id = 42
+    number, event_id = 10**18 + 42, "E-64002a"
     with plant.plant.warehouse.transaction() as connection:
         connection.execute(
             "INSERT INTO mart.anomaly_events BY NAME "
@@ -236,14 +239,17 @@ def test_promote_rollback_and_confirm_on_the_command_line(retrained):
             "FROM mart.anomaly_scores ORDER BY ts LIMIT 1",
             [event_id],
         )
-    done = pwflow("confirm", "--", str(event_id))
+        connection.execute("INSERT INTO core.event_ids VALUES (?, ?)", [number, event_id])
+    for named in (event_id, "e-6400", str(number)):
+        done = pwflow("confirm", named)
+        assert done.returncode == 0, done.stderr
     assert done.returncode == 0, done.stderr
     assert plant.query("SELECT event_id FROM core.confirmations") == [(event_id,)]
     for arguments, expected in {
         ("promote", "c0002", retrained.second): "is in use already",
         ("promote", "c0099", retrained.first): "c0001, c0002, c0003, c0004",
         ("rollback", "c0001"): "No flow of c0001 was in use before",
-        ("confirm", "5"): "got 5: look it up",
+        ("confirm", "5"): "got '5': `pwflow events` lists them",
         ("approve", "nonsense"): "got 'nonsense'",
     }.items():
         refused = pwflow(*arguments)

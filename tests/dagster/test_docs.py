@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from pwflow_core.config import PlantConfig, parse_config
-from pwflow_core.warehouse import PUBLIC_TABLES, describe_table, read_sql
+from pwflow_core.warehouse import PUBLIC_TABLES, describe_published, read_sql
 from pwflow_dagster.cli import main
 from pwflow_dagster.reference import make_reference
 from tests.dagster.conftest import VERDICT, add_verdict
@@ -202,7 +202,7 @@ def test_every_column_of_the_public_tables_is_documented_as_it_is():
         for table in PUBLIC_TABLES:
             section = page.split(f"## `mart.{table}`")[1].split("\n#")[0]
             documented = re.findall(r"^\| `(\w+)` \| ([\w() ,\[\]]+) \| (.+) \|$", section, re.MULTILINE)
-            columns = describe_table(connection, "mart", table)
+            columns = describe_published(connection, table)
             assert documented == [(c.name, c.type, c.description) for c in columns]
 
 

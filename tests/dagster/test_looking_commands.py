@@ -32,21 +32,26 @@ def test_ids_are_text_where_a_query_is_answered_as_json(here):
 def test_events_are_listed_by_machine_time_and_regime(here):
     with here.plant.warehouse.transaction() as connection:
         connection.execute(
-            "INSERT INTO mart.anomaly_events BY NAME FROM (VALUES (?::BIGINT, 'M1', 'c0001', "
+            "INSERT INTO mart.anomaly_events BY NAME FROM (VALUES ('E-0f1e2d', 'M1', 'c0001', "
             "TIMESTAMP '2026-01-06 10:00', TIMESTAMP '2026-01-06 11:00', TIMESTAMP '2026-01-06 11:00', 4.2, 5, "
             "['spindle_load'], 'M1: spindle_load')) AS made (event_id, machine_id, cluster_key, started_at, ended_at, "
-            "lasted_until, peak_score, n_readings, top_sensors, summary)",
-            [LARGE],
+            "lasted_until, peak_score, n_readings, top_sensors, summary)"
         )
+        connection.execute("INSERT INTO core.event_ids VALUES (?, 'E-0f1e2d')", [LARGE])
     known = here.query("SELECT event_id, machine_id, cluster_key, started_at::VARCHAR FROM mart.anomaly_events")
     every = json.loads(invoke("events", "--json", "--most", 1000))
     assert every["n_events"] == len(known)
-    assert {event["event_id"] for event in every["events"]} == {str(row[0]) for row in known}
+    assert {event["event_id"] for event in every["events"]} == {row[0] for row in known}
+    for named in ("E-0f1e2d", "e-0f1e", str(LARGE)):
+        [one] = json.loads(invoke("events", named, "--json"))["events"]
+        assert (one["event_id"], one["peak_score"]) == ("E-0f1e2d", 4.2)
+    assert "  E-0f1e2d  2026-01-06 10:00  M1, c0001, score 4.2" in invoke("events", "E-0f1e2d")
+    assert json.loads(invoke("events", "E-zzz", "--json", code=1))["error"]["kind"] == "UnknownEventError"
     assert all(event["started_at"].endswith("+00:00") for event in every["events"])
     for option, place in (("--machine", 1), ("--regime", 2)):
         for value in {row[place] for row in known}:
             found = json.loads(invoke("events", "--json", "--most", 1000, option, value))["events"]
-            assert {event["event_id"] for event in found} == {str(row[0]) for row in known if row[place] == value}
+            assert {event["event_id"] for event in found} == {row[0] for row in known if row[place] == value}
     assert json.loads(invoke("events", "--json", "--since", "2100-01-01"))["events"] == []
     assert json.loads(invoke("events", "--json", "--until", "2000-01-01"))["events"] == []
     refused = json.loads(invoke("events", "--json", "--machine", "M9", code=1))

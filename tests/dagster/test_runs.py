@@ -63,8 +63,9 @@ def test_blame_and_events_are_published_and_shown(finished):
             "(SELECT count(DISTINCT reading_id) FROM mart.sensor_contributions)"
         ).fetchall()
         [(events, strangers)] = published.execute(
-            "SELECT count(*), count(*) FILTER (event_id NOT IN (SELECT reading_id FROM mart.anomaly_scores "
-            "WHERE is_anomaly)) FROM mart.anomaly_events"
+            "SELECT count(*), count(*) FILTER (NOT EXISTS (FROM mart.anomaly_scores AS score WHERE is_anomaly "
+            "AND score.machine_id = event.machine_id AND score.ts = event.started_at "
+            "AND ends_with(score.reading_id, event_id[3:]))) FROM mart.anomaly_events AS event"
         ).fetchall()
     assert anomalies == explained > 0
     assert strangers == 0

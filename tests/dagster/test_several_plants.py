@@ -113,7 +113,9 @@ def test_a_workspace_that_cannot_be_used_says_why(two_plants):
 def test_the_ui_of_several_plants_needs_a_home_that_they_share(two_plants, monkeypatch):
     refused = CliRunner().invoke(main, ["ui", "--workspace", "workspace.yaml"])
     assert refused.exit_code == 1
-    assert re.search(r"Expected DAGSTER_HOME to be the full path .* got none: set it, such as /", refused.output)
+    assert re.search(
+        r"Expected DAGSTER_HOME to be the full path .* got none: set it, such as DAGSTER_HOME=/", refused.output
+    )
     both = CliRunner().invoke(main, ["ui", "--workspace", "workspace.yaml", "--config", "mill/pwflow.toml"])
     assert "one of --config, for one plant, and --workspace, for all" in both.output
     started = []

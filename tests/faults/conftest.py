@@ -54,12 +54,18 @@ _SHARES = {
     ("mart.cluster_health", "evidence"): "coalesce(evidence, share)",
     ("mart.cluster_health", "threshold"): "coalesce(threshold, share_threshold)",
 }
+_NUMBERS = {
+    (table, "event_id"): "('0x' || substr(event_id, 3))::BIGINT"
+    for table in ("mart.anomaly_events", "core.confirmations")
+}
+"""Ids of events were numbers; of their readings, whose last digits stand in the id."""
 RELEASE_0_1 = OldLayout(
     Path(__file__).with_name("release_0_1.sql"),
     {("core.calibration", "company"): "2 * tail_dependence", ("core.calibration_steps", "log_density"): "conformity"}
-    | _SHARES,
+    | _SHARES
+    | _NUMBERS,
 )
-LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"), _SHARES)
+LAYOUT_3 = OldLayout(Path(__file__).with_name("layout_3.sql"), _SHARES | _NUMBERS)
 OLD_LAYOUTS = {"release 0.1": RELEASE_0_1, "layout 3": LAYOUT_3}
 
 _SEEN = """

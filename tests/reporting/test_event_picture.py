@@ -22,4 +22,4 @@ def test_the_picture_of_an_event_is_a_png_with_score_and_sensors(unchanged_plant
 
 
 def test_an_event_that_is_gone_has_no_picture(unchanged_plant):
-    assert draw_event(unchanged_plant, -1, "en") is None
+    assert draw_event(unchanged_plant, "E-000000", "en") is None

@@ -31,7 +31,7 @@ def append_entries(
     changes: Sequence[Change],
     *,
     records: Mapping[str, Record],
-    events: Mapping[int, Mapping[str, Any]],
+    events: Mapping[str, Mapping[str, Any]],
     sentences: Mapping[str, str],
     run_id: str | None,
     now: datetime,

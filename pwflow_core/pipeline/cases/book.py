@@ -146,7 +146,7 @@ class CaseBook:
             elder, younger = sorted((record, self._record_of(twin)), key=lambda r: (r.case.since, r.case.case_id))
             self._merge(younger, elder, time, "both go on together and blame the same")
 
-    def _judge_whole(self, event_id: int, time: datetime) -> None:
+    def _judge_whole(self, event_id: str, time: datetime) -> None:
         """Judge an event that is over as a whole: it leaves its case if it fits another one, and that one no more."""
         found = [(r, s) for r in self.records for s in r.case.sightings if s.event_id == event_id]
         if not found or found[0][1].is_over or found[0][1].ended_at + self.rules.gap != time:
@@ -322,4 +322,4 @@ class _Climb:
 
 @dataclass(frozen=True)
 class _End:
-    event_id: int
+    event_id: str

@@ -69,7 +69,7 @@ class Sighting:
         head_blame: The same of the head.
     """
 
-    event_id: int
+    event_id: str
     machine_id: str
     started_at: datetime
     told_at: datetime

@@ -133,7 +133,7 @@ def derive_cases(plant: Plant, *, by: Decider) -> CasesSummary:
     return CasesSummary(n_cases, n_active, len(book.told), tuple(made), plant.config.cases.flood)
 
 
-def _find_grown(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
+def _find_grown(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return which events were told before, by the ids that they have now: they overlap one that was told."""
     rows = connection.execute(
         "SELECT fresh.event_id, arg_max(told.event_id, told.told_at) FROM fresh_events AS fresh "
@@ -174,11 +174,11 @@ def _open_book(
 
 
 def _bring_up_to_date(
-    book: CaseBook, events: Mapping[int, Mapping[str, Any]], grown: Mapping[int, int]
+    book: CaseBook, events: Mapping[str, Mapping[str, Any]], grown: Mapping[str, str]
 ) -> list[Sighting]:
     """Return the events that were told and went on, as they are now; what was told of their beginning stays."""
     known = {s.event_id: s for record in book.records for s in record.case.sightings}
-    found: dict[int, Sighting] = {}
+    found: dict[str, Sighting] = {}
     for event_id, told_id in grown.items():
         before, now = found.get(told_id, known.get(told_id)), to_sighting(dict(events[event_id]))
         if before is None:
@@ -202,7 +202,7 @@ def _bring_up_to_date(
 def _write(
     connection: duckdb.DuckDBPyConnection,
     book: CaseBook,
-    events: Mapping[int, Mapping[str, Any]],
+    events: Mapping[str, Mapping[str, Any]],
     before: Mapping[str, Severity],
     interval: float,
     timezone: str,
@@ -341,7 +341,7 @@ def _total_blame(record: Record) -> dict[str, float]:
 def _write_events(
     connection: duckdb.DuckDBPyConnection,
     records: Sequence[Record],
-    events: Mapping[int, Mapping[str, Any]],
+    events: Mapping[str, Mapping[str, Any]],
     verdicts: Mapping[str, str],
 ) -> None:
     owner = {s.event_id: record.case.case_id for record in records for s in record.case.sightings}

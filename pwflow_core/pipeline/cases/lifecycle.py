@@ -178,7 +178,7 @@ def alarm_seconds(case: Case, interval_seconds: float) -> float:
 
 
 def describe_case(
-    case: Case, summaries: Mapping[int, str], verdicts: Mapping[str, str], interval_seconds: float
+    case: Case, summaries: Mapping[str, str], verdicts: Mapping[str, str], interval_seconds: float
 ) -> str:
     """Return what a case is about, as a sentence.
 

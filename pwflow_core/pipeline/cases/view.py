@@ -11,6 +11,7 @@ import duckdb
 
 from pwflow_core.errors import UnknownCaseError, list_few
 from pwflow_core.pipeline.cases.storage import fetch_rows
+from pwflow_core.pipeline.decisions.event_ids import find_event, is_event_id
 from pwflow_core.pipeline.readings.nights import begin_of
 from pwflow_core.warehouse import fetch_value
 
@@ -44,7 +45,7 @@ class CaseRow:
     n_readings: int
     alarm_seconds: float
     peak_score: float | None
-    worst_event_id: int | None
+    worst_event_id: str | None
     verdict_ids: tuple[str, ...]
     n_reopened: int
     closed_at: datetime | None
@@ -195,11 +196,14 @@ def read_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> CaseHistor
 
 
 def find_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> str:
-    """Return the whole id of a case by its first digits, with or without the K in front.
+    """Return the whole id of a case by its first digits, with or without the K in front, or by one of its events.
 
     Raises:
         UnknownCaseError: The case does not exist, or the first digits fit several.
+        UnknownEventError: The event does not exist, or the first digits fit several.
     """
+    if is_event_id(case_id):
+        return _find_case_of(connection, find_event(connection, case_id))
     match = _ID.fullmatch(case_id.strip())
     rows = connection.execute(
         "SELECT case_id FROM mart.cases WHERE starts_with(case_id, $start) ORDER BY case_id",
@@ -217,6 +221,13 @@ def find_case(connection: duckdb.DuckDBPyConnection, case_id: str) -> str:
         f"Expected the id of a case in mart.cases ({list_few([row[0] for row in known]) or 'none goes on'}), got "
         f"{case_id[:80]!r}: `pwflow cases` lists them."
     )
+
+
+def _find_case_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> str:
+    found = fetch_value(connection, "SELECT case_id FROM mart.case_events WHERE event_id = ?", [event_id])
+    if found is None:
+        raise UnknownCaseError(f"{event_id} is in no case yet: the next `pwflow run` puts it into one.")
+    return str(found)
 
 
 def next_step_of(case: CaseRow) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pwflow_core.errors import UnknownEventError
+from pwflow_core.pipeline.decisions.event_ids import find_event
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import insert_row, utc_now
 
@@ -30,28 +31,34 @@ class Confirmation:
     machine_id: str
     started_at: datetime
     ended_at: datetime
-    event_id: int
+    event_id: str
     confirmed_by: str
 
 
-def confirm_event(plant: Plant, event_id: int, *, confirmed_by: str) -> Confirmation:
+def confirm_event(plant: Plant, event_id: str, *, confirmed_by: str) -> Confirmation:
     """Confirm an event as normal: a refit may learn from its readings. Its alarms stay what they are.
 
     The time is kept, once, not the event: events are derived again from the scores.
 
+    Arguments:
+        plant: The plant.
+        event_id: The event, or its first digits.
+        confirmed_by: Who says so.
+
     Raises:
-        UnknownEventError: There is no such event.
+        UnknownEventError: There is no such event, or it is one no more.
     """
     with plant.warehouse.transaction() as connection:
+        found = find_event(connection, event_id)
         row = connection.execute(
-            "SELECT machine_id, started_at, ended_at FROM mart.anomaly_events WHERE event_id = ?", [event_id]
+            "SELECT machine_id, started_at, ended_at FROM mart.anomaly_events WHERE event_id = ?", [found]
         ).fetchone()
         if row is None:
             raise UnknownEventError(
-                f"Expected the event_id of an event in mart.anomaly_events, got {event_id}: look it up with "
-                '`pwflow sql "SELECT event_id, summary FROM mart.anomaly_events ORDER BY started_at DESC LIMIT 20"`.'
+                f"{found} was told, but the scores as they are now have no event there: `pwflow mark {found} --normal` "
+                "says it of its case."
             )
-        made = Confirmation(row[0], row[1], row[2], event_id, confirmed_by)
+        made = Confirmation(row[0], row[1], row[2], found, confirmed_by)
         known = connection.execute(
             "SELECT 1 FROM core.confirmations WHERE machine_id = ? AND started_at = ? AND ended_at = ?",
             [made.machine_id, made.started_at, made.ended_at],

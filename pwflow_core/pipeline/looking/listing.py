@@ -9,6 +9,7 @@ import duckdb
 
 from pwflow_core.errors import UnknownClusterError, UnknownMachineError, list_few
 from pwflow_core.pipeline.cases.storage import fetch_rows
+from pwflow_core.pipeline.decisions.event_ids import find_event
 from pwflow_core.pipeline.regimes.naming import read_names
 from pwflow_core.plant import Plant
 
@@ -19,7 +20,7 @@ __all__ = ["EventList", "ListedEvent", "ListedRegime", "list_events", "list_regi
 class ListedEvent:
     """A row of `mart.anomaly_events` with its case and the name of its regime; times are UTC."""
 
-    event_id: int
+    event_id: str
     case_id: str | None
     machine_id: str
     started_at: datetime
@@ -72,6 +73,7 @@ class ListedRegime:
 def list_events(
     plant: Plant,
     *,
+    event: str | None = None,
     machine: str | None = None,
     regime: str | None = None,
     since: datetime | None = None,
@@ -82,6 +84,7 @@ def list_events(
 
     Arguments:
         plant: The plant.
+        event: This event only, by its id or its first digits.
         machine: Of this machine only.
         regime: In this regime only, by its key or its name.
         since: That were still going on at this time or later, UTC.
@@ -89,11 +92,13 @@ def list_events(
         most: Most events to return.
 
     Raises:
+        UnknownEventError: The event does not exist.
         UnknownMachineError: The machine does not exist.
         UnknownClusterError: The regime does not exist.
     """
     with plant.warehouse.snapshot() as connection:
         conditions = {
+            "event": None if event is None else find_event(connection, event),
             "machine": None if machine is None else _find_machine(connection, machine),
             "regime": None if regime is None else _find_regime(connection, regime),
             "since": since,
@@ -118,7 +123,8 @@ def list_events(
                 FROM mart.regime_names
                 GROUP BY cluster_key
             ) AS regimes USING (cluster_key)
-            WHERE ($machine::VARCHAR IS NULL OR event.machine_id = $machine)
+            WHERE ($event::VARCHAR IS NULL OR event.event_id = $event)
+              AND ($machine::VARCHAR IS NULL OR event.machine_id = $machine)
               AND ($regime::VARCHAR IS NULL OR event.cluster_key = $regime)
               AND ($since::TIMESTAMP IS NULL OR event.ended_at >= $since::TIMESTAMP)
               AND ($until::TIMESTAMP IS NULL OR event.started_at < $until::TIMESTAMP)

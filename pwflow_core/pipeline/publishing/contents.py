@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from pwflow_core.pipeline.source.source import read_source
-from pwflow_core.warehouse import PUBLIC_TABLES, fetch_value, quote_columns, quote_identifier
+from pwflow_core.warehouse import PUBLIC_TABLES, READING_ID, fetch_value, quote_columns, quote_identifier
 from pwflow_core.warehouse.days import on_days
 
 __all__ = [
@@ -78,6 +78,7 @@ def read_contents(connection: duckdb.DuckDBPyConnection, before: Manifest) -> Co
     sensors = [sensor.name for sensor in read_source(connection).sensors]
     sources = {"readings": f"SELECT {quote_columns([*_READING_COLUMNS, *sensors])} FROM core.readings"}
     sources |= {table: f"SELECT * FROM mart.{quote_identifier(table)}" for table in PUBLIC_TABLES}
+    sources |= {table: f"SELECT * REPLACE ({READING_ID} AS reading_id) FROM ({sources[table]})" for table in DAILY}
     sources |= {view: _compute(connection, view, sources[view]) for view in _views(connection)}
     days = dict(connection.execute("SELECT day::VARCHAR, changed_at::VARCHAR FROM core.changed_days").fetchall())
     changed = sorted(

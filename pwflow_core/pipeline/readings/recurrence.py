@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from pwflow_core.errors import RegimeError, UnknownStretchError
+from pwflow_core.errors import RegimeError, UnknownStretchError, count
 from pwflow_core.pipeline.readings.training_rows import select_training_rows, training_window
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
@@ -104,7 +104,9 @@ def screen_history(plant: Plant) -> list[Stretch]:
                 insert_row(connection, "mart.unusual_stretches", values)
         kept = open_stretches(connection)
     n_readings = sum(stretch.n_readings for stretch in kept)
-    _log.info("%d stretches, %s readings, are unlike the rest of the history", len(kept), f"{n_readings:,}")
+    if kept:
+        found_now = count(len(kept), "stretch", "stretches"), count(n_readings, "reading")
+        _log.info("unlike the rest of the history: %s, %s", *found_now)
     return kept
 
 

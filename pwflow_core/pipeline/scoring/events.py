@@ -16,7 +16,7 @@ from pwflow_core.pipeline.readings.features import read_features
 from pwflow_core.pipeline.readings.rate import DEFAULT_GAP_INTERVALS, RARE_FACTOR
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
-from pwflow_core.warehouse import quote_literal, read_sql, registered, run_script
+from pwflow_core.warehouse import mint_event_ids, quote_literal, read_sql, registered, run_script
 
 __all__ = ["Event", "EventsSummary", "derive_events", "find_events", "worst_events"]
 
@@ -70,7 +70,7 @@ def derive_events(plant: Plant) -> EventsSummary:
             "segment_columns": list(read_source(connection).segments),
         }
         script = read_sql(__package__, "event_rule.sql")
-        script += read_sql(__package__, "events.sql", joint=quote_literal(SEGMENT_JOINT))
+        script += read_sql(__package__, "events.sql", joint=quote_literal(SEGMENT_JOINT), event_ids=mint_event_ids())
         run_script(connection, script, values)
         n_events, n_machines, n_anomalies = connection.execute(
             "SELECT count(*), count(DISTINCT machine_id), coalesce(sum(n_readings), 0)::BIGINT FROM mart.anomaly_events"

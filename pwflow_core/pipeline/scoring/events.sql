@@ -64,11 +64,11 @@ SELECT
     ) AS number
 FROM spaced;
 
-CREATE TEMP TABLE events AS
+CREATE TEMP TABLE found AS
 SELECT
     machine_id,
     number,
-    arg_min(reading_id, ts) AS event_id,
+    arg_min(reading_id, ts) AS reading_id,
     min(ts) AS started_at,
     max(ts) AS ended_at,
     max(anomaly_score) AS peak_score,
@@ -83,6 +83,13 @@ HAVING is_event(
     $min_readings,
     $rare_factor
 );
+
+CREATE TEMP TABLE first_anomalies AS SELECT reading_id, started_at AS ts FROM found;
+
+/*event_ids*/
+
+CREATE TEMP TABLE events AS
+SELECT ids.event_id, found.* EXCLUDE (reading_id) FROM found JOIN core.event_ids AS ids USING (reading_id);
 
 -- Each sensor's blame over the event, and what it read when it was furthest from what was expected.
 CREATE TEMP TABLE blame AS

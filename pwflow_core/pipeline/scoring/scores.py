@@ -222,4 +222,4 @@ def _log_summary(summary: ScoresSummary, min_rows: int) -> None:
             list_few(summary.extrapolated),
             rate.alpha,
         )
-    _log.info("%s readings derived, %d anomalies in all", f"{summary.n_derived:,}", summary.n_anomalies)
+    _log.info("%s readings derived, %s anomalies in all", f"{summary.n_derived:,}", f"{summary.n_anomalies:,}")

@@ -67,7 +67,7 @@ class CasesPage:
         return {card.case_id: card for card in (*self.closed, *self.new, *self.going_on, *self.to_decide)}
 
 
-def make_cases(facts: PlantFacts, charts: Mapping[int, Chart], texts: Texts) -> CasesPage:
+def make_cases(facts: PlantFacts, charts: Mapping[str, Chart], texts: Texts) -> CasesPage:
     """Make the page.
 
     Arguments:
@@ -104,7 +104,7 @@ def make_cases(facts: PlantFacts, charts: Mapping[int, Chart], texts: Texts) -> 
     )
 
 
-def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[int, Chart], texts: Texts) -> CaseCard:
+def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[str, Chart], texts: Texts) -> CaseCard:
     state = texts.label("case_state", case.state)
     if case.label is not None:
         state = texts("case.labelled", state=state, label=case.label_kind or texts.label("case_label", case.label))

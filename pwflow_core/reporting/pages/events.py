@@ -38,7 +38,7 @@ class BlameRow:
 class EventCard:
     """One event in full."""
 
-    event_id: int
+    event_id: str
     machine: str
     started: str
     sentence: str
@@ -55,7 +55,7 @@ class EventCard:
 class ListedEvent:
     """One event in the table."""
 
-    event_id: int
+    event_id: str
     is_shown: bool
     machine: str
     started: str
@@ -87,7 +87,7 @@ class EventsPage:
 
 
 def make_events(
-    facts: PlantFacts, details: Mapping[int, EventFacts], bands: Mapping[int, Mapping[str, Band]], texts: Texts
+    facts: PlantFacts, details: Mapping[str, EventFacts], bands: Mapping[str, Mapping[str, Band]], texts: Texts
 ) -> EventsPage:
     """Make the page.
 

@@ -228,7 +228,7 @@ def _changes(facts: PlantFacts, texts: Texts) -> list[Change]:
     return [Change(texts(f"change.{label}"), *pair) for label, *pair in zip(labels, now, before, strict=True)]
 
 
-def _news(facts: PlantFacts, listed: Mapping[int, ListedEvent], texts: Texts) -> list[News]:
+def _news(facts: PlantFacts, listed: Mapping[str, ListedEvent], texts: Texts) -> list[News]:
     news = [
         News(
             " · ".join(

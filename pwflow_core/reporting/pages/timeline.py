@@ -18,7 +18,7 @@ __all__ = ["make_timeline", "scale_keys"]
 _MOST_MARKS = 120
 
 
-def make_timeline(facts: PlantFacts, machines: Sequence[str], listed: Mapping[int, ListedEvent], texts: Texts) -> Chart:
+def make_timeline(facts: PlantFacts, machines: Sequence[str], listed: Mapping[str, ListedEvent], texts: Texts) -> Chart:
     """Draw the timeline of some machines.
 
     Arguments:

@@ -52,7 +52,7 @@ def make_sighting(
     started = START + hour * HOUR
     blame = blame or {"flow": 1.0}
     return Sighting(
-        event_id=int(hour * 3600) * 10 + int(machine[-1]),
+        event_id=f"E-{int(hour * 3600) * 10 + int(machine[-1])}",
         machine_id=machine,
         started_at=started,
         told_at=started + MINUTE,

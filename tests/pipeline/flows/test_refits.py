@@ -392,8 +392,8 @@ def test_gains_from_one_time_block_prove_nothing():
 
 
 def test_only_an_event_that_is_there_can_be_confirmed(trained_plant):
-    with pytest.raises(UnknownEventError, match=r"event_id of an event in mart.anomaly_events, got 42: look it up"):
-        confirm_event(trained_plant, 42, confirmed_by="Ada")
+    with pytest.raises(UnknownEventError, match=r"such as E-3f9a2c, got '42': `pwflow events` lists them"):
+        confirm_event(trained_plant, "42", confirmed_by="Ada")
 
 
 def test_a_machine_under_suspicion_is_neither_learned_from_nor_calibrated_on(trained_plant):

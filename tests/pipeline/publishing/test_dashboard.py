@@ -10,9 +10,6 @@ import matplotlib as mpl
 import pytest
 import yaml
 
-from pwflow_core.pipeline.publishing.publishing import publish_warehouse
-from pwflow_core.pipeline.scoring.contributions import explain_anomalies
-from pwflow_core.pipeline.scoring.events import derive_events
 from tests.conftest import query
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -23,14 +20,6 @@ import duckdb, json, sys
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
     print([len(connection.execute(query).description) for query in json.load(sys.stdin)])
 """
-
-
-@pytest.fixture
-def published(trained_plant):
-    explain_anomalies(trained_plant)
-    derive_events(trained_plant)
-    with duckdb.connect(str(publish_warehouse(trained_plant).path), read_only=True) as connection:
-        yield connection
 
 
 def as_grafana_sends(sql, start, end, machines):

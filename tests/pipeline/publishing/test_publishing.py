@@ -12,7 +12,14 @@ import pytest
 
 from pwflow_core.errors import NotFittedError, QueryError, WarehouseDamagedError
 from pwflow_core.pipeline.publishing import publishing
-from pwflow_core.pipeline.publishing.contents import Manifest, identify, read_contents, read_manifest, write_manifest
+from pwflow_core.pipeline.publishing.contents import (
+    DAILY,
+    Manifest,
+    identify,
+    read_contents,
+    read_manifest,
+    write_manifest,
+)
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.publishing.querying import query_published
 from pwflow_core.pipeline.source.ingest import ingest_files
@@ -77,13 +84,19 @@ def test_readers_go_on_while_new_copies_are_published(trained_plant):
     assert after == before + 60
 
 
+def as_published(query, table):
+    """Return a query on the rows of a table with ids of readings as text."""
+    text = f"(SELECT * REPLACE ('R-' || printf('%016x', reading_id) AS reading_id) FROM mart.{table})"
+    return query.replace(f"mart.{table}", text) if table in DAILY else query
+
+
 def test_the_copy_holds_the_public_tables_as_they_are(trained_plant):
     summary = publish_warehouse(trained_plant)
     tables = {name for (name,) in published(trained_plant, "SELECT table_name FROM duckdb_tables()")}
     assert tables == {"readings", *PUBLIC_TABLES} == set(summary.n_rows)
     for table in PUBLIC_TABLES:
         checksum = f"SELECT count(*), sum(hash(t)) FROM mart.{table} AS t"
-        assert published(trained_plant, checksum) == query(trained_plant, checksum)
+        assert published(trained_plant, checksum) == query(trained_plant, as_published(checksum, table))
         assert summary.n_rows[table] == query(trained_plant, checksum)[0][0]
     assert summary.size_bytes == trained_plant.config.published_path.stat().st_size
 
@@ -135,7 +148,7 @@ def test_a_copy_that_does_not_hold_what_the_warehouse_holds_is_written_from_noth
     write_manifest(folder, replace(read_manifest(folder), file=identify(target)))
     publish_warehouse(trained_plant)
     checksum = "SELECT count(*), sum(hash(t)) FROM mart.anomaly_scores AS t"
-    assert published(trained_plant, checksum) == query(trained_plant, checksum)
+    assert published(trained_plant, checksum) == query(trained_plant, as_published(checksum, "anomaly_scores"))
 
 
 def test_a_copy_that_lost_a_row_while_it_was_written_does_not_take_the_place_of_the_one_in_use(

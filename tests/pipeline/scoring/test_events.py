@@ -74,7 +74,7 @@ def test_an_event_has_start_end_peak_regime_and_sensors(plant):
     add_minutes(plant, range(50, 60), {}, cluster_key="c0009")
     derive_events(plant)
     [event] = frame(plant, EVENTS).itertuples()
-    assert event.event_id == 10
+    assert event.event_id == "E-00000a"
     assert (event.machine_id, event.segment, event.cluster_key) == ("M2", "B", "c0003")
     assert (event.started_at, event.ended_at) == (START + timedelta(minutes=10), START + timedelta(minutes=11))
     assert (event.peak_score, event.n_readings) == (5.5, 2)
@@ -125,7 +125,7 @@ def test_a_lone_anomaly_is_an_event_only_if_it_is_a_hundred_times_rarer_than_alp
     assert summaries(plant) == [
         "M2, recipe B: bearing temperature 81.4 °C where 64 to 69 °C was expected, in one reading"
     ]
-    assert frame(plant, EVENTS).event_id.tolist() == [50]
+    assert frame(plant, EVENTS).event_id.tolist() == ["E-000032"]
 
 
 def test_the_fewest_readings_of_an_event_are_configured(make_plant):
@@ -146,6 +146,27 @@ def test_an_event_that_goes_on_keeps_its_identifier(plant):
     assert after.event_id.tolist() == before.event_id.tolist()
     assert after.started_at.tolist() == before.started_at.tolist()
     assert after.n_readings.tolist() == [4]
+
+
+def test_no_two_events_have_one_id_and_none_gets_that_of_another(plant):
+    """Six digits are short, not rare: of two events with the same, the one that was there first has them."""
+
+    def give_same_digits(reading):
+        with plant.warehouse.transaction() as connection:
+            for table in ("mart.anomaly_scores", "mart.sensor_contributions"):
+                connection.execute(
+                    f"UPDATE {table} SET reading_id = ?::BIGINT * 16777216 + 4660 WHERE reading_id = ?", 2 * [reading]
+                )
+
+    add_minutes(plant, range(300), [100, 101, 200, 201])
+    give_same_digits(100)
+    give_same_digits(200)
+    derive_events(plant)
+    assert frame(plant, EVENTS).event_id.tolist() == ["E-001234", "E-00000000c8001234"]
+    add_minutes(plant, range(-20, 0), [-10, -9])
+    give_same_digits(310)
+    derive_events(plant)
+    assert frame(plant, EVENTS).event_id.tolist() == ["E-0000000136001234", "E-001234", "E-00000000c8001234"]
 
 
 def test_deriving_twice_changes_nothing(plant):
