@@ -34,7 +34,7 @@ DECISIONS = "SELECT count(*) FROM mart.flow_decisions WHERE cluster_key = ?"
 PROPOSED = "SELECT verdict_id FROM mart.drift_verdicts WHERE verdict = 'new_regime' AND status = 'open' ORDER BY night"
 EVENTS = """
     SELECT event_id FROM mart.anomaly_events
-    WHERE n_readings BETWEEN 10 AND 60 AND summary LIKE '% and % was expected%'
+    WHERE n_readings BETWEEN 10 AND 60 AND summary LIKE '%coolant% and coolant% was expected%'
     ORDER BY started_at DESC
 """
 MOVED = "SELECT cluster_keys[1] FROM mart.drift_verdicts WHERE verdict = 'regime_moved' ORDER BY night LIMIT 1"
