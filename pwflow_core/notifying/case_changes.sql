@@ -16,4 +16,5 @@ FROM mart.case_changes AS change
 JOIN mart.cases USING (case_id)
 WHERE list_contains($changes, change.change) AND cases.n_events > 0
   AND NOT (change.change = 'worse' AND cases.state = 'shelved')
+  AND NOT (change.change = 'merged' AND change.from_state IS NOT DISTINCT FROM 'closed') -- its end was told already
 ORDER BY change.change_number

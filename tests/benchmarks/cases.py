@@ -132,6 +132,7 @@ def measure(plant: Plant, days: int) -> Result:
 def find_fault(blame: dict[str, float], share_worn: float, faults: list[dict[str, object]]) -> str | None:
     """Return the fault that an event belongs to; None if to none."""
     ranked = sorted(blame, key=lambda sensor: (-blame[sensor], sensor))[:3]
+    ranked = [sensor for sensor in ranked if blame[sensor] >= 0.1 * sum(blame.values())] or ranked[:1]
     causes = [(str(fault["fault_id"]), set(fault["sensors"])) for fault in faults]  # type: ignore[call-overload]
     if share_worn >= 0.5:
         causes.append((WEAR, set(AGEING_END_SHIFT)))

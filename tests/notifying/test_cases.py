@@ -94,3 +94,15 @@ def test_of_a_shelved_case_nobody_hears_that_it_is_worse(make_notified, receiver
     tell(plant)
     put_case(plant, "K-1", "shelved", ("shelved", 1), ("worse", 2))
     assert tell(plant).n_new == 0
+
+
+def test_a_closed_case_that_turns_out_to_be_part_of_another_is_not_told_as_closed_again(make_notified, receiver):
+    plant = make_notified()
+    put_case(plant, "K-1", "open", ("opened", 0))
+    tell(plant)
+    put_case(plant, "K-1", "closed", ("closed", 9))
+    tell(plant)
+    put_case(plant, "K-1", "merged", ("merged", 30))
+    with plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.case_changes SET from_state = 'closed' WHERE change = 'merged'")
+    assert tell(plant).n_new == 0

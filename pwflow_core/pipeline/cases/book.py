@@ -193,13 +193,13 @@ class CaseBook:
         self._touch(record)
         self.told.append(Told(record.case.case_id, finding=finding))
         if finding.is_common:
-            self._gather(record, finding.told_at)
+            self._gather(record, finding)
 
-    def _gather(self, common: Record, time: datetime) -> None:
-        """Give the case of a regime that moved what it explains of what was told before."""
-        for record in [r for r in self.records if r.is_active and r.label is None and not r.case.is_common]:
-            for sighting in explained_before(common.case, record.case):
-                self._move(sighting, record, common.case, time)
+    def _gather(self, common: Record, finding: Finding) -> None:
+        """Give the case of a regime that moved what it explains of what was told before, in closed cases too."""
+        for record in [r for r in self.records if r.merged_into is None and r.label is None and not r.case.is_common]:
+            for sighting in explained_before(common.case, finding.since, record.case):
+                self._move(sighting, record, common.case, finding.told_at)
 
     def _may_go_on(self, record: Record, time: datetime) -> bool:
         """Whether a case goes on, or closed so late that the same belongs to it."""

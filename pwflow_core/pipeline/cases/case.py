@@ -27,6 +27,8 @@ Blame = Mapping[str, float]
 
 FAINTEST = 4.0
 """Anomaly score that counts as the strongest of a case whose events are fainter."""
+FEWEST = 5
+"""Number of anomalies that an event of a case has where none is over yet."""
 _DIGITS = 6
 
 
@@ -194,6 +196,11 @@ class Case:
     def usual_peak(self) -> float:
         """Median of the largest anomaly scores of its events, as far as they are known."""
         return median([s.known_peak for s in self.sightings] or [FAINTEST])
+
+    @property
+    def usual_size(self) -> float:
+        """Median number of anomalies of its events that are over."""
+        return median([s.n_readings for s in self.sightings if s.is_over] or [FEWEST])
 
     def without(self, sighting: Sighting) -> Case:
         """Return the case as it would be without an event."""

@@ -26,6 +26,7 @@ from pwflow_core.pipeline.cases.lifecycle import (
     weigh_case,
     worst_sighting,
 )
+from pwflow_core.pipeline.cases.moves import HEAD_START
 from pwflow_core.pipeline.cases.similarity import Profile, most_similar
 from pwflow_core.pipeline.cases.storage import (
     fetch_rows,
@@ -150,18 +151,24 @@ def _open_book(
     findings: Sequence[tuple[Finding, str]],
     timezone: str,
 ) -> CaseBook:
-    """Return the book with the cases that go on, or closed so late that what is new may belong to them."""
+    """Return the book with the cases that go on, or closed so late that what is new may belong to them.
+
+    Those that were seen since a regime moved belong to them as well: its verdict may explain their events.
+    """
     times = [s.started_at for s in sightings] + [finding.since for finding, _ in findings]
     oldest = min(times, default=None)
+    moved = min((finding.since - HEAD_START for finding, _ in findings if finding.is_common), default=None)
     rows = connection.execute(
         "SELECT case_id, since FROM mart.cases JOIN core.case_profiles USING (case_id) "
         "WHERE state IN ('open', 'acknowledged', 'shelved') OR (state = 'closed' AND last_seen + to_microseconds("
-        "(1e6 * $wall * greatest($comeback, $patience * pause_seconds))::BIGINT) >= $oldest::TIMESTAMP)",
+        "(1e6 * $wall * greatest($comeback, $patience * pause_seconds))::BIGINT) >= $oldest::TIMESTAMP) "
+        "OR (state = 'closed' AND last_seen >= $moved::TIMESTAMP)",
         {
             "wall": _WALL_TIME,
             "comeback": rules.comeback.total_seconds(),
             "patience": rules.patience,
             "oldest": oldest,
+            "moved": moved,
         },
     ).fetchall()
     every = [finding for finding, _ in read_findings(connection, timezone, with_known=True)]

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from pwflow_core.pipeline.cases.case import FAINTEST, Blame, Case, Rules, Sighting, cosine, ratio
+from pwflow_core.pipeline.cases.case import FAINTEST, Case, Rules, Sighting, cosine, ratio
 from pwflow_core.pipeline.cases.clock import RunningTime
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
     "MUCH_ALIKE",
     "SUDDEN",
     "choose_case",
+    "explained_share",
     "find_climb",
     "find_twin",
-    "is_explained",
     "measure_likeness",
     "measure_pause",
     "rate_case",
@@ -35,22 +35,18 @@ __all__ = [
 
 ENOUGH_ALIKE = 0.5
 """Cosine of two blames from which they overlap."""
-MUCH_ALIKE = 0.8
-"""The same of the cases themselves, from which they are one."""
+MUCH_ALIKE = 0.9
+"""The same of the cases themselves, from which they are one, and of what comes back after its case was over."""
 SUDDEN = 4.0
 """An event this many times as strong as the strongest of a case is none of its own."""
 _FAINT = 2.0
 """An event at most this many times as strong as the usual one of a regime that moved is explained by the move."""
 _FEWEST_TURNS = 4
 """Events of two cases that change so often from one to the other take turns."""
-_NOT_AT_ALL = 0.3
-"""Cosine below which an event that is over has nothing of what a moved regime blames; half of it for a head."""
-_BONUS = 0.3
-"""By how much more an event that a move explains is alike."""
-_MOST_COMPARED = 100
-"""The latest events of a common case that others are compared with."""
-_FEWEST_LIKE, _SHARE_LIKE = 3, 0.15
-"""This many of them, or such a share, have to be like an event."""
+_SHORT = 4.0
+"""The same of its number of anomalies, once it is over."""
+_PART = 0.05
+"""Share of the blame from which a sensor has a part in it."""
 
 
 def choose_case(sighting: Sighting, cases: Iterable[Case], rules: Rules, clock: RunningTime) -> Case | None:
@@ -67,50 +63,51 @@ def rate_case(sighting: Sighting, case: Case, rules: Rules, clock: RunningTime) 
     """Return how well an event fits into a case that it is not part of; None if not at all."""
     if sighting.machine_id not in case.machines:
         return None
-    alike = measure_likeness(sighting, case)
-    if alike < ENOUGH_ALIKE or _is_sudden(sighting, case) or _is_elsewhere(sighting, case, rules, clock):
-        return None
     pause = measure_pause(sighting, case, clock)
     allowed = case.comes_back_until(rules)
-    if pause > allowed:
+    alike = measure_likeness(sighting, case)
+    needed = ENOUGH_ALIKE if pause <= case.lasts_until(rules) else MUCH_ALIKE
+    if pause > allowed or alike < needed:
+        return None
+    if _is_sudden(sighting, case) or _is_elsewhere(sighting, case, rules, clock):
         return None
     return alike - 0.2 * (pause / allowed) - 0.05 * _distance(sighting, case)
 
 
 def measure_likeness(sighting: Sighting, case: Case) -> float:
-    """Return how much an event blames what a case does, 0 to 1.
+    """Return how much an event blames what a case does, 0 to 1; more if it is one of a regime that moved.
 
-    A regime that moved shows in many ways: an event in it that is as faint as the others need hardly blame what they
-    do, and belongs to the move rather than to another case that blames the same.
+    A regime that moved shows in many ways: an event that the move explains belongs to it rather than to another case
+    that blames the same, and need not be much like the others.
     """
-    shares = sighting.known_shares
-    alike = cosine(shares, case.blame)
+    alike = cosine(sighting.known_shares, case.blame)
     if not case.is_common:
         return alike
     if sighting.segment not in case.segments:
         return 0.0
-    found = [f for f in case.findings if f.is_common and sighting.cluster_key in f.keys]
-    named = max((sum(shares.get(s, 0.0) for s in f.sensors) for f in found), default=0.0)
-    if len(case.sightings) >= _FEWEST_LIKE:
-        if alike < (_NOT_AT_ALL if sighting.is_over else _NOT_AT_ALL / 2):
-            return named
-        alike = _nearest(shares, case)
-    alike = max(alike, named)
-    return max(alike + _BONUS, ENOUGH_ALIKE) if is_explained(sighting, case) else alike
+    explained = explained_share(sighting, case)
+    if explained >= ENOUGH_ALIKE:
+        return 1.0 + explained
+    return max(alike, ENOUGH_ALIKE) if explained >= _PART else alike
 
 
-def is_explained(sighting: Sighting, case: Case) -> bool:
-    """Tell whether a verdict of a case that a regime moved explains an event: one of it, and no stronger than usual."""
-    return any(
-        f.is_common and sighting.machine_id in f.machines and sighting.cluster_key in f.keys for f in case.findings
-    ) and sighting.known_peak <= _FAINT * max(case.usual_peak, FAINTEST)
+def explained_share(sighting: Sighting, case: Case) -> float:
+    """Return the share of the blame of an event that a verdict of a case on a regime that moved explains, 0 to 1.
 
-
-def _nearest(shares: Blame, case: Case) -> float:
-    """Return the mean cosine of a blame with those of the events that are most like it, a few of all."""
-    found = sorted((cosine(shares, s.known_shares) for s in case.sightings[-_MOST_COMPARED:]), reverse=True)
-    n_compared = max(_FEWEST_LIKE, math.ceil(_SHARE_LIKE * len(found)))
-    return sum(found[:n_compared]) / n_compared
+    It is what sensors have that the move blames. An event of another regime or machine is not explained, nor one that
+    is stronger or longer than usual.
+    """
+    found = [
+        f for f in case.findings if f.is_common and sighting.machine_id in f.machines and sighting.cluster_key in f.keys
+    ]
+    if not found or sighting.known_peak > _FAINT * max(case.usual_peak, FAINTEST):
+        return 0.0
+    if sighting.is_over and sighting.n_readings > _SHORT * case.usual_size:
+        return 0.0
+    moved = {sensor for finding in found for sensor in finding.sensors}
+    if case.sightings:
+        moved |= {sensor for sensor, share in case.blame.items() if share >= _PART}
+    return sum(sighting.known_shares.get(sensor, 0.0) for sensor in moved) if moved else 1.0
 
 
 def measure_pause(sighting: Sighting, case: Case, clock: RunningTime) -> timedelta:

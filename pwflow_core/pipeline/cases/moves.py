@@ -7,16 +7,16 @@ and takes from others what it explains.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pwflow_core.pipeline.cases.case import Case, Finding, Sighting, cosine, ranked_blame, ratio
-from pwflow_core.pipeline.cases.grouping import ENOUGH_ALIKE, MUCH_ALIKE, SUDDEN, is_explained, measure_likeness
+from pwflow_core.pipeline.cases.grouping import ENOUGH_ALIKE, MUCH_ALIKE, SUDDEN, explained_share
 
-__all__ = ["explain_finding", "explained_before", "same_move"]
+__all__ = ["HEAD_START", "explain_finding", "explained_before", "same_move"]
 
 _UNLIKE = 0.3
 """Cosine of the sensors of a verdict and the blame of a case below which they are about different things."""
-_HEAD_START = timedelta(days=3)
+HEAD_START = timedelta(days=3)
 """So long before a verdict has it its first alarms may come."""
 
 
@@ -65,7 +65,7 @@ def same_move(common: Case, cases: Iterable[Case]) -> list[Case]:
         and case.sightings
         and set(case.machines) <= machines
         and case.segments <= common.segments
-        and case.since >= begun - _HEAD_START
+        and case.since >= begun - HEAD_START
         and (not common.sightings or ratio(case.usual_peak, common.usual_peak) <= SUDDEN)
     ]
     found = []
@@ -73,6 +73,7 @@ def same_move(common: Case, cases: Iterable[Case]) -> list[Case]:
         own = case.blame
         if common.sightings:
             is_one = cosine(own, common.blame) >= MUCH_ALIKE
+            is_one = is_one or all(explained_share(s, common) >= ENOUGH_ALIKE for s in case.sightings)
         else:
             is_one = any(
                 other.machines != case.machines
@@ -85,14 +86,13 @@ def same_move(common: Case, cases: Iterable[Case]) -> list[Case]:
     return found
 
 
-def explained_before(common: Case, case: Case) -> list[Sighting]:
-    """Return the events of another case that a move explains and that were told before its verdict was.
+def explained_before(common: Case, since: datetime, case: Case) -> list[Sighting]:
+    """Return the events of another case that a move explains since it began, UTC, told before its verdict.
 
     Those stay that are like the rest of their case, if there is a rest.
     """
-    begun = min(finding.since for finding in common.findings if finding.is_common) - _HEAD_START
-    found = [s for s in case.sightings if s.told_at >= begun and measure_likeness(s, common) >= ENOUGH_ALIKE]
-    found = [s for s in found if is_explained(s, common)]
+    begun = since - HEAD_START
+    found = [s for s in case.sightings if s.told_at >= begun and explained_share(s, common) >= ENOUGH_ALIKE]
     rest = Case(case.case_id, [s for s in case.sightings if s not in found])
     return [s for s in found if not rest.sightings or cosine(s.known_shares, rest.blame) < MUCH_ALIKE]
 

@@ -249,6 +249,42 @@ def test_a_move_explains_faint_events_of_its_regime_and_neither_strong_ones_nor_
     assert sizes == [1, 1, 7]
 
 
+def test_a_move_takes_what_it_explains_since_it_began_out_of_closed_cases_and_nothing_from_before():
+    before = make_sighting(14, "M1", {"flow": 1.0}, segment="A", peak=5.0)
+    since = [make_sighting(h, "M1", {"flow": 0.7, "speed": 0.3}, segment="A", peak=5.0) for h in (100, 101)]
+    follows = [make_sighting(h, m, segment="A", peak=5.0) for h in (220, 221) for m in ("M1", "M2")]
+    finding = make_finding(200, ("M1", "M2"), ("flow",))
+    finding = replace(finding, since=START + 96 * HOUR)
+    book = read_history([before, *since, *follows], [finding], [START + 190 * HOUR, START + END])
+    closed, moved = cases_of(book)
+    assert [s.event_id for s in closed.case.sightings] == [before.event_id]
+    assert len(moved.case.sightings) == 6
+    assert [r.merged_into for r in book.records if r.merged_into] == [moved.case.case_id]
+
+
+def test_an_event_of_a_moved_regime_goes_to_the_move_though_another_case_blames_more_of_it_unless_it_is_long():
+    moved = [make_sighting(h, m, {"flow": 0.7, "speed": 0.3}, peak=5.0) for h in (60, 61, 62) for m in ("M1", "M2")]
+    elsewhere = [make_sighting(h, blame={"current": 1.0}, peak=5.0, key="c0002") for h in (80, 82)]
+    short = make_sighting(84, blame={"speed": 0.5, "current": 0.5}, peak=5.0)
+    long = make_sighting(86, blame={"speed": 0.5, "current": 0.5}, peak=5.0, minutes=120)
+    finding = make_finding(72, ("M1", "M2"), ("flow",), segments=("A", "B"))
+    book = read_history([*moved, *elsewhere, short, long], [finding], [START + END])
+    owner = {s.event_id: r.case.case_id for r in cases_of(book) for s in r.case.sightings}
+    assert owner[short.event_id] == owner[moved[0].event_id]
+    assert owner[long.event_id] == owner[elsewhere[0].event_id] != owner[short.event_id]
+
+
+def test_what_comes_back_after_its_case_was_over_has_to_blame_much_the_same():
+    alike = make_sighting(26, blame={"flow": 0.9, "speed": 0.1})
+    partly = make_sighting(26, blame={"flow": 0.4, "speed": 0.35, "current": 0.25})
+    assert len(cases_of(read_history([make_sighting(1), alike], [], [START + END]))) == 1
+    assert len(cases_of(read_history([make_sighting(1), partly], [], [START + END]))) == 2
+    assert (
+        len(cases_of(read_history([make_sighting(1), make_sighting(3, blame=dict(partly.blame))], [], [START + END])))
+        == 1
+    )
+
+
 def test_two_verdicts_for_one_fact_are_one_case():
     about = {"is_common": False, "segments": ("A", "B")}
     findings = [
