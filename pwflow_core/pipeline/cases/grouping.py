@@ -22,6 +22,7 @@ from pwflow_core.pipeline.cases.clock import RunningTime
 __all__ = [
     "ENOUGH_ALIKE",
     "MUCH_ALIKE",
+    "PART",
     "SUDDEN",
     "choose_case",
     "explained_share",
@@ -45,7 +46,7 @@ _FEWEST_TURNS = 4
 """Events of two cases that change so often from one to the other take turns."""
 _SHORT = 4.0
 """The same of its number of anomalies, once it is over."""
-_PART = 0.05
+PART = 0.05
 """Share of the blame from which a sensor has a part in it."""
 
 
@@ -88,7 +89,7 @@ def measure_likeness(sighting: Sighting, case: Case) -> float:
     explained = explained_share(sighting, case)
     if explained >= ENOUGH_ALIKE:
         return 1.0 + explained
-    return max(alike, ENOUGH_ALIKE) if explained >= _PART else alike
+    return max(alike, ENOUGH_ALIKE) if explained >= PART else alike
 
 
 def explained_share(sighting: Sighting, case: Case) -> float:
@@ -106,7 +107,7 @@ def explained_share(sighting: Sighting, case: Case) -> float:
         return 0.0
     moved = {sensor for finding in found for sensor in finding.sensors}
     if case.sightings:
-        moved |= {sensor for sensor, share in case.blame.items() if share >= _PART}
+        moved |= {sensor for sensor, share in case.blame.items() if share >= PART}
     return sum(sighting.known_shares.get(sensor, 0.0) for sensor in moved) if moved else 1.0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from pwflow_core.pipeline.cases.case import Case, Finding, Sighting, cosine, ranked_blame, ratio
-from pwflow_core.pipeline.cases.grouping import ENOUGH_ALIKE, MUCH_ALIKE, SUDDEN, explained_share
+from pwflow_core.pipeline.cases.grouping import ENOUGH_ALIKE, MUCH_ALIKE, PART, SUDDEN, explained_share
 
 __all__ = ["HEAD_START", "explain_finding", "explained_before", "same_move"]
 
@@ -89,8 +89,11 @@ def same_move(common: Case, cases: Iterable[Case]) -> list[Case]:
 def explained_before(common: Case, since: datetime, case: Case) -> list[Sighting]:
     """Return the events of another case that a move explains since it began, UTC, told before its verdict.
 
-    Those stay that are like the rest of their case, if there is a rest.
+    Those stay that are like the rest of their case, if there is a rest. Of a case without one, what the move has a part
+    in suffices, as for an event that fits no other case.
     """
+    if all(s.told_at >= since and explained_share(s, common) >= PART for s in case.sightings):
+        return list(case.sightings)
     begun = since - HEAD_START
     found = [s for s in case.sightings if s.told_at >= begun and explained_share(s, common) >= ENOUGH_ALIKE]
     rest = Case(case.case_id, [s for s in case.sightings if s not in found])
