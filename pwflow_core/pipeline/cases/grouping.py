@@ -47,7 +47,7 @@ _FEWEST_TURNS = 4
 _SHORT = 4.0
 """The same of its number of anomalies, once it is over."""
 PART = 0.05
-"""Share of the blame from which a sensor has a part in it."""
+"""Share of the causes of a move, or of an event, from which a sensor has a part in it."""
 
 
 def choose_case(sighting: Sighting, cases: Iterable[Case], rules: Rules, clock: RunningTime) -> Case | None:
@@ -93,7 +93,7 @@ def measure_likeness(sighting: Sighting, case: Case) -> float:
 
 
 def explained_share(sighting: Sighting, case: Case) -> float:
-    """Return the share of the blame of an event that a verdict of a case on a regime that moved explains, 0 to 1.
+    """Return which share of the causes of an event a verdict of a case on a regime that moved explains, 0 to 1.
 
     It is what sensors have that the move blames. An event of another regime or machine is not explained, nor one that
     is stronger or longer than usual.
