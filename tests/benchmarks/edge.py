@@ -1,16 +1,18 @@
-"""What scoring at the edge takes: CPU time per reading beside PyTorch, size of the bundle, start, memory.
+"""What scoring at the edge takes: CPU time per reading, beside PyTorch and ONNX Runtime, size, start and memory.
 
     python tests/benchmarks/edge.py
 
 A plant with eight regimes and D sensors is trained and exported. A process of its own opens the bundle and scores: one
 reading at a time, and a hundred machines with a reading each. Beside it the eight flows alone score the same readings,
-in NumPy and by the network of the training in PyTorch, 10,000 readings at once. Prints a Markdown table, in µs of CPU
-time per reading. Not part of the test suite: some minutes.
+in NumPy and by the network of the training in PyTorch, 10,000 at once. Their whole densities do, in NumPy and in ONNX
+Runtime, at once and one at a time. Prints a Markdown table, in µs of CPU time per reading. `--memory 10000000` scores
+so many readings instead, and prints the memory of the process on the way. Not part of the test suite: some minutes.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -110,28 +112,90 @@ def score_flows(bundle: Path, n_sensors: int, n_rows: int) -> tuple[float, float
     return seconds[0], seconds[1]
 
 
+def score_densities(bundle: Path, n_sensors: int, n_rows: int) -> list[float]:
+    """Return what the eight densities take, µs per reading: in NumPy and ONNX Runtime, at once and one at a time."""
+    from pwflow_core.modelling.density import Density
+
+    densities = [Density.from_bytes(path.read_bytes()) for path in sorted(bundle.glob("flow-*.safetensors"))]
+    scorers = [[density.evaluate for density in densities]]
+    try:
+        import onnxruntime
+
+        from pwflow_core.modelling.onnx_graph import INPUT, to_onnx
+    except ImportError:
+        print("ONNX Runtime: skipped, pwflow[onnx] is not installed", file=sys.stderr)
+    else:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        sessions = [onnxruntime.InferenceSession(to_onnx(density), options) for density in densities]
+        scorers.append([lambda X, session=session: session.run(None, {INPUT: X}) for session in sessions])
+    X = readings_of(n_rows, n_sensors, seed=2)
+    found = []
+    for scorer in scorers:
+        for batches in ([X], np.split(X[:200], 200)):
+            scorer[0](batches[0])
+            begin = time.process_time()
+            for batch in batches:
+                for score in scorer:
+                    score(batch)
+            found.append(1e6 * (time.process_time() - begin) / sum(map(len, batches)))
+    return found + [np.nan] * (4 - len(found))
+
+
+def watch_memory(bundle: Path, n_sensors: int, n_rows: int) -> None:
+    """Score readings of a hundred machines; print the memory of this process after 1, 10, 100, … times a thousand."""
+    from pwflow_core.edge import EdgeScorer
+
+    scorer, machines = EdgeScorer.open(bundle, fresh=True), [f"m{i}" for i in range(100)]
+    X = readings_of(10_000, n_sensors, seed=2)
+    print("| readings | memory, MiB | state, KiB |\n|---|---|---|")
+    shown, done = 100, 0
+    while done < n_rows:
+        at = np.full(100, START + 60_000_000 * (done // 100 + 1) + 3_600_000_000 * 24)
+        scorer.score(machines, at, X[done % 10_000 : done % 10_000 + 100])
+        done += 100
+        if done == shown or done >= n_rows:
+            status = Path("/proc/self/status").read_text().splitlines()
+            [now] = [int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")]
+            print(f"| {done:,} | {now:.1f} | {len(scorer.state()) / 1024:.1f} |", flush=True)
+            shown *= 10
+
+
 def main() -> None:
     parser = command_line(__doc__)
+    parser.add_argument("--memory", type=int, help="score so many readings, and print the memory on the way")
     parser.add_argument("--bundle", type=Path, help="score with this bundle, in this process")
     parser.add_argument("--sensors", type=int, default=8)
     parser.add_argument("--rows", type=int, default=10_000, help="readings that are scored")
     arguments = parser.parse_args()
+    if arguments.bundle and arguments.memory:
+        watch_memory(arguments.bundle, arguments.sensors, arguments.memory)
+        return
     if arguments.bundle:
         score_alone(arguments.bundle, arguments.sensors, arguments.rows)
         return
     n_rows, max_steps = (2_000, 20) if arguments.smoke else (8_000, 100)  # how well it learned costs nothing later
     n_scored = 400 if arguments.smoke else arguments.rows
+    if arguments.memory:
+        with tempfile.TemporaryDirectory() as name:
+            export(Path(name), arguments.sensors, n_rows, max_steps)
+            command = [sys.executable, "-W", "ignore", __file__, "--bundle", f"{name}/bundle"]
+            command += ["--sensors", str(arguments.sensors), "--memory", str(arguments.memory)]
+            subprocess.run(command, check=True)
+        return
     print(
-        "| D | one at a time | 100 machines | 8 flows, NumPy | 8 flows, PyTorch | bundle, KiB | start, CPU s "
-        "| memory, MiB |\n|---|---|---|---|---|---|---|---|"
+        "| D | one at a time | 100 machines | 8 flows, NumPy | 8 flows, PyTorch | 8 densities, NumPy: at once | one at "
+        "a time | ONNX Runtime: at once | one at a time | bundle, KiB | start, CPU s | memory, MiB |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for n_sensors in (8,) if arguments.smoke else (8, 32):
         with tempfile.TemporaryDirectory() as name:
             export(Path(name), n_sensors, n_rows, max_steps)
             bundle = Path(name) / "bundle"
             alone = run_alone(__file__, "--bundle", bundle, "--sensors", n_sensors, "--rows", n_scored)
-            in_numpy, in_torch = score_flows(bundle, n_sensors, n_scored // 8 * 8)
-        cells = [alone["one"], alone["hundred"], in_numpy, in_torch, alone["kib"]]
+            flows = score_flows(bundle, n_sensors, n_scored // 8 * 8)
+            densities = score_densities(bundle, n_sensors, n_scored // 8 * 8)
+        cells = [alone["one"], alone["hundred"], *flows, *densities, alone["kib"]]
         shown = " | ".join(f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in cells)
         print(f"| {n_sensors} | {shown} | {alone['start']:.2f} | {alone['mib']:.0f} |", flush=True)
 
