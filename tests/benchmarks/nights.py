@@ -2,6 +2,7 @@
 
     python tests/benchmarks/nights.py                          # 10 days of history, and ten times as many
     python tests/benchmarks/nights.py --histories 1 10 100     # a hundred times as many takes an hour
+    python tests/benchmarks/nights.py --url ducklake:///lake   # on a lake, with `PYTHONPATH=build/lake`
 
 The plant learns from the days of the simulated plant; copies of them follow, which the plant's own steps read and
 score. Each day is a file. Then come nights, one after the other: one as long as the days before (4,320 readings), one
@@ -19,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -180,8 +181,8 @@ def measure(folder: Path, days: int, copies: int, many: int, sections: dict[str,
     def night(name: str) -> None:
         steps = whole_night(folder, sections)
         sizes = {
-            "warehouse": (folder / "warehouse.duckdb").stat().st_size,
-            "published": sum(file.stat().st_size for file in folder.glob("published*") if file.is_file()),
+            "warehouse": _size([*folder.glob("warehouse.duckdb"), *folder.glob("lake/**/*")]),
+            "published": _size(folder.glob("published*")),
         }
         found[name] = Night(steps, sizes)
 
@@ -197,15 +198,20 @@ def measure(folder: Path, days: int, copies: int, many: int, sections: dict[str,
     return found
 
 
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--days", type=int, default=10, help="days of history that are simulated")
     parser.add_argument("--histories", type=int, nargs="+", default=[1, 10], help="how many times those days")
     parser.add_argument("--many", type=int, default=1_000_000, help="readings of a large night; 0 for none")
+    parser.add_argument("--url", default="duckdb:///warehouse.duckdb", help="such as ducklake:///lake")
     parser.add_argument("--keep", type=Path, help="keep plants with their history here, to measure them again")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args()
-    sections: dict[str, object] = dict(SECTIONS)
+    sections: dict[str, object] = SECTIONS | {"warehouse": {"url": options.url, "published": "published.duckdb"}}
     if options.smoke:
         options.days, options.histories, options.many = 2, [1, 2], 10_000
         sections |= TINY

@@ -21,6 +21,7 @@ from pwflow_core.errors import (
     WarehouseLockedError,
     WarehouseUnreachableError,
 )
+from pwflow_core.pipeline.looking.status import read_status
 from pwflow_core.pipeline.publishing.publishing import publish_warehouse
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.densities import score_slices
@@ -169,6 +170,15 @@ def test_asking_whether_there_is_a_lake_disturbs_no_other_query(make_plant, ware
     assert len(connection.fetchall()) == 3
 
 
+@pytest.mark.parametrize("backend", ["file", LAKES[0]])
+def test_what_a_plant_looks_like_can_be_asked_with_the_duckdb_of_a_lake(make_plant, warehouse_of, backend):
+    """Version 1.5 does not know all that 2.0 does."""
+    plant = make_plant(warehouse=warehouse_of(backend))
+    with plant.warehouse.transaction():
+        pass
+    assert read_status(plant).regimes == ()
+
+
 @pytest.mark.parametrize("backend", LAKES)
 def test_a_writer_is_waited_for_and_then_named(make_plant, warehouse_of, backend):
     plant = make_plant(warehouse={**warehouse_of(backend), "wait_seconds": 0.5})
@@ -217,17 +227,20 @@ def test_a_snapshot_sees_one_commit_and_an_error_rolls_all_back(make_plant, ware
     assert "warehouse.duckdb" not in files
 
 
+@pytest.mark.parametrize("n_kills", [3, pytest.param(10, marks=pytest.mark.long(reason="30 CPU s: twenty are killed"))])
 @pytest.mark.parametrize("backend", LAKES)
-def test_a_killed_writer_leaves_whole_slices_and_no_lock(make_plant, warehouse_of, backend):
+def test_a_killed_writer_leaves_whole_slices_and_no_lock(make_plant, warehouse_of, backend, n_kills):
     plant = make_plant(warehouse=warehouse_of(backend))
     for key in ("c0001", "c0002"):
         replace(plant, key, "first")
     code = getsource(replace) + "print('on', flush=True)\nfor n in range(10_000):\n    replace(plant, {!r}, str(n))"
-    for n_kill in range(3):
+    for n_kill in range(n_kills):
         processes = [start_process(plant, code.format(key)) for key in ("c0001", "c0002")]
         for process in processes:
             assert process.stdout.readline() == "on\n", process.communicate()
-        time.sleep(0.3 + 0.4 * n_kill)
+        time.sleep(0.3 + 0.4 * (n_kill % 4))
+        if backend == "postgres":  # readers wait for nobody
+            assert query(plant, SLICE) == [("c0001", 20_000, 1), ("c0002", 20_000, 1)]
         for process in processes:
             process.kill()
             process.communicate()
@@ -236,6 +249,20 @@ def test_a_killed_writer_leaves_whole_slices_and_no_lock(make_plant, warehouse_o
     assert query(plant, "SELECT DISTINCT flow_version FROM core.component_log_density WHERE cluster_key = 'c0001'") == [
         ("last",)
     ]
+
+
+@pytest.mark.parametrize("backend", POSTGRES)
+def test_four_processes_write_eight_slices_at_once_and_all_succeed(make_plant, warehouse_of, backend):
+    plant = make_plant(warehouse=warehouse_of(backend))
+    with plant.warehouse.transaction():
+        pass
+    keys = [f"c{number:04}" for number in range(1, 9)]
+    code = getsource(replace) + "for key in {!r}:\n    replace(plant, key, key)"
+    processes = [start_process(plant, code.format(keys[first::4])) for first in range(4)]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert query(plant, SLICE) == [(key, 20_000, 1) for key in keys]
 
 
 @pytest.mark.parametrize("backend", POSTGRES)

@@ -6,7 +6,8 @@ WITH evidence AS (
     FROM mart.cluster_health
     WHERE channel = $channel
     GROUP BY cluster_key
-)
+),
+followed AS (SELECT DISTINCT cluster_key, flow_version FROM core.drift_states)
 SELECT
     clusters.cluster_key,
     clusters.segment,
@@ -24,8 +25,7 @@ SELECT
     ) AS can_be_followed
 FROM mart.clusters
 LEFT JOIN mart.flow_versions AS flow ON flow.cluster_key = clusters.cluster_key AND flow.in_force
-LEFT JOIN evidence
-  ON evidence.cluster_key = clusters.cluster_key
- AND (flow.cluster_key, flow.flow_version) IN (SELECT (cluster_key, flow_version) FROM core.drift_states)
+LEFT JOIN followed ON followed.cluster_key = flow.cluster_key AND followed.flow_version = flow.flow_version
+LEFT JOIN evidence ON evidence.cluster_key = followed.cluster_key
 WHERE clusters.status = 'active'
 ORDER BY clusters.cluster_key;
