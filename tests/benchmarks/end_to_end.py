@@ -203,7 +203,7 @@ def describe(events: pd.DataFrame, plant: Faulty, weeks: float) -> str:
         f"{kind} {int(own.sum())} of {len(own)}" for kind, own in pd.Series(found).groupby(plant.faults.kind.to_numpy())
     )
     n_false = int((~touched.any(axis=0)).sum())
-    cases = "| | | |"
+    cases = "| | |"
     if "case_id" in events:
         of_fault = [events.case_id[row].nunique() for row in touched[found]]
         is_false = ~pd.Series(touched.any(axis=0)).groupby(events.case_id.to_numpy()).any()
