@@ -312,6 +312,7 @@ class CaseBook:
 
     def _touch(self, record: Record) -> None:
         record.is_touched = True
+        record.case.forget()
         self._due.pop(record.case.case_id, None)
 
 

@@ -153,14 +153,19 @@ class Case:
     findings: list[Finding] = field(default_factory=list)
     longest_pause: timedelta = timedelta(0)
 
-    @property
+    def forget(self) -> None:
+        """Have computed anew what follows from its events and verdicts: they changed."""
+        for name in ("machines", "segments", "blame", "usual_peak", "usual_size"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
     def machines(self) -> tuple[str, ...]:
         """Its machines: those of its events; of its verdicts where there are none, or where it is common to all."""
         own = {sighting.machine_id for sighting in self.sightings}
         own |= {m for finding in self.findings if finding.is_common or not own for m in finding.machines}
         return tuple(sorted(own))
 
-    @property
+    @cached_property
     def segments(self) -> frozenset[str]:
         """Segments in which it was seen."""
         told = {segment for finding in self.findings for segment in finding.segments}
@@ -181,7 +186,7 @@ class Case:
         seen = [min(s.ended_at, until) for s in self.sightings] + [min(f.told_at, until) for f in self.findings]
         return max(seen)
 
-    @property
+    @cached_property
     def blame(self) -> dict[str, float]:
         """Shares of the sensors over its events, as far as they are known; those that are over count by their size."""
         total: dict[str, float] = {}
@@ -192,12 +197,12 @@ class Case:
                 _add(total, ranked_blame(finding.sensors), 1.0)
         return _shares(total)
 
-    @property
+    @cached_property
     def usual_peak(self) -> float:
         """Median of the largest anomaly scores of its events, as far as they are known."""
         return median([s.known_peak for s in self.sightings] or [FAINTEST])
 
-    @property
+    @cached_property
     def usual_size(self) -> float:
         """Median number of anomalies of its events that are over."""
         return median([s.n_readings for s in self.sightings if s.is_over] or [FEWEST])
