@@ -112,6 +112,12 @@ def put_file(path: Path, content: Content) -> Path:
     return path
 
 
+WITH_STATES: dict[str, Any] = {
+    **TRAINED,
+    "sensors": {**TRAINED["sensors"], **{name: {"state": True} for name in ("pump", "heater", "setpoint")}},
+}
+
+
 def open_plant(folder: Path, changes: Mapping[str, Any] | None = None) -> Plant:
     """Open the plant of a folder with the default configuration and some changes to it."""
     values = merge(DEFAULTS, changes or {})
@@ -177,6 +183,12 @@ def plant_readings(n_times: int = 1500, seed: int = 0, start: str = "2024-03-01"
     return pd.concat(parts, ignore_index=True)
 
 
+def with_states(readings: pd.DataFrame) -> pd.DataFrame:
+    """Add a pump that runs for 30 minutes of 40, a heater that is on for the first 10 of these, and a setpoint."""
+    minute = readings.groupby("machine").cumcount() % 40
+    return readings.assign(pump=(minute < 30).astype(int), heater=(minute < 10).astype(int), setpoint=4.5)
+
+
 @pytest.fixture
 def make_plant(tmp_path: Path) -> MakePlant:
     """Return a function that writes files to `data/` and opens the plant that reads them."""
@@ -239,6 +251,25 @@ def trained_plant(_trained_folder: Path, tmp_path: Path) -> Plant:
     """Return a copy of a plant that has read, learned, scored and published once."""
     shutil.copytree(_trained_folder, tmp_path, dirs_exist_ok=True)
     return open_plant(tmp_path, TRAINED)
+
+
+@pytest.fixture(scope="session")
+def _states_folder(make_once: MakeOnce) -> Path:
+    def make(folder: Path) -> None:
+        put_file(folder / "data" / "first.parquet", with_states(plant_readings()))
+        plant = open_plant(folder, WITH_STATES)
+        read_all(plant)
+        learn_all(plant)
+        shutil.rmtree(folder / "data")
+
+    return make_once("states", make)
+
+
+@pytest.fixture
+def plant_with_states(_states_folder: Path, tmp_path: Path) -> Plant:
+    """Return a copy of a plant that has read, learned and scored once, with three states."""
+    shutil.copytree(_states_folder, tmp_path, dirs_exist_ok=True)
+    return open_plant(tmp_path, WITH_STATES)
 
 
 def copy_folder(source: Path, target: Path) -> Path:

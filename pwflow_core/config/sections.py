@@ -341,6 +341,14 @@ class PlantConfig(Section):
         for name in self.features.sensors or ():
             if self.sensors and name not in self.sensors:
                 raise ValueError(f"features.sensors: expected names of [sensors], got {name!r}")
+            if self.sensors and self.sensors[name].state:
+                raise ValueError(f"features.sensors: expected sensors that measure, got {name!r}, which is a state")
+        return self
+
+    @model_validator(mode="after")
+    def _some_measure(self) -> PlantConfig:
+        if self.sensors and all(sensor.state for sensor in self.sensors.values()):
+            raise ValueError("sensors: expected at least one that measures, but all have state = true")
         return self
 
     @model_validator(mode="after")

@@ -200,6 +200,9 @@ class SensorConfig(Section):
     """Of an angle with a `period`: its values are shown from here to a turn more. Best where it hardly ever is."""
     missing: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
     """Numbers that stand for a missing value, such as [-9999]."""
+    state: bool = False
+    """Whether it is a state, such as a valve that is 0 or 1, or a value that never moves. The models do not learn its
+    value; a state that was not seen before, or not in this company, is an alarm."""
 
     @model_validator(mode="after")
     def _ordered(self) -> SensorConfig:

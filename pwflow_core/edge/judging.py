@@ -16,6 +16,7 @@ from pwflow_core.modelling.conditionals import Bends
 from pwflow_core.modelling.density import Density
 from pwflow_core.modelling.levels import Levels
 from pwflow_core.modelling.seeds import ClusterSeeds
+from pwflow_core.modelling.states import StateBlame, States, merge_states
 
 __all__ = ["Judged", "Regime", "Segment"]
 
@@ -61,6 +62,7 @@ class Segment:
         regimes: Those that score, by key.
         levels: Where their readings lie, in the order of the keys; None where it is not known.
         groups: Columns of each sensor.
+        states: What is known of the states; None where it is nothing, or no sensor is one.
 
     """
 
@@ -69,9 +71,17 @@ class Segment:
     regimes: Mapping[str, Regime]
     levels: Levels | None
     groups: Sequence[Sequence[int]] = field(repr=False)
+    states: States | None = None
 
-    def judge(self, X: Array) -> Judged:
-        """Judge readings, NaN where a value is missing, shape (N, C)."""
+    def judge(self, X: Array, machine: Sequence[str], states: Array) -> Judged:
+        """Judge readings.
+
+        Arguments:
+            X: What the models see, NaN where a value is missing, shape (N, C).
+            machine: Machine of each, shape (N,).
+            states: Their states, NaN where there is none, shape (N, S).
+
+        """
         has_gaps = bool(np.isnan(X).any())
         candidates = share_among_clusters(self.seeds, X)[0] if has_gaps else self.seeds.candidates(X)
         waits_for = np.full(len(X), -1, dtype=np.intp)
@@ -94,7 +104,8 @@ class Segment:
         with np.errstate(invalid="ignore"):
             log_density = top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
         judged = np.where(waits_for < 0, winner, -1)
-        return Judged(judged, waits_for, log_density, self._p_values(judged, conformity[each, winner], top))
+        p_value = self._p_values(judged, conformity[each, winner], top)
+        return Judged(judged, waits_for, log_density, self._with_states(p_value, judged, machine, states))
 
     def _p_values(self, winner: NDArray[np.intp], conformity: Array, top: Array) -> Array:
         p_value = np.full(len(winner), np.nan)
@@ -105,6 +116,22 @@ class Segment:
                 own = calibration.p_values(conformity[rows])
                 p_value[rows] = own if self.levels is None else self.levels.p_values(own, winner[rows], top[rows])
         return p_value
+
+    def _with_states(self, p_value: Array, winner: NDArray[np.intp], machine: Sequence[str], states: Array) -> Array:
+        known = self.states
+        if known is None or not known.can_tell:
+            return p_value
+        is_new = [
+            bool(known.blame(self.keys[place], name, found).any())
+            for place, name, found in zip(winner.tolist(), machine, _with_none(states), strict=True)
+        ]
+        return merge_states(p_value, np.array(is_new, dtype=np.bool_) & (winner >= 0), known.chance)
+
+    def explain_states(self, regime: str, machine: str, states: Array, p_value: float) -> StateBlame | None:
+        """Tell what the states of a reading, shape (S,), have to do with its being an anomaly."""
+        if self.states is None:
+            return None
+        return self.states.explain(regime, machine, _with_none(states[None])[0], p_value)
 
     def explain(self, X: Array) -> Attribution:
         """Tell which sensors caused anomalies; the regime of the result is a position in the sorted `scoring_keys`."""
@@ -122,3 +149,7 @@ class Segment:
         return SensorAttributor(
             weights, [regime.density for regime in regimes], self.groups, [regime.bends for regime in regimes]
         )
+
+
+def _with_none(states: Array) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else value for value in row] for row in states.tolist()]

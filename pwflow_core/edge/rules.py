@@ -26,6 +26,7 @@ class Sensor:
     cut: float = 0.0
     missing: tuple[float, ...] = ()
     hold_seconds: float | None = None
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ class Rules:
             limits,
             document["future_hours"],
         )
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """Positions of the sensors that are states."""
+        return tuple(place for place, sensor in enumerate(self.sensors) if sensor.state)
 
     @property
     def reach(self) -> int:

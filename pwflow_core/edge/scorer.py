@@ -26,6 +26,7 @@ from pwflow_core.modelling.density import Density
 from pwflow_core.modelling.levels import Levels
 from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.modelling.states import StateBlame, States
 
 __all__ = ["Contribution", "EdgeScorer", "Score"]
 
@@ -183,6 +184,7 @@ class EdgeScorer:
         quality = np.zeros(n, dtype=np.int8)
         reason: list[str | None] = [None] * n
         columns = np.full((n, len(self._rules.columns)), np.nan)
+        states = np.full((n, len(self._rules.states)), np.nan)
         for turn in _turns(number[rows]):
             mine = rows[turn]
             followed = self._tracker.follow(
@@ -192,13 +194,14 @@ class EdgeScorer:
                 checked.values[mine],
                 [checked.refused[row] for row in mine],
             )
-            quality[mine], columns[mine] = followed.quality, followed.columns
+            quality[mine], columns[mine], states[mine] = followed.quality, followed.columns, followed.states
             for row, why in zip(mine, followed.reason, strict=True):
                 reason[row] = why
         found: dict[int, Score] = {}
         for name in dict.fromkeys(segment[row] for row in rows):
             mine = np.array([row for row in rows if segment[row] == name], dtype=np.intp)
-            for row, score in zip(mine, self._judge(name, quality[mine], columns[mine]), strict=True):
+            beside = [names[row] for row in mine], states[mine]
+            for row, score in zip(mine, self._judge(name, quality[mine], columns[mine], *beside), strict=True):
                 found[row] = Score(
                     int(row),
                     names[row],
@@ -236,7 +239,9 @@ class EdgeScorer:
         self.refused = +self.refused
         return np.array(kept, dtype=np.intp), number
 
-    def _judge(self, name: str, quality: NDArray[np.int8], X: Array) -> list[dict[str, Any]]:
+    def _judge(
+        self, name: str, quality: NDArray[np.int8], X: Array, machine: Sequence[str], states: Array
+    ) -> list[dict[str, Any]]:
         """Return what there is to say of readings of one segment."""
         said: list[dict[str, Any]] = [dict(_NOTHING, status=QUALITIES[code]) for code in quality]
         rows = np.flatnonzero(quality < _JUDGED)
@@ -250,14 +255,14 @@ class EdgeScorer:
             return said
         if not len(rows):
             return said
-        judged = part.judge(X[rows])
+        judged = part.judge(X[rows], [machine[row] for row in rows.tolist()], states[rows])
         for place, row in enumerate(rows):
             said[row] |= self._score(part, int(judged.regime[place]), int(judged.waits_for[place]))
             if said[row]["status"] == "scored":
                 p = float(judged.p_value[place])
                 said[row] |= {"log_density": float(judged.log_density[place]), "p_value": p}
                 said[row] |= {"anomaly_score": float(-np.log10(p)), "is_anomaly": p <= self.alpha}
-        self._explain(part, X, said)
+        self._explain(part, X, machine, states, said)
         return said
 
     def _score(self, part: Segment, position: int, waits_for: int) -> dict[str, Any]:
@@ -279,7 +284,9 @@ class EdgeScorer:
             )
         return found
 
-    def _explain(self, part: Segment, X: Array, said: list[dict[str, Any]]) -> None:
+    def _explain(
+        self, part: Segment, X: Array, machine: Sequence[str], states: Array, said: list[dict[str, Any]]
+    ) -> None:
         own = [group[0] for group in part.groups]
         rows = np.array([row for row, score in enumerate(said) if score["is_anomaly"]], dtype=np.intp)
         rows = rows[~np.isnan(X[rows][:, own]).any(axis=1)]
@@ -289,11 +296,13 @@ class EdgeScorer:
         by_column = [self._rules.sensors[self._rules.columns[column]] for column in own]
         for place, row in enumerate(rows):
             score = said[row]["anomaly_score"]
-            said[row]["contributions"] = tuple(
+            told = part.explain_states(said[row]["cluster_key"], machine[row], states[row], said[row]["p_value"])
+            left = 1.0 if told is None else 1.0 - float(told.share.sum())
+            measured = (
                 Contribution(
                     sensor.name,
                     sensor.unit,
-                    float(found.share[place, s] * score),
+                    float(found.share[place, s] * left * score),
                     float(found.observed[place, s]),
                     float(found.expected[place, s]),
                     float(found.low[place, s]),
@@ -301,6 +310,18 @@ class EdgeScorer:
                 )
                 for s, sensor in enumerate(by_column)
             )
+            said[row]["contributions"] = (*measured, *self._of_states(told, score))
+
+    def _of_states(self, told: StateBlame | None, score: float) -> list[Contribution]:
+        if told is None:
+            return []
+        named = [self._rules.sensors[place] for place in self._rules.states]
+        found = zip(named, told.share * score, told.observed, told.expected, strict=True)
+        return [
+            Contribution(sensor.name, sensor.unit, float(part), float(observed), *[float(expected)] * 3)
+            for sensor, part, observed, expected in found
+            if not (np.isnan(observed) or np.isnan(expected))
+        ]
 
 
 _NOTHING: Mapping[str, Any] = dict.fromkeys(
@@ -347,7 +368,9 @@ def _open_segments(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Seg
             if part["has_levels"]:
                 levels = Levels(**{p.name: arrays[f"{number}.levels.{p.name}"] for p in fields(Levels)})
             mine = {key: regimes[key] for key in keys if key in regimes}
-            segments[name] = Segment(keys, seeds, mine, levels, document["groups"])
+            states = part.get("states")
+            known = None if states is None else States.from_document(states)
+            segments[name] = Segment(keys, seeds, mine, levels, document["groups"], known)
         return segments
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"The bundle lacks a part or a field: {error}. Export it again.") from error

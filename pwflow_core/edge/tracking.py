@@ -38,12 +38,14 @@ class Followed:
         quality: Codes of `QUALITIES`, shape (N,).
         reason: Why a reading is not plainly ok; None where it is, shape (N,).
         columns: What the models see, NaN where there is no value, shape (N, C).
+        states: What the states are, NaN where there is no value, shape (N, S).
 
     """
 
     quality: NDArray[np.int8]
     reason: list[str | None]
     columns: Array
+    states: Array
 
 
 class Tracker:
@@ -59,6 +61,7 @@ class Tracker:
         self.machines: dict[str, int] = {}
         self._segments: list[str] = []
         n_sensors, length = len(rules.sensors), rules.reach + 1
+        self._is_state = np.array([sensor.state for sensor in rules.sensors])
         self._held = np.array([sensor.hold_seconds is not None for sensor in rules.sensors])
         self._hold_seconds = np.array([sensor.hold_seconds or 0.0 for sensor in rules.sensors])
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_OF_MACHINES, ())
@@ -122,7 +125,7 @@ class Tracker:
         filling = self._filling(place, run_place, seconds, before)
         filled = np.where(has, np.nan, filling)
         is_filled = ~has & ~np.isnan(filling)
-        is_missing = ~has & ~is_filled
+        is_missing = ~has & ~is_filled & ~self._is_state
         by_rule = is_filled & ~self._held
         quality = self._judge(is_missing, is_stuck, by_rule, refused)
         is_bridged = (quality <= _PARTIAL) & is_filled.any(axis=1)
@@ -151,7 +154,7 @@ class Tracker:
             self._reason(int(quality[row]), refused[row], is_stuck[row], by_rule[row], is_missing[row])
             for row in range(len(machine))
         ]
-        return Followed(quality, reasons, columns[:, rules.columns])
+        return Followed(quality, reasons, columns[:, rules.columns], seen[:, rules.states])
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return the state as arrays and a JSON document: what is needed to go on from here."""

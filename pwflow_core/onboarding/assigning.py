@@ -10,7 +10,7 @@ from pwflow_core.onboarding.findings import FoundSensor
 from pwflow_core.onboarding.long_inspection import about_marks, find_holds
 from pwflow_core.onboarding.names import guess_unit, name_sensors
 from pwflow_core.onboarding.number_style import NumberStyle
-from pwflow_core.onboarding.roles import is_segment, why_not_a_sensor
+from pwflow_core.onboarding.roles import is_segment, why_a_state, why_not_a_sensor
 from pwflow_core.onboarding.sampling import Sample, SampledColumn
 from pwflow_core.onboarding.shapes import Quality
 from pwflow_core.onboarding.timestamps import TimeColumn
@@ -75,6 +75,7 @@ class Roles:
         left_out = {column.name for column in self.named["ignore"]}
         other_times = {t.column.name for t in self.times}
         kept: list[ColumnProfile] = []
+        states: dict[str, str] = {}
         ignored: dict[str, str] = {}
         optional: set[str] = set()
         for column in self.sample.columns:
@@ -95,28 +96,35 @@ class Roles:
                 reason, is_optional = why_not_a_sensor(
                     profile, self.steps[name], self.sample.n_rows, self.sample.n_headers
                 )
+                state = why_a_state(profile, self.sample.n_rows) if reason is None else None
                 if reason is None:
                     kept.append(profile)
+                    states |= {name: state} if state else {}
                 else:
                     ignored[name] = reason
                     optional |= {name} if is_optional else set()
         totalisers = [profile for profile in kept if is_totaliser(self.steps[profile.name])]
-        if len(totalisers) < len(kept):
+        if len(totalisers) + len(states) < len(kept):
             kept = [profile for profile in kept if profile not in totalisers]
             ignored |= {p.name: "never goes down in the sample, as a totaliser" for p in totalisers}
             optional |= {profile.name for profile in totalisers}
+        if len(states) == len(kept):
+            return (), ignored | states, frozenset(optional)
+        kept.sort(key=lambda profile: profile.name in states)
         names = name_sensors(profile.name for profile in kept)
         holds = find_holds(self.sample, self.time, self.machine, kept, self.channels, self.times)
-        sensors = tuple(self._sensor(profile, names[profile.name], holds) for profile in kept)
+        sensors = tuple(self._sensor(p, names[p.name], holds, states.get(p.name)) for p in kept)
         return sensors, ignored, frozenset(optional)
 
-    def _sensor(self, profile: ColumnProfile, name: str, holds: dict[str, float]) -> FoundSensor:
+    def _sensor(self, profile: ColumnProfile, name: str, holds: dict[str, float], state: str | None) -> FoundSensor:
         steps = self.steps[profile.name]
-        remark = ""
+        remark = state or ""
         if profile.n_numbers < profile.n:
             share = profile.refused_share
             remark = f"{max(100 * share, 0.01):.2g}% of the values are no numbers ({profile.other!r})"
             remark += " and will be refused; if they stand for a missing value, list them in source.missing_words"
+        elif state is not None:
+            pass
         elif steps.n >= 100 and steps.down == 0 and steps.up > 0:
             remark = "never goes down in the sample: take it out if it is a totaliser"
         elif period := find_period(profile, steps):
@@ -137,8 +145,9 @@ class Roles:
             None if own_time == self.time.column.name else own_time,
             self.quality.of.get(profile.name, self.quality.of.get("")),
             holds.get(profile.name),
-            **wrap_of(self.sample, profile, steps),
+            **(wrap_of(self.sample, profile, steps) if state is None else {}),
             missing=tuple(profile.missing),
+            is_state=state is not None,
         )
 
 

@@ -25,6 +25,7 @@ class FoundSensor:
         period: Of an angle: what a full turn is, in its unit; None if it is none.
         cut: Of an angle: where its values begin again, where it is hardly ever.
         missing: Numbers that stand for a missing value.
+        is_state: Whether it has few values, or one, and is watched for one that is new.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FoundSensor:
     period: float | None = None
     cut: float | None = None
     missing: tuple[float, ...] = ()
+    is_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Inspection:
         machine: Machine column, or None.
         segments: Columns of process conditions, given or sure.
         segment_candidates: Columns that may be process conditions, with what they hold.
-        sensors: Columns with measurements, in the order of the file.
+        sensors: Columns with measurements, in the order of the file, then those that are states.
         ignored: Every other column, with the reason.
         optional: Those ignored columns that could be used as sensors all the same.
         interval_seconds: Median time between two readings of one machine, or None.

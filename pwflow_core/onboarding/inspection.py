@@ -19,6 +19,7 @@ from pwflow_core.onboarding.long_inspection import (
     about_channels,
     about_holding,
     about_quality,
+    about_states,
     inspect_long,
     only_value,
     share_times,
@@ -269,8 +270,9 @@ def _about_time(time: TimeColumn, times: list[TimeColumn], *, is_given: bool) ->
 def _about_sensors(
     sensors: tuple[FoundSensor, ...], ignored: dict[str, str], profiles: dict[str, ColumnProfile]
 ) -> list[str]:
-    sentences = [f"{len(sensors)} numeric column(s) are sensors."]
-    sentences += [f"Sensor {sensor.column!r}: {sensor.remark}." for sensor in sensors if sensor.remark]
+    measured = [sensor for sensor in sensors if not sensor.is_state]
+    sentences = [f"{len(measured)} numeric column(s) are sensors.", *about_states(sensors)]
+    sentences += [f"Sensor {sensor.column!r}: {sensor.remark}." for sensor in measured if sensor.remark]
     sentences += [
         f"Column {sensor.column!r} becomes sensor {sensor.name!r}, because its own name is reserved or taken."
         for sensor in sensors

@@ -11,6 +11,7 @@ from pwflow_core.onboarding.findings import FoundSensor, Inspection
 from pwflow_core.onboarding.names import guess_unit, has_word, name_sensors
 from pwflow_core.onboarding.number_style import NumberStyle
 from pwflow_core.onboarding.paths import PathColumns, label_paths
+from pwflow_core.onboarding.roles import is_quantity
 from pwflow_core.onboarding.sampling import Sample, SampledColumn, draw_sample
 from pwflow_core.onboarding.shapes import LongShape, Quality, find_units
 from pwflow_core.onboarding.tags import FoundTag, hold_of, scan_tags
@@ -120,8 +121,9 @@ def inspect_long(
         *style.sentences,
         *about_holding(held, len(sensors)),
         *about_quality(quality if quality_column else Quality()),
-        f"{len(sensors)} of {len(found)} names are sensors.",
-        *(f"Sensor {sensor.column!r}: {sensor.remark}." for sensor in sensors if sensor.remark),
+        f"{sum(not sensor.is_state for sensor in sensors)} of {len(found)} names are sensors.",
+        *about_states(sensors),
+        *(f"Sensor {s.column!r}: {s.remark}." for s in sensors if s.remark and not s.is_state),
         *(f"Leaves out {name!r}: it {reason}." for name, reason in list(ignored.items())[:12]),
         *(f"Does not read column {c.name!r}." for c in sample.columns if c.name not in used),
     ]
@@ -181,10 +183,13 @@ def _sensors(
             ignored[tag.name] = (
                 f"has values in several units ({list_few(units[tag.name], 3)}): check how it was exported"
             )
-        elif tag.low == tag.high:
-            ignored[tag.name] = f"is always {tag.low:g}"
+        elif tag.name.startswith("$") and tag.low == tag.high:
+            ignored[tag.name] = f"is always {tag.low:g}, as a mark of the system"
         else:
             kept.append(tag)
+    kept.sort(key=lambda tag: _why_a_state(tag) is not None)
+    if kept and _why_a_state(kept[0]):
+        return (), ignored | {tag.name: _why_a_state(tag) or "" for tag in kept}
     names = name_sensors(tag.name for tag in kept)
     return tuple(
         FoundSensor(
@@ -196,12 +201,33 @@ def _sensors(
             _remark(tag),
             hold_seconds=tag.hold_seconds,
             missing=tuple(tag.missing),
+            is_state=_why_a_state(tag) is not None,
         )
         for tag in kept
     ), ignored
 
 
+def _why_a_state(tag: FoundTag) -> str | None:
+    """Return why a tag is a state; None if it is a measurement."""
+    if tag.low == tag.high:
+        return f"is always {tag.low:g}"
+    if tag.has_few_values and not is_quantity(tag.name):
+        return f"takes only {tag.n_distinct} values ({tag.low:g} to {tag.high:g})"
+    return None
+
+
+def about_states(sensors: Sequence[FoundSensor]) -> list[str]:
+    """Return what was assumed about states."""
+    states = [sensor.column for sensor in sensors if sensor.is_state]
+    if not states:
+        return []
+    shown = list_few([repr(name) for name in states], 6)
+    return [f"{len(states)} column(s) with one or few values are states, where what is new is an alarm: {shown}."]
+
+
 def _remark(tag: FoundTag) -> str:
+    if state := _why_a_state(tag):
+        return state
     if tag.missing:
         return about_marks(tag.missing)
     if tag.n_numbers < tag.n and tag.text:

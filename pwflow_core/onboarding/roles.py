@@ -22,7 +22,7 @@ from pwflow_core.onboarding.vocabulary import (
     STATES,
 )
 
-__all__ = ["Machines", "find_machine", "is_quantity", "is_segment", "why_not_a_sensor"]
+__all__ = ["Machines", "find_machine", "is_quantity", "is_segment", "why_a_state", "why_not_a_sensor"]
 
 _MOST_MACHINES = 1_000
 _PARTS_OF_A_SECOND = frozenset(
@@ -143,16 +143,21 @@ def why_not_a_sensor(profile: ColumnProfile, steps: Steps, n_rows: int, n_header
         return f"is missing in {absent} of {n_headers} files, and a file without it would be refused", False
     if profile.is_whole and only_words(profile.name, CALENDAR, ()):
         return "is a part of the calendar", True
-    if profile.low == profile.high:
-        return f"is always {profile.low:g}", True
     if _is_counter(profile, steps):
         return f"counts up ({profile.low:.10g} to {profile.high:.10g})", True
     if is_wrapping_counter(steps, is_whole=profile.is_whole, name=profile.name):
         return f"counts up and begins again ({profile.low:.10g} to {profile.high:.10g})", True
-    few = profile.is_whole and profile.n_distinct <= _FEW_VALUES and n_rows >= _ENOUGH_ROWS
-    if few and not is_quantity(profile.name):
-        return f"takes only {profile.n_distinct} whole values ({_shown(profile)})", True
     return None, False
+
+
+def why_a_state(profile: ColumnProfile, n_rows: int) -> str | None:
+    """Return why a column of numbers is a state; None if it is a measurement."""
+    if profile.low == profile.high:
+        return f"is always {profile.low:g}"
+    few = profile.n_distinct <= (_FEW_VALUES if profile.is_whole else 2) and n_rows >= _ENOUGH_ROWS
+    if few and not is_quantity(profile.name):
+        return f"takes only {profile.n_distinct} values ({_shown(profile)})"
+    return None
 
 
 def is_quantity(name: str) -> bool:

@@ -25,6 +25,7 @@ _MOST_FILES = 500
 _MOST_BYTES = 8 << 30
 _INTERVALS_HELD = 5
 _COMPLETE = 0.9
+_FEW_VALUES, _ENOUGH_ROWS = 12, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class FoundTag:
         rises: Whether it begins with its lowest and ends with its highest number.
         interval_seconds: Mean time between two of its rows, of one machine.
         share: Part of the times of its machine at which it has a value, 0 to 1.
+        n_distinct: Different numbers, about, of the file that has most.
+        is_whole: Whether all numbers are whole.
         missing: Numbers that stand for a missing value, and how often they come; low and high are without them.
     """
 
@@ -53,7 +56,15 @@ class FoundTag:
     rises: bool
     interval_seconds: float | None
     share: float
+    n_distinct: int
+    is_whole: bool
     missing: Mapping[float, int] = field(default_factory=dict)
+
+    @property
+    def has_few_values(self) -> bool:
+        """Whether it takes few whole numbers, as states do."""
+        span = math.inf if self.low is None or self.high is None else self.high - self.low
+        return self.is_whole and self.n_distinct <= _FEW_VALUES and span <= _FEW_VALUES and self.n >= _ENOUGH_ROWS
 
     @property
     def is_numeric(self) -> bool:
@@ -106,7 +117,8 @@ def scan_tags(
         connection.execute(
             "CREATE TABLE found (file BIGINT, tag VARCHAR, machine VARCHAR, first_row BIGINT, n BIGINT, "
             "n_numbers BIGINT, low DOUBLE, high DOUBLE, text VARCHAR, opening DOUBLE, closing DOUBLE, "
-            "first TIMESTAMP, last TIMESTAMP, n_times BIGINT, marks MAP(DOUBLE, UBIGINT))"
+            "first TIMESTAMP, last TIMESTAMP, n_times BIGINT, marks MAP(DOUBLE, UBIGINT), n_distinct BIGINT, "
+            "is_whole BOOLEAN)"
         )
         connection.execute("CREATE TABLE moments (machine VARCHAR, n BIGINT)")
         keyed = [column for column in (*time.parts, tag, machine, *values) if column is not None]
@@ -127,7 +139,9 @@ def scan_tags(
                     min(number) FILTER (NOT is_mark), max(number) FILTER (NOT is_mark),
                     any_value(text) FILTER (number IS NULL), arg_min(number, instant), arg_max(number, instant),
                     min(instant), max(instant), count(instant),
-                    histogram(number) FILTER (is_mark)
+                    histogram(number) FILTER (is_mark),
+                    approx_count_distinct(number) FILTER (NOT is_mark),
+                    coalesce(bool_and(number = round(number)) FILTER (NOT is_mark), false)
                 FROM (SELECT *, {is_mark("number")} AS is_mark FROM (
                     SELECT
                         {name} AS tag, {machine.key + "::VARCHAR" if machine else "NULL::VARCHAR"} AS machine,
@@ -162,7 +176,8 @@ def scan_tags(
             )
             SELECT
                 tag, sum(n)::BIGINT, sum(n_numbers)::BIGINT, min(low), max(high), any_value(text),
-                bool_and(opening = low AND closing = high), any_value(rhythms.seconds), any_value(shares.share)
+                bool_and(opening = low AND closing = high), any_value(rhythms.seconds), any_value(shares.share),
+                max(n_distinct), bool_and(is_whole)
             FROM found JOIN rhythms USING (tag) JOIN shares USING (tag)
             GROUP BY tag
             ORDER BY min(file), min(first_row)

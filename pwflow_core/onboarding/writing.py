@@ -141,8 +141,11 @@ def _sensors(inspection: Inspection) -> str:
         "# One line per sensor. `unit` is for the reader; readings below `low` or above `high` are refused",
         "# as physically impossible. The limits in the comments are examples, far outside of what was seen.",
         "[sensors]",
-        *(_sensor(sensor) for sensor in inspection.sensors),
+        *(_sensor(sensor) for sensor in inspection.sensors if not sensor.is_state),
     ]
+    if states := [sensor for sensor in inspection.sensors if sensor.is_state]:
+        lines.append("# States: no model learns their values; a value or a company that is new is an alarm.")
+        lines += [_sensor(sensor) for sensor in states]
     if inspection.ignored:
         lines.append("# Left out; a line with `= {}` becomes a sensor when its first # is removed:")
     for name, reason in inspection.ignored.items():
@@ -164,7 +167,11 @@ def _sensor(sensor: FoundSensor) -> str:
             values[key] = getattr(sensor, key)
     if sensor.missing:
         values["missing"] = [int(mark) if mark == int(mark) and abs(mark) < 1e15 else mark for mark in sensor.missing]
+    if sensor.is_state:
+        values["state"] = True
     setting = f"{toml_key(sensor.name)} = {toml_table(values)}"
+    if sensor.is_state:
+        return toml_comment(f"{setting:<{_SENSOR_WIDTH}} # {sensor.remark}")
     low, high = _wide(sensor.low_seen, sensor.high_seen)
     unit = f" {sensor.unit}" if sensor.unit else ""
     seen = f"seen {sensor.low_seen:.4g} to {sensor.high_seen:.4g}{unit}"
@@ -199,7 +206,7 @@ def _schedule(timezone: str | None) -> str:
 def _examples(inspection: Inspection) -> Mapping[str, object]:
     examples: dict[str, object] = {
         "events.max_gap_minutes": 10.0,
-        "features.sensors": [sensor.name for sensor in inspection.sensors[:1]],
+        "features.sensors": [sensor.name for sensor in inspection.sensors[:1]],  # states are last
     }
     if inspection.first and inspection.last:
         start, until = (time.replace(microsecond=0, tzinfo=UTC) for time in (inspection.first, inspection.last))

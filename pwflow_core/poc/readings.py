@@ -88,7 +88,7 @@ def read_facts(plant: Plant) -> TrialFacts:
         timing = read_timing(connection, config)
         return TrialFacts(
             plant=config.plant.name,
-            sensors=tuple(sensor.name for sensor in read_source(connection).sensors),
+            sensors=read_source(connection).measured,
             n_readings=fetch_value(connection, "SELECT count(*) FROM core.readings"),
             n_complete=fetch_value(
                 connection,

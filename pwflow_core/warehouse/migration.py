@@ -314,6 +314,7 @@ MIGRATIONS = (
     Migration(22, "the reasons why a value is refused are listed by name alone"),
     Migration(23, "every decision about an unusual stretch is kept", fill=_fill_stretch_changes),
     Migration(24, "ids of events are short text", alter=_set_numbers_aside, fill=_name_events),
+    Migration(25, "what is known of states gets a table"),
 )
 """All migrations, in the order of their layouts."""
 

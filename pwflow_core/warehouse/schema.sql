@@ -160,6 +160,13 @@ CREATE TABLE IF NOT EXISTS core.merged_steps (
     slope DOUBLE
 );
 
+-- What is known of the states of each segment, learned once for a cluster model: the document of modelling/states.py.
+CREATE TABLE IF NOT EXISTS core.known_states (
+    cluster_model_id VARCHAR,
+    segment VARCHAR,
+    document VARCHAR
+);
+
 CREATE TABLE IF NOT EXISTS core.model_sets (
     model_set_id VARCHAR,
     cluster_model_id VARCHAR,

@@ -61,7 +61,7 @@ def test_the_table_fits_the_terminal(folder, columns):
     assert "temperature" in text
     assert "温度センサー" in text
     assert "setpoint" in text
-    assert text.index("missing = [-50]") < text.index("setpoint = {}")
+    assert text.index("missing = [-50]") < text.index("setpoint = { state = true }")
     assert ("°C" in text) == (columns > 60)
 
 
@@ -81,10 +81,10 @@ def test_json_has_the_same_facts_with_zoned_times(folder):
 
 
 def test_what_it_says_to_write_is_right(folder):
-    advised = CONFIG.replace('unit = "°C"', 'unit = "°C", missing = [-50]') + "setpoint = {}\n"
+    advised = CONFIG.replace('unit = "°C"', 'unit = "°C", missing = [-50]') + "setpoint = { state = true }\n"
     (folder / "pwflow.toml").write_text(advised)
     found = json.loads(invoke("--json").stdout)
-    assert [one["kind"] for one in found["look_at"]] == ["gaps", "constant"]
+    assert [one["kind"] for one in found["look_at"]] == ["gaps"]
     assert found["left_out"] == []
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from pwflow_core.config import parse_config
 from pwflow_core.errors import SourceError
 from pwflow_core.onboarding import inspect_source
+from pwflow_core.onboarding.writing import write_config
 
 pytestmark = pytest.mark.quick
 
@@ -103,20 +106,23 @@ def test_bad_values_in_a_numeric_column_are_counted_not_fatal(write_csv, wave):
     assert "Scan Timeout" in sensor.remark
 
 
-def test_labels_counters_constants_and_flags_are_left_out_with_reasons(write_csv, wave):
+def test_labels_and_counters_are_left_out_with_reasons_and_constants_and_flags_are_states(write_csv, wave):
     path = write_csv(
         "mixed.csv",
-        ",ts,temp,anomaly,is_fault,cycle,serial,setpoint_kind,empty,note",
-        lambda i, t: f"{i},{t},{wave(i)},{i // 290},{i % 2},{i // 60},7,{i // 100},,text {i}",
+        ",ts,anomaly,serial,valve,temp,is_fault,cycle,setpoint_kind,empty,note",
+        lambda i, t: f"{i},{t},{i // 290},7.25,{i // 40 % 2},{wave(i)},{i % 2},{i // 60},{i // 100},,text {i}",
     )
     seen = inspect_source([path])
-    assert [s.name for s in seen.sensors] == ["temp"]
+    states = {"serial": "is always 7.25", "valve": "takes only 2 values (0, 1)"}
+    assert [s.name for s in seen.sensors] == ["temp", *states]
+    assert {s.name: s.remark for s in seen.sensors if s.is_state} == states
+    written = parse_config(tomllib.loads(write_config(seen, patterns=["x.csv"])), name="x", folder=path.parent)
+    assert {name for name, sensor in written.sensors.items() if sensor.state} == {*states}
     for column, word in {
-        "column0": "counts up",
+        "column00": "counts up",
         "anomaly": "label",
         "is_fault": "label",
         "cycle": "counts up",
-        "serial": "always 7",
         "setpoint_kind": "counts up",
         "empty": "empty",
         "note": "text",
@@ -133,7 +139,7 @@ def test_text_conditions_are_segments_and_whole_numbers_only_candidates(write_cs
     seen = inspect_source([path])
     assert seen.segments == ("recipe",)
     assert list(seen.segment_candidates) == ["program_no", "operator"]
-    assert [s.name for s in seen.sensors] == ["x"]
+    assert [(s.name, s.is_state) for s in seen.sensors] == [("x", False), ("program_no", True)]
     assert inspect_source([path], guess_segments=False).segments == ()
     assert inspect_source([path], segments=["program_no", "filename"]).segments == ("program_no", "filename")
 

@@ -95,14 +95,16 @@ class FeatureSet:
     """The columns that the models of a plant see.
 
     Attributes:
-        sensors: The sensors, first.
+        sensors: The sensors that measure, first.
         features: The features over time, behind them.
         why: Why it is these.
+        states: The sensors that are states, which no model sees.
     """
 
     sensors: tuple[str, ...]
     features: tuple[Feature, ...] = ()
     why: str = ""
+    states: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -135,10 +137,10 @@ def read_features(connection: duckdb.DuckDBPyConnection) -> FeatureSet:
     Raises:
         SourceError: Nothing has been ingested yet.
     """
-    sensors = tuple(sensor.name for sensor in read_source(connection).sensors)
+    source = read_source(connection)
     fact = json.loads(read_fact(connection, FEATURES_FACT) or "{}")
     features = tuple(Feature(**feature) for feature in fact.get("features", ()))
-    return FeatureSet(sensors, features, fact.get("why", ""))
+    return FeatureSet(source.measured, features, fact.get("why", ""), source.states)
 
 
 def check_columns(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
@@ -163,9 +165,11 @@ def are_settled(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> b
 
 def _given(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> dict[str, object]:
     """Return what the choice of features follows from."""
-    return {
+    source = read_source(connection)
+    states: dict[str, object] = {"states": list(source.states)} if source.states else {}
+    return states | {
         "configuration": config.features.model_dump(mode="json"),
-        "sensors": [sensor.name for sensor in read_source(connection).sensors],
+        "sensors": list(source.measured),
         "has_interval": read_timing(connection, config) is not None,
     }
 
@@ -180,14 +184,15 @@ def settle_features(connection: duckdb.DuckDBPyConnection, config: PlantConfig) 
     """
     if are_settled(connection, config):
         return False
-    sensors = [sensor.name for sensor in read_source(connection).sensors]
+    source = read_source(connection)
+    sensors = source.measured
     timing = read_timing(connection, config)
     settled, why = _choose(connection, config, sensors, timing)
     features = _configured(settled, sensors) if timing else ()
     _log.info("features over time: %s (%s)", _describe(settled) or "none", why)
     document = {"given": _given(connection, config), "features": [asdict(feature) for feature in features], "why": why}
     write_fact(connection, FEATURES_FACT, json.dumps(document))
-    _make_table(connection, FeatureSet(tuple(sensors), features))
+    _make_table(connection, FeatureSet(sensors, features, states=source.states))
     return True
 
 
@@ -255,7 +260,8 @@ def _make_table(connection: duckdb.DuckDBPyConnection, feature_set: FeatureSet) 
     connection.execute("DROP VIEW IF EXISTS core.model_readings")
     connection.execute("DROP TABLE IF EXISTS core.features")
     names = [feature.name for feature in feature_set.features]
-    values = ", ".join(f"coalesce(reading.{s}, filled.{s}) AS {s}" for s in map(quote_identifier, feature_set.sensors))
+    sensors = map(quote_identifier, (*feature_set.sensors, *feature_set.states))
+    values = ", ".join(f"coalesce(reading.{s}, filled.{s}) AS {s}" for s in sensors)
     join, is_complete = "", "true"
     if names:
         columns = ", ".join(f"{quote_identifier(name)} DOUBLE" for name in names)

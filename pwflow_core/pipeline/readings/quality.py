@@ -15,7 +15,7 @@ import duckdb
 from pwflow_core.config import PlantConfig, QualityConfig
 from pwflow_core.pipeline.readings.timing import Timing, Touched, read_timing, touched_chunks
 from pwflow_core.pipeline.readings.training_rows import training_window
-from pwflow_core.pipeline.source.source import read_source
+from pwflow_core.pipeline.source.source import Source, read_source
 from pwflow_core.warehouse import quote_identifier, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.progress import read_fact, write_fact
 
@@ -43,6 +43,8 @@ def quality_settings(config: PlantConfig) -> str:
     }
     if holds := _holds(config):
         settings["hold_seconds"] = holds
+    if states := sorted(name for name, sensor in config.sensors.items() if sensor.state):
+        settings["states"] = states
     return json.dumps(settings, sort_keys=True)
 
 
@@ -77,14 +79,15 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
 
     Fills `moved` (reading_id) with the readings whose quality, reason or filled values are others than they were.
     """
-    sensors = [sensor.name for sensor in read_source(connection).sensors]
+    source = read_source(connection)
+    sensors = [sensor.name for sensor in source.sensors]
     timing = read_timing(connection, config) or Timing(1.0, 1.0)
     longest = dict(
         connection.execute(
             "SELECT sensor, max(max_readings) FROM core.stuck_limits WHERE max_readings IS NOT NULL GROUP BY sensor"
         ).fetchall()
     )
-    watched = [sensor for sensor in sensors if sensor in longest]
+    watched = [sensor for sensor in source.measured if sensor in longest]
     reach = max([1, config.quality.fill_readings, *longest.values()])
     connection.execute("CREATE OR REPLACE TEMP TABLE moved (reading_id BIGINT)")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE limits AS {_select_limits(watched)}")
@@ -95,17 +98,18 @@ def update_quality(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -
     holds = _holds(config)
     reach_seconds = max([reach * timing.gap_seconds, *holds.values()])
     for touched in touched_chunks(connection, config, reach_seconds, len(sensors)):
-        run_script(connection, _quality_script(config.quality, holds, sensors, watched, timing, touched))
+        run_script(connection, _quality_script(config.quality, holds, source, watched, timing, touched))
 
 
 def _quality_script(
     quality: QualityConfig,
     holds: Mapping[str, float],
-    sensors: Sequence[str],
+    source: Source,
     watched: Sequence[str],
     timing: Timing,
     touched: Touched,
 ) -> str:
+    sensors, states = [sensor.name for sensor in source.sensors], set(source.states)
     names = [quote_identifier(sensor) for sensor in sensors]
     return read_sql(
         __package__,
@@ -137,8 +141,11 @@ def _quality_script(
         is_held=" OR ".join(
             ["false", *(f"({n} IS NULL AND fill_{i} IS NOT NULL)" for i, n in enumerate(names) if sensors[i] in holds)]
         ),
-        missing=_name_each(sensors, (f"{n} IS NULL AND fill_{i} IS NULL" for i, n in enumerate(names))),
-        max_missing=str(min(quality.max_missing_sensors, len(sensors) - 1)),
+        missing=_name_each(
+            source.measured,
+            (f"{n} IS NULL AND fill_{i} IS NULL" for i, n in enumerate(names) if sensors[i] not in states),
+        ),
+        max_missing=str(min(quality.max_missing_sensors, len(source.measured) - 1)),
         fill_columns=", ".join(f"CASE WHEN {n} IS NULL THEN fill_{i} END AS {n}" for i, n in enumerate(names)),
         fill_differs=" OR ".join(f"filled.{name} IS DISTINCT FROM judged.{name}" for name in names),
     )
@@ -177,16 +184,16 @@ def _learn_limits(connection: duckdb.DuckDBPyConnection, config: PlantConfig, ti
             """,
             span | {"most": _HISTORY_ROWS},
         )
-    for sensor in read_source(connection).sensors if machines else ():
+    for sensor in read_source(connection).measured if machines else ():
         connection.execute(
             read_sql(
                 __package__,
                 "stuck_limits.sql",
-                sensor=quote_identifier(sensor.name),
-                own="value IS NOT NULL" if sensor.name in _holds(config) else "true",
+                sensor=quote_identifier(sensor),
+                own="value IS NOT NULL" if sensor in _holds(config) else "true",
             ),
             {
-                "sensor": sensor.name,
+                "sensor": sensor,
                 "gap_seconds": timing.gap_seconds,
                 "stuck_readings": config.quality.stuck_readings,
                 "factor": config.quality.stuck_factor,

@@ -89,7 +89,7 @@ def screen_history(plant: Plant) -> list[Stretch]:
         The open stretches, the longest first.
     """
     with plant.warehouse.snapshot() as connection:
-        sensors = [sensor.name for sensor in read_source(connection).sensors]
+        sensors = list(read_source(connection).measured)
         rows = select_training_rows(plant.config.training, with_unusual=True)
         window = training_window(plant.config.training)
         sizes = connection.execute(

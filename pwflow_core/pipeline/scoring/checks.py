@@ -23,6 +23,7 @@ from scipy.stats import poisson
 from pwflow_core.errors import ChecksFailedError, list_few
 from pwflow_core.modelling.calibration import calibrate, distance_from_uniform
 from pwflow_core.modelling.levels import largest_merged
+from pwflow_core.modelling.states import LARGEST_CHANCE
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.deriving import STEP as READINGS_STEP
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS, STOPPING_FOLDS
@@ -225,7 +226,8 @@ def _measure_distances(readings: pd.DataFrame) -> list[tuple[float, float]]:
     n_blocks = readings.groupby("fold").block.nunique()
     of_both = _DISTANCE_FACTOR / np.sqrt(n_blocks.sum())
     measured = [(distance_from_uniform(readings.p_value), of_both)]
-    if (readings.published > largest_merged(readings.p_value.to_numpy()) * (1 + _ROUNDING)).any():
+    largest = largest_merged(readings.p_value.to_numpy()) + LARGEST_CHANCE
+    if (readings.published > largest * (1 + _ROUNDING)).any():
         measured.append((1.0, of_both))  # they do not come from these scores
     if len(n_blocks) > 1:
         tolerance = _DISTANCE_FACTOR * np.sqrt((1 / n_blocks).sum())

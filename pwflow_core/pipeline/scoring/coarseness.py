@@ -58,6 +58,8 @@ def find_coarser(connection: duckdb.DuckDBPyConnection) -> list[CoarserSensor]:
     machines = np.asarray(others["machine_id"])
     found = []
     for place, sensor in enumerate(sensors):
+        if sensor.state:
+            continue
         before = _seen(learned[:, place])
         if len(before) < _FEWEST_VALUES:
             continue

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.completion import complete_by_likeliest
+from pwflow_core.modelling.states import StateBlame
 from pwflow_core.pipeline.readings.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
+from pwflow_core.pipeline.scoring.states import explain_states
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
@@ -41,6 +43,7 @@ _SPOOLED = {
     "expected_high": "DOUBLE",
     "cluster_key": "VARCHAR",
 }
+_OF_STATES = ("share", "observed", "expected")
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
     _, model = load_cluster_model(plant)
     with working_folder(plant.warehouse.folder, "explain") as folder:
         with plant.warehouse.snapshot() as connection:
-            units = {sensor.name: sensor.unit for sensor in read_source(connection).sensors}
+            source = read_source(connection)
+            units = {sensor.name: sensor.unit for sensor in source.sensors}
             check_columns(connection, model.columns)
             _copy_unexplained(connection, list(units), model.columns, folder)
             mixtures = _read_mixtures(connection, folder / _ANOMALIES)
-        groups = features_by_sensor(model.columns, list(units))
-        _explain(plant, model, mixtures, list(groups.values()), folder)
-        summary = _write(plant, [(sensor, units[sensor]) for sensor in groups], folder)
+            told = explain_states(connection, folder / _ANOMALIES)
+        groups = features_by_sensor(model.columns, source.measured)
+        _explain(plant, model, mixtures, list(groups.values()), told, folder)
+        summary = _write(plant, [(sensor, units[sensor]) for sensor in (*groups, *source.states)], folder)
     _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
     return summary
 
@@ -142,7 +147,12 @@ def _read_mixtures(connection: duckdb.DuckDBPyConnection, anomalies: Path) -> li
 
 
 def _explain(
-    plant: Plant, model: ClusterModel, mixtures: list[_Mixture], groups: list[list[int]], folder: Path
+    plant: Plant,
+    model: ClusterModel,
+    mixtures: list[_Mixture],
+    groups: list[list[int]],
+    told: dict[int, StateBlame],
+    folder: Path,
 ) -> None:
     flows: dict[str, ClusterFlow] = {}
     with plant.threads(), plant.warehouse.scratch() as scratch:
@@ -170,17 +180,47 @@ def _explain(
             ):
                 found = attributor.attribute(_completed(X, model, mixture.segment))
                 n_sensors = found.share.shape[1]
+                keys = np.array(mixture.keys, dtype=object)[found.cluster]
+                by_states = np.array([told[i].share.sum() if i in told else 0.0 for i in reading_id.tolist()])
                 spool.append(
                     reading_id=np.repeat(reading_id, n_sensors),
                     position=np.tile(np.arange(n_sensors), len(X)),
-                    share=found.share.ravel(),
+                    share=(found.share * (1.0 - by_states)[:, None]).ravel(),
                     observed=found.observed.ravel(),
                     expected=found.expected.ravel(),
                     expected_low=found.low.ravel(),
                     expected_high=found.high.ravel(),
-                    cluster_key=np.repeat(np.array(mixture.keys, dtype=object)[found.cluster], n_sensors),
+                    cluster_key=np.repeat(keys, n_sensors),
                 )
+                _append_states(spool, reading_id, keys, told, n_sensors)
         spool.close(folder / _RESULTS)
+
+
+def _append_states(
+    spool: Spool,
+    reading_id: NDArray[np.int64],
+    keys: NDArray[np.object_],
+    told: dict[int, StateBlame],
+    first: int,
+) -> None:
+    """Put the states that have a value behind the sensors that measure, from position `first` on."""
+    rows = [row for row, number in enumerate(reading_id.tolist()) if number in told]
+    if not rows:
+        return
+    blames = [told[number] for number in reading_id[rows].tolist()]
+    share, observed, expected = (np.stack([getattr(b, part) for b in blames]) for part in _OF_STATES)
+    row, place = np.nonzero(~np.isnan(observed) & ~np.isnan(expected))
+    usual = expected[row, place]
+    spool.append(
+        reading_id=reading_id[rows][row],
+        position=first + place,
+        share=share[row, place],
+        observed=observed[row, place],
+        expected=usual,
+        expected_low=usual,
+        expected_high=usual,
+        cluster_key=keys[rows][row],
+    )
 
 
 def _completed(X: NDArray[np.float64], model: ClusterModel, segment: str) -> NDArray[np.float64]:

@@ -24,8 +24,12 @@ CREATE OR REPLACE TEMP MACRO figure(x, decimals) AS
 
 CREATE OR REPLACE TEMP MACRO with_unit(text, unit) AS text || CASE WHEN unit = '' THEN '' ELSE ' ' || unit END;
 
+-- A value that is one of few, or the only one.
+CREATE OR REPLACE TEMP MACRO state_text(x) AS format('{:.7g}', x);
+
 CREATE OR REPLACE TEMP MACRO range_text(low, high, decimals) AS
     CASE
+        WHEN low = high THEN state_text(low)
         WHEN figure(low, decimals) = figure(high, decimals) THEN 'about ' || figure(low, decimals)
         ELSE figure(low, decimals) || ' to ' || figure(high, decimals)
     END;
@@ -163,7 +167,10 @@ SELECT
     event_id,
     list(sensor ORDER BY place) FILTER (place = 1 OR (place <= 3 AND share >= 0.1)) AS top_sensors,
     string_agg(
-        name || with_unit(figure(worst.observed, decimals_for(width / 10)), worst.unit) || CASE
+        name || with_unit(
+            CASE WHEN width > 0 THEN figure(worst.observed, decimals_for(width / 10)) ELSE state_text(worst.observed) END,
+            worst.unit
+        ) || CASE
             WHEN worst.observed BETWEEN worst.expected_low AND worst.expected_high THEN ', which does not fit the others'
             ELSE ' where ' || with_unit(range_text(worst.expected_low, worst.expected_high, decimals_for(width)), worst.unit)
                 || ' was expected'

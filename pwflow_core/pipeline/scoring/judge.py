@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.calibration import Calibration
 from pwflow_core.modelling.levels import Levels
+from pwflow_core.modelling.states import merge_states
 from pwflow_core.pipeline.regimes.model import ClusterModel, SegmentClusters
 from pwflow_core.pipeline.scoring.calibration import load_calibration
 from pwflow_core.pipeline.scoring.densities import load_flow
 from pwflow_core.pipeline.scoring.levels import load_levels
+from pwflow_core.pipeline.scoring.states import load_states
 from pwflow_core.plant import Plant
 
 if TYPE_CHECKING:
@@ -87,14 +89,16 @@ class SegmentJudge:
         part: The regimes of the segment as Gaussians: which of them could have produced a reading.
         regimes: Those that have scored, by key. A reading that another one could have produced is not judged.
         levels: Where the readings of the regimes lie, in the order of the segment; None where that is not known.
+        chance: How often a normal reading shows something new in its states; None where these say nothing.
     """
 
     part: SegmentClusters
     regimes: Mapping[str, JudgedRegime]
     levels: Levels | None = None
+    chance: float | None = None
 
     def judge(self, X: NDArray[np.float64]) -> Judgement:
-        """Judge complete readings, raw units, shape (N, D)."""
+        """Judge complete readings with ordinary states, raw units, shape (N, D)."""
         candidates = self.part.seeds.candidates(X)
         best, conformity = np.full(len(X), -np.inf), np.full(len(X), np.nan)
         winner = np.zeros(len(X), dtype=np.intp)
@@ -116,7 +120,9 @@ class SegmentJudge:
             rows = np.flatnonzero((winner == position) & (waits_for < 0))
             if calibration is not None and len(rows):
                 own = calibration.p_values(conformity[rows])
-                p_value[rows] = own if self.levels is None else self.levels.p_values(own, winner[rows], best[rows])
+                merged = own if self.levels is None else self.levels.p_values(own, winner[rows], best[rows])
+                is_new = np.zeros(len(rows), dtype=np.bool_)
+                p_value[rows] = merged if self.chance is None else merge_states(merged, is_new, self.chance)
         return Judgement(p_value, np.where(waits_for < 0, winner, waits_for), conformity)
 
     def with_regime(self, key: str, flow: ClusterFlow, calibration: Calibration | None) -> SegmentJudge:
@@ -153,10 +159,12 @@ def open_judge(plant: Plant, model: ClusterModel, models: ModelSet, segment: str
     with plant.warehouse.snapshot() as connection:
         calibrations = {key: load_calibration(connection, key, pin.flow_version) for key, pin in pinned.items()}
         levels = load_levels(connection, models.cluster_model_id, segment, part.keys)
+        states = load_states(connection, models.cluster_model_id, segment)
     regimes = {}
     for key, pin in pinned.items():
         calibration = calibrations[key]
         is_judging = calibration is not None and calibration.n_rows >= models.min_calibration_rows
         flow = load_flow(plant, key, pin.flow_version, len(model.columns))
         regimes[key] = JudgedRegime(pin.weight, flow, calibration if is_judging else None)
-    return SegmentJudge(part, regimes, levels)
+    chance = states.chance if states is not None and states.can_tell else None
+    return SegmentJudge(part, regimes, levels, chance)

@@ -14,6 +14,7 @@ from pwflow_core.pipeline.readings.rate import FalseAlarmRate
 from pwflow_core.pipeline.scoring.calibration import calibrate_flows
 from pwflow_core.pipeline.scoring.levels import measure_levels, write_levels
 from pwflow_core.pipeline.scoring.model_sets import create_pins, record_model_set
+from pwflow_core.pipeline.scoring.states import mark_new_states, measure_states, write_states
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, read_sql, run_script, utc_now
 from pwflow_core.warehouse.days import note_changed_days
@@ -82,14 +83,15 @@ def derive_scores(plant: Plant) -> ScoresSummary:
         ConfigurationError: The budget of alarms is more than the plant has readings.
     """
     calibrate_flows(plant)
-    scoring, levels = plant.config.scoring, measure_levels(plant)
+    scoring, levels, states = plant.config.scoring, measure_levels(plant), measure_states(plant)
     with plant.warehouse.transaction() as connection:
         create_pins(connection)
         _drop_uncalibrated_pins(connection)
         model_set_id, rate = record_model_set(connection, plant.config)
         before = read_progress(connection, SCORES_STEP)
-        is_new = write_levels(connection, levels)
-        latest = _find_affected(connection, before, model_set_id, everything=is_new)
+        is_new = [write_levels(connection, levels), write_states(connection, states)]
+        latest = _find_affected(connection, before, model_set_id, everything=any(is_new))
+        mark_new_states(connection)
         values = {
             "alpha": rate.alpha,
             "min_calibration_rows": scoring.min_calibration_rows,

@@ -1,6 +1,8 @@
 -- From slices to scores, in one transaction. Expects the temporary tables
 --   pins (flow, cluster_key, segment, weight, flow_version): the model set that this run is pinned to, all calibrated,
---   affected (reading_id): the readings whose score has to be made, or made again.
+--   affected (reading_id): the readings whose score has to be made, or made again,
+--   state_chances (flow, chance) and new_states (flow, reading_id): how often normal readings show something new in their
+--   states, and which do in each regime.
 
 CREATE TEMP TABLE joint AS
 SELECT
@@ -110,26 +112,43 @@ WITH own AS (
         ) AS p_value)
     FROM merged
     ASOF LEFT JOIN merged_steps AS step ON merged.flow = step.flow AND merged.merged >= step.merged
+), smaller AS (
+    SELECT
+        ranked.* REPLACE (
+            CASE
+                WHEN new.reading_id IS NOT NULL AND states.chance < ranked.p_value THEN states.chance
+                ELSE ranked.p_value
+            END AS p_value
+        ),
+        states.chance
+    FROM ranked
+    LEFT JOIN state_chances AS states ON ranked.flow = states.flow
+    LEFT JOIN new_states AS new ON ranked.flow = new.flow AND ranked.reading_id = new.reading_id
+), told AS (
+    -- With what the states say; modelling/states.py has the formula.
+    SELECT
+        smaller.* REPLACE (CASE WHEN p_value >= chance THEN least(p_value + chance, 1) ELSE p_value END AS p_value)
+    FROM smaller
 ), judged AS (
     SELECT
         reading.reading_id,
         reading.machine_id,
         reading.ts,
         reading.segment,
-        ranked.cluster_key,
-        ranked.flow_version,
-        ranked.log_density,
-        ranked.p_value,
+        told.cluster_key,
+        told.flow_version,
+        told.log_density,
+        told.p_value,
         CASE
             WHEN reading.quality NOT IN ('ok', 'filled', 'partial') THEN reading.quality
-            WHEN coalesce(ranked.n_rows, 0) < $min_calibration_rows THEN 'thin'
+            WHEN coalesce(told.n_rows, 0) < $min_calibration_rows THEN 'thin'
             ELSE 'scored'
         END AS status,
         CASE
             WHEN status <> 'thin' THEN reading.reason
-            WHEN ranked.reading_id IS NOT NULL THEN format(
+            WHEN told.reading_id IS NOT NULL THEN format(
                 'Regime {} has {} held-out readings; {} are needed to calibrate it',
-                ranked.cluster_key, ranked.n_rows, $min_calibration_rows
+                told.cluster_key, told.n_rows, $min_calibration_rows
             )
             WHEN reading.segment NOT IN (SELECT segment FROM mart.clusters WHERE status = 'active') THEN format(
                 'No operating regime has been learned for segment {}', reading.segment
@@ -142,7 +161,7 @@ WITH own AS (
         END AS reason
     FROM core.readings AS reading
     SEMI JOIN affected USING (reading_id)
-    LEFT JOIN ranked USING (reading_id)
+    LEFT JOIN told USING (reading_id)
     LEFT JOIN (
         SELECT reading_id, min(cluster_key) AS cluster_key
         FROM core.cluster_assignments

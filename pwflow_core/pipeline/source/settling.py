@@ -50,6 +50,7 @@ def settle_source(plant: Plant, files: list[FileState]) -> Source:
             sensor.period,
             sensor.cut,
             sensor.missing,
+            sensor.state,
         )
         for name, sensor in plant.config.sensors.items()
     )
@@ -111,7 +112,8 @@ def _look(plant: Plant, files: list[FileState], source: Source) -> Source:
         timestamp=source.timestamp or seen.timestamp,
         timestamp_format=source.timestamp_format or seen.timestamp_format,
         milliseconds=source.milliseconds or (None if source.timestamp else seen.milliseconds),
-        sensors=source.sensors or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing) for s in seen.sensors),
+        sensors=source.sensors
+        or tuple(Sensor(s.name, s.column, s.unit, missing=s.missing, state=s.is_state) for s in seen.sensors),
         delimiter=source.delimiter or seen.delimiter,
         thousands=source.thousands or seen.thousands,
         header=source.header and seen.header,

@@ -46,6 +46,7 @@ class Sensor:
     """One sensor: its name, its column, its unit, physical limits (in that unit), and the marks of a missing value.
 
     In a long layout the column is what the tag column says. It may have a time column and a quality column of its own.
+    A `state` is watched by what it was before, and no model learns its value.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Sensor:
     period: float | None = None
     cut: float = 0.0
     missing: tuple[float, ...] = ()
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ class Source:
     def timestamp_columns(self) -> tuple[str, ...]:
         """The columns that make up the time."""
         return (self.timestamp,) if isinstance(self.timestamp, str) else self.timestamp
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the sensors whose values the models learn."""
+        return tuple(sensor.name for sensor in self.sensors if not sensor.state)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the sensors that are states."""
+        return tuple(sensor.name for sensor in self.sensors if sensor.state)
 
     @property
     def hash(self) -> str:

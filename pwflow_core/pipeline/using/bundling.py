@@ -29,6 +29,7 @@ from pwflow_core.pipeline.scoring.densities import UNREADABLE_STEP, load_flow
 from pwflow_core.pipeline.scoring.judge import ModelSet, read_model_set
 from pwflow_core.pipeline.scoring.levels import load_levels
 from pwflow_core.pipeline.scoring.scores import SCORES_STEP
+from pwflow_core.pipeline.scoring.states import load_states
 from pwflow_core.pipeline.source.source import Source, read_source
 from pwflow_core.pipeline.using.onnx_files import make_onnx, require_onnx
 from pwflow_core.plant import Plant
@@ -90,7 +91,7 @@ def export_bundle(plant: Plant, folder: Path, *, with_onnx: bool = False) -> Exp
         _check_settings(connection, plant.config)
         check_columns(connection, model.columns)
         source = read_source(connection)
-        groups = list(features_by_sensor(model.columns, [sensor.name for sensor in source.sensors]).values())
+        groups = list(features_by_sensor(model.columns, source.measured).values())
         readings = describe_readings(plant, connection, model.columns)
         unreadable = connection.execute("SELECT cluster_key FROM core.progress WHERE step = ?", [UNREADABLE_STEP])
         document: dict[str, Any] = {
@@ -160,7 +161,7 @@ def describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, colum
     source, features = read_source(connection), read_features(connection)
     timing = read_timing(connection, plant.config) or Timing(1.0, 1.0)
     quality, given = plant.config.quality, plant.config.sensors
-    kept = ("name", "unit", "low", "high", "period", "cut", "missing")
+    kept = ("name", "unit", "low", "high", "period", "cut", "missing", "state")
     stuck: dict[str, dict[str, Any]] = {}
     for machine, sensor, longest, resting in connection.execute(
         "SELECT machine_id, sensor, max_readings, resting FROM core.stuck_limits WHERE max_readings IS NOT NULL "
@@ -178,7 +179,7 @@ def describe_readings(plant: Plant, connection: duckdb.DuckDBPyConnection, colum
         "gap_seconds": timing.gap_seconds,
         "fill_readings": quality.fill_readings,
         "fill_seconds": quality.fill_seconds,
-        "max_missing": min(quality.max_missing_sensors, len(source.sensors) - 1),
+        "max_missing": min(quality.max_missing_sensors, len(source.measured) - 1),
         "stuck": stuck,
         "future_hours": source.future_hours,
     }
@@ -203,6 +204,9 @@ def _describe_segment(
         "method": part.seeds.method,
         "has_levels": levels is not None,
     }
+    states = load_states(connection, models.cluster_model_id, part.segment)
+    if states is not None:
+        document["segments"][part.segment]["states"] = states.to_document()
     if levels is not None:
         arrays |= {f"{number}.levels.{name}": array for name, array in vars(levels).items()}
     for key, pin in pinned.items():

@@ -65,6 +65,7 @@ _SETTLED = (
     "core.calibration_steps",
     "core.level_steps",
     "core.merged_steps",
+    "core.known_states",
     "mart.clusters",
     "mart.flow_versions",
 )
@@ -153,7 +154,7 @@ def _not_learned() -> NotFittedError:
 def _check_settled(plant: Plant, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Check that the models fit the configuration, and that a score would need nothing from the file but readings."""
     settled = read_source(connection)
-    names, settled_names = ([sensor.name for sensor in of.sensors] for of in (source, settled))
+    names, settled_names = ((of.measured, of.states) for of in (source, settled))
     if (names, source.segments) != (settled_names, settled.segments):
         raise _not_learned()
     uncalibrated = connection.execute(

@@ -198,7 +198,7 @@ def test_two_sensors_with_much_of_the_blame_are_both_in_the_sentence_and_a_third
         ((2959.0, 2881.0, 2936.0, "rpm"), "x 2,959 rpm where 2,881 to 2,936 rpm was expected"),
         ((0.00123, 0.0004, 0.0006, ""), "x 0.00123 where 0.0004 to 0.0006 was expected"),
         ((-3.2, 0.0, 0.5, "mm"), "x -3.20 mm where 0.0 to 0.5 mm was expected"),
-        ((5.0, 3.0, 3.0, "bar"), "x 5 bar where about 3 bar was expected"),
+        ((5.0, 3.0, 3.0, "bar"), "x 5 bar where 3 bar was expected"),
         ((3e12, 1e12, 2e12, "Pa"), "x 3e+12 Pa where 1e+12 to 2e+12 Pa was expected"),
         ((7.2, 5.1, 9.3, "A"), "x 7.2 A, which does not fit the others"),
     ],

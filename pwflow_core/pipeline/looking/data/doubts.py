@@ -162,6 +162,8 @@ def _about_sensor(sensor: SensorProfile) -> Iterator[Doubt]:
         about = values | {"marks": [mark.value for mark in marks], "n": sum(mark.n_values for mark in marks)}
         about |= {"missing": toml_value([_as_whole(mark.value) for mark in marks]), "median": sensor.median}
         yield Doubt("sentinel", name, sum(mark.n_values for mark in marks), about)
+    if sensor.is_state:
+        return
     if sensor.kind == "constant":
         yield Doubt("constant", name, sensor.n_values, values | {"value": sensor.lowest})
     elif sensor.kind in ("binary", "states"):

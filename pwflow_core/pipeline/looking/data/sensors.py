@@ -66,6 +66,7 @@ class SensorProfile:
         last_change_at: When it last did, UTC.
         last_at: Time of its last value, UTC.
         suspected_missing: Numbers that may stand for a missing value.
+        is_state: Whether the configuration says that it is a state.
     """
 
     sensor: str
@@ -84,6 +85,7 @@ class SensorProfile:
     last_change_at: datetime | None = None
     last_at: datetime | None = None
     suspected_missing: tuple[Mark, ...] = ()
+    is_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def profile_sensors(
             n_distinct=seen.n_distinct,
             share_zero=seen.n_zero / seen.n if seen.n else 0.0,
             last_at=seen.last,
+            is_state=sensor.state,
         )
         if seen.n:
             profile = replace(
