@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.blending import Shares, blend, heavy_gaussian, log_gaussian
+from pwflow_core.modelling.components import Components
 from pwflow_core.modelling.network import ROWS, Network, product
 from pwflow_core.modelling.serialization import unpack
 from pwflow_core.modelling.validation import as_matrix
@@ -32,6 +33,8 @@ class Evaluation:
         log_det: Log volume change from raw units to latents, nats, shape (N,).
         log_prob: Log-density of the blend, nats, raw units, shape (N,).
         tail: Share of the heavy tail.
+        by_components: Log-density under the Gaussian mixture beside the flow, nats, raw units, shape (N,); None where
+            the regime has none, or was not asked for it.
 
     """
 
@@ -39,20 +42,23 @@ class Evaluation:
     log_det: Array
     log_prob: Array
     tail: float
+    by_components: Array | None = None
 
     @property
     def conformity(self) -> Array:
-        """How well each reading conforms to the flow alone, nats, shape (N,): what p-values are made from.
+        """How well each reading conforms to its regime, nats, shape (N,): what p-values are made from.
 
-        Its log-density under the flow. The Gaussian and the tail of the blend protect the density where readings
-        drift, but they also fill the holes of a regime, where no normal reading lies. And with a tail, a sensor that
-        is off by 20 standard deviations would cost hardly more than one that is off by 8.
+        Its log-density under the flow, or the mean of that and the one under the Gaussian mixture beside it. The
+        Gaussian and the tail of the blend protect the density where readings drift, but they also fill the holes of a
+        regime, where no normal reading lies. And with a tail, a sensor that is off by 20 standard deviations would cost
+        hardly more than one that is off by 8.
         """
-        return np.asarray(self.log_det + log_gaussian(self._squared_radius, self.latents.shape[1]))
+        by_flow = self.log_det + log_gaussian(self._squared_radius, self.latents.shape[1])
+        return np.asarray(by_flow if self.by_components is None else 0.5 * (by_flow + self.by_components))
 
     @property
     def tempered_conformity(self) -> Array:
-        """The same with the tail around the latents, nats, shape (N,), for means: one reading must not rule them."""
+        """Log-density under the flow with the tail around the latents, nats, shape (N,): for means of readings."""
         return np.asarray(self.log_det + heavy_gaussian(self._squared_radius, self.latents.shape[1], self.tail))
 
     @property
@@ -68,12 +74,14 @@ class Density:
         whitening: To the white coordinates of its Gaussian.
         network: Its flow; None for a regime that stayed a Gaussian.
         shares: Of the blend.
+        components: Gaussian mixture beside the flow, in white coordinates.
 
     """
 
     whitening: Whitening
     network: Network | None
     shares: Shares
+    components: Components | None = None
 
     @property
     def n_features(self) -> int:
@@ -105,13 +113,13 @@ class Density:
         cls, whitening: Whitening, arrays: Mapping[str, NDArray[Any]], architecture: Mapping[str, Any], shares: Shares
     ) -> Density:
         """Build from the parts of a flow, see `Network.from_tensors` for what is raised."""
-        return cls(whitening, Network.from_tensors(arrays, architecture), shares)
+        return cls(whitening, Network.from_tensors(arrays, architecture), shares, Components.from_tensors(arrays))
 
     def log_prob(self, X: Array, batch_rows: int = 8192) -> Array:
         """Evaluate the log-density, nats per reading in raw units, shape (N,); see `evaluate`."""
-        return self.evaluate(X, batch_rows).log_prob
+        return self.evaluate(X, batch_rows, components=False).log_prob
 
-    def evaluate(self, X: Array, batch_rows: int = 8192) -> Evaluation:
+    def evaluate(self, X: Array, batch_rows: int = 8192, *, components: bool = True) -> Evaluation:
         """Evaluate all that the flow says of readings, in one pass: the same of each, whatever came with it.
 
         White readings are rounded to single precision, so that the last digits in which two ways to a feature over
@@ -120,6 +128,7 @@ class Density:
         Arguments:
             X: Readings in raw units, shape (N, D).
             batch_rows: Rows evaluated at once.
+            components: Whether to ask the Gaussian mixture beside the flow.
 
         Raises:
             SchemaMismatchError: D differs from the regime's.
@@ -132,12 +141,16 @@ class Density:
             X = np.concatenate([X, np.repeat(X[-1:], missing, axis=0)])
         batch_rows = max(ROWS, batch_rows // ROWS * ROWS)
         z, log_prob, volume = np.empty(X.shape), np.empty(len(X)), np.zeros(len(X))
+        beside = self.components if components else None
+        by_components = None if beside is None else np.empty(len(X))
         for start in range(0, len(X), batch_rows):
             block = slice(start, start + batch_rows)
             white = self.whitening.whiten(X[block], product)
             single = np.minimum(np.maximum(white, -LARGEST_FLOAT32), LARGEST_FLOAT32).astype(np.float32)
-            radius = _squared_radius(single.astype(np.float64))
-            log_flow = None
+            double = single.astype(np.float64)
+            radius, log_flow = _squared_radius(double), None
+            if beside is not None and by_components is not None:
+                by_components[block] = beside.log_prob(double)
             if self.network is not None:
                 single, volume[block] = self.network.forward(single)
             z[block] = single
@@ -145,7 +158,11 @@ class Density:
                 log_flow = log_gaussian(_squared_radius(z[block]), self.n_features) + volume[block]
             log_prob[block] = blend(log_flow, radius, self.n_features, self.shares)
         log_det = self.whitening.log_det
-        return Evaluation(z[:n_rows], (volume + log_det)[:n_rows], (log_prob + log_det)[:n_rows], self.shares.tail)
+        if by_components is not None:
+            by_components = (by_components + log_det)[:n_rows]
+        return Evaluation(
+            z[:n_rows], (volume + log_det)[:n_rows], (log_prob + log_det)[:n_rows], self.shares.tail, by_components
+        )
 
 
 def _squared_radius(z: Array) -> Array:

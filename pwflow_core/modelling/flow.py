@@ -14,6 +14,7 @@ from torch import Tensor
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.autoregressive import Architecture, inverse
 from pwflow_core.modelling.blending import Shares, sample_tail
+from pwflow_core.modelling.components import Components
 from pwflow_core.modelling.density import Density, Evaluation
 from pwflow_core.modelling.serialization import pack, unpack
 from pwflow_core.modelling.whitening import Whitening
@@ -60,6 +61,7 @@ class ClusterFlow:
         n_features: D.
         history: How it was trained; empty for one from a file, which holds only what scores.
         shares: a, b and ε, the shares of the flow, the Gaussian and the heavy tail.
+        components: A Gaussian mixture beside the flow, for p-values only; None where the regime has none.
 
     """
 
@@ -70,12 +72,14 @@ class ClusterFlow:
         parameters: Tensor | None,
         history: TrainingHistory,
         shares: Shares,
+        components: Components | None = None,
     ) -> None:
         self.whitening = whitening
         self.architecture = architecture
         self.parameters = parameters
         self.history = history
         self.shares = shares
+        self.components = components
 
     @property
     def n_features(self) -> int:
@@ -102,7 +106,7 @@ class ClusterFlow:
             ValueError: NaN or infinite values.
 
         """
-        return self.evaluate(X, batch_rows).log_prob
+        return self.density.log_prob(X, batch_rows)
 
     def latents(self, X: Array, batch_rows: int = 8192) -> Array:
         """Map readings to latents, shape (N, D): independent N(0, 1) while readings follow the model."""
@@ -146,7 +150,7 @@ class ClusterFlow:
                 size = int(np.prod(shape))
                 arrays[name] = self.parameters[offset : offset + size].reshape(shape).numpy()
                 offset += size
-        return arrays
+        return arrays if self.components is None else arrays | self.components.tensors()
 
     def document(self) -> dict[str, Any]:
         """Return what `to_bytes` writes beside the arrays: what scores, and nothing of how it came about."""
@@ -169,9 +173,10 @@ class ClusterFlow:
             if arrays.keys() & dict(architecture.shapes).keys():
                 parts = [arrays[name].reshape(shape) for name, shape in architecture.shapes]
                 parameters = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
+            components = Components.from_tensors(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The flow file lacks a field or has a wrong shape: {error}.") from error
-        return cls(whitening, architecture, parameters, history, shares)
+        return cls(whitening, architecture, parameters, history, shares, components)
 
     @cached_property
     def density(self) -> Density:

@@ -7,7 +7,7 @@ on standardised data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 
 from pwflow_core.modelling.rows import TrainingData
 from pwflow_core.modelling.seeds import GaussianMixture
+from pwflow_core.modelling.validation import thinned
 
 Array = NDArray[np.float64]
 
@@ -23,6 +24,12 @@ _FEATURES_AT_ONCE = 1 << 23  # float64 values of quadratic features held in memo
 _FLOOR = 1e-5  # added to every variance of standardised data
 _STARTS = 2
 _TOLERANCE = 1e-5  # nats per row
+
+# The mixture beside a flow.
+_COMPONENTS = 8
+_FURTHEST = 8.0  # standard deviations: what lies further out must not take a Gaussian for itself
+_MOST_ROWS = 5000
+_ROWS_PER_PARAMETER = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +70,32 @@ def fit_mixture(
     _, statistics = max(starts, key=lambda run: run[0].log_likelihood)
     held_out = _Rows(judged) if len(judged.X) else None
     return _run(rows, held_out, statistics, 1 if single else max_iterations, _TOLERANCE)[0]
+
+
+def fit_components(data: TrainingData, random_state: int = 0) -> GaussianMixture | None:
+    """Fit the mixture of at most eight Gaussians that stands beside a flow.
+
+    None where the rows are too few for two, or held-out rows do not ask for more than the one Gaussian of the regime.
+
+    Arguments:
+        data: White rows of one regime, some of them held out.
+        random_state: Seed of the starts.
+
+    """
+    learn, judge = np.flatnonzero(~data.held_out), np.flatnonzero(data.held_out)
+    learn, judge = learn[thinned(len(learn), _MOST_ROWS)], judge[thinned(len(judge), _MOST_ROWS // 4)]
+    n_features = data.X.shape[1]
+    per_component = _ROWS_PER_PARAMETER * (n_features + 1) * (n_features + 2) // 2
+    n_components = min(_COMPONENTS, len(learn) // per_component)
+    if n_components < 2 or not len(judge):
+        return None
+    rows = data.take(np.concatenate([learn, judge]))
+    rows = replace(rows, X=np.clip(rows.X, -_FURTHEST, _FURTHEST))
+    found = fit_mixture(rows, n_components, random_state=random_state, max_iterations=100)
+    alone = fit_mixture(rows, 1, random_state=random_state)
+    if found.held_out <= alone.held_out:
+        return None
+    return GaussianMixture(found.weights, found.means, found.covariances)
 
 
 class _Rows:

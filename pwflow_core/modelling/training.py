@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 from pwflow_core.errors import ConfigurationError
 from pwflow_core.modelling.autoregressive import Architecture, forward, loss_and_gradient, mixing_log_det
 from pwflow_core.modelling.blending import fit_shares, log_gaussian
+from pwflow_core.modelling.components import Components
 from pwflow_core.modelling.flow import ClusterFlow, TrainingHistory
+from pwflow_core.modelling.gaussian_mixture import fit_components
 from pwflow_core.modelling.loop import (
     Adam,
     Batches,
@@ -24,6 +27,7 @@ from pwflow_core.modelling.loop import (
     run_passes,
     using_threads,
 )
+from pwflow_core.modelling.rows import TrainingData
 from pwflow_core.modelling.settings import FlowSettings
 from pwflow_core.modelling.validation import paired_gain
 from pwflow_core.modelling.whitening import Whitening
@@ -191,7 +195,17 @@ class PreparedCluster:
             log_flow = log_flow + log_det[0].double().numpy()
         radius = (self.u_held_out.double() ** 2).sum(dim=1).numpy()
         shares = fit_shares(log_flow, radius, n_features, self.weight_held_out.double().numpy())
-        return ClusterFlow(self.whitening, self.architecture, parameters, history, shares)
+        return ClusterFlow(self.whitening, self.architecture, parameters, history, shares, self.components)
+
+    @cached_property
+    def components(self) -> Components | None:
+        """The Gaussian mixture beside the flow; None with too few rows for one, or where one Gaussian is enough."""
+        if self.is_too_small:
+            return None
+        u = torch.cat([self.u, self.u_held_out]).double().numpy()
+        weight = torch.cat([self.weight, self.weight_held_out]).double().numpy()
+        found = fit_components(TrainingData.unlabelled(u, weight, np.arange(len(u)) >= len(self.u)))
+        return None if found is None else Components.of(found)
 
     def _white(self, X: Array, weight: Array) -> tuple[Tensor, Tensor]:
         keep = weight > _NEGLIGIBLE * weight.max(initial=0.0)

@@ -953,7 +953,7 @@ COMMENT ON TABLE core.component_log_density IS 'Log-density of readings in their
 COMMENT ON COLUMN core.component_log_density.cluster_key IS 'Operating regime';
 COMMENT ON COLUMN core.component_log_density.reading_id IS 'Reading';
 COMMENT ON COLUMN core.component_log_density.log_density IS 'log p_k(x) in nats, in the raw units of the sensors';
-COMMENT ON COLUMN core.component_log_density.conformity IS 'How well the reading conforms to the flow alone, in nats: what p-values rank';
+COMMENT ON COLUMN core.component_log_density.conformity IS 'How well the reading conforms to its regime, in nats: what p-values rank';
 COMMENT ON COLUMN core.component_log_density.flow_version IS 'Flow that gave it';
 COMMENT ON COLUMN core.component_log_density.scored_at IS 'When, UTC';
 
