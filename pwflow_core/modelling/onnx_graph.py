@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pwflow_core.modelling.blending import DEGREES
+from pwflow_core.modelling.components import Components
 from pwflow_core.modelling.density import LARGEST_FLOAT32, Density
 from pwflow_core.modelling.network import LINEAR_FROM, SMALLEST, Network
 from pwflow_core.modelling.whitening import LARGEST
@@ -45,6 +46,9 @@ def to_onnx(density: Density) -> bytes:
         z, change = graph.network(single, density.network)
         conformity = graph("Add", graph.log_gaussian(graph.squared_radius(z), d), change)
         mixed = graph.log_add(mixed, graph.add(conformity, math.log(density.shares.flow)))
+    if density.components is not None:
+        both = graph("Add", conformity, graph.components(single, density.components))
+        conformity = graph("Mul", both, graph.constant(np.float64(0.5)))
     for name, value in zip(OUTPUTS, (mixed, conformity), strict=True):
         graph("Add", value, graph.constant(np.float64(volume)), output=name)
     return graph.to_bytes(d)
@@ -117,6 +121,16 @@ class _Graph:
         standard = self("Div", self("Sub", self.clip(x, LARGEST, np.float64), centre), scale)
         product = self("MatMul", self.clip(standard, LARGEST, np.float64), forward)
         return self.clip(product, LARGEST, np.float64)
+
+    def components(self, single: str, components: Components) -> str:
+        """See `components.Components.log_prob`."""
+        n_parts, d = components.mixture.means.shape
+        forward, shift, constant = map(self.constant, (components.forward, components.shift, components.constant))
+        white = self("Sub", self("MatMul", self("Cast", single, to=_DOUBLE), forward), shift)
+        parts = self("Reshape", self("Mul", white, white), self._ints(0, n_parts, d))
+        radius = self("ReduceSum", parts, self._ints(2), keepdims=0)
+        joint = self("Sub", constant, self("Mul", radius, self.constant(np.float64(0.5))))
+        return self("ReduceLogSumExp", joint, axes=[1], keepdims=0)
 
     def network(self, u: str, network: Network) -> tuple[str, str]:
         """See `network.Network.forward`; the log volume change is in double precision."""
