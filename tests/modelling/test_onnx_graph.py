@@ -24,7 +24,12 @@ def gaussian(n_features: int) -> ClusterFlow:
     return ClusterFlow(flow.whitening, Architecture(n_features), None, TrainingHistory(), Shares(0.0, 0.98, 0.02))
 
 
-@pytest.mark.parametrize("flow", [*(random_flow(*size) for size in SIZES), gaussian(3)], ids=str)
+FLOWS = {f"{kind}-{n_features}": random_flow(kind, n_features) for kind, n_features in SIZES} | {
+    "gaussian": gaussian(3)
+}
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
 def test_onnx_gives_the_density_of_numpy(flow):
     density = Density.from_bytes(flow.to_bytes())
     session = onnxruntime.InferenceSession(onnx_graph.to_onnx(density), providers=["CPUExecutionProvider"])
