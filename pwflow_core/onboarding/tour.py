@@ -19,6 +19,7 @@ WRITTEN_SECTIONS = ("plant", "source", "sensors", "schedule")
 
 _EXAMPLE = 10_000
 _EXAMPLES = {
+    "compute.scratch": "/scratch/pwflow",
     "scoring.alarms_per_week": 1.0,
     "notify.link": "https://reports.example/plant.html",
     "warehouse.data": "s3://bucket/plant",

@@ -154,7 +154,7 @@ class Case:
     longest_pause: timedelta = timedelta(0)
 
     def forget(self) -> None:
-        """Have computed anew what follows from its events and verdicts: they changed."""
+        """Have what follows from its events and verdicts computed again: they changed."""
         for name in ("machines", "segments", "blame", "usual_peak", "usual_size"):
             self.__dict__.pop(name, None)
 
