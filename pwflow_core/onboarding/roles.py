@@ -175,7 +175,8 @@ def _is_counter(profile: ColumnProfile, steps: Steps) -> bool:
     if not profile.is_whole or steps.n == 0:
         return False
     by_ones = steps.one_up >= 0.9 and steps.up - steps.one_up <= 0.02
-    slowly_by_ones = steps.down <= 0.001 and steps.up == steps.one_up > 0
+    is_rising = steps.up > 0 and steps.down <= min(0.001, 0.1 * steps.up)
+    slowly_by_ones = is_rising and steps.up == steps.one_up and profile.n_distinct > 2
     named = steps.down <= 0.001 and steps.up > 0 and has_word(profile.name, COUNTERS)
     return by_ones or slowly_by_ones or named or (steps.up == 1.0 and steps.n >= _ENOUGH_ROWS)
 

@@ -130,6 +130,18 @@ def test_labels_and_counters_are_left_out_with_reasons_and_constants_and_flags_a
         assert word in seen.ignored[column], column
 
 
+def test_a_valve_that_moved_once_is_a_state_and_not_a_counter(write_csv, wave):
+    path = write_csv(
+        "once.csv",
+        "ts,temp,shut,opened,strokes",
+        lambda i, t: f"{t},{wave(i)},{int(not 2500 <= i < 2530)},{i // 2900},{i // 400}",
+        n=3000,
+    )
+    seen = inspect_source([path])
+    assert [s.name for s in seen.sensors if s.is_state] == ["shut", "opened"]
+    assert "counts up" in seen.ignored["strokes"]
+
+
 def test_text_conditions_are_segments_and_whole_numbers_only_candidates(write_csv, wave):
     path = write_csv(
         "recipe.csv",
