@@ -79,7 +79,7 @@ def zone_in_a_column(
     )
 
 
-@spelled(("zone", "A"), ("offset", "+0"), ("tz", "oven 3"))
+@spelled(("zone", "A"), ("offset", "zero"), ("tz", "oven 3"))
 def a_zone_that_is_none(name: str, word: str) -> Export:
     """A column of that name whose words are no time zones is left alone."""
     rows = [
