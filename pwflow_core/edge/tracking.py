@@ -38,7 +38,7 @@ class Followed:
         quality: Codes of `QUALITIES`, shape (N,).
         reason: Why a reading is not plainly ok; None where it is, shape (N,).
         columns: What the models see, NaN where there is no value, shape (N, C).
-        states: What the states are, NaN where there is no value, shape (N, S).
+        states: What the states are, NaN where a value is missing, shape (N, S).
 
     """
 

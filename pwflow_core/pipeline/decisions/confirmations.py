@@ -46,7 +46,7 @@ def confirm_event(plant: Plant, event_id: str, *, confirmed_by: str) -> Confirma
         confirmed_by: Who says so.
 
     Raises:
-        UnknownEventError: There is no such event, or it is one no more.
+        UnknownEventError: No event has this id, or not any longer.
     """
     with plant.warehouse.transaction() as connection:
         found = find_event(connection, event_id)
