@@ -6,9 +6,7 @@ The disk is a small tmpfs of its own where mounting is permitted, else a limit o
 import contextlib
 import errno
 import os
-import resource
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from tests.faults.conftest import (
     published,
     whole_models,
 )
-from tests.processes import Ended, Stem
+from tests.processes import Ended, Stem, largest_file
 
 FAILS = """
 import sys
@@ -71,19 +69,6 @@ class SmallDisk:
         """Run a step that may find the disk full; it ends with 7 and prints the error then."""
         limit = None if self.is_mounted else left_bytes
         return stem.run(plant, FAILS.format(step=step), file_limit=limit)
-
-
-@contextlib.contextmanager
-def largest_file(n_bytes: int):
-    """Let no file of this process grow beyond a size."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    earlier = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, earlier)
 
 
 @pytest.fixture

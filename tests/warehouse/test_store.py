@@ -6,9 +6,7 @@ The store is moto's server, a real HTTP server with the interface of S3, with a 
 from __future__ import annotations
 
 import http.client
-import resource
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -24,6 +22,7 @@ import pytest
 
 from pwflow_core.errors import StorageFullError, WarehouseInterruptedError
 from tests.conftest import query
+from tests.processes import largest_file
 from tests.warehouse.conftest import HAS_HTTPFS, Postgres, free_port, needs_lake, needs_postgres
 from tests.warehouse.test_lake import SLICE, replace
 
@@ -184,19 +183,6 @@ def test_a_full_disk_under_the_catalog_in_a_file_undoes_no_commit(make_plant, wa
     assert query(plant, FACTS) == [("second", 1)]
     write_facts(plant, "fourth", 1)
     assert query(plant, FACTS) == [("fourth", 1)]
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size: what a quota does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    earlier = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, earlier)
 
 
 @pytest.fixture

@@ -1,18 +1,12 @@
 -- The levels of the held-out readings of the segments whose regimes have all scored and that have no levels yet under
--- this cluster model: of each reading the regime with the largest share, log w_k + log p_k(x) there, and its conformity. Expects the
--- temporary table `pins` (cluster_key, segment, weight, flow_version, cluster_model_id).
+-- this cluster model: of each reading the regime with the largest share, log w_k + log p_k(x) there, and its
+-- conformity. Expects the temporary tables `complete_segments` and `pins` (cluster_key, segment, weight, flow_version,
+-- cluster_model_id).
 
-WITH complete AS (
-    SELECT clusters.segment
-    FROM mart.clusters
-    LEFT JOIN pins USING (cluster_key)
-    WHERE clusters.status = 'active'
-    GROUP BY clusters.segment
-    HAVING count(*) = count(pins.cluster_key)
-), fresh AS (
+WITH fresh AS (
     SELECT pins.cluster_key, pins.segment, pins.weight, pins.flow_version
     FROM pins
-    SEMI JOIN complete USING (segment)
+    SEMI JOIN complete_segments USING (segment)
     ANTI JOIN core.level_steps USING (cluster_model_id, segment)
 ), held_out AS (
     SELECT reading_id

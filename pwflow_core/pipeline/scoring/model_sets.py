@@ -25,7 +25,8 @@ __all__ = ["create_pins", "record_model_set"]
 def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the temporary table `pins`: what the slices were scored with, even if another flow is in use by now.
 
-    Flows are numbered in it: joins on a number take half as long as joins on key and version.
+    Flows are numbered in it: joins on a number take half as long as joins on key and version. Beside it comes
+    `complete_segments`: those whose regimes have all scored.
 
     Raises:
         NotFittedError: No slice has been scored yet.
@@ -43,6 +44,17 @@ def create_pins(connection: duckdb.DuckDBPyConnection) -> None:
     )
     if not fetch_value(connection, "SELECT count(*) FROM pins"):
         raise NotFittedError("Nothing has been scored yet: materialize component_log_density, or run `pwflow run`.")
+    connection.execute(
+        """
+        CREATE TEMP TABLE complete_segments AS
+        SELECT clusters.segment
+        FROM mart.clusters
+        LEFT JOIN pins USING (cluster_key)
+        WHERE clusters.status = 'active'
+        GROUP BY clusters.segment
+        HAVING count(*) = count(pins.cluster_key)
+        """
+    )
 
 
 def record_model_set(connection: duckdb.DuckDBPyConnection, config: PlantConfig) -> tuple[str, FalseAlarmRate]:

@@ -1,15 +1,8 @@
--- In which ways the states of a segment came in the readings to learn from: regime, machine, values and day, with the number of
--- readings. Segments whose regimes have all scored. Expects the temporary table `pins`, and binds $unit_seconds and
--- $origin: what counts as a day.
+-- In which ways the states of a segment came in the readings to learn from: regime, machine, values and day, with the
+-- number of readings. Expects the temporary tables `pins` and `complete_segments`, and binds $unit_seconds and $origin:
+-- what counts as a day.
 
-WITH complete AS (
-    SELECT clusters.segment
-    FROM mart.clusters
-    LEFT JOIN pins USING (cluster_key)
-    WHERE clusters.status = 'active'
-    GROUP BY clusters.segment
-    HAVING count(*) = count(pins.cluster_key)
-), learned AS (
+WITH learned AS (
     SELECT reading_id, machine_id, ts, /*values*/ AS state_values
     FROM (/*training_rows*/)
 ), placed AS (
@@ -19,7 +12,7 @@ WITH complete AS (
         arg_max(slice.cluster_key, ln(pins.weight) + slice.log_density) AS cluster_key
     FROM core.component_log_density AS slice
     JOIN pins USING (cluster_key, flow_version)
-    SEMI JOIN complete USING (segment)
+    SEMI JOIN complete_segments USING (segment)
     SEMI JOIN learned USING (reading_id)
     GROUP BY slice.reading_id
 )
