@@ -23,6 +23,8 @@ from tests.dagster.conftest import KEYS, copy_plant, materialize
 SUCCESS, STARTED = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED
 RECORDS = {"runs", "alarm_log", "case_changes"}
 """Tables that say what was told when, and are never rewritten."""
+ROUNDED = "sensor_contributions"
+"""Products of matrices are rounded by how many readings are explained at once: the last digits differ."""
 MADE_BY_RUNS = ("scored_at", "model_set_id", "rejected_at", "ingested_at", "opened_at", "updated_at", "told_at")
 """Columns that say when or by which run something was made."""
 
@@ -166,4 +168,5 @@ def test_a_night_after_cycles_finds_what_a_night_without_them_finds(finished, ar
     expected, got = results(night), results(cycled)
     assert len(expected["anomaly_events"]) > 0
     assert expected.keys() == got.keys()
-    assert [name for name, frame in expected.items() if not got[name].equals(frame)] == []
+    assert [name for name in expected if name != ROUNDED and not got[name].equals(expected[name])] == []
+    pd.testing.assert_frame_equal(got[ROUNDED], expected[ROUNDED], rtol=1e-12, atol=1e-12)
