@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, time
-from zoneinfo import ZoneInfo
+from datetime import datetime, time
 
 from pwflow_core.config import SEVERITIES, Language, PlantConfig
 from pwflow_core.errors import list_few
@@ -26,7 +25,8 @@ _COMMAND = re.compile(r"`[^`]+`")
 
 def word_message(config: PlantConfig, message: Message, picture: bytes | None = None) -> Letter:
     """Return a message as it is sent; the same message in the same words each time."""
-    texts = Texts(config.notify.targets[message.target].language, __package__)
+    language = config.notify.targets[message.target].language
+    texts = Texts(language, __package__, timezone=config.schedule.timezone)
     words = _Words(config, texts)
     title, lines = words.sum_up(message.notices) if message.is_summary else words.tell(message.notices)
     return Letter(
@@ -42,7 +42,7 @@ def word_message(config: PlantConfig, message: Message, picture: bytes | None = 
 
 def word_test(config: PlantConfig, language: Language, message_id: str, now: datetime) -> Letter:
     """Return the message that a target is tried with."""
-    texts = Texts(language, __package__)
+    texts = Texts(language, __package__, timezone=config.schedule.timezone)
     words = _Words(config, texts)
     plant = config.plant.name
     lines = [texts("notice.tested", plant=plant), words.noted(now), "", *words.foot(message_id)]
@@ -64,7 +64,7 @@ class _Words:
         last = notices[-1]
         subject = _about(last)
         kinds = " → ".join(dict.fromkeys(self._texts(f"notice.{notice.kind}") for notice in notices))
-        lines = [f"{self.moment(notice.at)}  {self.sentence(notice)}" for notice in notices[:-1]]
+        lines = [f"{self._texts.moment(notice.at)}  {self.sentence(notice)}" for notice in notices[:-1]]
         lines += [self.sentence(last), "", *self._details(last), self.noted(last.at)]
         return self._texts("notice.title", plant=self._config.plant.name, what=kinds, subject=subject), lines
 
@@ -72,7 +72,7 @@ class _Words:
         """Return title and lines about many subjects: how many of what, by machine, and the gravest."""
         t = self._texts
         number = t.number(len(notices))
-        first, last = (self.moment(chosen(notice.at for notice in notices)) for chosen in (min, max))
+        first, last = (self._texts.moment(chosen(notice.at for notice in notices)) for chosen in (min, max))
         kinds = Counter(notice.kind for notice in notices).most_common()
         machines = Counter(machine for notice in notices for machine in notice.machines).most_common()
         gravest = sorted(notices, key=lambda n: (n.is_over, -SEVERITIES.index(n.severity), n.at, n.notice_id))
@@ -82,7 +82,7 @@ class _Words:
             named = [f"{machine} ({t.number(count)})" for machine, count in machines]
             lines.append(t("notice.by_machine", names=list_few(named, _MOST_MACHINES)))
         lines += ["", t("notice.worst")]
-        lines += [f"- {self.moment(n.at)}  {t(f'notice.{n.kind}')}: {self.sentence(n)}" for n in gravest[:_MOST_SHOWN]]
+        lines += [f"- {t.moment(n.at)}  {t(f'notice.{n.kind}')}: {self.sentence(n)}" for n in gravest[:_MOST_SHOWN]]
         if len(notices) > _MOST_SHOWN:
             lines.append(t("notice.rest", n=t.number(len(notices) - _MOST_SHOWN)))
         return t("notice.summary_title", plant=self._config.plant.name, n=number), lines
@@ -99,20 +99,16 @@ class _Words:
                 regimes=list_few(notice.shown_regimes, _MOST_NAMED) or none,
                 machines=list_few(notice.machines, _MOST_NAMED) or none,
                 sensors=list_few(notice.sensors, _MOST_NAMED) or self._texts("regime.together"),
-                since=self._texts.night(None if notice.since is None else self._local(notice.since)),
+                since=self._texts.night(None if notice.since is None else self._texts.local(notice.since)),
             )
         else:
             summary = notice.summary
         told = f"told.{'ended' if notice.is_over else notice.kind}"
         return self._texts(told, summary=summary) if told in self._texts.keys else summary
 
-    def moment(self, at: datetime) -> str:
-        """Return a time of the tables as the clock of the plant shows it."""
-        return self._texts.moment(self._local(at))
-
     def noted(self, at: datetime) -> str:
         """Return the line that says when something was noted."""
-        return self._texts("notice.at", time=self.moment(at), zone=self._zone)
+        return self._texts("notice.at", time=self._texts.moment(at), zone=self._zone)
 
     def foot(self, message_id: str) -> list[str]:
         """Return the last lines: where to look, and the id that tells a repetition from news."""
@@ -139,12 +135,9 @@ class _Words:
         return lines
 
     def _since(self, since: datetime) -> str:
-        local = self._local(since)
+        local = self._texts.local(since)
         is_day = local.time() == time()
-        return self._texts.night(local) if is_day else self._texts.moment(local)
-
-    def _local(self, moment: datetime) -> datetime:
-        return moment.replace(tzinfo=UTC).astimezone(ZoneInfo(self._zone))
+        return self._texts.night(local) if is_day else self._texts.moment(since)
 
     def _next_step(self, notice: Notice) -> str:
         """Return what to do; in another language than English its commands, which have no words."""

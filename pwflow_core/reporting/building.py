@@ -126,7 +126,7 @@ def build_reports(plant: Plant, targets: Mapping[str, Path], *, days: int | None
     """
     started = time.perf_counter()
     stamp = _stamp(plant, days)
-    texts = {language: Texts(language) for language in targets}
+    texts = {language: Texts(language, timezone=plant.config.schedule.timezone) for language in targets}
     facts = read_facts(plant, days or plant.config.report.days, utc_now())
     model, problem = load_regimes(plant)
     details = read_events(plant, facts, model.columns if model else ())

@@ -49,4 +49,5 @@ def draw_event(plant: Plant, event_id: str, language: Language) -> bytes | None:
     ]
     threshold = float(-np.log10(alpha)) if alpha > 0 else float("nan")
     span = np.datetime64(started, "us"), np.datetime64(ended, "us")
-    return signals_png(signals, score, threshold, span, _WIDTH, Texts(language))
+    texts = Texts(language, timezone=plant.config.schedule.timezone)
+    return signals_png(signals, score, threshold, span, _WIDTH, texts)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from importlib import resources
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 from pwflow_core.config import Language
 from pwflow_core.errors import ConfigurationError
@@ -27,14 +28,16 @@ class Texts:
 
     Attributes:
         language: Its code, for the page.
+        zone: The time zone in which times are written.
     """
 
-    def __init__(self, language: str, *packages: str) -> None:
+    def __init__(self, language: str, *packages: str, timezone: str = "UTC") -> None:
         """Read the words.
 
         Arguments:
             language: Code of the language.
             packages: Packages with words of their own, which are read too.
+            timezone: In which times are written.
 
         Raises:
             ConfigurationError: There is no such language.
@@ -44,6 +47,7 @@ class Texts:
                 f"Expected a language of the report ({', '.join(LANGUAGES)}), got {language[:80]!r}: choose one."
             )
         self.language = language
+        self.zone = ZoneInfo(timezone)
         self._texts: dict[str, str] = {}
         for package in (__package__, *packages):
             text = resources.files(package).joinpath(f"texts_{language}.toml").read_text(encoding="utf-8")
@@ -108,9 +112,15 @@ class Texts:
         return self._date("date.short", day)
 
     def moment(self, time: object) -> str:
-        """Write a time to the minute."""
+        """Write a time, UTC, to the minute, as the clock of the plant shows it."""
         found = _as_moment(time)
+        if isinstance(found, datetime):
+            found = self.local(found)
         return _NONE if found is None else f"{self._date('date.full', found)} {found:%H:%M}"
+
+    def local(self, time: datetime) -> datetime:
+        """Return what the clock of the plant shows at a time, UTC."""
+        return time.replace(tzinfo=UTC).astimezone(self.zone).replace(tzinfo=None)
 
     def duration(self, seconds: float) -> str:
         """Write how long something lasted, in its largest sensible unit."""

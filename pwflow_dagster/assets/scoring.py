@@ -313,7 +313,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                         {"channel": channel, "readings": count} for channel, count in summary.n_by_channel.items()
                     ),
                     "above their threshold": small_table(
-                        {"night": night, "cluster_key": key, "channel": channel}
+                        {"day": night, "cluster_key": key, "channel": channel}
                         for night, key, channel in summary.exceeded[:MOST_SHOWN]
                     ),
                     "evidence of drift (log10)": small_table(
@@ -327,7 +327,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                     "verdicts of this run": small_table(
                         {
                             "verdict_id": verdict.verdict_id,
-                            "night": verdict.night.isoformat(),
+                            "day": verdict.night.isoformat(),
                             "verdict": verdict.verdict,
                             "what happened": names.spell_out(verdict.summary),
                         }
@@ -336,7 +336,7 @@ def _cluster_health(plant_name: str) -> dg.AssetsDefinition:
                     "verdicts that are open": small_table(
                         {
                             "verdict_id": verdict.verdict_id,
-                            "night": verdict.night.isoformat(),
+                            "day": verdict.night.isoformat(),
                             "what happened": names.spell_out(verdict.summary),
                             "next": next_step(verdict, opened.config.drift.policy),
                         }

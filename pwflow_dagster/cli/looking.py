@@ -34,7 +34,7 @@ __all__ = ["COMMANDS", "describe_stretches"]
 def status(
     context: click.Context, of_all: bool, workspace: Path | None, config_file: Path | None, as_json: bool
 ) -> None:
-    """What to decide today, last run, last night, regimes, drift."""
+    """What to decide today, last run, last day, regimes, drift."""
     if of_all:
         context.exit(show_plants(workspace, as_json=as_json))
     from pwflow_core.pipeline.looking.status import next_step, read_status
@@ -232,7 +232,7 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None
         lines.append(f"              {found.n_removed:,} older ones were removed (retention), see mart.removed_nights")
     if night := found.last_night:
         lines.append(
-            f"  last night  {night.night}: {count(night.n_readings, 'reading')}, {night.n_unjudged:,} not judged, "
+            f"  last day    {night.night}: {count(night.n_readings, 'reading')}, {night.n_unjudged:,} not judged, "
             f"{count(night.n_anomalies, 'anomaly', 'anomalies')}, {count(night.n_events, 'event')}"
         )
         lines += [f"              {summary}" for summary in night.summaries]

@@ -77,5 +77,5 @@ def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None
     )
     if night := found.last_night:
         counted = f"{count(night.n_readings, 'reading')}, {count(night.n_events, 'event')}"
-        lines.append(f"  last night  {night.night}: {counted}")
+        lines.append(f"  last day    {night.night}: {counted}")
     return lines

@@ -46,7 +46,7 @@ def test_the_status_of_all_plants_says_how_each_is_also_where_one_cannot_be_read
     done = CliRunner().invoke(main, ["status", "--all"])
     assert done.exit_code == 1, done.output
     assert re.search(r"Plant press_shop\n  decide      [\d,]+ cases?, 0 verdicts on drift", done.stdout)
-    assert re.search(r"last night  2026-01-07: 4,320 readings", done.stdout)
+    assert re.search(r"last day    2026-01-07: 4,320 readings", done.stdout)
     assert re.search(
         r"Plant mill\n  cannot be read: There is no warehouse at .*/mill/warehouse.duckdb yet", done.stdout
     )

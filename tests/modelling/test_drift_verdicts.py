@@ -293,7 +293,7 @@ def test_a_machine_that_sends_nothing_is_an_outage_since_the_first_night_without
     assert verdict.since == NIGHT - 1
     assert verdict.effect_size == 1.0
     assert verdict.summary == (
-        f"M2 sent no readings of the usual 1,400 or more a night, since {np.datetime64(NIGHT - 1, 'D')}."
+        f"M2 sent no readings of the usual 1,400 or more a day, since {np.datetime64(NIGHT - 1, 'D')}."
     )
 
 

@@ -19,6 +19,7 @@ from pwflow_core.reporting.drawing.maps import draw_regime_map, regime_map_png
 from pwflow_core.reporting.drawing.palette import DARK, LIGHT, SERIES, STEPS
 from pwflow_core.reporting.drawing.points import add_points
 from pwflow_core.reporting.drawing.sight import draw_sight
+from pwflow_core.reporting.drawing.signals import Trace, draw_signals
 from pwflow_core.reporting.drawing.thumbnail import training_thumbnail
 from pwflow_core.reporting.event_facts import break_gaps
 from pwflow_core.reporting.pages.regimes import choose_pairs
@@ -185,3 +186,13 @@ def test_a_trace_is_broken_where_nothing_was_read():
     assert np.flatnonzero(np.isnan(trace.values)).tolist() == [3]
     assert np.all(np.diff(trace.times) > np.timedelta64(0))
     assert trace.values[np.isfinite(trace.values)].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_picture_of_an_event_has_the_clock_of_the_plant():
+    times = np.arange("2026-02-09T14:00", "2026-02-09T18:00", 600, dtype="datetime64[s]").astype("datetime64[us]")
+    score = Trace(times, np.linspace(0, 5, len(times)))
+    span = times[12], times[18]
+    for timezone, day, hour in (("UTC", "9 Feb 2026", "15:00"), ("Asia/Tokyo", "10 Feb 2026", "01:00")):
+        picture = draw_signals([], score, 3.0, span, 760, Texts("en", timezone=timezone))
+        assert f"time ({timezone}), {day}" in picture
+        assert f">{hour}<" in picture

@@ -78,7 +78,7 @@ def test_every_machine_has_a_card_with_its_readings_and_its_share_of_alarms(repo
         assert machine in card
         assert f"<dd>{TEXTS.number(n_readings)}</dd>" in card
         assert f"<dd>{TEXTS.percent(share)}</dd>" in card
-        assert "anomalies per night and events of each machine".lower() in card.lower()
+        assert "anomalies per day and events of each machine".lower() in card.lower()
 
 
 def test_every_picture_says_what_it_shows_and_names_its_axes(reports):

@@ -95,6 +95,8 @@ def test_a_share_is_never_rounded_to_all_or_nothing(share, written):
 
 def test_dates_are_written_in_the_language():
     assert Texts("en").moment(datetime(2026, 2, 9, 16, 51)) == "9 Feb 2026 16:51"  # noqa: DTZ001 - UTC without a zone
+    in_tokyo = Texts("en", timezone="Asia/Tokyo")
+    assert in_tokyo.moment(datetime(2026, 2, 9, 16, 51)) == "10 Feb 2026 01:51"  # noqa: DTZ001 - UTC without a zone
     assert Texts("ja").night(date(2026, 2, 9)) == "2026年2月9日"
     assert Texts("ja").night(None) == "–"
 

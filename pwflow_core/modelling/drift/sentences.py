@@ -105,7 +105,7 @@ def new_regime(
     by = f", by {_list(list(named)[:_MOST_NAMED])}" if named else ""
     return (
         f"{_percent(part.share)} of the readings given to {_regimes(keys)} are improbable there{by}{_on(machines)}, "
-        f"in {part.n_nights} nights since {day(since)}, while its other readings are as before: "
+        f"on {part.n_nights} days since {day(since)}, while its other readings are as before: "
         f"a new regime, or a fault."
     )
 
@@ -125,10 +125,10 @@ def mix_moved(segment: str, keys: Sequence[str], shift: MixShift) -> str:
 def outage(machine: str, n_readings: int, n_judged: int, usual: int, since: int) -> str:
     """Say what is missing."""
     if n_readings == 0:
-        return f"{machine} sent no readings of the usual {usual:,} or more a night, since {day(since)}."
+        return f"{machine} sent no readings of the usual {usual:,} or more a day, since {day(since)}."
     return (
         f"{machine} sent {n_readings:,} readings, of which {n_judged:,} could be judged, "
-        f"of the usual {usual:,} or more a night, since {day(since)}."
+        f"of the usual {usual:,} or more a day, since {day(since)}."
     )
 
 

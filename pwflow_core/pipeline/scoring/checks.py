@@ -293,7 +293,7 @@ def alarms_within_budget(plant: Plant, connection: duckdb.DuckDBPyConnection) ->
     values = {"timezone": plant.config.schedule.timezone}
     nights = connection.execute(read_sql(__package__, "checks_alarms.sql"), values).fetchall()
     described = [
-        f"{key} in the night of {night} ({n_alarms:,} of {n_scored:,} readings, alpha = {alpha:g})"
+        f"{key} on {night} ({n_alarms:,} of {n_scored:,} readings, alpha = {alpha:g})"
         for night, key, n_scored, n_alarms, alpha in sorted(nights, key=lambda row: (row[0], row[3]), reverse=True)
     ]
     sentence = "No regime alarmed more than ten times as often as alpha allows."

@@ -134,5 +134,6 @@ def _draw(
         add_points(axes, np.column_stack([days, signal.anomalies.values]), "vermilion", 2.4, 1.0)
         chart.name_axes(axes, y=signal.name, y_unit=signal.unit)
     time_axis(panels[-1], texts, width)
-    chart.name_axes(panels[-1], x=texts("axis.time", day=texts.night(span[0].astype("datetime64[us]").item())))
+    begin = texts.local(span[0].astype("datetime64[us]").item())
+    chart.name_axes(panels[-1], x=texts("axis.time", zone=texts.zone, day=texts.night(begin)))
     return panels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -33,15 +33,15 @@ def night_axis(axes: Axes, texts: Texts, width: float, centre: float = 0.0) -> N
 
 
 def time_axis(axes: Axes, texts: Texts, width: float) -> None:
-    """Let the x axis show times: with the hour where days are not enough."""
+    """Let the x axis, in UTC, show times of the plant: with the hour where days are not enough."""
     first, last = axes.get_xlim()
     axes.xaxis.set_major_locator(
-        mdates.AutoDateLocator(minticks=2, maxticks=max(3, int(width / _PIXELS_PER_TICK)), tz=UTC)
+        mdates.AutoDateLocator(minticks=2, maxticks=max(3, int(width / _PIXELS_PER_TICK)), tz=texts.zone)
     )
     hours = last - first < 4
 
     def write(day: float, _: object) -> str:
-        moment = _moment(day)
+        moment = _moment(day, texts.zone)
         if not hours:
             return texts.short_day(moment)
         return texts.short_day(moment) if (moment.hour, moment.minute) == (0, 0) else f"{moment:%H:%M}"
@@ -54,6 +54,6 @@ def few_ticks(axes: Axes, most: int = 4) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(most))
 
 
-def _moment(day: float) -> datetime:
-    moment: datetime = mdates.num2date(day, tz=UTC)
+def _moment(day: float, zone: tzinfo = UTC) -> datetime:
+    moment: datetime = mdates.num2date(day, tz=zone)
     return moment

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from pwflow_core.pipeline.cases.view import CaseRow
 from pwflow_core.reporting.facts import PlantFacts
@@ -109,7 +107,7 @@ def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[str, Chart], texts: 
     if case.label is not None:
         state = texts("case.labelled", state=state, label=case.label_kind or texts.label("case_label", case.label))
     elif case.shelved_until is not None:
-        state = texts("case.until", state=state, time=_local(facts, case.shelved_until, texts))
+        state = texts("case.until", state=state, time=texts.moment(case.shelved_until))
     similar = [texts("case.like_one", case=case_id, label=_name_label(label, texts)) for case_id, label in case.similar]
     chart = None if case.worst_event_id is None else charts.get(case.worst_event_id)
     return CaseCard(
@@ -119,8 +117,8 @@ def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[str, Chart], texts: 
         state,
         texts("list.comma").join(case.machine_ids),
         texts("list.comma").join(case.sensors),
-        _local(facts, case.since, texts),
-        _local(facts, case.last_seen, texts),
+        texts.moment(case.since),
+        texts.moment(case.last_seen),
         texts.number(case.n_events),
         texts.duration(case.alarm_seconds) if case.n_events else texts("none"),
         facts.names.spell_out(_sentence(case, texts)),
@@ -138,7 +136,7 @@ def _told(facts: PlantFacts, change: CaseChange, texts: Texts) -> tuple[str, str
     if change.change == "marked" and change.label is not None:
         what = texts("case.labelled", state=what, label=change.label_kind or texts.label("case_label", change.label))
     by = texts("case.by", what=what, who=change.changed_by) if change.changed_by else what
-    return _local(facts, change.as_of, texts), texts("case.why", what=by, why=change.reason) if change.reason else by
+    return texts.moment(change.as_of), texts("case.why", what=by, why=change.reason) if change.reason else by
 
 
 def _sentence(case: CaseRow, texts: Texts) -> str:
@@ -170,7 +168,3 @@ def _commands(case: CaseRow, texts: Texts) -> tuple[tuple[str, str], ...]:
         made.append((f"pwflow mark {case.case_id} --normal", texts("case.normal")))
         made.append((f'pwflow mark {case.case_id} --known "…"', texts("case.known")))
     return tuple(made)
-
-
-def _local(facts: PlantFacts, moment: datetime, texts: Texts) -> str:
-    return texts.moment(moment.replace(tzinfo=UTC).astimezone(ZoneInfo(facts.timezone)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date
-from zoneinfo import ZoneInfo
+from datetime import date
 
 from pwflow_core.reporting.drawing.palette import STEPS
 from pwflow_core.reporting.drawing.timelines import ALARM_STEPS, Cell, Mark, draw_alarm_timeline
@@ -39,8 +38,8 @@ def make_timeline(facts: PlantFacts, machines: Sequence[str], listed: Mapping[st
         if event.machine_id in marks:
             told = listed[event.event_id]
             link = f"#event-{event.event_id}" if told.is_shown else None
-            at = event.started_at.replace(tzinfo=UTC).astimezone(ZoneInfo(facts.timezone)).replace(tzinfo=None)
             weight = event.peak_score / worst[0].peak_score
+            at = texts.local(event.started_at)
             marks[event.machine_id].append(Mark(at, weight, f"{told.started}: {told.sentence}", link))
     wide, narrow = in_two_widths(
         lambda width: draw_alarm_timeline(cells, marks, (facts.first_night, facts.last_night), width, texts)
