@@ -14,18 +14,27 @@ OLD_RELEASE = "1.2.2"
 
 
 @pytest.fixture(scope="session")
-def old_python(tmp_path_factory):
+def python_with(tmp_path_factory):
+    """Return a function that makes a Python with some packages and no others; it skips where they cannot be had."""
+    made = {}
+
+    def make(*packages):
+        if packages not in made:
+            folder = tmp_path_factory.mktemp("python")
+            venv.create(folder, with_pip=True)
+            made[packages] = folder / "bin" / "python"
+            install = [made[packages], "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *packages]
+            if subprocess.run(install, capture_output=True, check=False).returncode:
+                pytest.skip(f"{' and '.join(packages)} cannot be installed here")
+        return made[packages]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def old_python(python_with):
     """A Python with a DuckDB of early 2025 alone."""
-    folder = tmp_path_factory.mktemp("old-duckdb")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    found = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"duckdb=={OLD_RELEASE}"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if found.returncode:
-        pytest.skip(f"duckdb {OLD_RELEASE} cannot be installed here")
-    return python
+    return python_with(f"duckdb=={OLD_RELEASE}")
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Published for everybody: a file that readers of other releases open, and Parquet that is never half of a version."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -17,14 +19,28 @@ from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.warehouse import PUBLIC_TABLES
 from tests.conftest import plant_readings, put_file, query, read_all, score_all
+from tests.pipeline.publishing.conftest import OLD_RELEASE
+from tests.processes import REPOSITORY
 
 ASK = """
-import duckdb, sys
-with duckdb.connect(sys.argv[1], read_only=True) as connection:
+import duckdb, json, sys
+path, queries = sys.argv[1], json.loads(sys.argv[2])
+with duckdb.connect(path, read_only=True) as connection:
+    for query in queries:
+        connection.execute(query).fetchall()
     print(duckdb.__version__, *connection.execute(
         "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores").fetchone(),
         connection.execute("SELECT comment FROM duckdb_columns() WHERE column_name = 'p_value'").fetchone()[0][:5])
 """
+READ = """
+import json, sys
+from pathlib import Path
+import pyarrow.parquet
+folders = [folder for folder in Path(sys.argv[1]).iterdir() if folder.is_dir()]
+found = {folder.name: pyarrow.parquet.read_table(folder).num_rows for folder in folders}
+print(json.dumps(found))
+"""
+SQL = re.findall(r"```sql\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def files(folder):
@@ -32,15 +48,26 @@ def files(folder):
 
 
 @pytest.mark.long(reason="15 CPU s and a download: the storage format is named in one line of publishing.py")
-def test_a_duckdb_of_early_2025_opens_the_published_file(trained_plant, old_python):
+@pytest.mark.parametrize("release", [OLD_RELEASE, "1.5.5", "2.0.1"])
+def test_duckdb_since_early_2025_opens_the_published_file_and_runs_the_queries_of_the_readme(
+    trained_plant, python_with, release
+):
     publish_warehouse(trained_plant)
-    done = subprocess.run(
-        [old_python, "-c", ASK, trained_plant.config.published_path], capture_output=True, text=True, check=True
-    )
+    command = [python_with(f"duckdb=={release}"), "-c", ASK, trained_plant.config.published_path, json.dumps(SQL)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     n_scores, n_machines = query(trained_plant, "SELECT count(*), count(DISTINCT machine_id) FROM mart.anomaly_scores")[
         0
     ]
-    assert done.stdout.split() == ["1.2.2", str(n_scores), str(n_machines), "Share"]
+    assert len(SQL) > 1
+    assert done.stdout.split() == [release, str(n_scores), str(n_machines), "Share"]
+
+
+@pytest.mark.long(reason="10 CPU s and a download: the format is the same for all, and Polars reads it at each push")
+def test_pyarrow_reads_all_tables(trained_plant, python_with):
+    summary = publish_warehouse(trained_plant)
+    command = [python_with("pyarrow"), "-c", READ, summary.parquet]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == summary.n_rows
 
 
 def test_the_parquet_files_hold_the_tables_as_they_are(trained_plant):
