@@ -205,7 +205,8 @@ def shelve(case_id: str, until: str, config_file: Path | None, reason: str, as_j
 @click.command(deprecated="`pwflow mark CASE --normal` says it of a whole case.")
 @click.argument("event_id", metavar="EVENT")
 @config_option
-def confirm(event_id: str, config_file: Path | None) -> None:
+@json_option
+def confirm(event_id: str, config_file: Path | None, as_json: bool) -> None:
     """Say that an event is normal, so that refits learn from it.
 
     `pwflow events` lists the EVENTs; the first digits suffice.
@@ -214,6 +215,9 @@ def confirm(event_id: str, config_file: Path | None) -> None:
     from pwflow_core.plant import Plant
 
     made = confirm_event(Plant.open(configuration_in_force(config_file)), event_id, confirmed_by=user())
+    if as_json:
+        echo_json({"event": made})
+        return
     click.echo(
         f"{made.machine_id}, {made.started_at:%Y-%m-%d %H:%M} to {made.ended_at:%Y-%m-%d %H:%M}: normal. "
         "The next refit of the regime after drift may learn from it."

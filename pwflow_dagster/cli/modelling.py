@@ -11,6 +11,7 @@ import click
 from pwflow_core.demo import configuration_in_force
 from pwflow_core.errors import count
 from pwflow_dagster.cli.options import config_option, json_option, language_option
+from pwflow_dagster.cli.printing import echo_json
 from pwflow_dagster.cli.progress import shown_progress
 
 __all__ = ["COMMANDS"]
@@ -20,16 +21,21 @@ __all__ = ["COMMANDS"]
 @click.argument("file", type=click.Path(path_type=Path))
 @config_option
 @click.option("--output", type=click.Path(path_type=Path), help="File to write, .csv or .parquet. Default: print CSV.")
-def score(file: Path, config_file: Path | None, output: Path | None) -> None:
+@json_option
+def score(file: Path, config_file: Path | None, output: Path | None, as_json: bool) -> None:
     """Score a file with the models in use.
 
     The warehouse stays as it is. FILE (CSV or Parquet) has the columns of the source. Each reading gets what the
     pipeline would give it; only what depends on readings before the first of FILE cannot be known. Columns:
     machine_id, ts (UTC), segment, cluster_key, log_density, p_value, anomaly_score, is_anomaly, status, reason.
+
+    The JSON has the counts; with it, the scores go to the file of --output.
     """
     from pwflow_core.pipeline.using.scoring_files import score_file
     from pwflow_core.plant import Plant
 
+    if as_json and output is None:
+        raise click.UsageError("Give --output FILE with --json: the scores go there, and the JSON has the counts.")
     plant = Plant.open(configuration_in_force(config_file))
     with tempfile.TemporaryDirectory(prefix="pwflow-score-") as folder:
         target = output or Path(folder) / "scores.csv"
@@ -39,6 +45,9 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
             with target.open(encoding="utf-8") as lines:
                 for line in lines:
                     click.echo(line, nl=False)
+    if as_json:
+        echo_json({"scored": made})
+        return
     unjudged = ", ".join(f"{n:,} {name}" for name, n in made.n_by_status.items() if name != "scored")
     refused = ", ".join(f"{n:,} {reason}" for reason, n in made.refused.items())
     scored = count(made.n_by_status.get("scored", 0), "reading")
@@ -54,7 +63,8 @@ def score(file: Path, config_file: Path | None, output: Path | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--onnx", "with_onnx", is_flag=True, help="Each flow as ONNX too; takes pwflow[onnx].")
 @config_option
-def export(folder: Path, with_onnx: bool, config_file: Path | None) -> None:
+@json_option
+def export(folder: Path, with_onnx: bool, config_file: Path | None, as_json: bool) -> None:
     """Export all that scoring needs to a folder, for the edge.
 
     FOLDER gets the models that the last scores were made by, with the rules around them, as safetensors and JSON with
@@ -65,6 +75,9 @@ def export(folder: Path, with_onnx: bool, config_file: Path | None) -> None:
     from pwflow_core.plant import Plant
 
     made = export_bundle(Plant.open(configuration_in_force(config_file)), folder, with_onnx=with_onnx)
+    if as_json:
+        echo_json({"bundle": made})
+        return
     click.echo(
         f"Wrote {made.folder}: {count(made.n_regimes, 'regime')}, the last readings of "
         f"{count(made.n_machines, 'machine')}, {made.n_bytes / 1024:,.0f} KiB, model set {made.model_set_id}."
@@ -78,13 +91,25 @@ def export(folder: Path, with_onnx: bool, config_file: Path | None) -> None:
 @click.option("--segment", help="Draw from the mixture of this segment; the only one where there is one.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="File to write, .csv or .parquet.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def sample(n: int, config_file: Path | None, cluster: str | None, segment: str | None, output: Path, seed: int) -> None:
+@json_option
+def sample(
+    n: int,
+    config_file: Path | None,
+    cluster: str | None,
+    segment: str | None,
+    output: Path,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Simulate N readings as the models imagine them."""
     from pwflow_core.pipeline.using.simulating import sample_readings
     from pwflow_core.plant import Plant
 
     plant = Plant.open(configuration_in_force(config_file))
     made = sample_readings(plant, n, output, cluster_key=cluster, segment=segment, random_state=seed)
+    if as_json:
+        echo_json({"sample": made})
+        return
     counts = ", ".join(f"{n_drawn:,} of {key}" for key, n_drawn in made.n_by_cluster.items())
     click.echo(f"Wrote {made.path}: {count(n, 'reading')} of segment {made.segment}, {counts}.")
 
@@ -99,6 +124,7 @@ def sample(n: int, config_file: Path | None, cluster: str | None, segment: str |
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--max-steps", type=click.IntRange(1), help="Most gradient steps of a flow, for a quick look.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table to this file too.")
+@json_option
 def bench(
     file: Path | None,
     target: str | None,
@@ -109,6 +135,7 @@ def bench(
     seed: int,
     max_steps: int | None,
     csv_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare density models on a file, the plant, or toy targets.
 
@@ -134,9 +161,14 @@ def bench(
     )
     if csv_file is not None:
         benchmarking.write_csv(csv_file, data, results)
-    click.echo(benchmarking.render_table(data, results))
-    if all(result.error for result in results):
-        raise click.ClickException("No model could be trained: the reasons stand below the table.")
+    failed = all(result.error for result in results)
+    if not as_json:
+        click.echo(benchmarking.render_table(data, results))
+    elif not failed:
+        echo_json({"data": data.name, "columns": data.columns, "results": results})
+    if failed:
+        reasons = "; ".join(f"{result.model}: {result.error}" for result in results)
+        raise click.ClickException(f"No model could be trained: {reasons}")
 
 
 @click.command()

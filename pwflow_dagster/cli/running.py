@@ -39,6 +39,7 @@ __all__ = ["COMMANDS"]
 @click.option("--encoding", help="Encoding of text that is not UTF-8, such as cp932.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--yes", is_flag=True, help="Ask nothing, take the defaults.")
+@json_option
 def init(
     target: Path,
     output: Path,
@@ -51,6 +52,7 @@ def init(
     encoding: str | None,
     overwrite: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Look at a file or folder of exports and write pwflow.toml.
 
@@ -70,8 +72,11 @@ def init(
         ignore=ignore,
         encoding=encoding,
         overwrite=overwrite,
-        ask=_ask if sys.stdin.isatty() and not yes else None,
+        ask=_ask if sys.stdin.isatty() and not (yes or as_json) else None,
     )
+    if as_json:
+        echo_json({"path": made.path, "assumptions": made.assumptions})
+        return
     click.echo(f"Wrote {made.path}. Assumed:")
     for assumption in made.assumptions:
         click.echo(f"  - {assumption}")

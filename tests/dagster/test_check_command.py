@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,9 @@ def test_init_names_it_before_the_next_steps(folder):
     done = CliRunner().invoke(main, ["init", "data", "--yes", "--output", "other.toml"])
     _, _, steps = done.stdout.partition("`pwflow check --config other.toml` shows what a run will read. Next:\n")
     assert steps.splitlines()[0].strip() == "pwflow run --config other.toml"
+    made = json.loads(CliRunner().invoke(main, ["init", "data", "--json", "--output", "third.toml"]).stdout)
+    assert Path(made["path"]).name == "third.toml"
+    assert made["assumptions"]
 
 
 def test_without_a_configuration_it_says_what_to_do(tmp_path, monkeypatch):

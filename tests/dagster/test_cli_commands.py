@@ -39,7 +39,7 @@ def test_the_status_says_how_the_plant_is_and_what_to_do_next(here):
     [(n_readings,)] = here.query("SELECT count(*) FROM core.readings")
     assert f"readings    {n_readings:,} from 3 machines, 2026-01-05 to 2026-01-07 23:59 UTC" in shown
     assert "last run    train_and_score: success" in shown
-    assert "last night  2026-01-07: 4,320 readings" in shown
+    assert "last day    2026-01-07: 4,320 readings" in shown
     for key, version in here.query("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force"):
         assert f"{key}  " in shown
         assert f"flow {version[:8]}" in shown
@@ -113,10 +113,15 @@ def test_a_score_is_printed_as_csv_and_the_summary_beside_it(here):
     assert [(len(scores), (scores.is_anomaly == True).sum())] == known  # noqa: E712 - NULL is neither
     (here.folder / "short.csv").write_text("timestamp,machine,recipe\n2026-01-08T00:00:00Z,M1,A\n")
     assert "has no column 'spindle_speed'" in refusal("score", "short.csv")
+    counted = json.loads(invoke("score", file, "--output", "again.csv", "--json").stdout)["scored"]
+    assert (counted["n_rows"], counted["n_anomalies"]) == (len(scores), known[0][1])
+    assert "--output" in json.loads(CliRunner().invoke(main, ["score", str(file), "--json"]).stdout)["error"]["message"]
 
 
 def test_readings_are_simulated_to_a_file(here):
     assert "50 of c0002" in invoke("sample", 50, "--cluster", "c0002", "--output", "drawn.csv").stdout
+    counted = invoke("sample", 50, "--cluster", "c0002", "--output", "again.csv", "--json").stdout
+    assert json.loads(counted)["sample"]["n_by_cluster"] == {"c0002": 50}
     drawn = pd.read_csv(here.folder / "drawn.csv")
     assert list(drawn.columns) == ["segment", "cluster_key", *(sensor.name for sensor in SENSORS)]
     assert "Expected the key of a regime in use" in refusal("sample", 5, "--cluster", "c9", "--output", "x.csv")
