@@ -208,8 +208,10 @@ def _cluster_flow(
         ],
         description=(
             "The normalizing flow of each regime: what normal looks like there. Materializing a partition trains "
-            "that regime alone, on its readings, and puts the new flow in use if it proves no worse than the old one "
-            "on readings that neither learned from; the others stay as they are."
+            "that regime alone: on its readings since it moved if an open verdict says so, else on all of [training]. "
+            "It warns before it starts if the flow in use has learned from the same ones. The new flow comes into "
+            "use if it proves no worse than the old one on readings that neither learned from; the others stay as "
+            "they are."
         ),
     )
     # a bare result: Dagster does not take one with its type beside a check

@@ -127,6 +127,7 @@ def train_cluster_flows(
         )
     for key in starts:
         _refuse_too_few(plant, key, windows[key], sets[key])
+    _warn_where_nothing_is_new(plant, sets, in_force)
     if stray := sorted(set(plant.config.flow.clusters) - set(model.keys)):
         _log.warning("[flow.clusters] names %s, which is not a regime in use: it has no effect", ", ".join(stray))
     settings = {key: FlowSettings(**_flow_settings(plant.config, key)) for key in keys}
@@ -210,6 +211,23 @@ def _windows(plant: Plant, keys: list[str], starts: Mapping[str, datetime]) -> d
         for key in keys
         if key not in since
     }
+
+
+def _warn_where_nothing_is_new(plant: Plant, sets: Mapping[str, RegimeRows], in_force: Mapping[str, str]) -> None:
+    """Say of which regimes the flow in use has learned from the same readings already."""
+    with plant.warehouse.snapshot() as connection:
+        known = dict(
+            connection.execute("SELECT cluster_key, data_hash FROM mart.flow_versions WHERE in_force").fetchall()
+        )
+    for key in in_force:
+        if known.get(key) == sets[key].hash:
+            _log.warning(
+                "%s: nothing new to learn: the flow in use learned from the same %s readings, up to %s UTC. For later "
+                "ones, widen [training] in pwflow.toml, or fill in learn_from in the launchpad",
+                key,
+                f"{sets[key].n_learned:,}",
+                f"{sets[key].last:%Y-%m-%d %H:%M}",
+            )
 
 
 def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:

@@ -49,13 +49,16 @@ def test_a_regime_can_have_a_flow_of_its_own_kind(trained_plant, caplog):
     assert "c0099, which is not a regime in use" in caplog.text
 
 
-def test_the_same_data_and_seed_give_the_same_version(trained_plant):
+def test_the_same_data_and_seed_give_the_same_version_and_that_nothing_is_new_is_said_before(trained_plant, caplog):
     version = dict(query(trained_plant, IN_FORCE))["c0001"]
+    caplog.set_level("INFO")
     assert retrain(trained_plant, "c0001", seed=0)["c0001"].flow_version == version
     rows = query(
         trained_plant, "SELECT flow_version, in_force, reason FROM mart.flow_versions WHERE cluster_key = 'c0001'"
     )
     assert rows == [(version, True, "drift")]
+    nothing, training_begins = (caplog.text.index(said) for said in ("c0001: nothing new to learn", "training 1 flows"))
+    assert nothing < training_begins
 
 
 def test_a_flow_trained_alone_in_another_process_is_the_version_that_was_trained_in_a_stack(trained_plant, stem):
