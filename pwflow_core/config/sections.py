@@ -172,7 +172,10 @@ class ScoringConfig(Section):
     """False-alarm rate per normal reading: 0.001 is one in a thousand. The largest p-value of an anomaly."""
     alarms_per_week: Annotated[float, Field(gt=0)] | None = None
     """Instead of `alpha`: false events per week in the whole plant. It is converted once for a cluster model, by the
-    rule of `[events]`."""
+    rule of `[events]`. Cases are fewer still: each has at least one event."""
+    false_cases: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of false cases among those that people are told of: 0.2 is at most one in five, on average. A case that
+    cannot be told from chance yet is kept, shown as not told, and sent to nobody. Without it, every case is told."""
     min_calibration_rows: Annotated[int, Field(ge=10)] = 50
     """A regime with fewer held-out readings is `thin`: its readings are not judged."""
 

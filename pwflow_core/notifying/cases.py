@@ -44,7 +44,7 @@ def read_cases(connection: duckdb.DuckDBPyConnection, *, is_first: bool) -> list
     """
     notices = []
     for row in connection.execute(read_sql(__package__, "case_changes.sql"), {"changes": list(_KINDS)}).fetchall():
-        case_id, change, as_of, severity, state, reason, machines, sensors, regimes, since, event, summary = row
+        case_id, change, as_of, severity, state, reason, machines, sensors, regimes, since, event, summary, told = row
         kind = _KINDS[change]
         is_over = kind == "closed" or state == "merged" or (is_first and state == "closed")
         notices.append(
@@ -53,7 +53,7 @@ def read_cases(connection: duckdb.DuckDBPyConnection, *, is_first: bool) -> list
                 kind,
                 name_case(case_id),
                 severity,
-                as_of,
+                max(as_of, told) if kind == "opened" else as_of,
                 _say(summary, reason if kind == "closed" else None),
                 is_over=is_over,
                 machines=tuple(machines or ()),

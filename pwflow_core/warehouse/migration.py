@@ -290,6 +290,15 @@ def _name_events(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DROP TABLE temp.first_anomalies")
 
 
+def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE IF EXISTS mart.cases ADD COLUMN IF NOT EXISTS told_as_of TIMESTAMP")
+
+
+def _fill_told(connection: duckdb.DuckDBPyConnection) -> None:
+    """Say of the cases that are there that people were told of them when they opened."""
+    connection.execute("UPDATE mart.cases SET told_as_of = coalesce(since, opened_at)")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -315,6 +324,7 @@ MIGRATIONS = (
     Migration(23, "every decision about an unusual stretch is kept", fill=_fill_stretch_changes),
     Migration(24, "ids of events are short text", alter=_set_numbers_aside, fill=_name_events),
     Migration(25, "what is known of states gets a table"),
+    Migration(26, "the promise on false cases gets tables", alter=_add_told, fill=_fill_told),
 )
 """All migrations, in the order of their layouts."""
 

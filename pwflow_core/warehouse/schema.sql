@@ -325,7 +325,8 @@ CREATE TABLE IF NOT EXISTS mart.cases (
     similar_cases VARCHAR[],
     summary VARCHAR,
     opened_at TIMESTAMP,
-    updated_at TIMESTAMP
+    updated_at TIMESTAMP,
+    told_as_of TIMESTAMP
 );
 
 CREATE TABLE IF NOT EXISTS mart.case_events (
@@ -359,6 +360,34 @@ CREATE TABLE IF NOT EXISTS core.case_evidence (
 
 -- The longest time that the machines of a case ran between two of its events, which is its rhythm, and its blame.
 CREATE TABLE IF NOT EXISTS core.case_profiles (case_id VARCHAR, pause_seconds DOUBLE, blame MAP(VARCHAR, DOUBLE));
+
+-- What scoring.false_cases rests on: the share of the promise that each day has, the evidence of each event on each day,
+-- and the cases that were told because of it. Rows of the last are only ever added.
+CREATE TABLE IF NOT EXISTS mart.promise_days (
+    day DATE,
+    day_number BIGINT,
+    share DOUBLE,
+    n_expected DOUBLE,
+    n_readings BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS mart.event_evidence (
+    event_id VARCHAR,
+    day DATE,
+    e_value DOUBLE,
+    counted_for VARCHAR
+);
+
+CREATE TABLE IF NOT EXISTS mart.told_cases (
+    case_id VARCHAR,
+    as_of TIMESTAMP,
+    told_at TIMESTAMP,
+    run_id VARCHAR,
+    promise DOUBLE,
+    place BIGINT,
+    evidence DOUBLE,
+    needed DOUBLE
+);
 
 CREATE TABLE IF NOT EXISTS mart.case_changes (
     change_number BIGINT,
@@ -583,7 +612,7 @@ WITH months AS (
         count(label) AS n_marked,
         count(*) FILTER (label IN ('fault', 'known')) AS n_right
     FROM mart.cases
-    WHERE state <> 'merged' AND since IS NOT NULL
+    WHERE state <> 'merged' AND since IS NOT NULL AND told_as_of IS NOT NULL
     GROUP BY ALL
 ), shares AS (
     SELECT *, n_right / nullif(n_marked, 0) AS share, 1.96 ** 2 / nullif(n_marked, 0) AS pull FROM months
@@ -1026,6 +1055,7 @@ COMMENT ON COLUMN mart.cases.similar_cases IS 'Up to three earlier cases that ar
 COMMENT ON COLUMN mart.cases.summary IS 'What it is about, as a sentence';
 COMMENT ON COLUMN mart.cases.opened_at IS 'When it was raised, UTC';
 COMMENT ON COLUMN mart.cases.updated_at IS 'When this row last changed, UTC';
+COMMENT ON COLUMN mart.cases.told_as_of IS 'Time in the record of readings from which people are told of it, UTC: since it opened, or, with scoring.false_cases, since its evidence suffices; NULL until then';
 
 COMMENT ON TABLE mart.case_events IS 'The events and verdicts of each case, as they were told';
 COMMENT ON COLUMN mart.case_events.case_id IS 'The case that it belongs to now; alarm_log has the one under which it was told';
@@ -1044,19 +1074,42 @@ COMMENT ON COLUMN mart.case_events.sensors IS 'Up to three sensors that caused i
 COMMENT ON COLUMN mart.case_events.summary IS 'What happened, as a sentence';
 COMMENT ON COLUMN mart.case_events.is_found IS 'Whether the scores as they are now still have an event there; a new model may think otherwise of what was told';
 
-COMMENT ON VIEW mart.alarm_precision IS 'What share of the cases that people marked were right, by month: those that nobody marked say nothing';
+COMMENT ON VIEW mart.alarm_precision IS 'What share of the cases that people were told of and marked were right, by month: those that nobody marked say nothing';
 COMMENT ON COLUMN mart.alarm_precision.month IS 'First day of the month in which the cases began, UTC';
-COMMENT ON COLUMN mart.alarm_precision.n_cases IS 'Cases that began in it';
+COMMENT ON COLUMN mart.alarm_precision.n_cases IS 'Cases that began in it and that people were told of';
 COMMENT ON COLUMN mart.alarm_precision.n_marked IS 'Those of them that a person has marked';
 COMMENT ON COLUMN mart.alarm_precision.n_right IS 'Those marked as a fault or a known cause';
 COMMENT ON COLUMN mart.alarm_precision."precision" IS 'Their share of the marked ones; NULL if none is marked';
 COMMENT ON COLUMN mart.alarm_precision.low IS 'Lower end of its 95% interval';
 COMMENT ON COLUMN mart.alarm_precision.high IS 'Upper end of its 95% interval';
 
+COMMENT ON TABLE mart.promise_days IS 'Days with judged readings since scoring.false_cases was set, and the share of the promise that each has';
+COMMENT ON COLUMN mart.promise_days.day IS 'Calendar day of the plant';
+COMMENT ON COLUMN mart.promise_days.day_number IS 'Counts the days';
+COMMENT ON COLUMN mart.promise_days.share IS 'Share of the promise: 365 / ((day_number + 364) (day_number + 365)); all shares add up to at most 1, for ever';
+COMMENT ON COLUMN mart.promise_days.n_expected IS 'Judged readings that the share is for: as many as the plant had on its fullest day before, or would have if all machines ran all day';
+COMMENT ON COLUMN mart.promise_days.n_readings IS 'Judged readings of the day';
+
+COMMENT ON TABLE mart.event_evidence IS 'What each event says against "the plant was normal", by day, as an e-value: on average at most 1 if it was';
+COMMENT ON COLUMN mart.event_evidence.event_id IS 'Event, see case_events';
+COMMENT ON COLUMN mart.event_evidence.day IS 'Day of the anomalies, see promise_days';
+COMMENT ON COLUMN mart.event_evidence.e_value IS 'Sum of the e-values of its anomalies of that day over n_expected of the day';
+COMMENT ON COLUMN mart.event_evidence.counted_for IS 'Case that was told because of it; NULL until then. It counts for no other';
+
+COMMENT ON TABLE mart.told_cases IS 'Cases that were told because their evidence sufficed, in the order in which they were: only ever added to';
+COMMENT ON COLUMN mart.told_cases.case_id IS 'The case, see cases';
+COMMENT ON COLUMN mart.told_cases.as_of IS 'Time in the record of readings, UTC';
+COMMENT ON COLUMN mart.told_cases.told_at IS 'When it was recorded, UTC';
+COMMENT ON COLUMN mart.told_cases.run_id IS 'Dagster run; NULL outside of runs';
+COMMENT ON COLUMN mart.told_cases.promise IS 'scoring.false_cases then';
+COMMENT ON COLUMN mart.told_cases.place IS 'How many had been told then, it among them; those that people had marked as normal do not count';
+COMMENT ON COLUMN mart.told_cases.evidence IS 'Its evidence: e_value times share, summed over its events and their days';
+COMMENT ON COLUMN mart.told_cases.needed IS 'Evidence that was needed: 1 / (promise times the place of the last one told with it)';
+
 COMMENT ON TABLE mart.case_changes IS 'Every change of a case, by whom and why';
 COMMENT ON COLUMN mart.case_changes.change_number IS 'Counts the changes; never used twice';
 COMMENT ON COLUMN mart.case_changes.case_id IS 'The case, see cases';
-COMMENT ON COLUMN mart.case_changes.change IS 'opened, worse, closed, reopened, merged, unshelved (by pwflow); acknowledged, shelved, marked or undone (by a person)';
+COMMENT ON COLUMN mart.case_changes.change IS 'opened, told, worse, closed, reopened, merged, unshelved (by pwflow); acknowledged, shelved, marked or undone (by a person)';
 COMMENT ON COLUMN mart.case_changes.from_state IS 'Its state before; NULL when it opened';
 COMMENT ON COLUMN mart.case_changes.to_state IS 'Its state from then on';
 COMMENT ON COLUMN mart.case_changes.severity IS 'Its severity from then on';
@@ -1073,7 +1126,7 @@ COMMENT ON COLUMN mart.alarm_log.entry_number IS 'Counts the entries';
 COMMENT ON COLUMN mart.alarm_log.raised_at IS 'When it was raised, UTC';
 COMMENT ON COLUMN mart.alarm_log.run_id IS 'Dagster run that raised it; NULL outside of runs';
 COMMENT ON COLUMN mart.alarm_log.case_id IS 'Case under which it was raised';
-COMMENT ON COLUMN mart.alarm_log.entry IS 'event or verdict; or what became of the case: opened, worse, closed, reopened or merged';
+COMMENT ON COLUMN mart.alarm_log.entry IS 'event or verdict; or what became of the case: opened, told (see told_cases), worse, closed, reopened or merged';
 COMMENT ON COLUMN mart.alarm_log.as_of IS 'Time in the record of readings that it is about, UTC';
 COMMENT ON COLUMN mart.alarm_log.severity IS 'Severity of the case then';
 COMMENT ON COLUMN mart.alarm_log.machine_ids IS 'Machines';

@@ -40,6 +40,11 @@ def describe_cases(view: CaseView, timezone: str, *, with_closed: bool = False) 
     lines.append(f"  going on    {count(len(view.going_on), 'case')} that somebody has seen or shelved")
     for case in view.going_on[:_MOST_SHOWN]:
         lines += _lines_of(case, timezone)
+    if view.not_told:
+        kept = count(len(view.not_told), "case")
+        lines.append(f"  not told    {kept} that may be chance: see scoring.false_cases")
+    for case in view.not_told[:_MOST_SHOWN]:
+        lines += _lines_of(case, timezone)
     if with_closed:
         lines.append(f"  closed      {count(len(view.rest), 'case')}")
         for case in view.rest:

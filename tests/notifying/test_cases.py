@@ -8,19 +8,20 @@ from pwflow_core.notifying.delivering import tell
 from tests.notifying.conftest import NOW, record, verdict
 
 
-def put_case(plant, case_id="K-1", state="open", *changes, severity="medium", n_events=3, verdict_ids=()):
+def put_case(plant, case_id="K-1", state="open", *changes, severity="medium", n_events=3, verdict_ids=(), is_told=True):
     """Record a case as it is now, and more of what became of it: (change, hours after NOW)."""
     with plant.warehouse.transaction() as connection:
         connection.execute("DELETE FROM mart.cases WHERE case_id = ?", [case_id])
         connection.execute(
             "INSERT INTO mart.cases BY NAME SELECT $id AS case_id, $state AS state, $severity AS severity, "
-            "['M1'] AS machine_ids, ['flow'] AS sensors, $since AS since, $n AS n_events, "
+            "['M1'] AS machine_ids, ['flow'] AS sensors, $since AS since, $n AS n_events, $told AS told_as_of, "
             "'M1: flow is low.' AS summary, $verdicts::VARCHAR[] AS verdict_ids",
             {
                 "id": case_id,
                 "state": state,
                 "severity": severity,
                 "since": NOW,
+                "told": NOW if is_told else None,
                 "n": n_events,
                 "verdicts": list(verdict_ids),
             },
@@ -105,4 +106,15 @@ def test_a_closed_case_that_turns_out_to_be_part_of_another_is_not_told_as_close
     put_case(plant, "K-1", "merged", ("merged", 30))
     with plant.warehouse.transaction() as connection:
         connection.execute("UPDATE mart.case_changes SET from_state = 'closed' WHERE change = 'merged'")
+    assert tell(plant).n_new == 0
+
+
+def test_nobody_hears_of_a_case_that_is_not_told_until_it_is_and_then_of_all_that_became_of_it(make_notified, receiver):
+    plant = make_notified()
+    tell(plant)
+    put_case(plant, "K-1", "open", ("opened", 0), ("worse", 2), is_told=False)
+    assert tell(plant).n_new == 0
+    put_case(plant, "K-1", "open", ("told", 30))
+    tell(plant)
+    assert kinds(receiver) == [["opened", "worse"]]
     assert tell(plant).n_new == 0

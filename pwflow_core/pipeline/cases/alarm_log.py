@@ -18,7 +18,7 @@ from pwflow_core.pipeline.cases.storage import count_up, insert_rows
 
 __all__ = ["LOGGED", "append_entries"]
 
-LOGGED = ("opened", "worse", "closed", "reopened", "merged")
+LOGGED = ("opened", "told", "worse", "closed", "reopened", "merged")
 """What becomes of a case without a person, and is logged."""
 _ABOUT_EVENTS = ("event_id", "verdict_id", "started_at", "ended_at", "n_readings", "peak_score", "cluster_key")
 _ABOUT_MODELS = ("flow_version", "calibrated_at", "model_set_id", "alpha")

@@ -27,6 +27,7 @@ from pwflow_core.pipeline.cases.lifecycle import (
     worst_sighting,
 )
 from pwflow_core.pipeline.cases.moves import HEAD_START
+from pwflow_core.pipeline.cases.promise import note_evidence, tell_cases, weigh_events
 from pwflow_core.pipeline.cases.similarity import Profile, most_similar
 from pwflow_core.pipeline.cases.storage import (
     fetch_rows,
@@ -111,6 +112,9 @@ def derive_cases(plant: Plant, *, by: Decider) -> CasesSummary:
         run_script(connection, read_sql(__package__, "sightings.sql"), values)
         events = {row["event_id"]: row for row in fetch_rows(connection, "FROM fresh_events")}
         grown = _find_grown(connection)
+        promise = plant.config.scoring.false_cases
+        if promise is not None:
+            weigh_events(connection, interval, plant.config.schedule.timezone)
         fresh = [to_sighting(row) for event_id, row in events.items() if event_id not in grown]
         zone = plant.config.schedule.timezone
         findings = read_findings(connection, zone)
@@ -120,7 +124,10 @@ def derive_cases(plant: Plant, *, by: Decider) -> CasesSummary:
         before = {record.case.case_id: record.severity for record in book.records}
         went_on = _bring_up_to_date(book, events, grown)
         book.read(fresh, [finding for finding, _ in findings], went_on, horizon)
-        made = _write(connection, book, events, before, interval, zone, by)
+        if promise is not None:
+            known_events = {s.event_id for record in book.records for s in record.case.sightings}
+            note_evidence(connection, grown, known_events)
+        made = _write(connection, book, events, before, interval, zone, by, promise, horizon)
         _refresh_found(connection)
         _remember_seen(connection)
         counts: Counter[str] = Counter(
@@ -214,10 +221,13 @@ def _write(
     interval: float,
     timezone: str,
     by: Decider,
+    promise: float | None,
+    horizon: datetime | None,
 ) -> list[CaseChange]:
     now = utc_now()
     alpha = alpha_in_force(connection)
-    verdicts = {f.verdict_id: text for f, text in read_findings(connection, timezone, with_known=True)}
+    findings = read_findings(connection, timezone, with_known=True)
+    verdicts = {finding.verdict_id: text for finding, text in findings}
     summaries = dict(connection.execute("SELECT event_id, summary FROM mart.case_events").fetchall())
     summaries |= {event_id: row["summary"] for event_id, row in events.items()}
     touched = [record for record in book.records if record.is_touched or not record.is_known]
@@ -236,6 +246,12 @@ def _write(
     records = {record.case.case_id: record for record in book.records}
     _write_cases(connection, touched, sentences, interval, now)
     _write_events(connection, touched, events, verdicts)
+    if horizon is not None:
+        opened = {c.case_id: c.as_of for c in book.changes if c.change == "opened"}
+        told = tell_cases(connection, promise, opened, horizon=horizon, timezone=timezone, by=by, now=now)
+        book.changes += told
+        gone = [change.case_id for change in told if change.case_id not in records]
+        records |= {record.case.case_id: record for record in load_records(connection, gone, [f for f, _ in findings])}
     _write_similar(connection, [record.case.case_id for record in touched])
     append_entries(
         connection,

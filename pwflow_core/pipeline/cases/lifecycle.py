@@ -41,6 +41,7 @@ Severity = Literal["low", "medium", "high"]
 Label = Literal["fault", "normal", "known"]
 ChangeKind = Literal[
     "opened",
+    "told",
     "worse",
     "closed",
     "reopened",

@@ -52,6 +52,7 @@ class CaseRow:
     shelved_until: datetime | None
     merged_into: str | None
     summary: str
+    told_as_of: datetime | None = None
     similar: tuple[tuple[str, str], ...] = ()
     is_new: bool = False
 
@@ -63,7 +64,14 @@ class CaseRow:
     @property
     def wants_decision(self) -> bool:
         """Whether a person has to decide: it is open, or new and closed by itself, and nobody said what it was."""
-        return self.state == "open" or (self.is_new and self.state == "closed" and self.label is None)
+        return self.is_told and (
+            self.state == "open" or (self.is_new and self.state == "closed" and self.label is None)
+        )
+
+    @property
+    def is_told(self) -> bool:
+        """Whether people are told of it, or somebody has decided about it; see `scoring.false_cases`."""
+        return self.told_as_of is not None or self.label is not None or self.state in ("acknowledged", "shelved")
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class CaseView:
     Attributes:
         to_decide: Those that a person has to decide about, the gravest first.
         going_on: The others that go on: acknowledged or shelved.
+        not_told: Those that go on and cannot be told from chance yet, see `scoring.false_cases`.
         rest: The closed ones, the latest first.
         n_cases: How many there are, merged ones left out.
         day: Begin of the last day of readings, UTC; None before the first.
@@ -85,21 +94,22 @@ class CaseView:
     n_cases: int
     day: datetime | None
     precision: tuple[dict[str, Any], ...] = ()
+    not_told: tuple[CaseRow, ...] = ()
 
     @property
     def new(self) -> tuple[CaseRow, ...]:
         """What opened or came back on the last day, the gravest first."""
-        return tuple(case for case in (*self.to_decide, *self.going_on, *self.rest) if case.is_new)
+        return tuple(case for case in self.all if case.is_new and case.is_told)
 
     @property
     def n_rest(self) -> int:
         """How many are closed, those that were not read among them."""
-        return self.n_cases - len(self.to_decide) - len(self.going_on)
+        return self.n_cases - len(self.to_decide) - len(self.going_on) - len(self.not_told)
 
     @property
     def all(self) -> tuple[CaseRow, ...]:
         """All of them."""
-        return (*self.to_decide, *self.going_on, *self.rest)
+        return (*self.to_decide, *self.going_on, *self.not_told, *self.rest)
 
 
 def read_cases(
@@ -120,7 +130,8 @@ def read_cases(
     )
     cases = _read_rows(connection, day, condition, {"since": since}, most=most)
     decide = tuple(case for case in cases if case.wants_decision)
-    going_on = tuple(case for case in cases if case.is_active and not case.wants_decision)
+    going_on = tuple(case for case in cases if case.is_active and case.is_told and not case.wants_decision)
+    not_told = tuple(case for case in cases if case.is_active and not case.is_told)
     rest = sorted(
         (case for case in cases if not case.is_active and not case.wants_decision),
         key=lambda case: (case.last_seen, case.case_id),
@@ -128,7 +139,7 @@ def read_cases(
     )
     n_cases = fetch_value(connection, "SELECT count(*) FROM mart.cases WHERE state <> 'merged'")
     precision = fetch_rows(connection, "FROM mart.alarm_precision WHERE n_marked > 0 ORDER BY month")
-    return CaseView(decide, going_on, tuple(rest), n_cases, day, tuple(precision))
+    return CaseView(decide, going_on, tuple(rest), n_cases, day, tuple(precision), not_told)
 
 
 def _read_rows(

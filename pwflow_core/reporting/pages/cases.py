@@ -53,6 +53,7 @@ class CasesPage:
     n_more: int
     new: tuple[CaseCard, ...]
     going_on: tuple[CaseCard, ...]
+    not_told: tuple[CaseCard, ...]
     closed: tuple[CaseCard, ...]
     n_closed: int
     day: str
@@ -62,7 +63,9 @@ class CasesPage:
     @property
     def cards(self) -> dict[str, CaseCard]:
         """All cases of the page, by their ids."""
-        return {card.case_id: card for card in (*self.closed, *self.new, *self.going_on, *self.to_decide)}
+        return {
+            card.case_id: card for card in (*self.closed, *self.new, *self.not_told, *self.going_on, *self.to_decide)
+        }
 
 
 def make_cases(facts: PlantFacts, charts: Mapping[str, Chart], texts: Texts) -> CasesPage:
@@ -85,6 +88,7 @@ def make_cases(facts: PlantFacts, charts: Mapping[str, Chart], texts: Texts) -> 
         max(len(view.to_decide) - _MOST_CARDS, 0),
         tuple(card(case) for case in view.new[:_MOST_ROWS]),
         tuple(card(case) for case in view.going_on[:_MOST_ROWS]),
+        tuple(card(case) for case in view.not_told[:_MOST_ROWS]),
         tuple(card(case) for case in view.rest[:_MOST_ROWS] if case.case_id not in decided),
         len(view.rest),
         texts.night(facts.last_night),
@@ -108,6 +112,8 @@ def _card(facts: PlantFacts, case: CaseRow, charts: Mapping[str, Chart], texts: 
         state = texts("case.labelled", state=state, label=case.label_kind or texts.label("case_label", case.label))
     elif case.shelved_until is not None:
         state = texts("case.until", state=state, time=texts.moment(case.shelved_until))
+    if not case.is_told:
+        state = texts("case.not_told", state=state)
     similar = [texts("case.like_one", case=case_id, label=_name_label(label, texts)) for case_id, label in case.similar]
     chart = None if case.worst_event_id is None else charts.get(case.worst_event_id)
     return CaseCard(

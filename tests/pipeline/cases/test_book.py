@@ -15,6 +15,7 @@ from pwflow_core.pipeline.cases.book import CaseBook
 from pwflow_core.pipeline.cases.case import Finding, Rules, Sighting, mint_case_id
 from pwflow_core.pipeline.cases.clock import RunningTime
 from pwflow_core.pipeline.cases.lifecycle import Record
+from pwflow_core.pipeline.scoring.events import find_events
 from tests.conftest import examples
 
 pytestmark = pytest.mark.quick
@@ -322,3 +323,43 @@ def test_a_fault_that_comes_back_opens_its_case_and_a_cause_that_is_known_does_n
     [record] = book.records
     assert (record.state, len(record.case.sightings)) == (state, 2)
     assert len(book.changes) == n_told
+
+
+@given(
+    st.floats(0.4, 30),
+    st.lists(st.floats(0.5, 1.0), min_size=60, max_size=60),
+)
+@hypothesis_settings(max_examples=examples(30, 300), deadline=None)
+def test_a_cause_that_comes_and_goes_is_one_case_and_a_few_messages_whatever_its_rhythm(pause, jitter):
+    """It falls silent for up to 30 hours, longer than a case stays open at first, and comes back for two weeks."""
+    hours = [1.0]
+    for part in jitter:
+        if hours[-1] + pause * part + 1 < END / HOUR - 1:
+            hours.append(hours[-1] + pause * part + 0.2)
+    sightings = [make_sighting(hour, segment="A") for hour in hours]
+    whole = sorted({int(number) for numbers in clock_until(START + END).parts.values() for number in numbers})
+    clock = RunningTime(PART, {("M1", "A"): np.array(whole)})
+    book = CaseBook(RULES, clock)
+    book.read(sightings, [], until=START + END)
+    [record] = cases_of(book)
+    assert len(record.case.sightings) == len(sightings)
+    kinds = [change.change for change in book.changes]
+    assert kinds.count("reopened") <= 2, "each pause that was too long doubles the patience"
+    assert len(kinds) <= 6
+
+
+@pytest.mark.parametrize("every", [2, 5, 9, 12, 30])
+def test_a_signal_that_chatters_about_the_limit_for_a_day_is_one_case(every):
+    """Two readings in a few are anomalies: one event where they are close, else many events of one case."""
+    p_value = np.full(1440, 0.5)
+    p_value[60::every] = 5e-4
+    p_value[61::every] = 8e-4
+    events = find_events(p_value, np.ones(1440), 60.0 * np.arange(1440), alpha=0.001, gap_seconds=600.0, min_readings=2)
+    assert len(events) == (1 if every <= 10 else 1440 // every - 60 // every)
+    sightings = [
+        make_sighting(float(rows[0]) / 60, segment="A", minutes=int(rows[-1] - rows[0]), peak=3.3) for rows in events
+    ]
+    book = read_history(sightings, [], [START + END])
+    [record] = cases_of(book)
+    assert [change.change for change in book.changes] == ["opened", "closed"]
+    assert len(record.case.sightings) == len(events)
