@@ -1,13 +1,15 @@
 """Cases per labelled fault on simulated plants: how many a person is told of, and what each joins.
 
     python tests/benchmarks/cases.py --keep /tmp/plants
+    python tests/benchmarks/cases.py --false-cases 0.2
 
 Sixty days of five plants with known faults, and a tool that wears from day 40 on. An event belongs to a fault that it
 overlaps on its machine if that has the sensor blamed most; else to what has most of its blame, such a fault or the
 wear, where most of its readings are worn, if one of their sensors is among the three blamed most. Printed for each
 plant: events and cases in a week, cases per fault, the largest number of cases of one fault and of the wear, and cases
 that join faults without a common sensor. With --keep, plants that were trained before are used again, and the cases are
-derived anew: a change of the rules is tried in seconds.
+derived again: a change of the rules is tried in seconds. With --false-cases, also the cases that are told at that
+promise, those of them that belong to no fault, and the faults with a case that is told.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from pwflow_core.simulation.physics import AGEING_END_SHIFT
 
 SEEDS = (7, 11, 23, 31, 57)
 WEAR = "wear"
-TABLES = ("mart.cases", "mart.case_events", "mart.case_changes", "mart.alarm_log")
+PROMISE = ("mart.told_cases", "mart.event_evidence", "mart.promise_days")
+TABLES = ("mart.cases", "mart.case_events", "mart.case_changes", "mart.alarm_log", *PROMISE)
 EVENTS = """
 SELECT
     told.case_id,
@@ -68,6 +71,9 @@ class Result:
     per_fault: dict[str, int]
     n_joined: int
     n_without_fault: int
+    n_told: int
+    n_told_without: int
+    n_faults_told: int
 
 
 def make_plant(folder: Path, seed: int, days: int, **sections: object) -> Plant:
@@ -105,6 +111,7 @@ def measure(plant: Plant, days: int) -> Result:
         [(n_cases, n_opened)] = connection.execute(
             "SELECT count(*) FILTER (state <> 'merged'), count(*) FROM mart.cases"
         ).fetchall()
+        told = {row[0] for row in connection.execute("SELECT case_id FROM mart.told_cases").fetchall()}
     sensors = dict(duckdb.sql(f"SELECT fault_id, sensors FROM '{truth / 'faults.parquet'}'").fetchall())
     sensors[WEAR] = list(AGEING_END_SHIFT)
     of_fault: dict[str, set[str]] = defaultdict(set)
@@ -125,7 +132,10 @@ def measure(plant: Plant, days: int) -> Result:
         n_opened,
         {fault: len(cases) for fault, cases in of_fault.items()},
         n_joined,
-        sum(not any(found) for found in map(list, of_case.values())),
+        sum(not any(found) for found in of_case.values()),
+        len(told & of_case.keys()),
+        sum(not any(of_case[case_id]) for case_id in told & of_case.keys()),
+        sum(bool(cases & told) for fault, cases in of_fault.items() if fault != WEAR),
     )
 
 
@@ -147,13 +157,19 @@ def find_fault(blame: dict[str, float], share_worn: float, faults: list[dict[str
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--keep", type=Path, help="folder in which the trained plants stay")
+    parser.add_argument("--false-cases", type=float, help="the promise that cases are told by")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     arguments = parser.parse_args()
     days = 4 if arguments.smoke else 60
     seeds = arguments.seeds[:1] if arguments.smoke else arguments.seeds
     sections = {**TINY, "training": {}} if arguments.smoke else {}
+    if arguments.false_cases is not None:
+        sections |= {"scoring": {"false_cases": arguments.false_cases}}
     root = arguments.keep or Path(tempfile.mkdtemp())
-    print("seed  events/week  cases/week  told/week  faults  cases/fault  most  wear  joined  without a fault")
+    print(
+        "seed  events/week  cases/week  told/week  faults  cases/fault  most  wear  joined  without a fault"
+        + ("  told  told without a fault  faults told" if arguments.false_cases is not None else "")
+    )
     try:
         for seed in seeds:
             plant = make_plant(root / f"seed{seed}", seed, days, **sections)
@@ -165,7 +181,12 @@ def main() -> None:
                 f"{seed:4}  {found.n_events / found.n_weeks:11.1f}  {found.n_cases / found.n_weeks:10.1f}"
                 f"  {found.n_opened / found.n_weeks:9.1f}  {len(found.per_fault):6}"
                 f"  {sum(counts) / len(counts):11.2f}  {max(others):4}  {found.per_fault.get(WEAR, 0):4}"
-                f"  {found.n_joined:6}  {found.n_without_fault:15}",
+                f"  {found.n_joined:6}  {found.n_without_fault:15}"
+                + (
+                    f"  {found.n_told:4}  {found.n_told_without:20}  {found.n_faults_told:11}"
+                    if arguments.false_cases is not None
+                    else ""
+                ),
                 flush=True,
             )
     finally:
