@@ -13,7 +13,7 @@ from pwflow_core.pipeline.decisions.verdicts import Decider
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_dagster.cli import main
 from pwflow_dagster.names import op_config
-from tests.dagster.conftest import materialize
+from tests.dagster.conftest import VERDICT, add_verdict, materialize
 
 
 def invoke(*arguments: object) -> str:
@@ -41,6 +41,15 @@ def open_case(here) -> str:
 def state_of(here, case_id: str) -> tuple:
     [row] = here.query(f"SELECT state, label, label_kind FROM mart.cases WHERE case_id = '{case_id}'")
     return row
+
+
+def test_a_case_names_the_verdicts_in_it_that_wait_and_no_others(here, open_case):
+    add_verdict(here, "c0001")
+    with here.plant.warehouse.transaction() as connection:
+        connection.execute("UPDATE mart.cases SET verdict_ids = [?] WHERE case_id = ?", [VERDICT, open_case])
+    assert f"for verdict {VERDICT} in it see `pwflow status`" in invoke("cases")
+    invoke("dismiss", VERDICT)
+    assert VERDICT not in invoke("cases")
 
 
 def test_cases_are_listed_shown_and_decided_about_on_the_command_line(here, open_case):

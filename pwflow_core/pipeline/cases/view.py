@@ -27,6 +27,7 @@ class CaseRow:
 
     Attributes:
         similar: Earlier cases that are most like it, each with its label, or its state where nobody said what it was.
+        waiting: Verdicts on drift in it that wait for an answer.
         is_new: Whether it opened, or came back, on the last day of readings.
     """
 
@@ -54,6 +55,7 @@ class CaseRow:
     summary: str
     told_as_of: datetime | None = None
     similar: tuple[tuple[str, str], ...] = ()
+    waiting: tuple[str, ...] = ()
     is_new: bool = False
 
     @property
@@ -150,6 +152,8 @@ def _read_rows(
         f"""
         SELECT cases.* EXCLUDE (similar_cases, opened_at, updated_at),
                similar_cases,
+               (SELECT list(verdict_id ORDER BY night, verdict_id) FROM mart.drift_verdicts AS verdict
+                WHERE verdict.status IN ('open', 'failed') AND list_contains(cases.verdict_ids, verdict_id)) AS waiting,
                coalesce(told.last_told >= $day::TIMESTAMP, false) AS is_new
         FROM mart.cases
         LEFT JOIN (
@@ -168,7 +172,7 @@ def _read_rows(
             "SELECT case_id, coalesce(label_kind, label), state FROM mart.cases"
         ).fetchall()
     }
-    lists = ("machine_ids", "sensors", "segments", "cluster_keys", "verdict_ids")
+    lists = ("machine_ids", "sensors", "segments", "cluster_keys", "verdict_ids", "waiting")
     cases = []
     for row in rows:
         similar = tuple((case_id, labels[case_id]) for case_id in row.pop("similar_cases") or () if case_id in labels)
@@ -249,5 +253,6 @@ def next_step_of(case: CaseRow) -> str:
     if not case.is_active:
         return f"{mark} says what it was"
     seen = "" if case.state == "acknowledged" else f"`pwflow acknowledge {case.case_id}` if somebody looks at it; "
-    answer = "the verdict in it waits, see below; " if case.verdict_ids else ""
+    waiting = f"verdict{'s' if case.waiting[1:] else ''} {list_few(case.waiting)}"
+    answer = f"for {waiting} in it see `pwflow status`; " if case.waiting else ""
     return f"{answer}{seen}{mark} says what it was"
