@@ -110,7 +110,7 @@ def _metrics(found: dict[str, Any]) -> Iterator[Metric]:
     yield from gauge("pwflow_watch_ok", "Whether all is well.", float(found["is_ok"]))
     yield from gauge("pwflow_last_scored_seconds", "When a run scored readings last.", found["last_scored_at"])
     if run:
-        yield from gauge("pwflow_last_run_ended_seconds", "When the last run ended.", run["ended_at"] / 1e6)
+        yield from gauge("pwflow_last_run_ended_seconds", "When the last run ended.", run["ended_at"])
         yield from gauge("pwflow_last_run_success", "Whether the last run succeeded.", run["outcome"] == "success")
 
 

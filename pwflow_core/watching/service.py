@@ -169,6 +169,7 @@ class Watch:
     def describe(self) -> dict[str, Any]:
         """Return what there is to know of it now, as JSON has it."""
         night, counts = self._night, self.counts
+        last_run = None if night is None else night.facts["last_run"]
         middle, most = counts.lags.percentiles(50, 99)
         return {
             "plant": self.config.plant.name,
@@ -181,7 +182,7 @@ class Watch:
             "lag_seconds": {"p50": middle, "p99": most} if counts.lags.count else None,
             "newest_reading": None if counts.newest is None else counts.newest / 1e6,
             "model_set_id": None if night is None else night.bundle.model_set_id,
-            "last_run": None if night is None else night.facts["last_run"],
+            "last_run": last_run and last_run | {"ended_at": last_run["ended_at"] / 1e6},
             "last_scored_at": None if night is None else (night.facts["scored_at"] or 0) / 1e6,
         }
 

@@ -42,6 +42,7 @@ def test_health_and_metrics_tell_what_a_watch_does_and_what_is_wrong(watched):
     while watch.counts.readings < 239:
         assert time.monotonic() < until
         time.sleep(0.02)
+    watch.night.facts["last_run"] = {"job": "nightly", "outcome": "success", "ended_at": 1_709_341_200_000_000}
     url = f"http://127.0.0.1:{port}"
     code, body = ask(f"{url}/health")
     health = json.loads(body)
@@ -57,6 +58,7 @@ def test_health_and_metrics_tell_what_a_watch_does_and_what_is_wrong(watched):
     assert found["pwflow_watch_models"].labels["model_set_id"] == health["model_set_id"]
     assert found["pwflow_watch_newest_reading_seconds"].value == 1_709_341_200 + 119 * 60
     assert found["pwflow_watch_lag_seconds"].value < 30
+    assert found["pwflow_last_run_ended_seconds"].value == health["last_run"]["ended_at"] == 1_709_341_200
     watch._duties[-1].error = "the disk is full"
     code, body = ask(f"{url}/health")
     assert (code, json.loads(body)["troubles"]) == (503, {"publishing": "the disk is full"})
