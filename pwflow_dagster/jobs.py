@@ -168,9 +168,12 @@ def _answer_drift(plant: PlantResource, runner: Runners) -> dg.JobDefinition:
     )
     def run_answers(context: dg.OpExecutionContext, config: AnswerConfig) -> None:
         from pwflow_core.pipeline.decisions.verdicts import pending_verdicts
-        from pwflow_dagster.runs import answer_verdicts
+        from pwflow_dagster.runs import answer_verdicts, find_answerable
 
         started = runner(context)
+        with refusals():
+            for verdict_id in config.verdict_ids:
+                find_answerable(started.plant, verdict_id)
         ids = config.verdict_ids or [verdict.verdict_id for verdict in pending_verdicts(started.plant)]
         outcomes = answer_verdicts(started, ids, by=decider(context.run), given_up=config.given_up)
         follow(context, outcomes)

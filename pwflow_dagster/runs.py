@@ -57,6 +57,7 @@ __all__ = [
     "answer_verdict",
     "answer_verdicts",
     "approve_regime",
+    "find_answerable",
     "run_plant",
     "switch_flow",
 ]
@@ -225,6 +226,20 @@ def answer_verdicts(
             yield _reweigh(runner, verdict, by)
 
 
+def find_answerable(plant: Plant, verdict_id: str) -> StoredVerdict:
+    """Return a verdict that a run can answer, by its id.
+
+    Raises:
+        UnknownVerdictError: There is no such verdict, or no run can answer it.
+    """
+    verdict = find_verdict(plant, verdict_id)
+    if verdict.answer not in RUN_ANSWERS:
+        raise UnknownVerdictError(
+            f"No run can answer {verdict_id}, a verdict of kind {verdict.verdict}: `pwflow status` says what to do."
+        )
+    return verdict
+
+
 def answer_verdict(runner: Runner, verdict_id: str) -> RunOutcome:
     """Answer one verdict on drift now, as the drift sensor would.
 
@@ -232,11 +247,7 @@ def answer_verdict(runner: Runner, verdict_id: str) -> RunOutcome:
         UnknownVerdictError: There is no such verdict, or no run can answer it.
         RegimeError: It has been answered already, or a run is answering it.
     """
-    verdict = find_verdict(runner.plant, verdict_id)
-    if verdict.answer not in RUN_ANSWERS:
-        raise UnknownVerdictError(
-            f"No run can answer {verdict_id}, a verdict of kind {verdict.verdict}: `pwflow status` says what to do."
-        )
+    verdict = find_answerable(runner.plant, verdict_id)
     given_up: list[str] = []
     if verdict.status == "requested":
         claimed_in = verdict.run_id or ""

@@ -8,7 +8,8 @@ import pytest
 
 from pwflow_core.errors import RegimeError
 from pwflow_core.pipeline.decisions.verdicts import Decider, claim_verdicts
-from pwflow_dagster.names import ANSWER_DRIFT, RETRAIN_CLUSTER, verdict_tags
+from pwflow_dagster.definitions import build
+from pwflow_dagster.names import ANSWER_DRIFT, ANSWER_VERDICTS, RETRAIN_CLUSTER, op_config, verdict_tags
 from pwflow_dagster.runs import answer_verdict, answer_verdicts
 from tests.dagster.conftest import add_verdict, tick
 
@@ -50,6 +51,18 @@ def test_a_verdict_that_cannot_be_answered_holds_up_no_other(plant):
     assert [outcome.error is None for outcome in outcomes] == [False, True]
     assert "c0002 has no readings to learn from" in outcomes[0].error
     assert statuses(plant) == {IDS[0]: "requested", IDS[1]: "done"}
+
+
+def test_what_no_run_can_answer_is_refused_with_a_sentence_and_stays_open(plant):
+    add_verdict(plant, "c0002", verdict_id=IDS[0], answer="ask")
+    job = build(plant.config).resolve_job_def(ANSWER_DRIFT)
+    for given, said in ((IDS[0], "No run can answer"), (IDS[1], f"an open verdict in mart.drift_verdicts ({IDS[0]})")):
+        chosen = op_config(ANSWER_VERDICTS, verdict_ids=[given])
+        with plant.instance() as instance:
+            done = job.execute_in_process(instance=instance, run_config=chosen, raise_on_error=False)
+        [failure] = [event.step_failure_data for event in done.all_events if event.is_step_failure]
+        assert said in failure.user_failure_data.description
+    assert statuses(plant) == {IDS[0]: "open"}
 
 
 @pytest.mark.long(reason="8 CPU s: that what cannot be answered holds up no other stays")

@@ -170,7 +170,7 @@ def test_a_decision_is_made_by_clicks_and_its_form_says_what_came_of_it(ui: int,
         assert page.eval_on_selector_all("#answer_drift input", "all => all.map(one => one.name)") == ["verdict_ids"]
         page.fill("#answer_drift [name=verdict_ids]", "0123456789ab, ba9876543210")
         page.click("#answer_drift button")
-        page.wait_for_selector("#answer_drift output.bad", timeout=60_000)
+        page.wait_for_selector("#answer_drift output.bad", timeout=120_000)
         assert "0123456789ab" in page.inner_text("#answer_drift output")
         assert said == []
         browser.close()
