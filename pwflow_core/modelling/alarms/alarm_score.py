@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.alarms.conformity import Conformity
@@ -177,4 +176,5 @@ def _scaled(scales: tuple[SurpriseScale, ...], statistics: Array) -> Array:
 
 
 def _merged(surprises: Array, weights: Array) -> Array:
-    return np.asarray(logsumexp(surprises, axis=1, b=weights))
+    top = surprises.max(axis=1)
+    return np.asarray(top + np.log(np.exp(surprises - top[:, None]) @ weights))

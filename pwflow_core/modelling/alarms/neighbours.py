@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _SUBSETS = 3
-_BATCH_ROWS = 128
+_BATCH_ROWS = 256
 _SEEN_AGAIN = 1.5
 _FURTHEST = 1e6  # in units of the whitened space, so that squares stay exact enough
 
@@ -41,8 +41,8 @@ class Neighbours:
     _by_mark: NDArray[np.intp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        flat = self.references.reshape(-1, self.references.shape[2]).astype(np.float64)
-        folded = np.concatenate([-2 * flat, np.einsum("re,re->r", flat, flat)[:, None]], axis=1)
+        exact = self.references.astype(np.float64)
+        folded = np.concatenate([-2 * exact, (exact**2).sum(axis=2, keepdims=True)], axis=2)
         object.__setattr__(self, "_folded", folded.astype(np.float32))
         object.__setattr__(self, "_by_mark", np.argsort(self.marks.ravel(), kind="stable"))
 
@@ -73,14 +73,16 @@ class Neighbours:
         np.clip((X - self.centre) @ self.forward, -_FURTHEST, _FURTHEST, out=mapped[:n_rows, :-1], casting="same_kind")
         mapped[n_rows:] = 0.0
         nearest = np.empty((_SUBSETS, len(mapped)), dtype=np.float32)
-        product = np.empty((len(self._folded), _BATCH_ROWS), dtype=np.float32)
+        product = np.empty((self._folded.shape[1], _BATCH_ROWS), dtype=np.float32)
         itself = self._itself(X)
         for start in range(0, len(mapped), _BATCH_ROWS):
             block = slice(start, start + _BATCH_ROWS)
-            np.matmul(self._folded, mapped[block].T, out=product)
-            own = itself[block]
-            product[own[own >= 0], np.flatnonzero(own >= 0)] = np.inf
-            np.min(product.reshape(_SUBSETS, -1, _BATCH_ROWS), axis=1, out=nearest[:, block])
+            subset, place = np.divmod(itself[block], len(product))  # -1 is in the subset -1
+            for number, folded in enumerate(self._folded):  # one of them fits into the cache of a core
+                np.matmul(folded, mapped[block].T, out=product)
+                own = np.flatnonzero(subset == number)
+                product[place[own], own] = np.inf
+                np.min(product, axis=0, out=nearest[number, block])
         own = np.einsum("ne,ne->n", mapped[:n_rows, :-1], mapped[:n_rows, :-1])
         return np.asarray(np.sqrt(np.maximum(nearest[:, :n_rows] + own, 0.0)).mean(axis=0), dtype=np.float64)
 
