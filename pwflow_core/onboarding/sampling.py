@@ -15,38 +15,20 @@ from typing import Any
 
 import duckdb
 
-from pwflow_core.errors import SourceError, first_line
-from pwflow_core.files import escape_glob, is_number_type, is_parquet
-from pwflow_core.onboarding.content import Content, open_content
-from pwflow_core.onboarding.dialect import find_dialect, find_header, has_header
+from pwflow_core.errors import SourceError
+from pwflow_core.files import escape_glob, is_number_type
 from pwflow_core.onboarding.encodings import find_encoding
-from pwflow_core.onboarding.layout import EMPTY_COLUMN, find_layout, layout_without_header
-from pwflow_core.opening import is_packed, is_spreadsheet, plain_file, split_member
+from pwflow_core.onboarding.looks import Look, Opening, SampledFile
+from pwflow_core.opening import is_packed, is_spreadsheet, split_member
 from pwflow_core.spelling import NumberSpelling
 from pwflow_core.warehouse import quote_identifier, quote_literal
 
-__all__ = ["Sample", "SampledColumn", "SampledFile", "draw_sample", "open_whole"]
+__all__ = ["Sample", "SampledColumn", "draw_sample", "open_whole"]
 
 _FILES = 6
 _ROWS = 20_000
 _CELLS = 2_000_000
-_SPREAD_BLOCKS = 4
 _HEADERS = 60
-_MOST_COPIED_BYTES = 1 << 26
-
-
-@dataclass(frozen=True, slots=True)
-class SampledFile:
-    """A file that was looked at: its columns as DuckDB names them, with their types."""
-
-    path: Path
-    plain: Path
-    """The file itself, or a plain copy of it."""
-    types: dict[str, str]
-    skip_lines: int = 0
-    names: tuple[str, ...] = ()
-    """Names of the columns, where the first line does not have them."""
-    has_header: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +108,7 @@ def draw_sample(files: Sequence[Path], delimiter: str | None, encoding: str | No
         tempfile.TemporaryDirectory(prefix="pwflow") as folder,
     ):
         connection.execute("SET TimeZone = 'UTC'")
-        opening = _Opening(Path(folder), encoding)
+        opening = Opening(Path(folder), encoding)
         looked, broken = _look_at_all(connection, _spread(filled, _FILES), delimiter, opening)
         assumptions += broken
         looked = [look for look in looked if look.has_rows] or looked[:1]
@@ -155,13 +137,13 @@ def draw_sample(files: Sequence[Path], delimiter: str | None, encoding: str | No
 
 
 def _look_at_all(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], delimiter: str | None, opening: _Opening
-) -> tuple[list[_Look], list[str]]:
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], delimiter: str | None, opening: Opening
+) -> tuple[list[Look], list[str]]:
     """Return the files with rows, and a sentence on each spreadsheet or archive that cannot be read."""
     looked, broken = [], []
     for path in files:
         try:
-            looked.append(_Look.at(connection, path, delimiter, opening))
+            looked.append(Look.at(connection, path, delimiter, opening))
         except SourceError as error:
             if len(files) == 1 or not (is_spreadsheet(path) or is_packed(path)):
                 raise
@@ -183,8 +165,8 @@ def open_whole(
         SourceError: The file cannot be read.
     """
     folder.mkdir()
-    opening = _Opening(folder, sample.encoding, None)
-    look = _Look.at(connection, path, sample.delimiter, opening)
+    opening = Opening(folder, sample.encoding, None)
+    look = Look.at(connection, path, sample.delimiter, opening)
     names = {name.lower(): name for name in look.file.types}
     if any(column.name.lower() not in names for column in columns):
         return None
@@ -227,141 +209,7 @@ def _spread(files: Sequence[Path], n: int) -> list[Path]:
     return [files[round(i * (len(files) - 1) / (n - 1))] for i in range(n)]
 
 
-@dataclass(slots=True)
-class _Opening:
-    """Where plain copies of the files go that are not plain."""
-
-    folder: Path
-    encoding: str | None
-    most_bytes: int | None = _MOST_COPIED_BYTES
-    n_opened: int = 0
-
-    def plain(self, path: Path) -> Path:
-        self.n_opened += 1
-        own = self.folder / str(self.n_opened)
-        own.mkdir()
-        return Path(plain_file(str(path), own, self.encoding, self.most_bytes))
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A file opened for a look: how it is read, and whether there is anything in it."""
-
-    file: SampledFile
-    has_rows: bool
-    delimiter: str | None = None
-    content: Content | None = None
-
-    @classmethod
-    def at(cls, connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None, opening: _Opening) -> _Look:
-        plain = opening.plain(path)
-        if is_parquet(plain):
-            with _naming(path):
-                relation = connection.read_parquet(escape_glob(plain), hive_partitioning=False)
-                types = dict(zip(relation.columns, map(str, relation.types), strict=True))
-                return cls(SampledFile(path, plain, types), bool(relation.limit(1).fetchall()))
-        content = open_content(plain)
-        found, skip = (delimiter, 0) if delimiter else find_dialect(content)
-        if delimiter:
-            skip = find_header(content, delimiter)
-        names: tuple[str, ...] = ()
-        if layout := find_layout(content.start, found, skip):
-            skip, names = layout.skip_lines, layout.names
-            content.use_header(layout.names, found)
-        types, has_rows = _read_head(connection, path, content, skip, found)
-        is_named = has_header(path, list(types), content, found)
-        if not is_named:
-            skip, names = 0, layout_without_header(content.start, found).names
-            content.use_header(names, found)
-            types, has_rows = _read_head(connection, path, content, skip, found)
-        return cls(SampledFile(path, plain, types, skip, names, is_named), has_rows, found, content)
-
-    def insert(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
-        with _naming(self.file.path):
-            if self.content is None:
-                self._insert_parquet(connection, number, select, n_rows)
-            else:
-                self._insert_csv(connection, number, select, n_rows, self.content)
-
-    def _insert_csv(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        number: int,
-        select: str,
-        n_rows: int,
-        content: Content,
-    ) -> None:
-        header = content.header(self.file.skip_lines)
-        with tempfile.TemporaryDirectory() as folder:
-            excerpt = Path(folder) / "excerpt.csv"
-            for block, (lines, limit) in enumerate(content.blocks(self.file.skip_lines, n_rows, _SPREAD_BLOCKS)):
-                excerpt.write_bytes(header + lines)
-                rows = _read_csv(connection, excerpt, self.delimiter).limit(limit)
-                place = f"{number} AS file, {block} AS block, row_number() OVER () AS row"
-                rows.project(f"{place}, {select}").insert_into("sample")
-
-    def _insert_parquet(self, connection: duckdb.DuckDBPyConnection, number: int, select: str, n_rows: int) -> None:
-        path = escape_glob(self.file.plain)
-        n_total = int(connection.read_parquet(path, hive_partitioning=False).aggregate("count(*)").fetchall()[0][0])
-        if any(name.lower() == "file_row_number" for name in self.file.types):
-            rows = connection.read_parquet(path, hive_partitioning=False).limit(n_rows)
-            rows.project(f"{number}, 0, row_number() OVER (), {select}").insert_into("sample")
-            return
-        for block, (start, count) in enumerate(_ranges(n_total, n_rows)):
-            rows = connection.read_parquet(path, file_row_number=True, hive_partitioning=False).filter(
-                f"file_row_number >= {start} AND file_row_number < {start + count}"
-            )
-            rows.project(f"{number}, {block}, file_row_number, {select}").insert_into("sample")
-
-
-def _read_head(
-    connection: duckdb.DuckDBPyConnection, path: Path, content: Content, skip: int, delimiter: str
-) -> tuple[dict[str, str], bool]:
-    """Return the columns of a CSV file with their types, and whether it has a row."""
-    with _naming(path), tempfile.TemporaryDirectory() as folder:
-        excerpt = Path(folder) / "excerpt.csv"
-        excerpt.write_bytes(content.header(skip) + content.head(skip, 2))
-        relation = _read_csv(connection, excerpt, delimiter)
-        types = {name: "VARCHAR" for name in relation.columns if not name.startswith(EMPTY_COLUMN)}
-        return types, bool(relation.limit(1).fetchall())
-
-
-def _ranges(n_total: int, n_rows: int) -> list[tuple[int, int]]:
-    """Return the blocks (first row, rows): all, or half of the budget at the start and the rest spread."""
-    if n_total <= n_rows:
-        return [(0, n_total)]
-    head, each = n_rows // 2, n_rows // (2 * _SPREAD_BLOCKS)
-    step = (n_total - head - each) / (_SPREAD_BLOCKS - 1)
-    return [(0, head), *((head + int(i * step), each) for i in range(_SPREAD_BLOCKS))]
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn an error of DuckDB into one that names the file."""
-    try:
-        yield
-    except (duckdb.Error, OSError) as error:
-        raise SourceError(
-            f"Expected a readable CSV or Parquet file, but {path} cannot be read ({first_line(error)}): export it "
-            "again, or move it away."
-        ) from None
-
-
-def _read_csv(connection: duckdb.DuckDBPyConnection, path: Path, delimiter: str | None) -> duckdb.DuckDBPyRelation:
-    # `skip = 0` and `ignore_errors`: left alone, the sniffer skips every line before a ragged one.
-    return connection.read_csv(
-        str(path),
-        all_varchar=True,
-        header=True,
-        delimiter=delimiter or ",",
-        quotechar='"',
-        escapechar='"',
-        skiprows=0,
-        ignore_errors=True,
-    )
-
-
-def _of_one_layout(looked: list[_Look]) -> tuple[list[_Look], list[str]]:
+def _of_one_layout(looked: list[Look]) -> tuple[list[Look], list[str]]:
     """Return the files that share most columns with the others, and a sentence on those that do not."""
     sets = [{name.lower() for name in look.file.types} for look in looked]
     shared = [sum(len(own & other) for other in sets) / len(own | set()) for own in sets]
@@ -376,14 +224,14 @@ def _of_one_layout(looked: list[_Look]) -> tuple[list[_Look], list[str]]:
 
 
 def _columns(
-    connection: duckdb.DuckDBPyConnection, looked: list[_Look], files: Sequence[Path], opening: _Opening
+    connection: duckdb.DuckDBPyConnection, looked: list[Look], files: Sequence[Path], opening: Opening
 ) -> tuple[tuple[SampledColumn, ...], int]:
     """Return the columns of all files looked at; more files than are sampled have their header compared."""
     headers = [{name.lower() for name in look.file.types} for look in looked]
     seen = {look.file.path for look in looked}
     for path in _spread(files, _HEADERS):
         if path not in seen and not is_spreadsheet(path) and not is_packed(path):
-            look = _Look.at(connection, path, looked[0].delimiter, opening)
+            look = Look.at(connection, path, looked[0].delimiter, opening)
             if look.has_rows:
                 headers.append({name.lower() for name in look.file.types})
     names: dict[str, str] = {}
@@ -407,7 +255,7 @@ def _common_type(types: set[str]) -> str:
     return "DOUBLE" if numbers else "VARCHAR"
 
 
-def _load(connection: duckdb.DuckDBPyConnection, looked: list[_Look], columns: tuple[SampledColumn, ...]) -> int:
+def _load(connection: duckdb.DuckDBPyConnection, looked: list[Look], columns: tuple[SampledColumn, ...]) -> int:
     definitions = ", ".join(f"{column.key} {column.type}" for column in columns)
     connection.execute(f'CREATE TABLE sample (file BIGINT, block BIGINT, "row" BIGINT, {definitions})')
     budget = min(_ROWS, max(2_000, _CELLS // max(1, len(columns))))

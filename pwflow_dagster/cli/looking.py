@@ -184,7 +184,7 @@ def evaluate(
     LABELS has one row per fault:     machine, start, end, maybe kind
     or one row per reading:           machine, time, label (0 or 1), maybe kind
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
-    from pwflow_core.pipeline.evaluation import evaluation, labels
+    from pwflow_core.pipeline.evaluation import describing, evaluation, labels
     from pwflow_core.plant import Plant
 
     if sum((labels_file is not None, column is not None, of_cases)) > 1:
@@ -199,14 +199,14 @@ def evaluate(
     else:
         known = labels.labels_of_simulation(plant)
     result = evaluation.evaluate_plant(plant, known, with_training=with_training)
-    table = evaluation.tabulate_evaluation(result)
+    table = describing.tabulate_evaluation(result)
     if as_json:
-        click.echo(evaluation.to_json(result))
+        click.echo(describing.to_json(result))
     elif as_csv:
         click.echo(table.to_csv(index=False), nl=False)
     else:
         click.echo(f"{table.round(3).to_string(index=False)}\n")
-        echo_text(evaluation.describe_evaluation(result))
+        echo_text(describing.describe_evaluation(result))
 
 
 _MOST_STRETCHES = 5

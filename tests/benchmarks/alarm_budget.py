@@ -18,7 +18,8 @@ import numpy as np
 from measuring import command_line
 from plants import TINY, bundled_config, learn_and_score, read_all
 
-from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant, tabulate_evaluation
+from pwflow_core.pipeline.evaluation.describing import tabulate_evaluation
+from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant
 from pwflow_core.pipeline.evaluation.labels import Labels, labels_from_file
 from pwflow_core.pipeline.scoring.contributions import explain_anomalies
 from pwflow_core.pipeline.scoring.events import derive_events

@@ -15,7 +15,8 @@ from pwflow_core.errors import SourceError
 from pwflow_core.files import readable_name
 from pwflow_core.opening import list_members, split_member
 from pwflow_core.pipeline.source.batches import group_small, read_small, stage_together
-from pwflow_core.pipeline.source.renaming import find_predecessor, may_be_renamed, rename, rename_known
+from pwflow_core.pipeline.source.inserting import Arrival, KnownFile, insert_files, read_known_files
+from pwflow_core.pipeline.source.renaming import may_be_renamed, rename, rename_known
 from pwflow_core.pipeline.source.settling import settle_source
 from pwflow_core.pipeline.source.source import (
     SOURCE_FACT,
@@ -26,11 +27,11 @@ from pwflow_core.pipeline.source.source import (
     label_files,
     look_at_file,
 )
-from pwflow_core.pipeline.source.staging import QUERY_PATH, Staged, stage_file, stage_query
+from pwflow_core.pipeline.source.staging import QUERY_PATH, stage_file, stage_query
 from pwflow_core.plant import Plant
 from pwflow_core.redaction import hide_secrets
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import fetch_value, utc_now
+from pwflow_core.warehouse import fetch_value
 from pwflow_core.warehouse.progress import write_fact
 from pwflow_core.warehouse.tables import add_sensor_columns
 
@@ -40,8 +41,6 @@ _log = logging.getLogger("pwflow.ingest")
 
 _ROWS_PER_TRANSACTION = 1_000_000
 _FILES_PER_TRANSACTION = 2_000
-_MOST_COMPARED = 500
-"""This many new files in a transaction are compared with files that are gone, to find those that were renamed."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +64,6 @@ class IngestSummary:
     n_rows: int
     n_raw: int
     version: str
-
-
-@dataclass(frozen=True)
-class _KnownFile:
-    file_id: int
-    size_bytes: int
-    modified_at: datetime
-    content_hash: str
-    source_hash: str
-    status: str
-    reason: str | None
-    removed_at: datetime | None
-
-
-@dataclass(frozen=True)
-class _Arrival:
-    """A file that was looked at in this run: staged, refused for a reason, or neither if it is as it was."""
-
-    state: FileState
-    content_hash: str
-    staged: Staged | None = None
-    refusal: str = ""
 
 
 def ingest_files(plant: Plant) -> IngestSummary:
@@ -127,7 +104,7 @@ def ingest_files(plant: Plant) -> IngestSummary:
             unread.append(file)
     n_done = n_waiting = 0
     with working_folder(plant.warehouse.folder, "staging") as folder:
-        waiting: list[_Arrival] = []
+        waiting: list[Arrival] = []
         for number, group in enumerate(group_small(unread, source)):
             for arrival in _look_at(plant, group, labels, source, known, names, folder / str(number)):
                 name = names[arrival.state.path]
@@ -144,11 +121,11 @@ def ingest_files(plant: Plant) -> IngestSummary:
                 waiting.append(arrival)
             n_done += len(group)
             if n_waiting >= _ROWS_PER_TRANSACTION or len(waiting) >= _FILES_PER_TRANSACTION:
-                _insert(plant, source, waiting, names, vanished)
+                insert_files(plant, source, waiting, names, vanished)
                 waiting, n_waiting = [], 0
                 _log.info("%d of %d files, %s rows", n_done, len(unread), f"{counts['rows']:,}")
         if waiting:
-            _insert(plant, source, waiting, names, vanished)
+            insert_files(plant, source, waiting, names, vanished)
     if refused and len(refused) == len(files):
         reason = next(iter(refused.values()))
         raise SourceError(f"None of the {len(files)} files of the source could be read; the first: {reason}")
@@ -188,27 +165,16 @@ def list_source_files(plant: Plant) -> list[FileState]:
     return find_files(plant.config.model_copy(update={"source": source}))
 
 
-def _prepare(plant: Plant, source: Source, names: dict[str, str]) -> dict[str, _KnownFile]:
+def _prepare(plant: Plant, source: Source, names: dict[str, str]) -> dict[str, KnownFile]:
     """Make room for the sensors, and return the files that were read before, by name."""
     with plant.warehouse.transaction() as connection:
         rename_known(connection, names)
         add_sensor_columns(connection, [(sensor.name, sensor.unit) for sensor in source.sensors])
         write_fact(connection, SOURCE_FACT, source.to_json())
-        return _known_files(connection)
+        return read_known_files(connection)
 
 
-def _known_files(connection: duckdb.DuckDBPyConnection, names: list[str] | None = None) -> dict[str, _KnownFile]:
-    """Return the files that were read before, by name: all, or some of them."""
-    some = "" if names is None else " AND path IN (SELECT unnest(?))"
-    rows = connection.execute(
-        "SELECT path, file_id, size_bytes, modified_at, content_hash, source_hash, status, reason, removed_at "
-        f"FROM ingest.files WHERE superseded_in IS NULL{some}",
-        [] if names is None else [names],
-    ).fetchall()
-    return {row[0]: _KnownFile(*row[1:]) for row in rows}
-
-
-def _by_content(vanished: dict[str, _KnownFile]) -> dict[int, dict[str, str]]:
+def _by_content(vanished: dict[str, KnownFile]) -> dict[int, dict[str, str]]:
     """Return the names of files that were read and are gone, by size and content."""
     found: dict[int, dict[str, str]] = {}
     for name, file in vanished.items():
@@ -235,7 +201,7 @@ def _find_moved(plant: Plant, file: FileState, name: str, moved: dict[int, dict[
     return old
 
 
-def _is_same(known: _KnownFile, file: FileState) -> bool:
+def _is_same(known: KnownFile, file: FileState) -> bool:
     return (known.size_bytes, known.modified_at) == (file.size_bytes, file.modified_at)
 
 
@@ -244,10 +210,10 @@ def _look_at(
     group: list[FileState],
     labels: dict[str, str],
     source: Source,
-    known: dict[str, _KnownFile],
+    known: dict[str, KnownFile],
     names: dict[str, str],
     target: Path,
-) -> list[_Arrival]:
+) -> list[Arrival]:
     """Stage files: together, if they are small and alike, else one by one."""
     if len(group) > 1 and (together := _look_together(plant, group, labels, source, known, names, target)):
         return together
@@ -269,10 +235,10 @@ def _look_together(
     group: list[FileState],
     labels: dict[str, str],
     source: Source,
-    known: dict[str, _KnownFile],
+    known: dict[str, KnownFile],
     names: dict[str, str],
     target: Path,
-) -> list[_Arrival] | None:
+) -> list[Arrival] | None:
     """Stage small files in one go; None if they have to be looked at one by one."""
     small = []
     for file in group:
@@ -280,12 +246,12 @@ def _look_together(
         if one is None:
             return None
         small.append(one)
-    arrivals: dict[str, _Arrival] = {}
+    arrivals: dict[str, Arrival] = {}
     fresh = []
     for file, one in zip(group, small, strict=True):
         earlier = known.get(names[file.path])
         if earlier and earlier.content_hash == one.content_hash and earlier.source_hash == source.hash:
-            arrivals[file.path] = _Arrival(file, one.content_hash)
+            arrivals[file.path] = Arrival(file, one.content_hash)
         else:
             fresh.append((file, one))
     if fresh:
@@ -296,13 +262,13 @@ def _look_together(
         for (file, one), rows in zip(fresh, staged, strict=True):
             if look_at_file(file.path) != file:
                 return None  # it changed while it was read
-            arrivals[file.path] = _Arrival(file, one.content_hash, rows)
+            arrivals[file.path] = Arrival(file, one.content_hash, rows)
     return [arrivals[file.path] for file in group]
 
 
 def _look(
-    plant: Plant, file: FileState, label: str, source: Source, earlier: _KnownFile | None, target: Path
-) -> _Arrival:
+    plant: Plant, file: FileState, label: str, source: Source, earlier: KnownFile | None, target: Path
+) -> Arrival:
     """Stage a file, unless it turns out to be the one that was read before, or say why it cannot be."""
     with plant.warehouse.scratch() as scratch:
         try:
@@ -313,15 +279,15 @@ def _look(
                 content_hash = _content_of_file(file)
                 staged = None
             if earlier and earlier.content_hash == content_hash and earlier.source_hash == source.hash:
-                return _Arrival(file, content_hash)
+                return Arrival(file, content_hash)
             staged = staged or stage_file(scratch, file.path, label, source, target)
         except SourceError as error:
-            return _Arrival(file, "", refusal=readable_name(hide_secrets(str(error))))
+            return Arrival(file, "", refusal=readable_name(hide_secrets(str(error))))
     if plant.config.source.sql is None and "://" not in file.path and look_at_file(file.path) != file:
-        return _Arrival(
+        return Arrival(
             file, "", refusal=f"{readable_name(file.path)} changed while it was read: it is left for the next run."
         )
-    return _Arrival(file, content_hash, staged)
+    return Arrival(file, content_hash, staged)
 
 
 def _content_of_file(file: FileState) -> str:
@@ -340,119 +306,3 @@ def _content_of_file(file: FileState) -> str:
 def _content_of_rows(scratch: duckdb.DuckDBPyConnection, staged: Path) -> str:
     row = scratch.execute("SELECT count(*), sum(hash(r)) FROM read_parquet(?) r", [str(staged)]).fetchone()
     return "-".join(map(str, row or ()))
-
-
-def _insert(
-    plant: Plant,
-    source: Source,
-    arrivals: list[_Arrival],
-    names: dict[str, str],
-    vanished: dict[str, _KnownFile],
-) -> None:
-    """Insert whole files in one transaction; a file that was read before, by its name, is replaced.
-
-    Each transaction has a number of its own: what the readings step saw between two of them stays apart.
-    """
-    now = utc_now()
-    with plant.warehouse.transaction() as connection:
-        row = connection.execute(
-            "SELECT coalesce(max(file_id), 0), coalesce(max(greatest(arrived_in, superseded_in)), 0) + 1 "
-            "FROM ingest.files"
-        ).fetchone()
-        file_id, number = row or (0, 1)
-        rows: list[tuple[object, ...]] = []
-        together: dict[str, dict[int, int]] = {}
-        known = _known_files(connection, [names[arrival.state.path] for arrival in arrivals])
-        for arrival in arrivals:
-            name = names[arrival.state.path]
-            earlier = known.get(name)
-            is_known = earlier and (earlier.content_hash, earlier.source_hash) == (arrival.content_hash, source.hash)
-            if earlier and is_known and not arrival.refusal:  # as it was, or read by another run since
-                connection.execute(
-                    "UPDATE ingest.files SET size_bytes = ?, modified_at = ? WHERE file_id = ?",
-                    [arrival.state.size_bytes, arrival.state.modified_at, earlier.file_id],
-                )
-                continue
-            file_id += 1
-            if not earlier and arrival.staged and vanished and len(arrivals) <= _MOST_COMPARED:
-                earlier = _take_place(connection, arrival.staged, vanished)
-            if earlier and (arrival.staged or earlier.status == "refused"):
-                connection.execute(
-                    "UPDATE ingest.files SET superseded_in = ? WHERE file_id = ?", [number, earlier.file_id]
-                )
-                for table in ("raw_readings", "malformed_lines"):
-                    connection.execute(f"DELETE FROM ingest.{table} WHERE file_id = ?", [earlier.file_id])
-            if arrival.staged:
-                if arrival.staged.place is not None:
-                    together.setdefault(str(arrival.staged.rows_file), {})[arrival.staged.place] = file_id
-                else:
-                    connection.execute(
-                        "INSERT INTO ingest.raw_readings BY NAME SELECT ?::BIGINT AS file_id, * FROM read_parquet(?)",
-                        [file_id, str(arrival.staged.rows_file)],
-                    )
-                if arrival.staged.malformed:
-                    connection.executemany(
-                        "INSERT INTO ingest.malformed_lines VALUES (?, ?, ?, ?)",
-                        [[file_id, *line] for line in arrival.staged.malformed],
-                    )
-            elif earlier and earlier.status == "ingested":
-                continue  # what was read before stays until the file can be read again
-            rows.append(
-                (
-                    file_id,
-                    name,
-                    arrival.state.size_bytes,
-                    arrival.state.modified_at,
-                    arrival.content_hash,
-                    source.hash,
-                    "ingested" if arrival.staged else "refused",
-                    arrival.refusal or None,
-                    arrival.staged.n_rows if arrival.staged else 0,
-                    number,
-                    now,
-                )
-            )
-        for rows_file, places in together.items():
-            _insert_together(connection, rows_file, places)
-        _insert_files(connection, rows)
-
-
-def _insert_together(connection: duckdb.DuckDBPyConnection, rows_file: str, places: dict[int, int]) -> None:
-    """Insert the rows of files that were read together; a file that was not taken has no number."""
-    connection.execute(
-        "INSERT INTO ingest.raw_readings BY NAME SELECT numbers.file_id, rows.* EXCLUDE (_place) "
-        "FROM read_parquet(?) AS rows "
-        "JOIN (SELECT unnest(?)::BIGINT AS _place, unnest(?)::BIGINT AS file_id) AS numbers USING (_place)",
-        [rows_file, list(places), list(places.values())],
-    )
-
-
-def _insert_files(connection: duckdb.DuckDBPyConnection, rows: list[tuple[object, ...]]) -> None:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    if not columns:
-        return
-    names = (
-        ("file_id", "BIGINT"),
-        ("path", "VARCHAR"),
-        ("size_bytes", "BIGINT"),
-        ("modified_at", "TIMESTAMP"),
-        ("content_hash", "VARCHAR"),
-        ("source_hash", "VARCHAR"),
-        ("status", "VARCHAR"),
-        ("reason", "VARCHAR"),
-        ("n_rows", "BIGINT"),
-        ("arrived_in", "BIGINT"),
-        ("ingested_at", "TIMESTAMP"),
-    )
-    select = ", ".join(f"unnest(?::{type_name}[]) AS {name}" for name, type_name in names)
-    connection.execute(f"INSERT INTO ingest.files BY NAME SELECT {select}", columns)
-
-
-def _take_place(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, vanished: dict[str, _KnownFile]
-) -> _KnownFile | None:
-    """Return the file that a new one takes the place of: it is gone, and the new one has its readings, corrected."""
-    candidates = [file.file_id for file in vanished.values() if file.status == "ingested"]
-    file_id = find_predecessor(connection, staged.rows_file, staged.place, candidates)
-    found = next((name for name, k in vanished.items() if k.file_id == file_id), None)
-    return vanished.pop(found) if found is not None else None

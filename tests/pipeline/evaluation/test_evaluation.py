@@ -7,12 +7,8 @@ import pandas as pd
 import pytest
 
 from pwflow_core.errors import LabelsError
-from pwflow_core.pipeline.evaluation.evaluation import (
-    describe_evaluation,
-    evaluate_plant,
-    tabulate_evaluation,
-    to_json,
-)
+from pwflow_core.pipeline.evaluation.describing import describe_evaluation, tabulate_evaluation, to_json
+from pwflow_core.pipeline.evaluation.evaluation import evaluate_plant
 from pwflow_core.pipeline.evaluation.labels import labels_from_column, labels_from_file, labels_of_simulation
 from pwflow_core.pipeline.scoring.events import derive_events
 from pwflow_core.pipeline.source.ingest import ingest_files

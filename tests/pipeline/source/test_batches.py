@@ -14,13 +14,13 @@ INGEST = """
 import os, signal
 from pwflow_core.pipeline.source import batches, ingest
 batches._MOST_FILES, ingest._FILES_PER_TRANSACTION = 3, 3
-insert, calls = ingest._insert, []
+insert, calls = ingest.insert_files, []
 def insert_twice(*arguments):
     calls.append(1)
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     insert(*arguments)
-ingest._insert = insert_twice
+ingest.insert_files = insert_twice
 ingest.ingest_files(plant)
 """
 

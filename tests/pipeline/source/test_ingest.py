@@ -313,7 +313,7 @@ def test_a_changed_unit_is_described(make_plant):
 
 CRASHES = {
     "while staging": ("pwflow_core.pipeline.source.ingest", "stage_file", INGEST),
-    "between staging and insert": ("pwflow_core.pipeline.source.ingest", "_insert", INGEST),
+    "between staging and insert": ("pwflow_core.pipeline.source.ingest", "insert_files", INGEST),
     "between raw rows and readings": ("pwflow_core.pipeline.readings.deriving", "derive_readings", INGEST + READ),
     "while making readings": ("pwflow_core.pipeline.readings.deriving", "pin_interval", INGEST + READ),
     "at the end of the readings": ("pwflow_core.pipeline.readings.deriving", "write_progress", INGEST + READ),
@@ -337,18 +337,18 @@ def test_a_file_that_two_runs_read_at_once_is_kept_once(make_plant):
     plant = make_plant({"a.csv": minutes(3)})
     from pwflow_core.pipeline.source import ingest
 
-    insert = ingest._insert
+    insert = ingest.insert_files
 
     def insert_behind_another_run(*arguments):
-        ingest._insert = insert
+        ingest.insert_files = insert
         ingest.ingest_files(plant)
         insert(*arguments)
 
-    ingest._insert = insert_behind_another_run
+    ingest.insert_files = insert_behind_another_run
     try:
         ingest_files(plant)
     finally:
-        ingest._insert = insert
+        ingest.insert_files = insert
     assert len(raw_rows(plant)) == 3
 
 
@@ -357,7 +357,7 @@ def test_rows_inserted_after_the_readings_step_ran_are_read_by_its_next_run(make
     plant = make_plant({"a.csv": minutes(3), "b.csv": minutes(2, start=3)})
     from pwflow_core.pipeline.source import ingest
 
-    insert = ingest._insert
+    insert = ingest.insert_files
     monkeypatch.setattr(ingest, "_ROWS_PER_TRANSACTION", 1)
 
     def insert_then_read(*arguments):
@@ -365,7 +365,7 @@ def test_rows_inserted_after_the_readings_step_ran_are_read_by_its_next_run(make
         if len(raw_rows(plant)) == 3:
             derive_readings(plant)
 
-    monkeypatch.setattr(ingest, "_insert", insert_then_read)
+    monkeypatch.setattr(ingest, "insert_files", insert_then_read)
     ingest_files(plant)
     assert derive_readings(plant).n_readings == 5
 
