@@ -1,4 +1,4 @@
-"""`pwflow status --all`: the plants of one Dagster, a few lines for each."""
+"""The plants of one Dagster: `pwflow status --all`, a few lines for each, and `pwflow union`, one view of all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from pwflow_core.errors import count
 from pwflow_dagster.cli.cases import local_time
+from pwflow_dagster.cli.options import json_option
 from pwflow_dagster.cli.printing import echo_json, echo_text
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from pwflow_core.pipeline.looking.status import PlantStatus
     from pwflow_core.pipeline.publishing.runs import PlantRun
 
-__all__ = ["show_plants"]
+__all__ = ["COMMANDS", "show_plants"]
 
 
 def show_plants(workspace: Path | None, *, as_json: bool) -> int:
@@ -56,6 +59,36 @@ def show_plants(workspace: Path | None, *, as_json: bool) -> int:
     else:
         echo_text("\n".join(lines))
     return 1 if n_unread else 0
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--workspace", type=click.Path(path_type=Path), help="Default: workspace.yaml here.")
+@json_option
+@click.pass_context
+def union(context: click.Context, target: Path, workspace: Path | None, as_json: bool) -> None:
+    """One DuckDB file over the published tables of all plants.
+
+    It has a view for each table, with the plant of each row as `plant_name`, and shows what is published at the time
+    that it is asked. Write it again when a plant comes or goes, or after an upgrade.
+    """
+    from pwflow_core.pipeline.publishing.union import write_union
+    from pwflow_dagster.workspace import WORKSPACE, read_plants
+
+    found = read_plants(workspace or WORKSPACE)
+    made = write_union({p.name: p.config.published_folder for p in found if p.config is not None}, target)
+    errors = {p.name: p.error for p in found if p.error is not None}
+    errors |= dict.fromkeys(made.left_out, "has published nothing yet")
+    if as_json:
+        plants = {name: str(folder) for name, folder in made.plants.items()}
+        echo_json({"path": str(made.path), "plants": plants, "tables": made.tables, "errors": errors})
+    else:
+        lines = [f"{made.path}: {count(len(made.tables), 'view')} over {', '.join(made.plants)}"]
+        echo_text("\n".join([*lines, *(f"  left out    {name}: {why}" for name, why in errors.items())]))
+    context.exit(1 if errors else 0)
+
+
+COMMANDS = (union,)
 
 
 def _describe(config: PlantConfig, found: PlantStatus, last_run: PlantRun | None) -> list[str]:

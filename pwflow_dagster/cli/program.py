@@ -22,6 +22,7 @@ from pwflow_dagster.cli import (
     modelling,
     notifying,
     planning,
+    plants,
     regimes,
     running,
     watching,
@@ -32,7 +33,7 @@ __all__ = ["main"]
 
 _SECTIONS = {
     "Run": ("init", "check", "run", "watch", "ui", "demo"),
-    "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "evaluate"),
+    "Look": ("status", "cases", "events", "regimes", "doctor", "report", "notify", "sql", "union", "evaluate"),
     "Decide": ("mark", "acknowledge", "shelve", "answer", "dismiss", "approve", "undo", "name", "promote", "rollback"),
     "Models": ("score", "export", "sample", "bench", "poc"),
     "Keep": ("plan", "maintain", "migrate", "completion"),
@@ -115,6 +116,7 @@ for _module in (
     deciding,
     keeping,
     planning,
+    plants,
     modelling,
     completing,
     watching,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -125,3 +127,39 @@ def test_the_ui_of_several_plants_needs_a_home_that_they_share(two_plants, monke
     assert done.exit_code == 0, done.output
     assert started[0][-6:] == ["-w", "workspace.yaml", "--host", "127.0.0.1", "--port", "3456"]
     assert "freshness" in (two_plants / "shared" / "dagster.yaml").read_text()
+
+
+def test_the_union_shows_the_tables_of_all_plants_as_they_are_when_it_is_asked(two_plants, finished):
+    alone = CliRunner().invoke(main, ["union", "all.duckdb"])
+    assert alone.exit_code == 1
+    assert "left out    mill: has published nothing yet" in alone.output
+    shutil.rmtree(two_plants / "mill")
+    copy_plant(finished, two_plants / "mill")
+    (two_plants / "mill" / "pwflow.toml").write_text(CONFIG.replace('"small"', '"mill"'))
+    done = CliRunner().invoke(main, ["union", "all.duckdb", "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert list(said["plants"]) == ["press_shop", "mill"]
+    manifest = json.loads((two_plants / "all.duckdb.json").read_text())
+    assert (manifest["tables"], manifest["left_out"]) == (said["tables"], [])
+    with (
+        duckdb.connect("all.duckdb", read_only=True) as union,
+        duckdb.connect("mill/published.duckdb", read_only=True) as mill,
+    ):
+        for table in said["tables"]:
+            rows = dict(union.execute(f"SELECT plant_name, count(*) FROM mart.{table} GROUP BY ALL").fetchall())
+            [(n,)] = mill.execute(f"SELECT count(*) FROM mart.{table}").fetchall()
+            assert rows == ({"press_shop": n, "mill": n} if n else {}), table
+        [(before,)] = union.execute("SELECT count(*) FROM mart.readings").fetchall()
+        for file in sorted((two_plants / "mill" / "published" / "readings").rglob("*.parquet"))[1:]:
+            file.unlink()
+        [(after,)] = union.execute("SELECT count(*) FROM mart.readings").fetchall()
+        assert after < before
+
+
+def test_a_union_is_not_written_over_what_a_plant_publishes(two_plants):
+    before = (two_plants / "press_shop" / "published.duckdb").read_bytes()
+    refused = CliRunner().invoke(main, ["union", "press_shop/published.duckdb"])
+    assert refused.exit_code == 1
+    assert "is what a plant publishes: give the union a name of its own" in refused.output
+    assert (two_plants / "press_shop" / "published.duckdb").read_bytes() == before
