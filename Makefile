@@ -3,7 +3,7 @@ BIN := .venv/bin
 PORT ?= 3000
 DAYS ?= 60
 
-.PHONY: demo quick test test-all test-lake test-engines ui lint reference audit
+.PHONY: demo quick test test-all test-lake test-pipeline-on-lake test-engines ui lint reference audit
 
 demo: .venv/.ready
 	$(BIN)/pwflow demo --days $(DAYS)
@@ -33,6 +33,10 @@ test-all: .venv/.ready
 # A lake runs on the DuckDB that its extensions fit, which lies before the other one on the path.
 test-lake: .venv/.ready build/lake/.ready
 	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/warehouse/test_,backup.py lake.py spill.py store.py)
+
+# The tests of the pipeline on a lake, for the night. What a lake cannot have (a file that is damaged, its lock) skips itself.
+test-pipeline-on-lake: .venv/.ready build/lake/.ready
+	PYTHONPATH=$(CURDIR)/build/lake PWFLOW_TEST_WAREHOUSE=ducklake:///lake $(PYTEST) tests/pipeline
 
 # What launches runs in Docker and Kubernetes, and keeps them in Postgres.
 test-engines: .venv/.ready build/engines/.ready

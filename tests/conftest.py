@@ -54,7 +54,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DEFAULTS: dict[str, Any] = {
     "source": {"path": "data/*", "timestamp": "ts", "machine": "machine", "timezone": "UTC"},
     "sensors": {"temperature": {"unit": "°C"}, "pressure": {"unit": "bar"}},
-    "warehouse": {"url": "duckdb:///warehouse.duckdb", "published": "published.duckdb", "wait_seconds": 20.0},
+    "warehouse": {
+        "url": os.environ.get("PWFLOW_TEST_WAREHOUSE", "duckdb:///warehouse.duckdb"),
+        "published": "published.duckdb",
+        "wait_seconds": 20.0,
+    },
     "models": {"url": "models"},
 }
 
@@ -279,8 +283,14 @@ def copy_folder(source: Path, target: Path) -> Path:
     of a corrected one would be refused as duplicates.
     """
     shutil.copytree(source, target)
-    with duckdb.connect(str(target / "warehouse.duckdb")) as connection:
-        connection.execute("UPDATE ingest.files SET path = replace(path, ?, ?)", [str(source), str(target)])
+    renamed = "UPDATE ingest.files SET path = replace(path, ?, ?)", [str(source), str(target)]
+    if (target / "warehouse.duckdb").exists():
+        with duckdb.connect(str(target / "warehouse.duckdb")) as connection:
+            connection.execute(*renamed)
+    else:
+        values = json.loads((target / "config.json").read_text())
+        with Plant.open(parse_config(values, name="the test", folder=target)).warehouse.transaction() as connection:
+            connection.execute(*renamed)
     return target
 
 
