@@ -5,6 +5,7 @@ configuration from a folder of exports lives in `onboarding`.
 """
 
 from pwflow_core.config.compute import ComputeConfig
+from pwflow_core.config.fleet import FleetConfig
 from pwflow_core.config.loading import CONFIG_VARIABLE, DEFAULT_FILE, load_config, locate_config, parse_config
 from pwflow_core.config.notify import SEVERITIES, NotifyConfig, Severity, TargetConfig
 from pwflow_core.config.retention import RetentionConfig
@@ -43,6 +44,7 @@ __all__ = [
     "DriftConfig",
     "EventsConfig",
     "FeaturesConfig",
+    "FleetConfig",
     "FlowConfig",
     "Language",
     "ModelsConfig",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pwflow_core.config.base import Section, known_zone
 from pwflow_core.config.compute import ComputeConfig
+from pwflow_core.config.fleet import FleetConfig
 from pwflow_core.config.notify import NotifyConfig
 from pwflow_core.config.retention import RetentionConfig
 from pwflow_core.config.source import RESERVED_COLUMNS, SensorConfig, SourceConfig
@@ -305,6 +306,7 @@ class PlantConfig(Section):
     training: TrainingConfig = TrainingConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     flow: FlowConfig = FlowConfig()
+    fleet: FleetConfig = FleetConfig()
     scoring: ScoringConfig = ScoringConfig()
     events: EventsConfig = EventsConfig()
     cases: CasesConfig = CasesConfig()

@@ -14,6 +14,7 @@ from pwflow_core.modelling.calibration import Calibration
 from pwflow_core.modelling.completion import complete_by_likeliest, complete_rows, share_among_clusters
 from pwflow_core.modelling.conditionals import Bends
 from pwflow_core.modelling.density import Density
+from pwflow_core.modelling.fleet import Fleet, Winners
 from pwflow_core.modelling.levels import Levels
 from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.states import StateBlame, States, merge_states
@@ -25,13 +26,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Regime:
-    """A regime that scores: its weight, its flow with what explains it, and its calibration if it has one."""
+    """A regime that scores: its weight, its flow with what explains it; its calibration and fleet if it has them."""
 
     weight: float
     flow_version: str
     density: Density
     bends: Bends
     calibration: Calibration | None
+    fleet: Fleet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Judged:
         waits_for: Position of a regime that could have produced the reading and cannot score, else −1, shape (N,).
         log_density: Of the mixture, nats, shape (N,).
         p_value: Shape (N,); NaN where there is none.
+        is_learning: Whether its machine is new in the regime, and waits to be learned, shape (N,).
 
     """
 
@@ -50,6 +53,7 @@ class Judged:
     waits_for: NDArray[np.intp]
     log_density: Array
     p_value: Array
+    is_learning: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,8 @@ class Segment:
         waits_for = np.full(len(X), -1, dtype=np.intp)
         joint = np.full((len(X), len(self.keys)), -np.inf)
         conformity = np.full((len(X), len(self.keys)), np.nan)
+        volume = np.zeros((len(X), len(self.keys)))
+        names = np.asarray(machine, dtype=np.str_)
         for position in np.flatnonzero(candidates.any(axis=0)).tolist():
             rows = np.flatnonzero(candidates[:, position])
             regime = self.regimes.get(self.keys[position])
@@ -94,18 +100,23 @@ class Segment:
                 waits_for[rows] = position
             else:
                 mine = X[rows]
+                if regime.fleet is not None:
+                    mine, volume[rows, position] = regime.fleet.correct(mine, names[rows])
                 if has_gaps:
                     mine = complete_rows(mine, self.seeds.means[position], self.seeds.covariances[position])
                 found = regime.density.evaluate(mine)
-                joint[rows, position] = np.log(regime.weight) + found.log_prob
-                conformity[rows, position] = found.conformity
+                joint[rows, position] = np.log(regime.weight) + found.log_prob + volume[rows, position]
+                is_known = True if regime.fleet is None else regime.fleet.knows(names[rows])
+                conformity[rows, position] = np.where(is_known, found.conformity, np.nan)
         winner, each = joint.argmax(axis=1), np.arange(len(X))
         top = joint[each, winner]
         with np.errstate(invalid="ignore"):
             log_density = top + np.log(np.exp(joint - top[:, None]).sum(axis=1))
         judged = np.where(waits_for < 0, winner, -1)
-        p_value = self._p_values(judged, conformity[each, winner], top)
-        return Judged(judged, waits_for, log_density, self._with_states(p_value, judged, machine, states))
+        own = conformity[each, winner]
+        p_value = self._p_values(judged, own, top - volume[each, winner])
+        p_value = self._with_states(p_value, judged, machine, states)
+        return Judged(judged, waits_for, log_density, p_value, np.isnan(own) & (judged >= 0))
 
     def _p_values(self, winner: NDArray[np.intp], conformity: Array, top: Array) -> Array:
         p_value = np.full(len(winner), np.nan)
@@ -133,9 +144,19 @@ class Segment:
             return None
         return self.states.explain(regime, machine, _with_none(states[None])[0], p_value)
 
-    def explain(self, X: Array) -> Attribution:
-        """Tell which sensors caused anomalies; the regime of the result is a position in the sorted `scoring_keys`."""
-        return self._attributor.attribute(complete_by_likeliest(self.seeds, X))
+    def explain(self, X: Array, machine: Sequence[str], regime: Sequence[str]) -> Attribution:
+        """Tell which sensors caused anomalies; the regime of the result is a position in the sorted `scoring_keys`.
+
+        Arguments:
+            X: What the models see of them, shape (N, C).
+            machine: Machine of each, shape (N,).
+            regime: Key of the regime that each was given to, shape (N,).
+
+        """
+        fleets = {key: own.fleet for key, own in self.regimes.items() if own.fleet is not None}
+        winners = Winners(fleets, np.asarray(machine, dtype=np.str_), np.asarray(regime, dtype=np.str_))
+        found = self._attributor.attribute(complete_by_likeliest(self.seeds, winners.see(X)))
+        return winners.tell(found, np.array([group[0] for group in self.groups], dtype=np.intp))
 
     @property
     def scoring_keys(self) -> list[str]:

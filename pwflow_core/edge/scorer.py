@@ -23,6 +23,7 @@ from pwflow_core.marks import FIRST_TIME, NO_SEGMENT
 from pwflow_core.modelling.calibration import Calibration
 from pwflow_core.modelling.conditionals import Bends
 from pwflow_core.modelling.density import Density
+from pwflow_core.modelling.fleet import Correction, Fleet, Typical
 from pwflow_core.modelling.levels import Levels
 from pwflow_core.modelling.seeds import ClusterSeeds
 from pwflow_core.modelling.serialization import pack, unpack
@@ -258,6 +259,9 @@ class EdgeScorer:
         judged = part.judge(X[rows], [machine[row] for row in rows.tolist()], states[rows])
         for place, row in enumerate(rows):
             said[row] |= self._score(part, int(judged.regime[place]), int(judged.waits_for[place]))
+            if judged.is_learning[place]:
+                reason = _NEW.format(machine[int(row)], said[row]["cluster_key"])
+                said[row] |= {"status": "thin", "reason": reason}
             if said[row]["status"] == "scored":
                 p = float(judged.p_value[place])
                 said[row] |= {"log_density": float(judged.log_density[place]), "p_value": p}
@@ -292,7 +296,8 @@ class EdgeScorer:
         rows = rows[~np.isnan(X[rows][:, own]).any(axis=1)]
         if not len(rows):
             return
-        found = part.explain(X[rows])
+        names, keys = [machine[row] for row in rows.tolist()], [said[row]["cluster_key"] for row in rows.tolist()]
+        found = part.explain(X[rows], names, keys)
         by_column = [self._rules.sensors[self._rules.columns[column]] for column in own]
         for place, row in enumerate(rows):
             score = said[row]["anomaly_score"]
@@ -324,6 +329,7 @@ class EdgeScorer:
         ]
 
 
+_NEW = "Machine {} is new in regime {}: it is judged when enough of its readings are there"
 _NOTHING: Mapping[str, Any] = dict.fromkeys(
     ("cluster_key", "flow_version", "log_density", "p_value", "anomaly_score", "is_anomaly")
 )
@@ -356,6 +362,7 @@ def _open_segments(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Seg
                 Density.from_bytes(bundle.files[f"flow {regime['flow_version']}"]),
                 Bends(*(arrays[f"{key}.{name}"] for name in ("lowest", "highest", "band", "products"))),
                 _calibration(arrays, key, regime["calibration"]),
+                _fleet(arrays, key, regime.get("machines")),
             )
             for key, regime in document["regimes"].items()
         }
@@ -374,6 +381,14 @@ def _open_segments(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Seg
         return segments
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelFileError(f"The bundle lacks a part or a field: {error}. Export it again.") from error
+
+
+def _fleet(arrays: Mapping[str, Array], key: str, machines: Sequence[str] | None) -> Fleet | None:
+    if machines is None:
+        return None
+    typical = Typical(*(arrays[f"{key}.typical.{part.name}"] for part in fields(Typical)))
+    own = zip(machines, arrays[f"{key}.shift"], arrays[f"{key}.stretch"], strict=True)
+    return Fleet(typical, {machine: Correction(shift, stretch) for machine, shift, stretch in own})
 
 
 def _calibration(arrays: Mapping[str, Array], key: str, numbers: Mapping[str, Any] | None) -> Calibration | None:

@@ -11,6 +11,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from pwflow_core.modelling.fleet import Winners
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.source.source import Sensor
 from pwflow_core.plant import Plant
 from pwflow_core.reporting.drawing.signals import Trace
@@ -62,11 +64,12 @@ class Blame:
 
 @dataclass(frozen=True, eq=False)
 class EventReadings:
-    """What the models saw around an event: times, segments and columns of the model, shape (n, D)."""
+    """What the models saw around an event: times, segments, columns of the model, shape (n, D), and the regimes."""
 
     times: NDArray[np.datetime64]
     segments: NDArray[Any]
     X: NDArray[np.float64]
+    winners: Winners
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,9 +237,16 @@ def _read_readings(
     connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], window: dict[str, object]
 ) -> EventReadings:
     if not columns:
-        return EventReadings(np.empty(0, "datetime64[us]"), np.empty(0, object), np.empty((0, 0)))
+        none = np.empty(0, dtype=np.str_)
+        return EventReadings(np.empty(0, "datetime64[us]"), none, np.empty((0, 0)), Winners({}, none, none))
     query = read_sql(__package__, "event_readings.sql", columns=quote_columns(columns))
     X, others = fetch_matrix(connection, query, window, columns)
     seen = np.isfinite(X).all(axis=1)
     times = np.asarray(others["ts"]).astype("datetime64[us]")
-    return EventReadings(times[seen], np.asarray(others["segment"])[seen], X[seen])
+    keys, versions = (np.asarray(others[name]).astype(np.str_)[seen] for name in ("cluster_key", "flow_version"))
+    fleets = {}
+    for key, version in {*zip(keys.tolist(), versions.tolist(), strict=True)}:
+        if (fleet := read_fleet(connection, key, version)) is not None:
+            fleets[key] = fleet
+    winners = Winners(fleets, np.full(len(keys), window["machine"], dtype=np.str_), keys)
+    return EventReadings(times[seen], np.asarray(others["segment"])[seen], X[seen], winners)

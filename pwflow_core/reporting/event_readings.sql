@@ -1,6 +1,7 @@
 -- What the models saw over a stretch of time: one reading per bin. Expects the quoted /*columns*/.
-SELECT ts, segment, /*columns*/
+SELECT ts, segment, coalesce(cluster_key, '') AS cluster_key, coalesce(flow_version, '') AS flow_version, /*columns*/
 FROM core.model_readings
+LEFT JOIN (SELECT reading_id, cluster_key, flow_version FROM mart.anomaly_scores) AS score USING (reading_id)
 WHERE machine_id = $machine AND ts BETWEEN $start AND $end
   AND reading_id IN (
     SELECT arg_min(reading_id, ts)

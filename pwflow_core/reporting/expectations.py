@@ -36,12 +36,15 @@ class Expectations:
         """Return between which values each sensor should have read, by sensor: one reading in ten lies outside."""
         shape = (len(readings.X), len(self._groups))
         low, high = np.full(shape, np.nan), np.full(shape, np.nan)
+        X = readings.winners.see(readings.X)
         for segment in dict.fromkeys(readings.segments.tolist()):
             rows = np.flatnonzero(readings.segments == segment)
             attributor = self._attributor(segment)
             if attributor is not None:
-                found = attributor.attribute(readings.X[rows])
+                found = attributor.attribute(X[rows])
                 low[rows], high[rows] = found.low, found.high
+        own = np.array([group[0] for group in self._groups.values()], dtype=np.intp)
+        low, high = (readings.winners.tell_values(values, own) for values in (low, high))
         return {
             sensor: Band(readings.times, low[:, place], high[:, place]) for place, sensor in enumerate(self._groups)
         }

@@ -10,6 +10,8 @@ WITH wanted AS (
 SELECT
     score.cluster_key,
     score.ts > wanted.until AS is_recent,
+    score.machine_id,
+    score.flow_version,
     /*columns*/
 FROM mart.anomaly_scores AS score
 JOIN wanted USING (cluster_key)

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError, PwflowError
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.flows.registry import read_training_history
 from pwflow_core.pipeline.readings.features import check_columns
 from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS, TRAINING_FOLDS
@@ -33,6 +35,8 @@ RECENT_NIGHTS = 7
 _MOST_READINGS = 1_500
 _HELD_OUT_SHARE = len(HELD_OUT_FOLDS) / len(TRAINING_FOLDS)  # of what the registry counts as seen in training
 _SPARE = 1.5
+
+_OF_FLEET = ("cluster_key", "flow_version", "machine_id")
 
 Array = NDArray[np.float64]
 
@@ -153,12 +157,22 @@ def _sample_readings(
     query = read_sql(__package__, "regime_readings.sql", columns=quote_columns(columns, "reading."))
     with plant.warehouse.snapshot() as connection:
         X, others = fetch_matrix(connection, query, values, columns)
+        X = _typical(connection, X, {name: np.asarray(others[name]).astype(np.str_) for name in _OF_FLEET})
     seen = np.isfinite(X).all(axis=1)
     key_of, is_recent = np.asarray(others["cluster_key"]), np.asarray(others["is_recent"], dtype=bool)
     return (
         {key: X[seen & ~is_recent & (key_of == key)] for key in keys},
         {key: X[seen & is_recent & (key_of == key)] for key in keys},
     )
+
+
+def _typical(connection: duckdb.DuckDBPyConnection, X: Array, of: Mapping[str, NDArray[np.str_]]) -> Array:
+    """Return readings as a typical machine would have read them, where machines differ."""
+    for key, version in sorted({*zip(of["cluster_key"].tolist(), of["flow_version"].tolist(), strict=True)}):
+        if (fleet := read_fleet(connection, key, version)) is not None:
+            rows = (of["cluster_key"] == key) & (of["flow_version"] == version)
+            X[rows], _ = fleet.correct(X[rows], of["machine_id"][rows])
+    return X
 
 
 def _bound(n_readings: float) -> int:

@@ -299,6 +299,10 @@ def _fill_told(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("UPDATE mart.cases SET told_as_of = coalesce(since, opened_at)")
 
 
+def _add_volume(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE IF EXISTS core.component_log_density ADD COLUMN IF NOT EXISTS log_volume DOUBLE")
+
+
 MIGRATIONS = (
     Migration(2, "reasons, time windows and seeds get columns", alter=_add_columns),
     Migration(3, "the calibration gets other names and another scale", alter=_rename_calibration),
@@ -325,6 +329,7 @@ MIGRATIONS = (
     Migration(24, "ids of events are short text", alter=_set_numbers_aside, fill=_name_events),
     Migration(25, "what is known of states gets a table"),
     Migration(26, "the promise on false cases gets tables", alter=_add_told, fill=_fill_told),
+    Migration(27, "what is particular to a machine gets tables", alter=_add_volume),
 )
 """All migrations, in the order of their layouts."""
 

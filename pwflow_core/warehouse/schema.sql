@@ -112,7 +112,39 @@ CREATE TABLE IF NOT EXISTS core.component_log_density (
     log_density DOUBLE,
     conformity DOUBLE,
     flow_version VARCHAR,
-    scored_at TIMESTAMP
+    scored_at TIMESTAMP,
+    log_volume DOUBLE
+);
+
+-- The machines that a flow was trained with, where they differ: a typical one, and how much the others differ from it.
+CREATE TABLE IF NOT EXISTS core.fleets (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    typical_location DOUBLE[],
+    typical_scale DOUBLE[],
+    spread DOUBLE[],
+    spread_of_scale DOUBLE[],
+    farthest DOUBLE[],
+    gain DOUBLE,
+    gain_error DOUBLE,
+    made_at TIMESTAMP
+);
+
+CREATE TABLE IF NOT EXISTS mart.machine_corrections (
+    cluster_key VARCHAR,
+    flow_version VARCHAR,
+    machine_id VARCHAR,
+    status VARCHAR,
+    columns VARCHAR[],
+    shift DOUBLE[],
+    stretch DOUBLE[],
+    n_readings BIGINT,
+    learned_from TIMESTAMP,
+    learned_until TIMESTAMP,
+    gain DOUBLE,
+    gain_error DOUBLE,
+    is_final BOOLEAN,
+    decided_at TIMESTAMP
 );
 
 -- One row per flow that has been calibrated: from the threshold upwards its p-values are those of the steps, below it
@@ -982,9 +1014,26 @@ COMMENT ON TABLE core.component_log_density IS 'Log-density of readings in their
 COMMENT ON COLUMN core.component_log_density.cluster_key IS 'Operating regime';
 COMMENT ON COLUMN core.component_log_density.reading_id IS 'Reading';
 COMMENT ON COLUMN core.component_log_density.log_density IS 'log p_k(x) in nats, in the raw units of the sensors';
-COMMENT ON COLUMN core.component_log_density.conformity IS 'How well the reading conforms to its regime, in nats: what p-values rank';
+COMMENT ON COLUMN core.component_log_density.conformity IS 'How well the reading conforms to its regime, in nats: what p-values rank; NULL while its machine is being learned';
 COMMENT ON COLUMN core.component_log_density.flow_version IS 'Flow that gave it';
 COMMENT ON COLUMN core.component_log_density.scored_at IS 'When, UTC';
+COMMENT ON COLUMN core.component_log_density.log_volume IS 'What log_density has for the scales of the machine, in nats; 0 or NULL where it is not corrected';
+
+COMMENT ON TABLE mart.machine_corrections IS 'What is particular to each machine in a regime whose machines differ, as it was learned; the last row of a machine holds';
+COMMENT ON COLUMN mart.machine_corrections.cluster_key IS 'Operating regime';
+COMMENT ON COLUMN mart.machine_corrections.flow_version IS 'Flow that it is used with';
+COMMENT ON COLUMN mart.machine_corrections.machine_id IS 'Machine, as the source names it';
+COMMENT ON COLUMN mart.machine_corrections.status IS 'corrected; typical (nothing has to be corrected); or outside (it differs more than the others do: judged as it is, and a verdict asks a person)';
+COMMENT ON COLUMN mart.machine_corrections.columns IS 'Sensors and features over time, in the order of the next two columns';
+COMMENT ON COLUMN mart.machine_corrections.shift IS 'How much more the machine reads than a typical one, in the unit of each';
+COMMENT ON COLUMN mart.machine_corrections.stretch IS 'How many times as far its readings are spread';
+COMMENT ON COLUMN mart.machine_corrections.n_readings IS 'Readings that it was learned from';
+COMMENT ON COLUMN mart.machine_corrections.learned_from IS 'Time of the first of these, or of those that the flow learned from, UTC';
+COMMENT ON COLUMN mart.machine_corrections.learned_until IS 'Time of the last, UTC';
+COMMENT ON COLUMN mart.machine_corrections.gain IS 'For a machine that came later: how much more probable the correction makes held-out readings, in nats per reading';
+COMMENT ON COLUMN mart.machine_corrections.gain_error IS 'Standard error of gain';
+COMMENT ON COLUMN mart.machine_corrections.is_final IS 'Whether it stays as it is until the regime is retrained';
+COMMENT ON COLUMN mart.machine_corrections.decided_at IS 'When, UTC';
 
 COMMENT ON TABLE mart.anomaly_scores IS 'Every reading with its calibrated probability, or with the reason why it has none';
 COMMENT ON COLUMN mart.anomaly_scores.reading_id IS 'Id of the reading, as in readings: the same in all runs';

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pwflow_core.warehouse.base import prepare_session
 from pwflow_core.warehouse.sql import insert_frame, quote_columns, quote_literal
 
-__all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks"]
+__all__ = ["Spool", "copy_out", "fetch_matrix", "read_chunks", "read_chunks_of_machines"]
 
 _VECTOR_ROWS = 2048
 _MOST_CELLS = 2**22
@@ -37,16 +37,35 @@ def read_chunks(
     Yields:
         Reading ids of shape (n,) and sensor values of shape (n, D), n about `chunk_rows`, or less where D is large.
     """
-    n_rows = min(chunk_rows, _MOST_CELLS // len(sensors))
-    scratch.execute(f"SELECT reading_id, {quote_columns(sensors)} FROM read_parquet({quote_literal(str(file))})")
-    while True:
-        frame = scratch.fetch_df_chunk(max(1, n_rows // _VECTOR_ROWS))
-        if frame.empty:
-            return
+    for frame in _read_frames(scratch, file, ["reading_id"], sensors, chunk_rows):
         yield (
             frame["reading_id"].to_numpy(dtype=np.int64),
             frame[list(sensors)].to_numpy(dtype=np.float64),
         )
+
+
+def read_chunks_of_machines(
+    scratch: duckdb.DuckDBPyConnection, file: Path, sensors: Sequence[str], chunk_rows: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]]:
+    """Stream the same with the machine of each reading, shape (n,), from a file that has `machine_id` too."""
+    for frame in _read_frames(scratch, file, ["reading_id", "machine_id"], sensors, chunk_rows):
+        yield (
+            frame["reading_id"].to_numpy(dtype=np.int64),
+            frame[list(sensors)].to_numpy(dtype=np.float64),
+            frame["machine_id"].to_numpy().astype(np.str_),
+        )
+
+
+def _read_frames(
+    scratch: duckdb.DuckDBPyConnection, file: Path, beside: Sequence[str], sensors: Sequence[str], chunk_rows: int
+) -> Iterator[pd.DataFrame]:
+    n_rows = min(chunk_rows, _MOST_CELLS // len(sensors))
+    scratch.execute(f"SELECT {quote_columns([*beside, *sensors])} FROM read_parquet({quote_literal(str(file))})")
+    while True:
+        frame = scratch.fetch_df_chunk(max(1, n_rows // _VECTOR_ROWS))
+        if frame.empty:
+            return
+        yield frame
 
 
 def fetch_matrix(

@@ -43,6 +43,7 @@ PUBLIC_TABLES = (
     "cluster_lineage",
     "flow_versions",
     "flow_decisions",
+    "machine_corrections",
     "model_comparison",
     "rejected_readings",
     "source_files",

@@ -16,7 +16,8 @@ Faults are a shift of one sensor of a reading, in standard deviations of its reg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from measuring import command_line, measured
@@ -37,18 +38,19 @@ OWN_SPREAD = 0.3
 
 @dataclass(frozen=True)
 class Readings:
-    """Readings of some machines: values of shape (N, D), and the regime, machine and day of each."""
+    """Readings of some machines: values of shape (N, D), and the regime, machine, day and minute of each."""
 
     X: Array
     regime: NDArray[np.str_]
     machine: NDArray[np.int64]
     day: NDArray[np.int64]
+    minute: NDArray[np.int64]
 
     def __getitem__(self, keep: NDArray[np.bool_]) -> Readings:
-        return Readings(self.X[keep], self.regime[keep], self.machine[keep], self.day[keep])
+        return Readings(self.X[keep], self.regime[keep], self.machine[keep], self.day[keep], self.minute[keep])
 
 
-def simulate(machines: range, days: range, spread: float, typical: Place) -> Readings:
+def simulate(machines: Iterable[int], days: range, spread: float, typical: Place) -> Readings:
     """Simulate machines that differ from the typical one by so many standard deviations."""
     parts = []
     for machine in machines:
@@ -64,8 +66,11 @@ def simulate(machines: range, days: range, spread: float, typical: Place) -> Rea
                 values[at] = stretched + spread * offsets[name] * scale
             keep = np.isin(regime, list(typical))
             n = int(keep.sum())
-            parts.append(Readings(values[keep], regime[keep], np.full(n, machine), np.full(n, day)))
-    return Readings(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("X", "regime", "machine", "day")))
+            parts.append(
+                Readings(values[keep], regime[keep], np.full(n, machine), np.full(n, day), np.flatnonzero(keep))
+            )
+    names = ("X", "regime", "machine", "day", "minute")
+    return Readings(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def typical_places() -> Place:
@@ -128,7 +133,7 @@ def faulty(readings: Readings, typical: Place) -> Readings:
     scale = np.stack([typical[name][1] for name in readings.regime])
     rows, sensors = np.arange(len(X)), chance.integers(0, 8, len(X))
     X[rows, sensors] += SHIFT * chance.choice([-1, 1], len(X)) * scale[rows, sensors]
-    return Readings(X, readings.regime, readings.machine, readings.day)
+    return replace(readings, X=X)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.drift import Blocks
 from pwflow_core.pipeline.decisions.verdicts import select_suspects
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.readings.folds import HELD_OUT_FOLDS
 from pwflow_core.pipeline.readings.nights import to_ordinals
 from pwflow_core.pipeline.readings.timing import read_block_seconds
@@ -25,7 +26,7 @@ from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import fetch_value, quote_columns, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.days import FreshDays, on_days, with_neighbours
 from pwflow_core.warehouse.horizon import read_horizon
-from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
+from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks_of_machines
 
 __all__ = ["Followed", "FreshBlocks", "find_followed", "fresh_blocks", "to_blocks"]
 
@@ -193,7 +194,7 @@ def _copy_rows(
     copy_out(connection, rows, values, places)
     copy_out(
         connection,
-        f"SELECT reading_id, {quote_columns(model.columns)} FROM core.model_readings "
+        f"SELECT reading_id, machine_id, {quote_columns(model.columns)} FROM core.model_readings "
         f"SEMI JOIN read_parquet({quote_literal(str(places))}) AS wanted USING (reading_id) "
         f"WHERE {on_days('ts', days) if followed.has_reference else 'true'}",
         {},
@@ -205,11 +206,16 @@ def _evaluate(plant: Plant, followed: Followed, model: ClusterModel, n_sensors: 
     places, readings = _files(folder, followed)
     results = folder / f"{followed.cluster_key}.results.parquet"
     flow = load_flow(plant, followed.cluster_key, followed.flow_version, len(model.columns))
+    with plant.warehouse.snapshot() as connection:
+        fleet = read_fleet(connection, followed.cluster_key, followed.flow_version)
     channels = [f"channel_{position}" for position in range(1 + len(model.columns))]
     sensors = [f"sensor_{position}" for position in range(n_sensors)]
     with plant.threads(), plant.warehouse.scratch() as scratch:
         spool = Spool(scratch, {"reading_id": "BIGINT", **dict.fromkeys([*channels, *sensors], "DOUBLE")})
-        for reading_id, X in read_chunks(scratch, readings, model.columns, plant.config.compute.chunk_rows):
+        chunks = read_chunks_of_machines(scratch, readings, model.columns, plant.config.compute.chunk_rows)
+        for reading_id, X, machine in chunks:
+            if fleet is not None:
+                X, _ = fleet.correct(X, machine)
             found = flow.evaluate(X)
             values = np.column_stack([found.tempered_conformity, found.latents])
             spool.append(

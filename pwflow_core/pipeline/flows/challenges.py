@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
+from pwflow_core.modelling.fleet import Fleet
 from pwflow_core.modelling.validation import paired_gain
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow, fetch_rows
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
 from pwflow_core.pipeline.regimes.model import ClusterModel
@@ -89,6 +92,7 @@ def challenge_champion(
     version: str,
     window: TrainingWindow,
     champion: str | None,
+    fleet: Fleet | None = None,
     *,
     is_refit: bool,
 ) -> Challenge:
@@ -102,6 +106,7 @@ def challenge_champion(
         version: SHA-256 of that one's file.
         window: What it could learn from; it is judged on the readings of this window that calibrate.
         champion: The flow in use; None if there is none, or the new one need not prove itself.
+        fleet: The machines that the new one was trained with.
         is_refit: Whether it was retrained after drift, and has to be better by `drift.min_gain`.
     """
     if champion is None:
@@ -120,30 +125,44 @@ def challenge_champion(
         old_window = TrainingWindow.from_json(text, plant.config).up_to(last)
         recent_rows = fetch_rows(plant, connection, model, key, window, CALIBRATION_FOLDS)
         reference_rows = fetch_rows(plant, connection, model, key, old_window, CALIBRATION_FOLDS)
-    recent = compare_flows(old, flow, recent_rows)
-    reference = compare_flows(old, flow, reference_rows)
+        old_fleet = read_fleet(connection, key, champion)
+    recent = compare_flows(old, flow, recent_rows, old_fleet, fleet)
+    reference = compare_flows(old, flow, reference_rows, old_fleet, fleet)
     if is_refit:
         return judge_refit(recent, reference, plant.config.drift.min_gain)
     return judge_retraining(recent, reference)
 
 
-def compare_flows(champion: ClusterFlow, challenger: ClusterFlow, rows: RegimeRows) -> Gain:
-    """Compare two flows on readings that neither training saw.
+def compare_flows(
+    champion: ClusterFlow,
+    challenger: ClusterFlow,
+    rows: RegimeRows,
+    old_fleet: Fleet | None = None,
+    new_fleet: Fleet | None = None,
+) -> Gain:
+    """Compare two flows on readings that neither training saw, each with the machines that it was trained with.
 
     The gains are winsorised: the lowest and the highest 2.5% count as the next ones, so that a few impossible readings
     do not decide.
     """
-    after = challenger.log_prob(rows.X)
+    after = _log_prob(challenger, new_fleet, rows)
     if not np.isfinite(after).all():
         return Gain(len(after), float("nan"), float("inf"), is_finite=False)
     if not len(after) or not rows.weight.sum() > 0:
         return Gain(0, float("nan"), float("inf"))
-    gain = after - champion.log_prob(rows.X)
+    gain = after - _log_prob(champion, old_fleet, rows)
     gain = np.clip(gain, *np.quantile(gain, (_TRIMMED_SHARE, 1 - _TRIMMED_SHARE)))
     blocks, block = np.unique(rows.block, return_inverse=True)
     mean, error = paired_gain(np.zeros(len(gain)), gain, rows.weight, block)
     n = len(blocks)
     return Gain(len(gain), mean, error * float(np.sqrt(n / (n - 1))) if n > 1 else float("inf"))
+
+
+def _log_prob(flow: ClusterFlow, fleet: Fleet | None, rows: RegimeRows) -> NDArray[np.float64]:
+    if fleet is None:
+        return flow.log_prob(rows.X)
+    X, log_volume = fleet.correct(rows.X, rows.machine)
+    return flow.log_prob(X) + log_volume
 
 
 def judge_refit(recent: Gain, reference: Gain | None, min_gain: float) -> Challenge:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 
+from pwflow_core.modelling.fleet import Fleet
 from pwflow_core.pipeline.flows.challenges import Challenge
+from pwflow_core.pipeline.flows.fleet import write_fleet
 from pwflow_core.pipeline.flows.registry import (
     FlowDecision,
     insert_decision,
@@ -22,6 +24,7 @@ from pwflow_core.pipeline.flows.registry import (
 )
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow
 from pwflow_core.pipeline.regimes.matching import CHANGED
+from pwflow_core.pipeline.regimes.model import ClusterModel
 from pwflow_core.plant import Plant
 from pwflow_core.warehouse import fetch_value, insert_row, utc_now
 
@@ -46,6 +49,7 @@ class TrainedFlow:
         started_from: The flow that its training went on from; None if it began as the Gaussian of its regime.
         window: What it could learn from.
         rows: What it learned from, and what stopped it.
+        fleet: The machines that it was trained with; None where they are not told apart.
         held_out_log_density: Mean log-density of the latter, nats; NaN if there were none.
         champion: The flow in use that it was compared with; None if it need not prove itself.
         challenge: How it did.
@@ -57,6 +61,7 @@ class TrainedFlow:
     started_from: str | None
     window: TrainingWindow
     rows: RegimeRows
+    fleet: Fleet | None
     held_out_log_density: float
     champion: str | None
     challenge: Challenge
@@ -80,6 +85,7 @@ def changed_regimes(connection: duckdb.DuckDBPyConnection) -> set[str]:
 def register_flows(
     plant: Plant,
     model_id: str,
+    model: ClusterModel,
     trained: Mapping[str, TrainedFlow],
     reason: str,
     decided_by: str,
@@ -96,6 +102,8 @@ def register_flows(
             if challenge.is_won and (hindrance := _find_hindrance(connection, key, made, before, started)):
                 challenge = Challenge(False, hindrance, challenge.recent, challenge.reference)
             _insert_version(connection, key, model_id, made, plant.config.flow.random_state, reason, now)
+            if made.fleet is not None:
+                write_fleet(connection, model, key, made.version, made.fleet, made.rows)
             write_training_history(connection, made.version, made.flow.history)
             if challenge.is_won:
                 move_pointer(connection, key, made.version, decided_by, now)

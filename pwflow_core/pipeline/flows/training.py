@@ -12,9 +12,11 @@ import numpy as np
 
 from pwflow_core.config import PlantConfig
 from pwflow_core.errors import NotFittedError
+from pwflow_core.modelling.fleet import Fleet
 from pwflow_core.pace import Pace
 from pwflow_core.pipeline.decisions.verdicts import moved_since
 from pwflow_core.pipeline.flows.challenges import FEWEST_BLOCKS, NOT_FINITE, challenge_champion, load_champion
+from pwflow_core.pipeline.flows.fleet import correct_rows, derive_fleet, read_fleet, read_suspects
 from pwflow_core.pipeline.flows.registering import TrainedFlow, changed_regimes, register_flows
 from pwflow_core.pipeline.flows.registry import FlowDecision, version_in_force
 from pwflow_core.pipeline.flows.training_sets import RegimeRows, TrainingWindow, count_flagged, count_rows, fetch_rows
@@ -30,8 +32,8 @@ __all__ = ["FlowSummary", "Objection", "clusters_without_flow", "retraining_star
 
 _log = logging.getLogger("pwflow.flows")
 
-Objection = Callable[[Plant, str, "ClusterFlow", TrainingWindow], str]
-"""From a plant, a regime, a new flow of it and what that could learn from to a reason against it, or none."""
+Objection = Callable[[Plant, str, "ClusterFlow", TrainingWindow, Fleet | None], str]
+"""From a plant, a regime, a new flow, what that could learn from and its fleet to a reason against it, or none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,10 @@ def train_cluster_flows(
     in_force = _champions(plant, keys)
     starts = learn_from or {}
     windows = _windows(plant, keys, starts)
-    sets = {key: _training_set(plant, model, key, windows[key]) for key in keys}
+    fleets: dict[str, Fleet | None] = {}
+    sets = {}
+    for key in keys:
+        sets[key], fleets[key] = _training_set(plant, model, key, windows[key], in_force.get(key))
     if empty := [key for key, rows in sets.items() if not len(rows.X)]:
         raise NotFittedError(
             f"Cluster {', '.join(empty)} has no readings to learn from: materialize its cluster_assignments "
@@ -144,10 +149,10 @@ def train_cluster_flows(
         held_out, outcome = _summarise(flow, sets[key]), NOT_FINITE
         if np.isfinite(held_out) or not sets[key].n_held_out:
             outcome = challenge_champion(
-                plant, model, key, flow, version, windows[key], champion, is_refit=key in starts
+                plant, model, key, flow, version, windows[key], champion, fleets[key], is_refit=key in starts
             )
         if object_to and outcome.is_won and champion not in (None, version):
-            objection = object_to(plant, key, flow, windows[key])
+            objection = object_to(plant, key, flow, windows[key], fleets[key])
             outcome = replace(outcome, is_won=False, sentence=objection) if objection else outcome
         trained[key] = TrainedFlow(
             flow=flow,
@@ -156,6 +161,7 @@ def train_cluster_flows(
             started_from=in_force[key] if begun.get(key) is not None else None,
             window=windows[key],
             rows=sets[key],
+            fleet=fleets[key],
             held_out_log_density=held_out,
             champion=champion,
             challenge=outcome,
@@ -164,7 +170,7 @@ def train_cluster_flows(
         _log.info(
             "%s: held-out log-density %.3f nats after %d steps (%s)", key, held_out, history.best_step, history.stopped
         )
-    decisions = register_flows(plant, model_id, trained, reason, promoted_by, started, run_id)
+    decisions = register_flows(plant, model_id, model, trained, reason, promoted_by, started, run_id)
     return {
         key: FlowSummary(
             made.version,
@@ -238,9 +244,18 @@ def _flow_settings(config: PlantConfig, key: str) -> dict[str, Any]:
     return common | (own.model_dump(exclude_none=True) if own else {}) | {"threads": config.compute.threads}
 
 
-def _training_set(plant: Plant, model: ClusterModel, key: str, window: TrainingWindow) -> RegimeRows:
+def _training_set(
+    plant: Plant, model: ClusterModel, key: str, window: TrainingWindow, champion: str | None
+) -> tuple[RegimeRows, Fleet | None]:
+    """Return what a flow learns from, as a typical machine would have read it, and the fleet that this goes by."""
     with plant.warehouse.snapshot() as connection:
-        return fetch_rows(plant, connection, model, key, window, TRAINING_FOLDS)
+        rows = fetch_rows(plant, connection, model, key, window, TRAINING_FOLDS)
+        before = None if champion is None else read_fleet(connection, key, champion)
+        suspects = read_suspects(connection, key)
+    fleet = derive_fleet(plant.config, rows, before, suspects)
+    if fleet is not None:
+        _log.info("%s: machines differ; location and scale of %d are taken out", key, len(fleet.corrections))
+    return correct_rows(rows, fleet, suspects), fleet
 
 
 def _split(model: ClusterModel, key: str, training: RegimeRows, start: ClusterFlow | None) -> ClusterRows:

@@ -97,6 +97,7 @@ class RegimeRows:
         block: Time block of its machine that each reading lies in, shape (N,).
         first: Time of the first, UTC; None if there are none.
         last: Time of the last, UTC.
+        machine: Machine of each, shape (N,).
     """
 
     X: NDArray[np.float64]
@@ -105,6 +106,7 @@ class RegimeRows:
     block: NDArray[np.intp]
     first: datetime | None
     last: datetime | None
+    machine: NDArray[np.str_]
 
     @property
     def n_learned(self) -> int:
@@ -115,6 +117,11 @@ class RegimeRows:
     def n_held_out(self) -> int:
         """Readings that stop the training."""
         return int(self.held_out.sum())
+
+    def of(self, keep: NDArray[np.bool_]) -> RegimeRows:
+        """Return some of the readings."""
+        parts = {name: getattr(self, name)[keep] for name in ("X", "weight", "held_out", "block", "machine")}
+        return replace(self, **parts)
 
     @property
     def hash(self) -> str:
@@ -132,17 +139,21 @@ def fetch_rows(
     key: str,
     window: TrainingWindow,
     folds: tuple[int, ...],
+    machine: str | None = None,
 ) -> RegimeRows:
-    """Fetch the readings of a regime in some folds of a window; of more than `max_rows` a fixed sample."""
-    eligible = _eligible(window, folds)
+    """Fetch the readings of a regime in some folds of a window; of more than `max_rows` a fixed sample.
+
+    With a machine, only its own.
+    """
+    eligible = _eligible(window, folds) + ("" if machine is None else " AND machine_id = $machine")
     size, most = count_rows(plant, connection, key, window, folds)[0], window.max_rows
     bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
     X, others = fetch_matrix(
         connection,
-        f"SELECT fold, ts, responsibility, {quote_columns(model.columns)}, "
+        f"SELECT machine_id, fold, ts, responsibility, {quote_columns(model.columns)}, "
         f"dense_rank() OVER (ORDER BY {_BLOCK}) - 1 AS block "
         f"FROM {eligible} AND reading_id <= $bound ORDER BY machine_id, ts",
-        _values(plant, connection, key, window) | {"bound": bound},
+        _values(plant, connection, key, window) | {"bound": bound} | ({} if machine is None else {"machine": machine}),
         model.columns,
     )
     times = others["ts"]
@@ -153,6 +164,7 @@ def fetch_rows(
         np.asarray(others["block"], dtype=np.intp),
         _moment(times.min()) if len(times) else None,
         _moment(times.max()) if len(times) else None,
+        np.asarray(others["machine_id"]).astype(np.str_),
     )
 
 

@@ -115,8 +115,6 @@ def fit_cluster_model(
         ConfigurationError: The budget of alarms is more than the plant has readings.
         RegimeError: Another run changed the regimes meanwhile.
     """
-    from pwflow_core.modelling.fitting import choose_clusters
-
     stretches = screen_history(plant)
     with plant.warehouse.snapshot() as connection:
         settings = cluster_settings(plant, connection)
@@ -134,21 +132,9 @@ def fit_cluster_model(
     for segment, size in sizes.items():
         if size < max(_MIN_SEGMENT_ROWS, 2 * (len(sensors) + 1)):
             continue
-        X, held_out = _training_sample(plant, segment, size, sensors)
-        clustering = plant.config.clustering
+        X, held_out, machine = _training_sample(plant, segment, size, sensors)
         with threadpool_limits(plant.config.compute.threads):
-            seeds = choose_clusters(
-                TrainingData.unlabelled(X, np.ones(len(X)), held_out),
-                FitSettings(
-                    n_clusters=clustering.n_clusters,
-                    candidates=_affordable(plant, size),
-                    method=clustering.method,
-                    selection=clustering.selection,
-                    random_state=clustering.random_state,
-                ),
-                FlowSettings(threads=plant.config.compute.threads),
-                least_share=_least_share(plant, size),
-            )
+            seeds = _find_regimes(plant, size, X, held_out, machine)
         keys, relations = _identify(_part_before(previous, segment, sensors), X, seeds, mint)
         parts.append(SegmentClusters(segment, keys, seeds))
         lineage += relations
@@ -180,6 +166,39 @@ def fit_cluster_model(
     )
 
 
+def _find_regimes(
+    plant: Plant, size: int, X: NDArray[np.float64], held_out: NDArray[np.bool_], machine: NDArray[np.str_]
+) -> ClusterSeeds:
+    """Find the regimes of a segment of `size` readings; those that machines share although they lie apart."""
+    from pwflow_core.modelling.alignment import find_shared_regimes
+    from pwflow_core.modelling.fitting import choose_clusters
+
+    clustering, fleet = plant.config.clustering, plant.config.fleet
+
+    def find(rows: NDArray[np.float64], judging: NDArray[np.bool_]) -> ClusterSeeds:
+        return choose_clusters(
+            TrainingData.unlabelled(rows, np.ones(len(rows)), judging),
+            FitSettings(
+                n_clusters=clustering.n_clusters,
+                candidates=_affordable(plant, size),
+                method=clustering.method,
+                selection=clustering.selection,
+                random_state=clustering.random_state,
+            ),
+            FlowSettings(threads=plant.config.compute.threads),
+            least_share=_least_share(plant, size),
+        )
+
+    pooled = find(X, held_out)
+    if not fleet.correct_machines or clustering.method != "gmm":
+        return pooled
+    shared = find_shared_regimes(X, machine, held_out, pooled, find, fleet.min_machines)
+    if shared is None:
+        return pooled
+    _log.info("machines differ: they share %d regimes; as they are, %d", shared.n_clusters, pooled.n_clusters)
+    return shared
+
+
 def _earlier_model(plant: Plant) -> ClusterModel | None:
     """Return the regimes in use; None if their file cannot be used, so that fitting again repairs it."""
     try:
@@ -201,20 +220,20 @@ def _segment_sizes(plant: Plant, connection: duckdb.DuckDBPyConnection) -> dict[
 
 def _training_sample(
     plant: Plant, segment: str, size: int, sensors: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return readings of a segment in the order of time, and which of them only judge."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.str_]]:
+    """Return readings of a segment in the order of machine and time, which of them only judge, and their machines."""
     most = plant.config.clustering.max_rows
     bound = LARGEST_READING_ID - 1 if size <= most else int(LARGEST_READING_ID * (most / size))
     with plant.warehouse.snapshot() as connection:
         X, others = fetch_matrix(
             connection,
-            f"SELECT fold, {quote_columns(sensors)} FROM ({select_training_rows(plant.config.training)}) "
+            f"SELECT fold, machine_id, {quote_columns(sensors)} FROM ({select_training_rows(plant.config.training)}) "
             f"WHERE segment = $segment AND fold IN {TRAINING_FOLDS} AND reading_id <= $bound "
             "ORDER BY machine_id, ts",
             training_window(plant.config.training) | {"segment": segment, "bound": bound},
             sensors,
         )
-    return X, np.isin(others["fold"], STOPPING_FOLDS)
+    return X, np.isin(others["fold"], STOPPING_FOLDS), np.asarray(others["machine_id"]).astype(np.str_)
 
 
 def _calibration_rows(size: int) -> float:

@@ -38,7 +38,7 @@ SELECT
     best.winner.conformity AS conformity,
     dense_rank() OVER (ORDER BY held_out.machine_id, floor(epoch(held_out.ts) / $block_seconds)) AS block
 FROM fresh
-LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key
+LEFT JOIN best ON best.winner.cluster_key = fresh.cluster_key AND best.winner.conformity IS NOT NULL
 LEFT JOIN held_out ON held_out.reading_id = best.reading_id
 ANTI JOIN (/*suspects*/) AS suspect
   ON $without_events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.completion import complete_by_likeliest
+from pwflow_core.modelling.fleet import Fleet, Winners
 from pwflow_core.modelling.states import StateBlame
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.readings.features import check_columns, features_by_sensor
 from pwflow_core.pipeline.regimes.model import ClusterModel, load_cluster_model
 from pwflow_core.pipeline.scoring.states import explain_states
 from pwflow_core.pipeline.source.source import read_source
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
-from pwflow_core.warehouse import quote_columns, quote_identifier, read_sql, run_script
+from pwflow_core.warehouse import quote_columns, quote_identifier, quote_literal, read_sql, run_script
 from pwflow_core.warehouse.days import note_changed_days
 from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
 
@@ -96,9 +98,10 @@ def explain_anomalies(plant: Plant) -> ContributionsSummary:
             check_columns(connection, model.columns)
             _copy_unexplained(connection, list(units), model.columns, folder)
             mixtures = _read_mixtures(connection, folder / _ANOMALIES)
+            fleets = [_read_fleets(connection, mixture) for mixture in mixtures]
             told = explain_states(connection, folder / _ANOMALIES)
         groups = features_by_sensor(model.columns, source.measured)
-        _explain(plant, model, mixtures, list(groups.values()), told, folder)
+        _explain(plant, model, list(zip(mixtures, fleets, strict=True)), list(groups.values()), told, folder)
         summary = _write(plant, [(sensor, units[sensor]) for sensor in (*groups, *source.states)], folder)
     _log.info("%s anomalies explained, %s in all", f"{summary.n_new:,}", f"{summary.n_explained:,}")
     return summary
@@ -112,7 +115,7 @@ def _copy_unexplained(
     copy_out(
         connection,
         f"""
-        SELECT score.reading_id, score.scored_at, score.model_set_id, score.segment
+        SELECT score.reading_id, score.scored_at, score.model_set_id, score.segment, score.cluster_key, score.machine_id
         FROM mart.anomaly_scores AS score
         SEMI JOIN (SELECT reading_id FROM core.model_readings WHERE {complete}) AS reading USING (reading_id)
         ANTI JOIN mart.sensor_contributions AS explained
@@ -149,7 +152,7 @@ def _read_mixtures(connection: duckdb.DuckDBPyConnection, anomalies: Path) -> li
 def _explain(
     plant: Plant,
     model: ClusterModel,
-    mixtures: list[_Mixture],
+    mixtures: list[tuple[_Mixture, dict[str, Fleet]]],
     groups: list[list[int]],
     told: dict[int, StateBlame],
     folder: Path,
@@ -157,11 +160,13 @@ def _explain(
     flows: dict[str, ClusterFlow] = {}
     with plant.threads(), plant.warehouse.scratch() as scratch:
         spool = Spool(scratch, _SPOOLED)
-        for mixture in mixtures:
+        own = np.array([group[0] for group in groups], dtype=np.intp)
+        for mixture, fleets in mixtures:
             copy_out(
                 scratch,
-                "SELECT * FROM read_parquet($readings) WHERE reading_id IN (SELECT reading_id "
-                "FROM read_parquet($anomalies) WHERE model_set_id = $model_set_id AND segment = $segment)",
+                "SELECT * FROM read_parquet($readings) JOIN (SELECT reading_id, cluster_key, machine_id "
+                "FROM read_parquet($anomalies) WHERE model_set_id = $model_set_id AND segment = $segment) "
+                "USING (reading_id)",
                 {
                     "readings": str(folder / _READINGS),
                     "anomalies": str(folder / _ANOMALIES),
@@ -175,10 +180,12 @@ def _explain(
             except ModelFileError as error:
                 _log.warning("anomalies in segment %s stay unexplained: %s", mixture.segment, error)
                 continue
+            winners = _open_winners(scratch, folder / "part.parquet", fleets)
             for reading_id, X in read_chunks(
                 scratch, folder / "part.parquet", model.columns, plant.config.compute.chunk_rows
             ):
-                found = attributor.attribute(_completed(X, model, mixture.segment))
+                mine = winners(reading_id)
+                found = mine.tell(attributor.attribute(_completed(mine.see(X), model, mixture.segment)), own)
                 n_sensors = found.share.shape[1]
                 keys = np.array(mixture.keys, dtype=object)[found.cluster]
                 by_states = np.array([told[i].share.sum() if i in told else 0.0 for i in reading_id.tolist()])
@@ -194,6 +201,28 @@ def _explain(
                 )
                 _append_states(spool, reading_id, keys, told, n_sensors)
         spool.close(folder / _RESULTS)
+
+
+def _read_fleets(connection: duckdb.DuckDBPyConnection, mixture: _Mixture) -> dict[str, Fleet]:
+    found = {k: read_fleet(connection, k, version) for k, version in zip(mixture.keys, mixture.versions, strict=True)}
+    return {key: fleet for key, fleet in found.items() if fleet is not None}
+
+
+def _open_winners(
+    scratch: duckdb.DuckDBPyConnection, part: Path, fleets: dict[str, Fleet]
+) -> Callable[[NDArray[np.int64]], Winners]:
+    """Return what gives the machines and regimes of readings by their ids."""
+    none = np.empty(0, dtype=np.str_)
+    if not fleets:
+        return lambda _: Winners({}, none, none)
+    query = f"SELECT reading_id, machine_id, cluster_key FROM read_parquet({quote_literal(str(part))})"
+    of = {reading: (machine, key) for reading, machine, key in scratch.execute(query).fetchall()}
+
+    def find(reading_id: NDArray[np.int64]) -> Winners:
+        machine, key = np.array([of[reading] for reading in reading_id.tolist()], dtype=np.str_).T
+        return Winners(fleets, machine, key)
+
+    return find
 
 
 def _append_states(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.completion import complete_rows
 from pwflow_core.pace import Pace
+from pwflow_core.pipeline.flows.fleet import meet_machines, read_fleet
 from pwflow_core.pipeline.readings.features import check_columns
 from pwflow_core.pipeline.regimes.model import ClusterModel, check_cluster_keys, load_cluster_model
 from pwflow_core.plant import Plant
 from pwflow_core.storage import working_folder
 from pwflow_core.warehouse import fetch_value, quote_columns, utc_now
 from pwflow_core.warehouse.progress import ASSIGN_STEP, Progress, read_progress, write_progress
-from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks
+from pwflow_core.warehouse.streaming import Spool, copy_out, read_chunks_of_machines
 
 if TYPE_CHECKING:
     from pwflow_core.modelling import ClusterFlow
@@ -30,6 +33,7 @@ __all__ = ["UNREADABLE_STEP", "SliceSummary", "load_flow", "score_slices"]
 _log = logging.getLogger("pwflow.slices")
 
 SCORE_STEP = "score"
+_SPOOLED = ("reading_id", "log_density", "conformity", "log_volume")
 UNREADABLE_STEP = "unreadable"
 """Marks a cluster whose flow in use cannot be read: until it can be, its readings are not judged."""
 
@@ -53,7 +57,9 @@ class SliceSummary:
     problem: str | None = None
 
 
-def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[str, SliceSummary]]:
+def score_slices(
+    plant: Plant, keys: list[str] | None = None, *, learn_machines: bool = True
+) -> Iterator[tuple[str, SliceSummary]]:
     """Score the readings of each cluster that its flow in use has not scored yet.
 
     The flow versions are pinned when the run starts: one that is promoted meanwhile waits for the next run.
@@ -63,6 +69,7 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
     Arguments:
         plant: The plant.
         keys: Cluster keys; all in use if None.
+        learn_machines: Whether machines that are new are learned, see `flows.fleet`.
 
     Yields:
         Each cluster key with what was done for it, as soon as its slice is written.
@@ -79,6 +86,9 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
             connection.execute("SELECT cluster_key, flow_version FROM mart.flow_versions WHERE in_force").fetchall()
         )
         assigned_by = {key: read_progress(connection, ASSIGN_STEP, key).model for key in keys}
+        done = {key: read_progress(connection, SCORE_STEP, key) for key in keys if key in pinned}
+    if learn_machines:
+        _meet_machines(plant, model, pinned, done)
     problems = []
     for key in keys:
         if key in pinned:
@@ -93,6 +103,17 @@ def score_slices(plant: Plant, keys: list[str] | None = None) -> Iterator[tuple[
             yield key, SliceSummary(None, 0, 0, float("nan"))
     if problems and len(problems) == len(keys):
         raise ModelFileError(problems[0])
+
+
+def _meet_machines(plant: Plant, model: ClusterModel, pinned: Mapping[str, str], done: Mapping[str, Progress]) -> None:
+    """Learn the machines that came since, in regimes whose machines differ."""
+
+    def open_flow(key: str, version: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        return load_flow(plant, key, version, len(model.columns)).log_prob
+
+    flows = {key: (pinned[key], p.batch_id if p.model == pinned[key] else 0) for key, p in done.items()}
+    with plant.threads():
+        meet_machines(plant, model, flows, open_flow)
 
 
 def _leave_out(plant: Plant, key: str, version: str, error: ModelFileError) -> SliceSummary:
@@ -113,6 +134,7 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
         with plant.warehouse.snapshot() as connection:
             latest = read_progress(connection, ASSIGN_STEP, key).batch_id
             n_missing = _copy_missing(connection, key, version, model.columns, rows)
+            fleet = read_fleet(connection, key, version)
         if not n_missing:
             plant.models.get(version)  # raises if it cannot be used any more
             n_readings = _write_slice(plant, key, Progress(version, latest), assigned_by, None)
@@ -120,12 +142,22 @@ def _score_slice(plant: Plant, key: str, version: str, assigned_by: str, model: 
         flow = load_flow(plant, key, version, len(model.columns))
         n_new, seconds = 0, 0.0
         with plant.warehouse.scratch() as scratch:
-            spool = Spool(scratch, {"reading_id": "BIGINT", "log_density": "DOUBLE", "conformity": "DOUBLE"})
+            spool = Spool(scratch, dict.fromkeys(_SPOOLED, "DOUBLE") | {"reading_id": "BIGINT"})
             pace = Pace(_log, f"readings of {key} scored", n_missing)
-            for reading_id, X in read_chunks(scratch, rows, model.columns, plant.config.compute.chunk_rows):
+            chunks = read_chunks_of_machines(scratch, rows, model.columns, plant.config.compute.chunk_rows)
+            for reading_id, X, machine in chunks:
                 started = time.perf_counter()
+                log_volume, is_known = np.zeros(len(X)), np.ones(len(X), dtype=np.bool_)
+                if fleet is not None:
+                    X, log_volume = fleet.correct(X, machine)
+                    is_known = fleet.knows(machine)
                 found = flow.evaluate(complete_rows(X, mean, covariance))
-                spool.append(reading_id=reading_id, log_density=found.log_prob, conformity=found.conformity)
+                spool.append(
+                    reading_id=reading_id,
+                    log_density=found.log_prob + log_volume,
+                    conformity=np.where(is_known, found.conformity, np.nan),
+                    log_volume=log_volume,
+                )
                 seconds += time.perf_counter() - started
                 n_new += len(X)
                 pace.advance(len(X))
@@ -184,7 +216,7 @@ def _copy_missing(
     if found[0]:
         copy_out(
             connection,
-            f"SELECT reading_id, {quote_columns(sensors)} FROM core.model_readings "
+            f"SELECT reading_id, machine_id, {quote_columns(sensors)} FROM core.model_readings "
             "SEMI JOIN missing USING (reading_id) WHERE batch_id > $since",
             {"since": since},
             target,
@@ -234,7 +266,9 @@ def _insert_results(connection: duckdb.DuckDBPyConnection, key: str, done: Progr
     connection.execute(
         """
         INSERT INTO core.component_log_density BY NAME
-        SELECT $key AS cluster_key, reading_id, log_density, conformity, $version AS flow_version, $now AS scored_at
+        SELECT $key AS cluster_key, reading_id, log_density,
+               CASE WHEN NOT isnan(conformity) THEN conformity END AS conformity,
+               $version AS flow_version, $now AS scored_at, log_volume
         FROM read_parquet($results)
         SEMI JOIN (SELECT reading_id FROM core.readings WHERE batch_id <= $latest) USING (reading_id)
         ANTI JOIN (SELECT reading_id FROM core.component_log_density WHERE cluster_key = $key) USING (reading_id)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.errors import ModelFileError
 from pwflow_core.modelling.alarms.detectability import AlarmRule, Detectability, probe_detectability
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow
 from pwflow_core.pipeline.readings.faulty import SensorFaults
 from pwflow_core.pipeline.readings.features import read_features
@@ -217,7 +218,7 @@ def _known(value: float) -> float | None:
 def _fetch_runs(
     connection: duckdb.DuckDBPyConnection, plant: Plant, model: ClusterModel, key: str, version: str, length: int
 ) -> NDArray[np.float64]:
-    """Return held-out readings of a regime in runs, shape (R, length, D)."""
+    """Return held-out readings of a regime, as a typical machine would have read them, in runs, (R, length, D)."""
     row = connection.execute(
         "SELECT training_window FROM mart.flow_versions WHERE cluster_key = ? AND flow_version = ?", [key, version]
     ).fetchone()
@@ -230,7 +231,10 @@ def _fetch_runs(
         columns=quote_columns(model.columns, "reading."),
     )
     values = training_window(window) | {"cluster_key": key, "flow_version": version}
-    return spaced_runs(fetch_matrix(connection, query, values, model.columns)[0], length)
+    X, others = fetch_matrix(connection, query, values, model.columns)
+    if (fleet := read_fleet(connection, key, version)) is not None:
+        X, _ = fleet.correct(X, np.asarray(others["machine_id"]).astype(np.str_))
+    return spaced_runs(X, length)
 
 
 def spaced_runs(X: NDArray[np.float64], length: int) -> NDArray[np.float64]:

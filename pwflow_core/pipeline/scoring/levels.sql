@@ -18,7 +18,7 @@ WITH fresh AS (
         fresh.segment,
         fresh.cluster_key,
         slice.conformity,
-        ln(fresh.weight) + slice.log_density AS level
+        ln(fresh.weight) + slice.log_density - coalesce(slice.log_volume, 0) AS level
     FROM core.component_log_density AS slice
     JOIN fresh USING (cluster_key, flow_version)
     SEMI JOIN held_out USING (reading_id)
@@ -30,4 +30,5 @@ SELECT
     max(level) AS level
 FROM joint
 GROUP BY reading_id, segment
+HAVING bool_and(conformity IS NOT NULL)
 ORDER BY segment, level;

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from pwflow_core.modelling.alarms.detectability import POWER, AlarmRule, alarm_power
 from pwflow_core.modelling.calibration import calibrate
+from pwflow_core.modelling.fleet import Fleet
+from pwflow_core.pipeline.flows.fleet import correct_rows
 from pwflow_core.pipeline.flows.training_sets import TrainingWindow, fetch_rows
 from pwflow_core.pipeline.readings.faulty import SensorFaults
 from pwflow_core.pipeline.readings.folds import CALIBRATION_FOLDS
@@ -60,7 +62,9 @@ class _SeenEvent:
     is_marked: bool
 
 
-def find_objection(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWindow) -> str:
+def find_objection(
+    plant: Plant, key: str, flow: ClusterFlow, window: TrainingWindow, fleet: Fleet | None = None
+) -> str:
     """Return why a new flow of a regime must not come into use; an empty text if nothing speaks against it.
 
     It has to alarm with 90% probability, less two standard errors, on lasting shifts one and a half times as large as
@@ -75,6 +79,7 @@ def find_objection(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWi
         key: The regime.
         flow: Its new flow.
         window: What that could learn from.
+        fleet: The machines that it was trained with.
 
     Raises:
         ModelFileError: The file of another regime's flow cannot be used.
@@ -85,8 +90,8 @@ def find_objection(plant: Plant, key: str, flow: ClusterFlow, window: TrainingWi
         seen = {sight.sensor: sight for sight in read_sight(connection) if sight.cluster_key == key}
         models = read_model_set(connection, read_progress(connection, SCORES_STEP).model)
         faults = open_faults(connection, plant, model)
-        rows = fetch_rows(plant, connection, model, key, window, CALIBRATION_FOLDS)
-        events = _fetch_events(connection, model, key, window)
+        rows = correct_rows(fetch_rows(plant, connection, model, key, window, CALIBRATION_FOLDS), fleet)
+        events = _fetch_events(connection, model, key, window, fleet)
     if models is None or key not in models.regimes.get(part.segment, {}):
         return ""
     judge = open_judge(plant, model, models, part.segment).with_regime(key, flow, None)
@@ -155,7 +160,7 @@ def _is_event(p_value: NDArray[np.float64], rule: AlarmRule, min_readings: int, 
 
 
 def _fetch_events(
-    connection: duckdb.DuckDBPyConnection, model: ClusterModel, key: str, window: TrainingWindow
+    connection: duckdb.DuckDBPyConnection, model: ClusterModel, key: str, window: TrainingWindow, fleet: Fleet | None
 ) -> list[_SeenEvent]:
     query = read_sql(__package__, "seen_events.sql", columns=quote_columns(model.columns, "reading."))
     bounds = training_window(window.readings)
@@ -163,6 +168,8 @@ def _fetch_events(
     X, others = fetch_matrix(connection, query, values, model.columns)
     if not len(X):
         return []
+    if fleet is not None:
+        X, _ = fleet.correct(X, np.asarray(others["machine_id"]).astype(np.str_))
     starts = np.flatnonzero(np.diff(others["number"], prepend=-1))
     columns = ("name", "p_value", "is_own", "is_marked")
     names, p_value, is_own, is_marked = (np.ma.filled(others[column]) for column in columns)

@@ -167,6 +167,21 @@ def _find_affected(
             """,
             {"since": since, "now": model_set_id, "before": before.model},
         )
+        connection.execute(
+            """
+            INSERT INTO affected
+            SELECT DISTINCT reading_id
+            FROM mart.machine_corrections AS learned
+            JOIN pins USING (cluster_key, flow_version)
+            JOIN core.readings AS reading USING (machine_id)
+            SEMI JOIN core.cluster_assignments AS assigned
+              ON assigned.reading_id = reading.reading_id AND assigned.cluster_key = learned.cluster_key
+            JOIN mart.anomaly_scores AS score USING (reading_id)
+            WHERE score.scored_at < learned.decided_at AND reading.batch_id <= ?
+              AND reading_id NOT IN (SELECT reading_id FROM affected)
+            """,
+            [since],
+        )
     return max(latest, since)
 
 

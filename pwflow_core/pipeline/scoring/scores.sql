@@ -9,7 +9,8 @@ SELECT
     slice.reading_id,
     pins.flow,
     slice.conformity,
-    ln(pins.weight) + slice.log_density AS log_joint
+    ln(pins.weight) + slice.log_density AS log_joint,
+    coalesce(slice.log_volume, 0) AS log_volume
 FROM core.component_log_density AS slice
 JOIN pins USING (cluster_key, flow_version)
 SEMI JOIN affected USING (reading_id)
@@ -27,7 +28,7 @@ WITH best AS (
         reading_id,
         count(*) AS n_candidates,
         max(log_joint) AS top,
-        arg_max(struct_pack(flow, conformity), log_joint) AS winner
+        arg_max(struct_pack(flow, conformity, log_volume), log_joint) AS winner
     FROM joint
     GROUP BY reading_id
 ), shared AS (
@@ -42,7 +43,7 @@ SELECT
     best.top + coalesce(shared.excess, 0) AS log_density,
     best.winner.flow AS flow,
     best.winner.conformity AS conformity,
-    best.top AS level
+    best.top - best.winner.log_volume AS level
 FROM best
 LEFT JOIN shared USING (reading_id);
 
@@ -74,6 +75,7 @@ WITH own AS (
         mixture.flow,
         mixture.level,
         mixture.log_density,
+        mixture.conformity IS NULL AS is_learning,
         calibration.cluster_key,
         calibration.flow_version,
         calibration.n_rows,
@@ -141,11 +143,16 @@ WITH own AS (
         told.p_value,
         CASE
             WHEN reading.quality NOT IN ('ok', 'filled', 'partial') THEN reading.quality
+            WHEN told.is_learning THEN 'thin'
             WHEN coalesce(told.n_rows, 0) < $min_calibration_rows THEN 'thin'
             ELSE 'scored'
         END AS status,
         CASE
             WHEN status <> 'thin' THEN reading.reason
+            WHEN told.is_learning THEN format(
+                'Machine {} is new in regime {}: it is judged when enough of its readings are there',
+                reading.machine_id, told.cluster_key
+            )
             WHEN told.reading_id IS NOT NULL THEN format(
                 'Regime {} has {} held-out readings; {} are needed to calibrate it',
                 told.cluster_key, told.n_rows, $min_calibration_rows

@@ -65,6 +65,7 @@ SELECT
     anomalies.number,
     anomalies.name,
     anomalies.is_marked,
+    reading.machine_id,
     anomalies.p_value,
     anomalies.is_own,
     /*columns*/

@@ -20,6 +20,7 @@ from pwflow_core.edge.rules import Rules
 from pwflow_core.edge.tracking import Tracker
 from pwflow_core.errors import ConfigurationError, NotFittedError
 from pwflow_core.modelling.serialization import pack, unpack
+from pwflow_core.pipeline.flows.fleet import read_fleet
 from pwflow_core.pipeline.readings.features import are_settled, check_columns, features_by_sensor, read_features
 from pwflow_core.pipeline.readings.quality import QUALITY_FACT, quality_settings
 from pwflow_core.pipeline.readings.timing import Timing, read_timing
@@ -221,6 +222,11 @@ def _describe_segment(
             "flow_version": pin.flow_version,
             "calibration": numbers,
         }
+        if (fleet := read_fleet(connection, key, pin.flow_version)) is not None:
+            document["regimes"][key]["machines"] = list(fleet.corrections)
+            arrays |= {f"{key}.typical.{name}": array for name, array in vars(fleet.typical).items()}
+            for name in ("shift", "stretch"):
+                arrays[f"{key}.{name}"] = np.stack([getattr(own, name) for own in fleet.corrections.values()])
 
 
 def _flows(plant: Plant, models: ModelSet) -> dict[str, bytes]:

@@ -66,6 +66,8 @@ _SETTLED = (
     "core.level_steps",
     "core.merged_steps",
     "core.known_states",
+    "core.fleets",
+    "mart.machine_corrections",
     "mart.clusters",
     "mart.flow_versions",
 )
@@ -127,7 +129,7 @@ def score_file(plant: Plant, file: Path, target: Path) -> ScoredFile:
         refused = derive_readings(apart).rejected
         n_regimes = len(assign_readings(apart))
         _log.info("scoring by %d regimes", n_regimes, extra={"job": "score", "n_steps": n_regimes})
-        for key, _ in score_slices(apart):
+        for key, _ in score_slices(apart, learn_machines=False):
             _log.info("%s has scored", key, extra={"is_step_end": True})
         summary = derive_scores(apart)
         with apart.warehouse.snapshot() as connection:

@@ -368,7 +368,9 @@ def test_a_few_impossible_readings_do_not_decide(trained_plant):
     new = ClusterFlow.from_bytes(old.to_bytes())
     X = old.sample(1000, random_state=1)
     X[:15] += 1e4
-    rows = RegimeRows(X, np.ones(1000), np.zeros(1000, dtype=bool), np.arange(1000) // 20, None, None)
+    rows = RegimeRows(
+        X, np.ones(1000), np.zeros(1000, dtype=bool), np.arange(1000) // 20, None, None, np.full(1000, "M")
+    )
     monotone = new.log_prob
     new.log_prob = lambda X: monotone(X) - 0.1 + 1e3 * (X[:, 0] > 1e3)
     gain = compare_flows(old, new, rows)
@@ -377,7 +379,9 @@ def test_a_few_impossible_readings_do_not_decide(trained_plant):
 
 
 def test_gains_from_one_time_block_prove_nothing():
-    rows = RegimeRows(np.zeros((50, 1)), np.ones(50), np.zeros(50, dtype=bool), np.zeros(50, dtype=int), None, None)
+    rows = RegimeRows(
+        np.zeros((50, 1)), np.ones(50), np.zeros(50, dtype=bool), np.zeros(50, dtype=int), None, None, np.full(50, "M")
+    )
 
     class Constant:
         def __init__(self, value):
