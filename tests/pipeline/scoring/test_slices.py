@@ -110,14 +110,14 @@ def test_a_process_killed_while_it_writes_leaves_whole_slices_and_the_next_run_c
 
 def test_two_runs_that_score_at_once_score_each_reading_once(trained_plant, monkeypatch):
     add_night(trained_plant)
-    chunks = densities.read_chunks
+    chunks = densities.read_chunks_of_machines
 
     def chunks_behind_another_run(*arguments):
-        monkeypatch.setattr(densities, "read_chunks", chunks)
+        monkeypatch.setattr(densities, "read_chunks_of_machines", chunks)
         list(score_slices(trained_plant))
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(densities, "read_chunks", chunks_behind_another_run)
+    monkeypatch.setattr(densities, "read_chunks_of_machines", chunks_behind_another_run)
     list(score_slices(trained_plant))
     twice = "SELECT cluster_key, reading_id FROM core.component_log_density GROUP BY ALL HAVING count(*) > 1"
     assert query(trained_plant, twice) == []
@@ -125,14 +125,14 @@ def test_two_runs_that_score_at_once_score_each_reading_once(trained_plant, monk
 
 def test_nothing_holds_the_warehouse_while_it_scores(trained_plant, monkeypatch):
     add_night(trained_plant)
-    chunks = densities.read_chunks
+    chunks = densities.read_chunks_of_machines
 
     def chunks_while_another_writes(*arguments):
         with trained_plant.warehouse.transaction() as connection:
             connection.execute("INSERT INTO core.plant_facts VALUES ('meanwhile', 'written')")
         yield from chunks(*arguments)
 
-    monkeypatch.setattr(densities, "read_chunks", chunks_while_another_writes)
+    monkeypatch.setattr(densities, "read_chunks_of_machines", chunks_while_another_writes)
     list(score_slices(trained_plant))
     assert query(trained_plant, "SELECT count(*) FROM core.plant_facts WHERE fact = 'meanwhile'") == [(4,)]
 
