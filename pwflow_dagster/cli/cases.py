@@ -84,6 +84,8 @@ def describe_one_case(found: CaseHistory, timezone: str) -> list[str]:
 
 def _lines_of(case: CaseRow, timezone: str) -> list[str]:
     state = case.state if case.label is None else f"{case.state}, {case.label_kind or case.label}"
+    if not case.is_told:
+        state += ", not told"
     if case.shelved_until is not None:
         state += f" until {local_time(case.shelved_until, timezone)}"
     seen = f"{local_time(case.since, timezone)} to {local_time(case.last_seen, timezone)}"
