@@ -111,7 +111,10 @@ def measure(plant: Plant, days: int) -> Result:
         [(n_cases, n_opened)] = connection.execute(
             "SELECT count(*) FILTER (state <> 'merged'), count(*) FROM mart.cases"
         ).fetchall()
-        told = {row[0] for row in connection.execute("SELECT case_id FROM mart.told_cases").fetchall()}
+        told = {
+            row[0]
+            for row in connection.execute("SELECT case_id FROM mart.cases WHERE told_as_of IS NOT NULL").fetchall()
+        }
     sensors = dict(duckdb.sql(f"SELECT fault_id, sensors FROM '{truth / 'faults.parquet'}'").fetchall())
     sensors[WEAR] = list(AGEING_END_SHIFT)
     of_fault: dict[str, set[str]] = defaultdict(set)

@@ -106,7 +106,9 @@ def _open_days(connection: duckdb.DuckDBPyConnection, interval_seconds: float, t
     number, rows = len(known), []
     for day, n_readings, n_machines in counted:
         if day in known:
-            connection.execute("UPDATE mart.promise_days SET n_readings = ? WHERE day = ?", [n_readings, day])
+            connection.execute(
+                "UPDATE mart.promise_days SET n_readings = greatest(n_readings, ?) WHERE day = ?", [n_readings, day]
+            )
         else:
             number += 1
             expected = n_machines * _DAY_SECONDS / interval_seconds if most is None else most
@@ -172,7 +174,8 @@ def tell_cases(
     changes = [] if promise is None else _tell_by_evidence(connection, promise, horizon, timezone, by, now)
     if promise is None:
         changes += _tell_others(connection, "true", "all cases are told", opened, horizon)
-    changes += _tell_others(connection, "len(verdict_ids) > 0", "a verdict says so", opened, horizon)
+    found_at = _read_verdict_times(connection)
+    changes += _tell_others(connection, "len(verdict_ids) > 0", "a verdict says so", opened, horizon, found_at)
     joined = "case_id IN (SELECT merged_into FROM mart.cases WHERE told_as_of IS NOT NULL)"
     while _count_untold(connection, joined):
         changes += _tell_others(connection, joined, "one with a case that was told", opened, horizon)
@@ -190,16 +193,20 @@ def _tell_others(
     reason: str,
     opened: Mapping[str, datetime],
     horizon: datetime,
+    since: Mapping[str, datetime] | None = None,
 ) -> list[Change]:
-    """Tell cases for another reason than their evidence: those of this run as they open, others as a change."""
+    """Tell cases for another reason than their evidence, if need be since a time: as they open, others as a change."""
     rows = connection.execute(
         f"SELECT case_id, state FROM mart.cases WHERE told_as_of IS NULL AND {condition} ORDER BY since, case_id"
     ).fetchall()
-    for case_id, _ in rows:
-        connection.execute(
-            "UPDATE mart.cases SET told_as_of = ? WHERE case_id = ?", [opened.get(case_id, horizon), case_id]
-        )
-    return [Change(case_id, "told", state, state, horizon, reason) for case_id, state in rows if case_id not in opened]
+    changes = []
+    for case_id, state in rows:
+        start = opened.get(case_id, horizon)
+        as_of = start if since is None else max(since[case_id], opened.get(case_id, since[case_id]))
+        connection.execute("UPDATE mart.cases SET told_as_of = ? WHERE case_id = ?", [as_of, case_id])
+        if case_id not in opened or as_of > start:
+            changes.append(Change(case_id, "told", state, state, as_of, reason))
+    return changes
 
 
 def _tell_by_evidence(
@@ -207,6 +214,7 @@ def _tell_by_evidence(
 ) -> list[Change]:
     """Tell the cases whose evidence suffices, day by day from the first day with fresh evidence on."""
     evidence, states = _read_evidence(connection)
+    found_at = _read_verdict_times(connection)
     fresh: date | None = fetch_value(connection, "SELECT min(day) FROM fresh_evidence")
     n_told = _count_told(connection)
     sums: dict[str, float] = {}
@@ -218,9 +226,10 @@ def _tell_by_evidence(
                 sums[case_id] = sums.get(case_id, 0.0) + value
         if place < len(days) and (fresh is None or day < fresh):
             continue  # the nights before have judged it
-        found = choose_told(sums, promise, n_told)
-        needed = 1 / (promise * (n_told + len(found))) if found else 0.0
         as_of = horizon if fresh is None else min(begin_of(day + timedelta(days=1), timezone), horizon)
+        by_verdict = {case_id for case_id, at in found_at.items() if at <= as_of}
+        found = choose_told({c: value for c, value in sums.items() if c not in by_verdict}, promise, n_told)
+        needed = 1 / (promise * (n_told + len(found))) if found else 0.0
         rows: list[dict[str, object]] = []
         for case_id in found:
             told.add(case_id)
@@ -256,6 +265,12 @@ def _read_evidence(
     ).fetchall():
         evidence[day][case_id], states[case_id] = value, state
     return evidence, states
+
+
+def _read_verdict_times(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
+    """Return since when cases have a verdict."""
+    query = "SELECT case_id, min(told_at) FROM mart.case_events WHERE verdict_id IS NOT NULL GROUP BY case_id"
+    return dict(connection.execute(query).fetchall())
 
 
 def _count_told(connection: duckdb.DuckDBPyConnection) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from datetime import date
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +28,7 @@ from tests.conftest import (
     reopen,
     score_all,
 )
+from tests.notifying.conftest import record, verdict
 from tests.pipeline.cases.test_deriving import add_night, case_with, log_bytes, tell
 
 PROMISED = {"scoring": {"false_cases": 0.2}}
@@ -195,3 +198,15 @@ def test_without_the_promise_all_cases_are_told_and_with_it_those_before_stay_to
     assert query(without, "SELECT count(*) FROM mart.cases WHERE told_as_of IS NULL") == [(0,)]
     again = query(without, "SELECT case_id FROM mart.case_changes WHERE change = 'told' ORDER BY ALL")
     assert set(kept) <= set(again)
+
+
+def test_a_case_with_a_verdict_is_told_because_of_it_and_does_not_count_for_the_promise(promised):
+    before = query(promised, TOLD)
+    found = verdict("1", since=date(2024, 3, 9), machine_ids=("press-3",))
+    record(promised, replace(found, night=date(2024, 3, 10)))
+    tell(promised)
+    [(case_id,)] = query(promised, "SELECT case_id FROM mart.case_events WHERE verdict_id = '1'")
+    assert query(promised, "SELECT told_as_of::DATE FROM mart.cases WHERE case_id = ?", case_id) == [
+        (date(2024, 3, 11),)
+    ]
+    assert query(promised, TOLD) == before
