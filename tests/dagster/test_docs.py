@@ -49,6 +49,7 @@ RUN_ELSEWHERE = {  # commands that need a folder, a server or a decision of thei
     "doctor": "test_looking_commands.py",
     "undo": "test_looking_commands.py",
     "completion": "test_printing.py",
+    "union": "test_several_plants.py",
 }
 RUN_HERE = {"status", "sql", "report", "score", "export", "plan", "sample"}
 MEANT = {
