@@ -34,7 +34,7 @@ test-all: .venv/.ready
 test-lake: .venv/.ready build/lake/.ready
 	PYTHONPATH=$(CURDIR)/build/lake OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(addprefix tests/warehouse/test_,backup.py lake.py spill.py store.py)
 
-# The tests of the pipeline on a lake, for the night. What a lake cannot have (a file that is damaged, its lock) skips itself.
+# The tests of the pipeline on a lake, for the night.
 test-pipeline-on-lake: .venv/.ready build/lake/.ready
 	PYTHONPATH=$(CURDIR)/build/lake PWFLOW_TEST_WAREHOUSE=ducklake:///lake $(PYTEST) tests/pipeline
 
