@@ -2,7 +2,8 @@
 
 Where machines differ, see `modelling.fleet`, the flow learns from readings as a typical machine would have read them,
 and every step sees them so. A machine that comes later is learned from its first days; until these suffice its
-readings are `thin` in that regime: they wait, and are judged when it is known.
+readings are `thin` in that regime: they wait, and are judged when it is known. A machine that is not new in the plant
+waits in no regime: what strays into one where the machine never was may be a fault.
 """
 
 from __future__ import annotations
@@ -43,13 +44,19 @@ _BY = Decider("fleet")
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A machine that is not settled in a regime: since when it is there, until when, and what was learned from."""
+    """A machine that is not settled in a regime: since when it is there and in the plant, until when, what is known."""
 
     machine: str
     first: datetime
+    first_in_plant: datetime
     last: datetime
     n_before: int
     is_accepted: bool
+    is_judged: bool
+
+    def is_new(self, config: PlantConfig) -> bool:
+        """Tell whether it is new in the plant, and not only in the regime."""
+        return self.last < self.first_in_plant + timedelta(days=config.fleet.first_days)
 
     def is_over(self, config: PlantConfig) -> bool:
         """Tell whether its first days are over, so that what they tell stays."""
@@ -156,7 +163,11 @@ def meet_machines(
             with plant.warehouse.snapshot() as connection:
                 rows = _first_readings(plant, connection, model, key, machine)
             found = fleet.meet(rows.X, rows.block, log_prob)
-            if found is None or (found.n_readings < _GROWN * machine.n_before and not machine.is_over(plant.config)):
+            if found is None:
+                if not machine.is_judged and not machine.is_new(plant.config):
+                    _settle(plant, model, (key, version), machine, None, rows, "typical")
+                continue
+            if found.n_readings < _GROWN * machine.n_before and not machine.is_over(plant.config):
                 continue
             status = _judge(found, is_final=machine.is_over(plant.config), is_accepted=machine.is_accepted)
             if status is None:
@@ -204,23 +215,27 @@ def _find_waiting(
             WHERE reading.batch_id > $batch
         ), waiting AS (
             SELECT machine_id, coalesce(settled.n_readings, 0) AS n_before,
-                   accepted.machine_id IS NOT NULL AS is_accepted
+                   accepted.machine_id IS NOT NULL AS is_accepted, settled.machine_id IS NOT NULL AS is_judged
             FROM (FROM arrived UNION SELECT machine_id FROM settled SEMI JOIN accepted USING (machine_id))
             LEFT JOIN settled USING (machine_id)
             LEFT JOIN accepted USING (machine_id)
             WHERE NOT coalesce(settled.is_final, false) OR (settled.status = 'outside' AND is_accepted)
         )
-        SELECT machine_id, min(ts), max(ts), any_value(n_before), any_value(is_accepted)
-        FROM waiting
-        JOIN core.readings AS reading USING (machine_id)
-        SEMI JOIN core.cluster_assignments AS assigned
-          ON assigned.reading_id = reading.reading_id AND assigned.cluster_key = $key
+        SELECT machine_id, min(ts) FILTER (is_here), min(ts), max(ts) FILTER (is_here), any_value(n_before),
+               any_value(is_accepted), any_value(is_judged)
+        FROM (
+            SELECT waiting.*, reading.ts, assigned.reading_id IS NOT NULL AS is_here
+            FROM waiting
+            JOIN core.readings AS reading USING (machine_id)
+            LEFT JOIN core.cluster_assignments AS assigned
+              ON assigned.reading_id = reading.reading_id AND assigned.cluster_key = $key
+        )
         GROUP BY machine_id
         ORDER BY machine_id
         """,
         {"key": key, "version": version, "batch": batch_id},
     ).fetchall()
-    return [_Waiting(name, first, last, 0 if ok else before, ok) for name, first, last, before, ok in rows]
+    return [_Waiting(*times, 0 if ok else before, ok, judged) for *times, before, ok, judged in rows]
 
 
 def _first_readings(
@@ -244,22 +259,25 @@ def _settle(
     model: ClusterModel,
     flow: tuple[str, str],
     machine: _Waiting,
-    found: Newcomer,
+    found: Newcomer | None,
     rows: RegimeRows,
     status: str,
 ) -> None:
-    """Keep what was learned of a machine, and have its readings scored again."""
+    """Keep what was learned of a machine, if there was enough to learn from, and have its readings scored again."""
     key, version = flow
     n = len(model.columns)
-    own = found.correction if status == "corrected" else Correction(np.zeros(n), np.ones(n))
-    learned: dict[str, object] = {
-        "n_readings": found.n_readings,
-        "learned_from": rows.first,
-        "learned_until": rows.last,
-        "gain": found.gain,
-        "gain_error": found.error if np.isfinite(found.error) else None,
-        "is_final": machine.is_over(plant.config),
-    }
+    own = Correction(np.zeros(n), np.ones(n))
+    learned: dict[str, object] = {"n_readings": 0, "is_final": False}
+    if found is not None:
+        own = found.correction if status == "corrected" else own
+        learned = {
+            "n_readings": found.n_readings,
+            "learned_from": rows.first,
+            "learned_until": rows.last,
+            "gain": found.gain,
+            "gain_error": found.error if np.isfinite(found.error) else None,
+            "is_final": machine.is_over(plant.config),
+        }
     with plant.warehouse.transaction() as connection:
         about = {"cluster_key": key, "flow_version": version}
         _insert(connection, model, about, machine.machine, own, learned, status, utc_now())
@@ -268,7 +286,7 @@ def _settle(
             "(SELECT reading_id FROM core.readings WHERE machine_id = $machine)",
             {"key": key, "machine": machine.machine},
         )
-    _log.info("%s in %s: %s, from %s readings", machine.machine, key, status, f"{found.n_readings:,}")
+    _log.info("%s in %s: %s, from %s readings", machine.machine, key, status, f"{learned['n_readings']:,}")
 
 
 def _insert(

@@ -143,6 +143,20 @@ def test_a_machine_further_out_than_the_others_is_judged_as_it_is_and_a_person_i
     assert query(fleet, rate)[0][0] < 0.05
 
 
+def test_a_machine_that_is_not_new_is_judged_in_a_regime_where_it_never_was(fleet):
+    def only_first(r):
+        return r.temperature - 25 * ((np.arange(len(r)) // 10) % 2)
+
+    night(fleet, "M7", np.zeros((2, 2)), n=4400, temperature=only_first)
+    assert set(statuses(fleet, "M7")) == {"scored"}
+    night(fleet, "M7", np.zeros((2, 2)), start="2024-03-06", n=6, seed=2, temperature=62.0)
+    said = frame(fleet, "FROM mart.anomaly_scores WHERE machine_id = 'M7' AND ts >= '2024-03-06'")
+    known = frame(fleet, "SELECT cluster_key, status, n_readings FROM mart.machine_corrections WHERE machine_id = 'M7'")
+    assert set(said.cluster_key).isdisjoint(known[known.n_readings > 0].cluster_key)
+    assert set(said.status) == {"scored"}
+    assert said.is_anomaly.all()
+
+
 def test_the_edge_and_a_scored_file_say_of_corrected_and_of_new_machines_what_the_night_says(fleet, tmp_path):
     export_bundle(fleet, tmp_path / "bundle")
     scorer = EdgeScorer.open(tmp_path / "bundle")
