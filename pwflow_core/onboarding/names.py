@@ -35,6 +35,9 @@ def guess_unit(name: str) -> str:
         return bracket[1] if bracket[1] in UNITS else ""
     if said := re.search(r"(?: in |,\s*|\s/\s)(\S{1,10})$", name):
         return said[1] if said[1] in UNITS else ""
+    last = name.rpartition(" ")[2]
+    if last != name and last in UNITS and not last.isalpha():  # `°C` or `%`: no word, as the A of `Pump A` may be
+        return last
     lower = name.lower()
     for suffix in sorted(UNIT_SUFFIXES, key=len, reverse=True):
         if re.search(rf"[^\W_][_ .-]+{suffix.replace('_', '[_ ./-]')}$", lower):

@@ -154,6 +154,9 @@ def test_no_temporary_file_is_left(tmp_path, plain_csv):
     ("column", "unit"),
     [
         ("temp [°C]", "°C"),
+        ("Temperatur °C", "°C"),
+        ("Feuchte %", "%"),
+        ("Pump A", ""),
         ("pressure_bar", "bar"),
         ("flow_l_min", "l/min"),
         ("Speed (rpm)", "rpm"),
