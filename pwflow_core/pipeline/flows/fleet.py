@@ -235,7 +235,10 @@ def _find_waiting(
         """,
         {"key": key, "version": version, "batch": batch_id},
     ).fetchall()
-    return [_Waiting(*times, 0 if ok else before, ok, judged) for *times, before, ok, judged in rows]
+    return [
+        _Waiting(machine, first, in_plant, last, 0 if is_accepted else before, is_accepted, is_judged)
+        for machine, first, in_plant, last, before, is_accepted, is_judged in rows
+    ]
 
 
 def _first_readings(
