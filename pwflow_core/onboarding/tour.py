@@ -21,6 +21,7 @@ _EXAMPLE = 10_000
 _EXAMPLES = {
     "compute.scratch": "/scratch/pwflow",
     "scoring.alarms_per_week": 1.0,
+    "scoring.false_cases": 0.2,
     "notify.link": "https://reports.example/plant.html",
     "warehouse.data": "s3://bucket/plant",
     "watch.broker": "mqtt://localhost",

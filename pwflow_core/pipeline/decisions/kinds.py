@@ -12,7 +12,7 @@ from typing import Literal
 
 from pwflow_core.errors import UnknownVerdictError
 
-__all__ = ["KINDS", "RUN_ANSWERS", "Answer", "Ending", "Identity", "Kind", "find_kind", "kinds_where"]
+__all__ = ["KINDS", "MACHINE_MOVED", "RUN_ANSWERS", "Answer", "Ending", "Identity", "Kind", "find_kind", "kinds_where"]
 
 Answer = Literal["retrain", "update_weights", "ask", "none"]
 Identity = Literal["regimes", "machines", "sensor"]
@@ -20,6 +20,9 @@ Ending = Literal["not_found", "back", "strangers", "both", "mix"]
 
 RUN_ANSWERS: tuple[Answer, ...] = ("retrain", "update_weights")
 """Answers that a run can give; the others are for people."""
+
+MACHINE_MOVED = "machine_moved"
+"""The kind that a machine gets, too, which is new and unlike all others; see `flows.fleet`."""
 
 _BY_RUN = "{by_itself}`pwflow answer {id}`, or {dismiss} if the change will not last"
 
@@ -75,7 +78,7 @@ KINDS: tuple[Kind, ...] = (
         ends="both",
     ),
     Kind(
-        "machine_moved",
+        MACHINE_MOVED,
         says="One machine moved and the others hold still: probably a fault. Training skips its readings meanwhile.",
         answer="ask",
         acts="you",

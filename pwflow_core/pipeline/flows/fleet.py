@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pwflow_core.config import PlantConfig, TrainingConfig
 from pwflow_core.modelling.fleet import FEWEST_ROWS, Correction, Fleet, Newcomer, Typical, learn_fleet
-from pwflow_core.pipeline.decisions.kinds import find_kind
+from pwflow_core.pipeline.decisions.kinds import MACHINE_MOVED, find_kind
 from pwflow_core.pipeline.decisions.verdicts import (
     Decider,
     StoredVerdict,
@@ -200,7 +200,7 @@ def _find_waiting(
         WITH accepted AS (
             SELECT DISTINCT unnest(machine_ids) AS machine_id
             FROM mart.drift_verdicts
-            WHERE verdict = 'machine_moved' AND status = 'dismissed' AND list_contains(cluster_keys, $key)
+            WHERE verdict = $kind AND status = 'dismissed' AND list_contains(cluster_keys, $key)
         ), settled AS (
             SELECT machine_id, arg_max(status, decided_at) AS status, arg_max(is_final, decided_at) AS is_final,
                    arg_max(n_readings, decided_at) AS n_readings
@@ -233,7 +233,7 @@ def _find_waiting(
         GROUP BY machine_id
         ORDER BY machine_id
         """,
-        {"key": key, "version": version, "batch": batch_id},
+        {"key": key, "version": version, "batch": batch_id, "kind": MACHINE_MOVED},
     ).fetchall()
     return [
         _Waiting(machine, first, in_plant, last, 0 if is_accepted else before, is_accepted, is_judged)
@@ -338,16 +338,16 @@ def _ask(
         )
         verdicts.append(
             StoredVerdict(
-                identify_verdict(since, "machine_moved", [*keys, machine], [versions[key] for key in keys]),
+                identify_verdict(since, MACHINE_MOVED, [*keys, machine], [versions[key] for key in keys]),
                 since,
-                "machine_moved",
+                MACHINE_MOVED,
                 tuple(keys),
                 (machine,),
                 sensors,
                 since,
                 float(off.max()),
                 summary,
-                find_kind("machine_moved").answer,
+                find_kind(MACHINE_MOVED).answer,
             )
         )
         _log.warning("%s", summary)

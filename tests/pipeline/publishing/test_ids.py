@@ -12,6 +12,8 @@ COUNTED = {
     "file_id": "files are counted from 1",
     "kept_file_id": "that of another file",
     "row_number": "rows of a file",
+    "day_number": "days are counted from 1",
+    "place": "cases that were told are counted from 1",
     "change_number": "changes are counted from 1",
     "entry_number": "entries are counted from 1",
     "position": "sensors are counted from 1",
