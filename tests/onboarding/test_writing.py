@@ -154,7 +154,7 @@ def test_no_temporary_file_is_left(tmp_path, plain_csv):
     ("column", "unit"),
     [
         ("temp [°C]", "°C"),
-        ("Temperatur °C", "°C"),
+        ("Kühlung °C", "°C"),
         ("Feuchte %", "%"),
         ("Pump A", ""),
         ("pressure_bar", "bar"),
