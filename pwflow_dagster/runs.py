@@ -230,7 +230,7 @@ def find_answerable(plant: Plant, verdict_id: str) -> StoredVerdict:
     """Return a verdict that a run can answer, by its id.
 
     Raises:
-        UnknownVerdictError: There is no such verdict, or no run can answer it.
+        UnknownVerdictError: The verdict is not known, or no run can answer it.
     """
     verdict = find_verdict(plant, verdict_id)
     if verdict.answer not in RUN_ANSWERS:
@@ -244,7 +244,7 @@ def answer_verdict(runner: Runner, verdict_id: str) -> RunOutcome:
     """Answer one verdict on drift now, as the drift sensor would.
 
     Raises:
-        UnknownVerdictError: There is no such verdict, or no run can answer it.
+        UnknownVerdictError: The verdict is not known, or no run can answer it.
         RegimeError: It has been answered already, or a run is answering it.
     """
     verdict = find_answerable(runner.plant, verdict_id)
@@ -324,7 +324,7 @@ def switch_flow(
         reason: Why.
 
     Raises:
-        UnknownClusterError: There is no such regime in use.
+        UnknownClusterError: The regime is not in use.
         NotFittedError: The plant has not been run yet.
     """
     with runner.plant.warehouse.snapshot() as connection:

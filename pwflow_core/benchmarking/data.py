@@ -75,7 +75,7 @@ def from_target(name: str, rows: int, random_state: int = 0) -> BenchmarkData:
     """Draw `rows` training rows, and 20,000 to judge on, from a toy target.
 
     Raises:
-        ConfigurationError: There is no such target.
+        ConfigurationError: The target is not known.
 
     """
     if name not in TARGETS:

@@ -84,7 +84,7 @@ def run_benchmark(
         One result per model, in the same order. A model that fails has an `error` and no figures.
 
     Raises:
-        ConfigurationError: There is no such model, or none is given.
+        ConfigurationError: A model is not known, or none is given.
 
     """
     if unknown := [name for name in models if name not in MODEL_TITLES]:

@@ -52,7 +52,7 @@ def find_exports(target: Path, folder: Path) -> FoundFiles:
         folder: Folder of the configuration; patterns are relative to it where the target lies inside.
 
     Raises:
-        SourceError: There is no such path, nothing matches, or the folder holds no CSV or Parquet file.
+        SourceError: The path is missing, nothing matches, or the folder holds no CSV or Parquet file.
     """
     target = Path(os.path.normpath(target.expanduser().absolute()))
     folder = Path(os.path.normpath(folder.absolute()))

@@ -70,7 +70,7 @@ def write_page(comparison: Comparison, target: Path, language: str = "en") -> in
         language: `en` or `ja`.
 
     Raises:
-        ConfigurationError: There is no such language, or the file cannot be written.
+        ConfigurationError: The language is not known, or the file cannot be written.
     """
     texts = words(language)
     maker = _Maker(comparison, texts)

@@ -78,7 +78,7 @@ def build_report(plant: Plant, target: Path, *, language: str = "en", days: int 
         days: How many days of readings to show, from the last one backwards; as configured if None.
 
     Raises:
-        ConfigurationError: There is no such language, or the file cannot be written.
+        ConfigurationError: The language is not known, or the file cannot be written.
         NotFittedError: There are no readings yet.
     """
     return build_reports(plant, {language: target}, days=days)[0]

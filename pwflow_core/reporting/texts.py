@@ -40,7 +40,7 @@ class Texts:
             timezone: In which times are written.
 
         Raises:
-            ConfigurationError: There is no such language.
+            ConfigurationError: The language is not known.
         """
         if language not in LANGUAGES:
             raise ConfigurationError(

@@ -109,7 +109,7 @@ def list_versions(plant: Plant, cluster_key: str) -> list[FlowVersion]:
     """Return every flow ever trained for a regime, the latest first.
 
     Raises:
-        UnknownClusterError: There is no such regime in use.
+        UnknownClusterError: The regime is not in use.
     """
     with plant.warehouse.snapshot() as connection:
         _check_cluster(connection, cluster_key)
@@ -153,7 +153,7 @@ def promote(
         run_id: The run in which this happens; None outside of runs.
 
     Raises:
-        UnknownClusterError: There is no such regime in use.
+        UnknownClusterError: The regime is not in use.
         UnknownVersionError: No version of this regime is called like that, or several are.
         PromotionError: It is in use already, or was trained on other sensors.
         ModelFileError: Its file is missing, damaged, or was deleted.

@@ -19,7 +19,7 @@ def check_target(target: Path) -> None:
     """Check that a file can be written, before anything is computed for it.
 
     Raises:
-        ConfigurationError: Its name ends in neither .csv nor .parquet, or there is no such folder.
+        ConfigurationError: Its name ends in neither .csv nor .parquet, or its folder is missing.
     """
     if target.suffix.lower() not in _FORMATS:
         raise ConfigurationError(

@@ -57,8 +57,8 @@ def sample_readings(
         random_state: Seed.
 
     Raises:
-        UnknownClusterError: There is no such regime in use.
-        RegimeError: There is no such segment, or none was named among several.
+        UnknownClusterError: The regime is not in use.
+        RegimeError: The segment is not known, or none was named among several.
         NotFittedError: A regime has no flow yet.
     """
     check_target(target)
