@@ -90,6 +90,16 @@ def test_pictures_on_one_page_share_no_identifier():
         assert not set(a) & set(b)
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "title"), [("Druck bar", "bar", "Druck bar"), ("Druck", "bar", "Druck (bar)"), ("bar", "", "bar")]
+)
+def test_a_unit_that_a_name_ends_in_is_not_said_again(name, unit, title):
+    with canvas(350, 220) as chart:
+        axes = chart.add_axes()
+        chart.name_axes(axes, y=name, y_unit=unit)
+        assert [text.get_text() for text in chart.figure.texts] == [title]
+
+
 def test_axis_names_do_not_run_into_each_other_however_long_they_are():
     with canvas(350, 220) as chart:
         axes = chart.add_axes()

@@ -83,10 +83,11 @@ class Canvas:
             (x, x_unit, box.x1, box.y0 - 35 / self.height, "right"),
         ):
             if name:
-                behind = f" ({shorten_name(unit, 14)})" if unit else ""
+                is_told = unit and not name.endswith(f" {unit}")  # `Druck bar` says it itself
+                behind = f" ({shorten_name(unit, 14)})" if is_told else ""
                 shown = fit_name(name, room - 1 - len(behind)) + behind
                 text = self.figure.text(x_place, y_place, shown, ha=side, va="bottom", color=colour("muted"))
-                self.explain(text, f"{name} ({unit})" if unit else name)
+                self.explain(text, f"{name} ({unit})" if is_told else name)
 
     def explain(self, artist: Artist, text: str) -> None:
         """Give a part of the chart a tooltip."""
